@@ -1,0 +1,146 @@
+//! Sections that several services share. A service's own variables stand in its `config.rs`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::Env;
+use crate::secret::{Secret, SecretKey};
+
+/// How a process listens, bounds its work and stops.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Public gRPC, for users and operators.
+    pub public: SocketAddr,
+    /// Internal gRPC, for the other services.
+    pub internal: SocketAddr,
+    /// HTTP for probes and metrics.
+    pub admin: SocketAddr,
+    /// Longest time to finish running calls after SIGTERM.
+    pub drain: Duration,
+    /// Calls at once; more are refused with OVERLOADED.
+    pub concurrency_max: usize,
+    /// Longest deadline that a client gets.
+    pub deadline_max: Duration,
+}
+
+/// What is logged and where traces go.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    /// Filter in the syntax of `tracing_subscriber::EnvFilter`.
+    pub filter: String,
+    /// `json` or `pretty`.
+    pub json: bool,
+    /// Where to send traces (OTLP over gRPC); nowhere if absent.
+    pub otlp_endpoint: Option<String>,
+}
+
+/// Who this service is to the others, and how it knows them.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Seed of this service's own Ed25519 key; there once the environment was found without fault.
+    pub key: Option<SecretKey>,
+    /// Public keys of the services, base64url without padding, by name.
+    pub keys: BTreeMap<String, String>,
+    /// Issuer of users' tokens.
+    pub token_issuer: String,
+}
+
+/// Pairs `name=value`, separated by commas or line breaks.
+#[derive(Clone, Debug, Default)]
+struct Pairs {
+    pairs: BTreeMap<String, String>,
+}
+
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+// === impl Listen ===
+
+impl Listen {
+    /// Reads the section.
+    pub fn read(env: &mut Env) -> Self {
+        let public = env.required("ROWHOUSE_LISTEN", NOWHERE);
+        Self {
+            public,
+            ..Self::read_internal(env)
+        }
+    }
+
+    /// Reads the section for a process without a public listener; `public` is then an unused address.
+    pub fn read_internal(env: &mut Env) -> Self {
+        Self {
+            public: NOWHERE,
+            internal: env.required("ROWHOUSE_INTERNAL_LISTEN", NOWHERE),
+            admin: env.required("ROWHOUSE_ADMIN_LISTEN", NOWHERE),
+            drain: Duration::from_millis(env.or("ROWHOUSE_DRAIN_MS", 10_000)),
+            concurrency_max: env.or("ROWHOUSE_CONCURRENCY_MAX", 1_024),
+            deadline_max: Duration::from_millis(env.or("ROWHOUSE_DEADLINE_MAX_MS", 60_000)),
+        }
+    }
+}
+
+// === impl Telemetry ===
+
+impl Telemetry {
+    /// Reads the section.
+    pub fn read(env: &mut Env) -> Self {
+        let format = env.or("ROWHOUSE_LOG_FORMAT", "json".to_owned());
+        if !matches!(format.as_str(), "json" | "pretty") {
+            env.refuse("ROWHOUSE_LOG_FORMAT", "must be json or pretty");
+        }
+        Self {
+            filter: env.or("ROWHOUSE_LOG", "info".to_owned()),
+            json: format == "json",
+            otlp_endpoint: env.optional("ROWHOUSE_OTLP_ENDPOINT"),
+        }
+    }
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// Reads the section.
+    pub fn read(env: &mut Env) -> Self {
+        Self {
+            key: env.secret_key("ROWHOUSE_SERVICE_KEY"),
+            keys: env.required("ROWHOUSE_SERVICE_KEYS", Pairs::default()).pairs,
+            token_issuer: env.or("ROWHOUSE_TOKEN_ISSUER", "rowhouse".to_owned()),
+        }
+    }
+}
+
+// === impl Pairs ===
+
+impl FromStr for Pairs {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let entries = text.split([',', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
+        let pairs = entries.map(|entry| {
+            entry
+                .split_once('=')
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .ok_or(())
+        });
+        Ok(Self {
+            pairs: pairs.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Reads a required secret that holds one URL per data server, as `name=url` separated by commas or line breaks.
+pub fn server_urls(env: &mut Env, name: &'static str) -> BTreeMap<String, Secret> {
+    let secret = env.secret(name);
+    match secret.expose().parse::<Pairs>() {
+        Ok(read) if !read.pairs.is_empty() || secret.expose().is_empty() => read
+            .pairs
+            .into_iter()
+            .map(|(server, url)| (server, Secret::new(url)))
+            .collect(),
+        _ => {
+            env.refuse(name, "must be name=url pairs separated by commas");
+            BTreeMap::new()
+        }
+    }
+}

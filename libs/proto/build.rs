@@ -1,0 +1,134 @@
+//! Compiles `proto/` without protoc, and writes the policy table from the descriptors.
+//!
+//! The build fails for an RPC without a policy, with an audience that is not known, or with a permission that is not
+//! `resource:action`: deny by default begins here.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, error::Error, fs};
+
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
+
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+fn main() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    println!("cargo::rerun-if-changed={}", root.display());
+    let mut files = Vec::new();
+    find_protos(&root.join("rowhouse"), &mut files)?;
+    files.sort();
+
+    let mut compiler = protox::Compiler::new([&root])?;
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(&files)?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    fs::write(out.join("policy_table.rs"), policy_table(&compiler.descriptor_pool())?)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::codec::StrictCodec")
+        .bytes(".rowhouse.worker.v1.DownloadReportResponse")
+        .compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}
+
+fn find_protos(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_protos(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "proto") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Rust source of the array that `rowhouse_proto::policy::POLICIES` includes, one entry per RPC of the suite.
+fn policy_table(pool: &DescriptorPool) -> Result<String> {
+    let mut table = String::from("&[\n");
+    for service in pool.services() {
+        if !service.full_name().starts_with("rowhouse.") {
+            continue;
+        }
+        for method in service.methods() {
+            let line = policy_entry(pool, &method).map_err(|fault| format!("{}: {fault}", method.full_name()))?;
+            table.push_str(&line);
+        }
+    }
+    table.push(']');
+    Ok(table)
+}
+
+fn policy_entry(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String> {
+    let extension = pool
+        .get_extension_by_name("rowhouse.common.v1.policy")
+        .ok_or("the policy option is not defined")?;
+    let options = method.options();
+    if !options.has_extension(&extension) {
+        return Err("has no (rowhouse.common.v1.policy) option".into());
+    }
+    let value = options.get_extension(&extension);
+    let policy = value.as_message().ok_or("the policy is not a message")?;
+    let audience = audience(policy)?;
+    let permission = text(policy, "permission");
+    if !permission.is_empty() && !is_permission(&permission) {
+        return Err(format!("permission {permission:?} is not resource:action").into());
+    }
+    let callers = callers(policy);
+    match (audience, permission.is_empty(), callers.is_empty()) {
+        ("Tenant" | "Platform", true, _) => return Err("needs a permission".into()),
+        ("Public" | "OneSelf", false, _) => return Err("cannot need a permission".into()),
+        ("Internal", _, true) => return Err("needs its callers".into()),
+        ("Public" | "OneSelf" | "Tenant" | "Platform", _, false) => {
+            return Err("only internal RPCs have callers".into());
+        }
+        _ => {}
+    }
+    let permission = if permission.is_empty() {
+        "None".to_owned()
+    } else {
+        format!("Some({permission:?})")
+    };
+    let mut line = String::new();
+    writeln!(
+        line,
+        "    Policy {{ path: \"/{}/{}\", audience: Audience::{audience}, permission: {permission}, callers: &{callers:?} }},",
+        method.parent_service().full_name(),
+        method.name(),
+    )?;
+    Ok(line)
+}
+
+fn audience(policy: &DynamicMessage) -> Result<&'static str> {
+    match policy.get_field_by_name("audience").as_deref() {
+        Some(Value::EnumNumber(1)) => Ok("Public"),
+        Some(Value::EnumNumber(2)) => Ok("Tenant"),
+        Some(Value::EnumNumber(3)) => Ok("Platform"),
+        Some(Value::EnumNumber(4)) => Ok("Internal"),
+        Some(Value::EnumNumber(5)) => Ok("OneSelf"),
+        other => Err(format!("unknown audience {other:?}").into()),
+    }
+}
+
+fn text(policy: &DynamicMessage, field: &str) -> String {
+    policy
+        .get_field_by_name(field)
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+fn callers(policy: &DynamicMessage) -> Vec<String> {
+    let field = policy.get_field_by_name("callers");
+    let list = field.as_deref().and_then(Value::as_list).unwrap_or_default();
+    list.iter()
+        .filter_map(|value| value.as_str().map(str::to_owned))
+        .collect()
+}
+
+fn is_permission(text: &str) -> bool {
+    let word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    text.split_once(':')
+        .is_some_and(|(resource, action)| word(resource) && word(action))
+}

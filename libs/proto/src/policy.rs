@@ -1,0 +1,66 @@
+//! What each RPC needs of its caller: a table generated from the method options in `proto/`.
+
+/// Who an RPC is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Audience {
+    /// Anyone, without a token.
+    Public,
+    /// A tenant's member, or a platform operator who names the tenant.
+    Tenant,
+    /// A platform operator.
+    Platform,
+    /// Another service of the suite, on the internal listener.
+    Internal,
+    /// Anyone with a valid token, about themselves.
+    OneSelf,
+}
+
+/// The policy of one RPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The RPC as HTTP/2 path: `/package.Service/Method`.
+    pub path: &'static str,
+    /// Who may call at all.
+    pub audience: Audience,
+    /// Permission needed, as `resource:action`.
+    pub permission: Option<&'static str>,
+    /// For internal RPCs: which services may call.
+    pub callers: &'static [&'static str],
+}
+
+/// The policies of all RPCs of the suite, by path in ascending order within a service.
+pub const POLICIES: &[Policy] = include!(concat!(env!("OUT_DIR"), "/policy_table.rs"));
+
+/// Finds the policy of an RPC.
+///
+/// `path`: the HTTP/2 path, `/package.Service/Method`. `None` for anything that is not an RPC of the suite; callers
+/// must then refuse.
+#[must_use]
+pub fn find(path: &str) -> Option<&'static Policy> {
+    POLICIES.iter().find(|policy| policy.path == path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rpc_in_the_descriptors_has_exactly_one_policy() {
+        let pool = prost_reflect::DescriptorPool::decode(crate::FILE_DESCRIPTOR_SET).unwrap();
+        let mut paths: Vec<String> = pool
+            .services()
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+            .map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()))
+            .collect();
+        let mut known: Vec<&str> = POLICIES.iter().map(|policy| policy.path).collect();
+        paths.sort();
+        known.sort_unstable();
+        assert_eq!(paths, known);
+    }
+
+    #[test]
+    fn an_unknown_path_has_no_policy() {
+        assert_eq!(find("/rowhouse.crm.v1.ContactService/GetContact2"), None);
+        assert_eq!(find("rowhouse.crm.v1.ContactService/GetContact"), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! What an action answers when it does not succeed.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::Reason;
+
+/// A refusal or a fault, with everything the caller may know. What only operators may know is in `cause`.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+    pub(crate) metadata: Vec<(&'static str, String)>,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) resource: Option<(&'static str, String)>,
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) cause: Option<String>,
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field as in the proto: `contact.email`.
+    pub field: String,
+    /// What it must be.
+    pub description: String,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// A refusal with a reason.
+    ///
+    /// `message`: for the developer of the client; it holds nothing that the caller did not send or may not know.
+    #[must_use]
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            metadata: Vec::new(),
+            violations: Vec::new(),
+            resource: None,
+            retry_after: None,
+            cause: None,
+        }
+    }
+
+    /// A field is wrong.
+    #[must_use]
+    pub fn field(field: impl Into<String>, description: impl fmt::Display) -> Self {
+        Self::fields(vec![Violation {
+            field: field.into(),
+            description: description.to_string(),
+        }])
+    }
+
+    /// Fields are wrong.
+    #[must_use]
+    pub fn fields(violations: Vec<Violation>) -> Self {
+        Self {
+            violations,
+            ..Self::new(Reason::FieldInvalid, "the request has invalid fields")
+        }
+    }
+
+    /// There is no such resource, or none that the caller may know of: the two are never told apart.
+    ///
+    /// `kind`: such as `contact`. `id`: as the caller sent it.
+    #[must_use]
+    pub fn not_found(kind: &'static str, id: impl fmt::Display) -> Self {
+        Self {
+            resource: Some((kind, id.to_string())),
+            ..Self::new(Reason::ResourceNotFound, format!("{kind} not found"))
+        }
+    }
+
+    /// A fault of ours. The caller gets a fixed text; `cause` is logged.
+    #[must_use]
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        Self {
+            cause: Some(cause.to_string()),
+            ..Self::new(Reason::Internal, INTERNAL_TEXT)
+        }
+    }
+
+    /// A server that we depend on did not answer. `what` names it for the caller (`database`); `cause` is logged.
+    #[must_use]
+    pub fn unavailable(what: &'static str, cause: impl fmt::Display) -> Self {
+        Self {
+            cause: Some(cause.to_string()),
+            retry_after: Some(Duration::from_secs(1)),
+            ..Self::new(Reason::DependencyUnavailable, format!("the {what} does not answer"))
+        }
+    }
+
+    /// The same failure with an entry in the metadata of its `ErrorInfo`.
+    #[must_use]
+    pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
+        self.metadata.push((key, value.to_string()));
+        self
+    }
+
+    /// The same failure with advice when to try again (`google.rpc.RetryInfo`).
+    #[must_use]
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    /// The same failure, about one resource (`google.rpc.ResourceInfo`).
+    #[must_use]
+    pub fn about(mut self, kind: &'static str, id: impl fmt::Display) -> Self {
+        self.resource = Some((kind, id.to_string()));
+        self
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// What only operators may know.
+    #[must_use]
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+}
+
+/// The one text of INTERNAL: a fault's own words could hold SQL or another tenant's data.
+pub(crate) const INTERNAL_TEXT: &str = "internal error; the request id leads to it in the logs";
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason.as_info(), self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

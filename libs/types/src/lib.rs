@@ -1,0 +1,22 @@
+//! Ids, addresses and names: parsed once at the edge, trusted inside. No I/O.
+//!
+//! - [`id`]: TypeIDs, one type per resource.
+//! - [`email`]: e-mail addresses and the key by which they are compared.
+//! - [`slug`]: short names of tenants.
+//! - [`text`]: bounded text without control characters.
+//! - [`etag`]: revisions as opaque text.
+//! - [`placement`]: where a tenant's rows live.
+
+pub mod email;
+pub mod etag;
+pub mod id;
+pub mod placement;
+pub mod slug;
+pub mod text;
+
+pub use email::Email;
+pub use etag::Etag;
+pub use id::{ContactId, Id, InvitationId, OperationId, ReportId, SessionId, TenantId, UserId};
+pub use placement::{HomeState, Placement, ServerName};
+pub use slug::Slug;
+pub use text::Text;
