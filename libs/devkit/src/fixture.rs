@@ -1,15 +1,31 @@
 //! What one test owns. Works under `cargo xtask test`, which names the running servers in `ROWHOUSE_TEST_STACK`.
 
-use anyhow::{Result, bail};
+use std::env;
+use std::path::Path;
+use std::thread;
 
+use anyhow::{Context, Result, ensure};
+
+use crate::cluster::{self, Kind};
+use crate::http;
+use crate::secrets::random_word;
 use crate::servers::{Login, Servers};
+
+/// The variable with the path of the description of the running servers.
+pub const TEST_STACK: &str = "ROWHOUSE_TEST_STACK";
+
+/// Bytes of a name's readable part: PostgreSQL cuts names at 63.
+const HINT_BYTES_MAX: usize = 40;
 
 /// The servers that `cargo xtask test` started.
 ///
 /// # Errors
 /// When `ROWHOUSE_TEST_STACK` is absent: the message says to use `cargo xtask test`.
 pub fn servers() -> Result<Servers> {
-    bail!("not yet")
+    let file = env::var_os(TEST_STACK).with_context(|| {
+        format!("{TEST_STACK} is not set: tests that need servers run under `cargo xtask test -- <nextest arguments>`")
+    })?;
+    Servers::read(Path::new(&file))
 }
 
 /// A pair of databases (control, data) of one test; dropped on drop, as well as can be.
@@ -27,7 +43,7 @@ impl Databases {
     /// # Errors
     /// When the servers are not there or a database cannot be cloned.
     pub async fn create(name: &str) -> Result<Self> {
-        bail!("not yet: {name}")
+        Self::make(name, Some((cluster::CONTROL_TEMPLATE, cluster::DATA_TEMPLATE))).await
     }
 
     /// A pair without any schema, owned by `rowhouse_owner`, with the suite's grants: for tests of the migrators.
@@ -35,7 +51,24 @@ impl Databases {
     /// # Errors
     /// As [`Databases::create`].
     pub async fn empty(name: &str) -> Result<Self> {
-        bail!("not yet: {name}")
+        Self::make(name, None).await
+    }
+
+    async fn make(name: &str, templates: Option<(&str, &str)>) -> Result<Self> {
+        let servers = servers()?;
+        let unique = unique(name);
+        // Made before the databases: dropping it cleans up what was made when the second one fails.
+        let pair = Self {
+            servers,
+            control: format!("{unique}_control"),
+            data: format!("{unique}_data"),
+        };
+        let (control, data) = templates.unzip();
+        tokio::try_join!(
+            cluster::ensure_database(&pair.servers, &pair.control, Kind::Control, control),
+            cluster::ensure_database(&pair.servers, &pair.data, Kind::Data, data),
+        )?;
+        Ok(pair)
     }
 
     /// The servers that the databases are on.
@@ -79,9 +112,28 @@ impl Databases {
     }
 }
 
+impl Drop for Databases {
+    fn drop(&mut self) {
+        let (servers, names) = (self.servers.clone(), [self.control.clone(), self.data.clone()]);
+        // A thread of its own: the test's runtime may be the one that is dropping us. What fails here goes away with the
+        // test's cluster.
+        let dropping = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                for name in &names {
+                    cluster::drop_database(&servers, name).await?;
+                }
+                anyhow::Ok(())
+            })
+        });
+        let _ = dropping.join();
+    }
+}
+
 /// A RabbitMQ virtual host of one test; deleted on drop, as well as can be.
 #[derive(Debug)]
 pub struct VirtualHost {
+    servers: Servers,
     name: String,
     url: String,
 }
@@ -92,7 +144,16 @@ impl VirtualHost {
     /// # Errors
     /// When the servers are not there, or RabbitMQ's management API is out of reach.
     pub async fn create(name: &str) -> Result<Self> {
-        bail!("not yet: {name}")
+        let servers = servers()?;
+        let name = unique(name);
+        let (status, text) = http::request("PUT", &Self::resource(&servers, &name)?).await?;
+        ensure!(
+            status == 201 || status == 204,
+            "RabbitMQ refused the virtual host {name}: {status} {text}"
+        );
+        // Whoever creates a virtual host gets all rights in it.
+        let url = servers.virtual_host_url(&name);
+        Ok(Self { servers, name, url })
     }
 
     /// The virtual host's name.
@@ -104,9 +165,50 @@ impl VirtualHost {
     pub fn url(&self) -> &str {
         &self.url
     }
+
+    fn resource(servers: &Servers, name: &str) -> Result<String> {
+        Ok(format!("{}/api/vhosts/{name}", servers.rabbitmq_admin_url()?))
+    }
 }
 
-/// A prefix that no other test's Redis keys have.
+impl Drop for VirtualHost {
+    fn drop(&mut self) {
+        let url = Self::resource(&self.servers, &self.name);
+        let dropping = thread::spawn(move || http::blocking_request("DELETE", &url?));
+        let _ = dropping.join();
+    }
+}
+
+/// A prefix that no other test's Redis keys have. Nothing deletes the keys: they go away with the test's Redis.
 pub fn redis_prefix(name: &str) -> String {
-    name.to_owned()
+    unique(name)
+}
+
+/// A name that PostgreSQL, RabbitMQ and Redis take as it is.
+pub(crate) fn unique(hint: &str) -> String {
+    let plain = hint.chars().map(|c| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '_'
+        }
+    });
+    let plain: String = plain.take(HINT_BYTES_MAX).collect();
+    format!("t_{plain}_{}", random_word())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_plain_and_short() {
+        let hint = "A tenant's \"name\" that is much longer than any database's name may be";
+        let (one, other) = (unique(hint), unique(hint));
+        assert_ne!(one, other);
+        assert!(
+            one.starts_with("t_a_tenant_s__name__that") && one.len() + "_control".len() < 63,
+            "{one}"
+        );
+    }
 }

@@ -1,13 +1,30 @@
 //! Real servers for development and tests.
 //!
 //! - [`servers`]: finds, installs, starts and stops private PostgreSQL, PgBouncer, Redis and RabbitMQ.
-//! - [`suite`]: starts the suite's own processes and can kill them.
+//! - [`suite`]: starts the suite's own processes for a test and can kill them.
+//! - [`resident`]: the same processes for `cargo xtask up`, which outlive whoever started them.
 //! - [`fixture`]: what one test owns: a pair of databases, a virtual host, a Redis prefix.
 //! - [`smtp`]: a mail server that accepts everything and lets it be read.
+//! - [`caller`], [`journey`]: typed clients of the suite, and its main job step by step.
+//! - [`checkout`], [`stack`], [`port`], [`mark`], [`spawn`], [`wait`], [`secrets`]: what these stand on.
 //!
 //! A dev-dependency of tests and the floor that `cargo xtask` stands on; no service depends on it.
 
+pub mod caller;
+pub mod checkout;
+pub mod cluster;
 pub mod fixture;
+pub mod http;
+pub mod journey;
+pub mod mark;
+pub mod migrate;
+pub mod port;
+pub mod resident;
+pub mod secrets;
 pub mod servers;
+pub mod settings;
 pub mod smtp;
+pub mod spawn;
+pub mod stack;
 pub mod suite;
+pub mod wait;

@@ -1,0 +1,154 @@
+//! Callers of the suite: typed clients with somebody's credentials, as another service or an operator would hold them.
+
+use anyhow::{Context as _, Result};
+use rowhouse_proto::auth::v1::auth_service_client::AuthServiceClient;
+use rowhouse_proto::auth::v1::member_service_client::MemberServiceClient;
+use rowhouse_proto::crm::v1::contact_service_client::ContactServiceClient;
+use rowhouse_proto::tenant::v1::tenant_service_client::TenantServiceClient;
+use rowhouse_proto::worker::v1::report_service_client::ReportServiceClient;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// Channels to the public listeners of the four services. They connect when first used, and again when they must.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    /// The tenant service.
+    pub tenant: Channel,
+    /// The auth service.
+    pub auth: Channel,
+    /// The crm service.
+    pub crm: Channel,
+    /// The worker service.
+    pub worker: Channel,
+}
+
+/// Metadata that goes with every call of one caller.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    entries: Vec<(AsciiMetadataKey, AsciiMetadataValue)>,
+}
+
+/// Somebody who calls the suite.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    endpoints: Endpoints,
+    credentials: Credentials,
+}
+
+type Service = InterceptedService<Channel, Credentials>;
+
+// === impl Endpoints ===
+
+impl Endpoints {
+    /// Channels to these URLs (`http://host:port`), in the order tenant, auth, crm, worker.
+    ///
+    /// # Errors
+    /// When one is not a URL.
+    pub fn new(tenant: &str, auth: &str, crm: &str, worker: &str) -> Result<Self> {
+        let channel = |url: &str| {
+            Ok::<_, anyhow::Error>(
+                Endpoint::from_shared(url.to_owned())
+                    .context("endpoint")?
+                    .connect_lazy(),
+            )
+        };
+        Ok(Self {
+            tenant: channel(tenant)?,
+            auth: channel(auth)?,
+            crm: channel(crm)?,
+            worker: channel(worker)?,
+        })
+    }
+}
+
+// === impl Credentials ===
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        for (key, value) in &self.entries {
+            request.metadata_mut().append(key.clone(), value.clone());
+        }
+        Ok(request)
+    }
+}
+
+// === impl Caller ===
+
+impl Caller {
+    /// A caller without credentials.
+    #[must_use]
+    pub fn anonymous(endpoints: Endpoints) -> Self {
+        Self {
+            endpoints,
+            credentials: Credentials::default(),
+        }
+    }
+
+    /// The same caller with one more entry of metadata.
+    ///
+    /// # Errors
+    /// When key or value cannot be metadata.
+    pub fn with(&self, key: &'static str, value: &str) -> Result<Self> {
+        let mut caller = self.clone();
+        caller.credentials.entries.push((
+            AsciiMetadataKey::from_static(key),
+            value.parse().context("metadata value")?,
+        ));
+        Ok(caller)
+    }
+
+    /// The same endpoints with an access token.
+    ///
+    /// # Errors
+    /// When the token cannot be metadata.
+    pub fn with_token(&self, token: &str) -> Result<Self> {
+        Self::anonymous(self.endpoints.clone()).with("authorization", &format!("Bearer {token}"))
+    }
+
+    /// The operator's caller, acting in a tenant.
+    ///
+    /// # Errors
+    /// When the id or reason cannot be metadata.
+    pub fn in_tenant(&self, tenant_id: &str, reason: &str) -> Result<Self> {
+        self.with("x-tenant-id", tenant_id)?.with("x-reason", reason)
+    }
+
+    /// The channels.
+    #[must_use]
+    pub fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// `AuthService`.
+    #[must_use]
+    pub fn auth(&self) -> AuthServiceClient<Service> {
+        AuthServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `MemberService`.
+    #[must_use]
+    pub fn members(&self) -> MemberServiceClient<Service> {
+        MemberServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `TenantService`.
+    #[must_use]
+    pub fn tenants(&self) -> TenantServiceClient<Service> {
+        TenantServiceClient::with_interceptor(self.endpoints.tenant.clone(), self.credentials.clone())
+    }
+
+    /// `ContactService`.
+    #[must_use]
+    pub fn contacts(&self) -> ContactServiceClient<Service> {
+        ContactServiceClient::with_interceptor(self.endpoints.crm.clone(), self.credentials.clone())
+    }
+
+    /// `ReportService`.
+    #[must_use]
+    pub fn reports(&self) -> ReportServiceClient<Service> {
+        ReportServiceClient::with_interceptor(self.endpoints.worker.clone(), self.credentials.clone())
+    }
+}

@@ -1,0 +1,274 @@
+//! What the processes of one suite are configured with: one place that knows who gets which variable.
+//!
+//! A process gets what it reads and no more: `crm serve` has no owner's URL, only `auth` has the master key.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::secrets::{Secrets, public_key};
+use crate::servers::{Login, Servers};
+
+/// The one registered data server.
+const DATA_SERVER: &str = "data1";
+/// Variables of whoever starts a suite that its processes inherit.
+const PASSED_ON: [&str; 2] = ["ROWHOUSE_LOG", "ROWHOUSE_OTLP_ENDPOINT"];
+
+/// One process of the suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Process {
+    /// `rowhouse-tenant serve`.
+    Tenant,
+    /// `rowhouse-auth serve`.
+    Auth,
+    /// `rowhouse-crm serve`.
+    Crm,
+    /// `rowhouse-crm provision`.
+    CrmProvision,
+    /// `rowhouse-worker serve`.
+    Worker,
+}
+
+/// One of a process's listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Listener {
+    /// gRPC for callers (`ROWHOUSE_LISTEN`).
+    Public,
+    /// gRPC between services (`ROWHOUSE_INTERNAL_LISTEN`).
+    Internal,
+    /// HTTP for `/livez /readyz /metrics` (`ROWHOUSE_ADMIN_LISTEN`).
+    Admin,
+}
+
+impl Listener {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Public, Self::Internal, Self::Admin];
+
+    /// Its name in the list of ports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Internal => "internal",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl Process {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Tenant, Self::Auth, Self::Crm, Self::CrmProvision, Self::Worker];
+    /// Those whose binaries have a `migrate`, in the order in which it runs.
+    pub const MIGRATING: [Self; 4] = [Self::Tenant, Self::Auth, Self::Crm, Self::Worker];
+
+    /// Its name in tables, logs and marks.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CrmProvision => "crm-provision",
+            other => other.service(),
+        }
+    }
+
+    /// The service that it belongs to, and whose identity it has.
+    pub fn service(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Auth => "auth",
+            Self::Crm | Self::CrmProvision => "crm",
+            Self::Worker => "worker",
+        }
+    }
+
+    /// Its binary.
+    pub fn binary(self) -> String {
+        format!("rowhouse-{}", self.service())
+    }
+
+    /// The subcommand that it runs.
+    pub fn subcommand(self) -> &'static str {
+        if self == Self::CrmProvision {
+            "provision"
+        } else {
+            "serve"
+        }
+    }
+
+    fn control_login(self) -> Option<Login> {
+        match self {
+            Self::Tenant => Some(Login::ControlTenant),
+            Self::Auth => Some(Login::ControlAuth),
+            Self::Worker => Some(Login::ControlWorker),
+            Self::Crm | Self::CrmProvision => None,
+        }
+    }
+}
+
+/// The keys of one suite.
+#[derive(Clone)]
+pub struct Keys {
+    seeds: BTreeMap<&'static str, String>,
+    public: String,
+    master: String,
+    page_token: String,
+}
+
+impl Keys {
+    /// Reads a stack's keys, making what is missing.
+    ///
+    /// # Errors
+    /// When they cannot be made or written.
+    pub fn of(secrets: &mut Secrets) -> Result<Self> {
+        let mut seeds = BTreeMap::new();
+        let mut public = Vec::new();
+        for process in Process::MIGRATING {
+            let service = process.service();
+            let seed = secrets.key(&format!("service_key_{service}"))?;
+            public.push(format!("{service}={}", public_key(&seed)?));
+            seeds.insert(service, seed);
+        }
+        Ok(Self {
+            seeds,
+            public: public.join(","),
+            master: secrets.key("master_key")?,
+            page_token: secrets.key("page_token_key")?,
+        })
+    }
+}
+
+/// What the processes of one suite are configured with.
+#[derive(Clone)]
+pub struct Settings {
+    /// The servers.
+    pub servers: Servers,
+    /// The control database's name.
+    pub control: String,
+    /// The data database's name.
+    pub data: String,
+    /// The virtual host, with user and password.
+    pub amqp_url: String,
+    /// The prefix of Redis keys.
+    pub redis_prefix: String,
+    /// The mail server.
+    pub smtp_url: String,
+    /// The folder of the worker's files.
+    pub files: PathBuf,
+    /// The ports of all listeners.
+    pub ports: BTreeMap<(Process, Listener), u16>,
+    /// The keys.
+    pub keys: Keys,
+}
+
+// The fields hold secrets.
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("control", &self.control)
+            .field("data", &self.data)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// The address of a process's listener.
+    pub fn address(&self, process: Process, listener: Listener) -> SocketAddr {
+        // Every pair has a port; 0 would only ever show as a refused connection.
+        let port = self.ports.get(&(process, listener)).copied().unwrap_or_default();
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    /// `http://host:port` of a process's listener.
+    pub fn url(&self, process: Process, listener: Listener) -> String {
+        format!("http://{}", self.address(process, listener))
+    }
+
+    /// The seed of a service's identity, 32 bytes in base64.
+    pub fn service_key(&self, process: Process) -> String {
+        self.keys.seeds.get(process.service()).cloned().unwrap_or_default()
+    }
+
+    /// The variables of a process that serves.
+    pub fn serve(&self, process: Process) -> Vec<(String, String)> {
+        let mut variables = Variables::new();
+        let address = |listener| self.address(process, listener).to_string();
+        variables.set("ROWHOUSE_LISTEN", address(Listener::Public));
+        variables.set("ROWHOUSE_INTERNAL_LISTEN", address(Listener::Internal));
+        variables.set("ROWHOUSE_ADMIN_LISTEN", address(Listener::Admin));
+        variables.set("ROWHOUSE_SERVICE_KEY", self.service_key(process));
+        variables.set("ROWHOUSE_SERVICE_KEYS", &self.keys.public);
+        for (name, peer) in [
+            ("ROWHOUSE_AUTH_ADDR", Process::Auth),
+            ("ROWHOUSE_TENANT_ADDR", Process::Tenant),
+            ("ROWHOUSE_CRM_ADDR", Process::Crm),
+            ("ROWHOUSE_CRM_PROVISION_ADDR", Process::CrmProvision),
+        ] {
+            variables.set(name, self.url(peer, Listener::Internal));
+        }
+        variables.set("ROWHOUSE_REDIS_URL", self.servers.redis_url());
+        variables.set("ROWHOUSE_REDIS_PREFIX", &self.redis_prefix);
+        variables.set("ROWHOUSE_AMQP_URL", &self.amqp_url);
+        variables.set("ROWHOUSE_PAGE_TOKEN_KEY", &self.keys.page_token);
+        if let Some(login) = process.control_login() {
+            variables.set("ROWHOUSE_CONTROL_URL", self.servers.login_url(login, &self.control));
+        }
+        self.serve_own(process, &mut variables);
+        variables.0
+    }
+
+    /// What only one process reads.
+    fn serve_own(&self, process: Process, variables: &mut Variables) {
+        match process {
+            Process::Tenant => variables.set("ROWHOUSE_DATA_SERVERS", DATA_SERVER),
+            Process::Auth => variables.set("ROWHOUSE_MASTER_KEY", &self.keys.master),
+            Process::Crm => {
+                let relay = self.servers.login_url(Login::Relay, &self.data);
+                variables.set(
+                    "ROWHOUSE_DATA_URLS",
+                    format!("{DATA_SERVER}={}", self.servers.pooled_url(&self.data)),
+                );
+                variables.set("ROWHOUSE_DATA_RELAY_URLS", format!("{DATA_SERVER}={relay}"));
+            }
+            Process::CrmProvision => variables.set("ROWHOUSE_DATA_OWNER_URLS", self.data_owner_urls()),
+            Process::Worker => {
+                variables.set("ROWHOUSE_SMTP_URL", &self.smtp_url);
+                variables.set("ROWHOUSE_MAIL_FROM", "Rowhouse <no-reply@rowhouse.example>");
+                variables.set("ROWHOUSE_FILES_URL", format!("file://{}", self.files.display()));
+                variables.set("ROWHOUSE_APP_URL", "https://app.rowhouse.example");
+            }
+        }
+    }
+
+    /// The variables of a binary's `migrate`.
+    pub fn migrate(&self, process: Process) -> Vec<(String, String)> {
+        let mut variables = Variables::new();
+        if process.control_login().is_some() {
+            variables.set(
+                "ROWHOUSE_CONTROL_OWNER_URL",
+                self.servers.login_url(Login::Owner, &self.control),
+            );
+        } else {
+            variables.set("ROWHOUSE_DATA_OWNER_URLS", self.data_owner_urls());
+        }
+        variables.0
+    }
+
+    fn data_owner_urls(&self) -> String {
+        format!("{DATA_SERVER}={}", self.servers.login_url(Login::Owner, &self.data))
+    }
+}
+
+/// Variables in the order in which they were set.
+struct Variables(Vec<(String, String)>);
+
+impl Variables {
+    fn new() -> Self {
+        let passed_on = PASSED_ON
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+        Self(passed_on.collect())
+    }
+
+    fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.0.push((name.to_owned(), value.into()));
+    }
+}
