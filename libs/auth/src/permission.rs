@@ -1,0 +1,241 @@
+//! Permissions, grants with wildcards, and when one set of grants covers another.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest permission or grant, in bytes.
+const PERMISSION_BYTES_MAX: usize = 100;
+
+/// What an RPC needs: `resource:action`, both of `a-z` and `_`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Permission {
+    resource: String,
+    action: String,
+}
+
+/// What a role gives: a permission in which either side may be `*`, standing for any.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Grant {
+    /// `None` stands for any.
+    resource: Option<String>,
+    /// `None` stands for any.
+    action: Option<String>,
+}
+
+/// A set of grants. The empty set allows nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    grants: Vec<Grant>,
+}
+
+/// The text is not a permission or grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be resource:action")]
+pub struct ParsePermissionError;
+
+// === impl Permission ===
+
+impl FromStr for Permission {
+    type Err = ParsePermissionError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePermissionError> {
+        match text.parse::<Grant>()? {
+            Grant {
+                resource: Some(resource),
+                action: Some(action),
+            } => Ok(Self { resource, action }),
+            _ => Err(ParsePermissionError),
+        }
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.resource, self.action)
+    }
+}
+
+// === impl Grant ===
+
+impl Grant {
+    /// Whether this grant gives at least what `other` gives.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        side_covers(self.resource.as_deref(), other.resource.as_deref())
+            && side_covers(self.action.as_deref(), other.action.as_deref())
+    }
+
+    /// Whether this grant gives `permission`.
+    #[must_use]
+    pub fn allows(&self, permission: &Permission) -> bool {
+        side_covers(self.resource.as_deref(), Some(&permission.resource))
+            && side_covers(self.action.as_deref(), Some(&permission.action))
+    }
+}
+
+/// `None` stands for any: only any covers any.
+fn side_covers(ours: Option<&str>, theirs: Option<&str>) -> bool {
+    ours.is_none() || ours == theirs
+}
+
+impl FromStr for Grant {
+    type Err = ParsePermissionError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePermissionError> {
+        if text.len() > PERMISSION_BYTES_MAX {
+            return Err(ParsePermissionError);
+        }
+        let (resource, action) = text.split_once(':').ok_or(ParsePermissionError)?;
+        Ok(Self {
+            resource: side(resource)?,
+            action: side(action)?,
+        })
+    }
+}
+
+fn side(text: &str) -> Result<Option<String>, ParsePermissionError> {
+    let word = |c: char| c.is_ascii_lowercase() || c == '_';
+    match text {
+        "*" => Ok(None),
+        _ if !text.is_empty() && text.chars().all(word) => Ok(Some(text.to_owned())),
+        _ => Err(ParsePermissionError),
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "*".to_owned());
+        write!(f, "{}:{}", side(&self.resource), side(&self.action))
+    }
+}
+
+// === impl Grants ===
+
+impl Grants {
+    /// Reads grants. A text that cannot be read gives nothing: a newer auth may know a form of grant that this process
+    /// does not.
+    pub fn read<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Self {
+        texts
+            .into_iter()
+            .filter_map(|text| text.as_ref().parse::<Grant>().ok())
+            .collect()
+    }
+
+    /// Whether the grants give a permission. A text that is not a permission is not given by anything.
+    #[must_use]
+    pub fn allow(&self, permission: &str) -> bool {
+        permission.parse().is_ok_and(|permission| self.allows(&permission))
+    }
+
+    /// Whether the grants give a permission.
+    #[must_use]
+    pub fn allows(&self, permission: &Permission) -> bool {
+        self.grants.iter().any(|grant| grant.allows(permission))
+    }
+
+    /// Whether whoever holds these grants holds all of `other` too, and may therefore pass them on. Each grant of
+    /// `other` must be covered by a single one of these: all actions that exist today are not "any action".
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        other
+            .grants
+            .iter()
+            .all(|wanted| self.grants.iter().any(|held| held.covers(wanted)))
+    }
+
+    /// The grants.
+    pub fn iter(&self) -> impl Iterator<Item = &Grant> {
+        self.grants.iter()
+    }
+
+    /// The grants as texts, in order and each once.
+    #[must_use]
+    pub fn to_strings(&self) -> Vec<String> {
+        self.grants.iter().map(ToString::to_string).collect()
+    }
+}
+
+impl FromIterator<Grant> for Grants {
+    fn from_iter<I: IntoIterator<Item = Grant>>(grants: I) -> Self {
+        let mut grants: Vec<Grant> = grants.into_iter().collect();
+        grants.sort();
+        grants.dedup();
+        Self { grants }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grants(texts: &[&str]) -> Grants {
+        Grants::read(texts)
+    }
+
+    #[test]
+    fn wildcards_give_what_they_stand_for_and_nothing_else() {
+        let manager = grants(&["contacts:*", "members:read"]);
+        for allowed in ["contacts:read", "contacts:delete", "members:read"] {
+            assert!(manager.allow(allowed), "{allowed}");
+        }
+        for refused in ["members:invite", "tenants:read", "contact:read", "contactsx:read"] {
+            assert!(!manager.allow(refused), "{refused}");
+        }
+        assert!(grants(&["*:*"]).allow("anything:at_all"));
+        assert!(grants(&["*:read"]).allow("contacts:read"));
+        assert!(!grants(&["*:read"]).allow("contacts:update"));
+        assert!(!Grants::default().allow("contacts:read"));
+    }
+
+    #[test]
+    fn what_is_not_a_permission_is_given_by_nothing() {
+        let everything = grants(&["*:*"]);
+        for text in [
+            "",
+            ":",
+            "contacts",
+            "contacts:",
+            ":read",
+            "contacts:*",
+            "*:*",
+            "Contacts:read",
+            "a:b:c",
+            "a b:c",
+            "contacts:read\n",
+        ] {
+            assert!(!everything.allow(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn grants_that_cannot_be_read_give_nothing() {
+        let strange = grants(&["contacts:read@own", "**", "*", "contacts:**", "CONTACTS:*"]);
+        assert_eq!(strange, Grants::default());
+    }
+
+    #[test]
+    fn nobody_passes_on_more_than_they_hold() {
+        let admin = grants(&["contacts:*", "reports:*", "members:*"]);
+        assert!(admin.covers(&grants(&["contacts:read", "members:*"])));
+        assert!(admin.covers(&admin));
+        assert!(admin.covers(&Grants::default()));
+        for more in ["*:*", "*:read", "tenants:read"] {
+            assert!(!admin.covers(&grants(&["contacts:read", more])), "{more}");
+        }
+        assert!(!grants(&["contacts:read", "contacts:update"]).covers(&grants(&["contacts:*"])));
+        assert!(!Grants::default().covers(&grants(&["contacts:read"])));
+    }
+
+    #[test]
+    fn covering_means_allowing_every_permission_that_the_other_allows() {
+        let all = ["*:*", "*:a", "x:*", "x:a", "x:b", "y:a"];
+        let permissions = ["x:a", "x:b", "y:a", "y:b"];
+        for one in all {
+            for other in all {
+                let (one, other) = (grants(&[one]), grants(&[other]));
+                let kept = permissions.iter().all(|text| !other.allow(text) || one.allow(text));
+                assert!(!one.covers(&other) || kept, "{one:?} {other:?}");
+            }
+        }
+    }
+}

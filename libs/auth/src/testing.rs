@@ -1,0 +1,1 @@
+//! Hostile tokens, for tests of whatever verifies tokens.
