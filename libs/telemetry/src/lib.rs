@@ -1,1 +1,15 @@
-//! .
+//! Logs, traces and metrics: set up once, carried through gRPC and AMQP.
+//!
+//! - [`init`] and [`Guard`]: logs to stderr, traces to a collector where one is configured.
+//! - [`trace`]: W3C trace context in and out.
+//! - [`metrics`]: the recorder, its buckets, and the text that Prometheus scrapes.
+//!
+//! Secrets, tokens, bodies and mail addresses are never logged. Crates that print some of those when asked for details
+//! are held at `info`, whatever the filter says.
+
+mod filter;
+mod guard;
+pub mod metrics;
+pub mod trace;
+
+pub use guard::{Error, Guard, init};
