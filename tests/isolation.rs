@@ -1,0 +1,5 @@
+//! Nobody sees another tenant's byte, and nobody acts with rights that were taken.
+
+mod foreign_ids;
+mod revocation;
+mod tenant_metadata;

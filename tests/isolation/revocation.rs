@@ -1,0 +1,183 @@
+//! T13 in short form: once a change of rights is acknowledged, no service honours the old ones. Callers hammer all
+//! services while sessions, members, roles and tenants lose their rights; no call that began after the acknowledgement
+//! may succeed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use rowhouse_devkit::caller::Caller;
+use rowhouse_devkit::fixture::Databases;
+use rowhouse_devkit::suite::Options;
+use rowhouse_proto::auth::v1::{LogoutRequest, Member, MemberState, UpdateMemberRequest};
+use rowhouse_proto::crm::v1::{DeleteContactRequest, ListContactsRequest};
+use rowhouse_proto::tenant::v1::{ResumeTenantRequest, SuspendTenantRequest};
+use rowhouse_proto::well_known::FieldMask;
+use rowhouse_proto::worker::v1::GetReportRequest;
+use rowhouse_types::{ContactId, ReportId};
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
+
+use crate::support::world::{House, World};
+
+/// Revocations of each kind.
+const ROUNDS: usize = 6;
+
+/// What a caller keeps trying; the member's role allows all of it before the revocation.
+#[derive(Clone, Copy, Debug)]
+enum Attempt {
+    ListContacts,
+    DeleteContact,
+    GetReport,
+}
+
+impl Attempt {
+    async fn run(self, caller: &Caller) -> Result<(), Status> {
+        match self {
+            Self::ListContacts => caller.contacts().list_contacts(ListContactsRequest::default()).await.map(drop),
+            Self::DeleteContact => {
+                let request = DeleteContactRequest { id: ContactId::generate().to_string(), etag: String::new() };
+                caller.contacts().delete_contact(request).await.map(drop)
+            }
+            Self::GetReport => caller.reports().get_report(GetReportRequest { id: ReportId::generate().to_string() }).await.map(drop),
+        }
+    }
+}
+
+/// NOT_FOUND means that the call was let in: the id is random.
+fn let_in(answer: &Result<(), Status>) -> bool {
+    answer.is_ok() || answer.as_ref().is_err_and(|status| status.code() == Code::NotFound)
+}
+
+/// Callers that never stop trying until told.
+struct Hammer {
+    stop: Arc<AtomicBool>,
+    tasks: JoinSet<Vec<(Attempt, Instant)>>,
+}
+
+impl Hammer {
+    /// Starts hammering and waits until each attempt was let in once, so that every service has cached the rights.
+    async fn start(caller: &Caller, attempts: &[Attempt]) -> Result<Self> {
+        for attempt in attempts {
+            let answer = attempt.run(caller).await;
+            ensure!(let_in(&answer), "before the revocation {attempt:?} is allowed: {answer:?}");
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = JoinSet::new();
+        for attempt in attempts.iter().copied() {
+            let (caller, stop) = (caller.clone(), stop.clone());
+            tasks.spawn(async move {
+                let mut begun = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    if let_in(&attempt.run(&caller).await) {
+                        begun.push((attempt, began));
+                    }
+                }
+                begun
+            });
+        }
+        Ok(Self { stop, tasks })
+    }
+
+    /// Tries each attempt once more, stops, and answers those that were let in although they began after `acknowledged`.
+    async fn finish(mut self, caller: &Caller, attempts: &[Attempt], acknowledged: Instant) -> Vec<Attempt> {
+        let mut late = Vec::new();
+        for attempt in attempts {
+            if let_in(&attempt.run(caller).await) {
+                late.push(*attempt);
+            }
+        }
+        self.stop.store(true, Ordering::Relaxed);
+        while let Some(begun) = self.tasks.join_next().await {
+            let begun = begun.expect("a hammer does not panic");
+            late.extend(begun.into_iter().filter(|(_, began)| *began > acknowledged).map(|(attempt, _)| attempt));
+        }
+        late
+    }
+}
+
+async fn update_member(administrator: &Caller, user_id: &str, role: &str, state: MemberState, field: &str) -> Result<()> {
+    let member = Member { user_id: user_id.to_owned(), role: role.to_owned(), state: state.into(), ..Member::default() };
+    let request = UpdateMemberRequest { member: Some(member), update_mask: Some(FieldMask { paths: vec![field.to_owned()] }) };
+    administrator.members().update_member(request).await?;
+    Ok(())
+}
+
+const ALL: &[Attempt] = &[Attempt::ListContacts, Attempt::DeleteContact, Attempt::GetReport];
+/// What a `user` may not do and a `manager` may.
+const BEYOND_USER: &[Attempt] = &[Attempt::DeleteContact, Attempt::GetReport];
+
+async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
+    let (tenant_id, administrator) = (house.tenant.id.as_str(), &house.administrator.caller);
+    let manager_id = house.manager.tokens.user_id.as_str();
+    for round in 0..ROUNDS {
+        let session = world.log_in(tenant_id, &house.manager.email).await?;
+        let hammer = Hammer::start(&session.caller, ALL).await?;
+        session.caller.auth().logout(LogoutRequest {}).await?;
+        let late = hammer.finish(&session.caller, ALL, Instant::now()).await;
+        ensure!(late.is_empty(), "round {round}: let in after the log-out: {late:?}");
+
+        let session = world.log_in(tenant_id, &house.manager.email).await?;
+        let hammer = Hammer::start(&session.caller, BEYOND_USER).await?;
+        update_member(administrator, manager_id, "user", MemberState::Unspecified, "role").await?;
+        let late = hammer.finish(&session.caller, BEYOND_USER, Instant::now()).await;
+        ensure!(late.is_empty(), "round {round}: let in after the demotion: {late:?}");
+        update_member(administrator, manager_id, "manager", MemberState::Unspecified, "role").await?;
+
+        let hammer = Hammer::start(&session.caller, ALL).await?;
+        update_member(administrator, manager_id, "", MemberState::Disabled, "state").await?;
+        let late = hammer.finish(&session.caller, ALL, Instant::now()).await;
+        ensure!(late.is_empty(), "round {round}: let in after being disabled: {late:?}");
+        update_member(administrator, manager_id, "", MemberState::Active, "state").await?;
+
+        let session = world.log_in(tenant_id, &house.manager.email).await?;
+        let hammer = Hammer::start(&session.caller, ALL).await?;
+        let suspend = SuspendTenantRequest { id: tenant_id.to_owned(), reason: "T13".to_owned() };
+        world.operator.tenants().suspend_tenant(suspend).await?;
+        let late = hammer.finish(&session.caller, ALL, Instant::now()).await;
+        ensure!(late.is_empty(), "round {round}: let in after the suspension: {late:?}");
+        let resume = ResumeTenantRequest { id: tenant_id.to_owned(), reason: "T13".to_owned() };
+        world.operator.tenants().resume_tenant(resume).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_let_in_after_a_revocation() -> Result<()> {
+    let world = World::start("t13").await?;
+    let house = world.house("acme").await?;
+    revoke_in_every_way(&world, &house).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_let_in_after_a_revocation_while_redis_is_away() -> Result<()> {
+    // Port 1 refuses: nothing listens there.
+    let away = (None, "ROWHOUSE_REDIS_URL".to_owned(), "redis://127.0.0.1:1/".to_owned());
+    let world = World::start_with("t13-no-redis", Options { environment: vec![away], ..Options::default() }).await?;
+    let house = world.house("acme").await?;
+    revoke_in_every_way(&world, &house).await
+}
+
+/// The control: a role that is changed behind the protocol's back, so that no version is published and nobody is waited
+/// for, lets calls in afterwards. The hammer sees them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_behind_the_protocols_back_is_noticed() -> Result<()> {
+    let world = World::start("t13-control").await?;
+    let house = world.house("acme").await?;
+    let hammer = Hammer::start(&house.manager.caller, BEYOND_USER).await?;
+    execute(world.suite.databases(), "UPDATE auth.memberships SET role = 'user' WHERE role = 'manager'").await?;
+    let late = hammer.finish(&house.manager.caller, BEYOND_USER, Instant::now()).await;
+    assert!(!late.is_empty(), "cached rights are honoured while nobody is told");
+    Ok(())
+}
+
+async fn execute(databases: &Databases, statement: &str) -> Result<()> {
+    let (client, connection) = tokio_postgres::connect(&databases.control_superuser_url(), tokio_postgres::NoTls).await?;
+    let driver = tokio::spawn(connection);
+    let changed = client.batch_execute(statement).await;
+    drop(client);
+    driver.await??;
+    Ok(changed?)
+}

@@ -1,0 +1,5 @@
+//! Whole jobs on the running suite, as its users do them.
+
+mod grpcurl;
+mod kill;
+mod main_job;

@@ -1,0 +1,180 @@
+//! T18 in short form: each process is killed with SIGKILL in the middle of its part of the journey. After a restart the
+//! journey completes; every effect is there exactly once.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use rowhouse_devkit::caller::Caller;
+use rowhouse_devkit::journey::{self, BACKGROUND_MAX};
+use rowhouse_devkit::suite::Process;
+use rowhouse_proto::crm::v1::{Contact, CreateContactRequest, ListContactsRequest};
+use rowhouse_proto::tenant::v1::{CreateTenantRequest, ListTenantsRequest, Tenant, TenantState};
+use rowhouse_proto::worker::v1::{GetReportRequest, ReportState};
+use tonic::Code;
+
+use crate::support::world::World;
+
+/// Contacts made while crm is killed; enough that the kill falls into the middle.
+const WRITES: usize = 60;
+
+/// A call that a killed process cut off may be repeated with its request id; anything else is an answer.
+fn may_retry(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded)
+}
+
+/// Repeats a create with the same request id until it is answered.
+async fn create_surely(member: Caller, number: usize) -> Result<Contact> {
+    let contact = Contact { display_name: format!("Contact {number}"), email: format!("c{number}@example.com"), ..Contact::default() };
+    let request = CreateContactRequest { contact: Some(contact), request_id: uuid::Uuid::new_v4().to_string() };
+    let until = Instant::now() + BACKGROUND_MAX;
+    loop {
+        match member.contacts().create_contact(request.clone()).await {
+            Ok(created) => return Ok(created.into_inner()),
+            Err(status) if may_retry(status.code()) && Instant::now() < until => tokio::task::yield_now().await,
+            Err(status) => bail!("contact {number}: {status:?}"),
+        }
+    }
+}
+
+async fn all_contacts(member: &Caller) -> Result<Vec<Contact>> {
+    let request = ListContactsRequest { page_size: 1_000, ..Default::default() };
+    Ok(member.contacts().list_contacts(request).await?.into_inner().contacts)
+}
+
+#[tokio::test]
+async fn crm_is_killed_while_contacts_are_written() -> Result<()> {
+    let world = World::start("kill-crm").await?;
+    let tenant = journey::create_tenant(&world.operator, "acme", "Acme Ltd", "ada@acme.example").await?;
+    let ada = world.join(&tenant.id, "ada@acme.example").await?;
+
+    let mut writers = tokio::task::JoinSet::new();
+    for number in 0..WRITES {
+        writers.spawn(create_surely(ada.caller.clone(), number));
+    }
+    let mut acknowledged = BTreeSet::new();
+    while let Some(written) = writers.join_next().await {
+        acknowledged.insert(written??.id);
+        if acknowledged.len() == WRITES / 4 {
+            world.suite.kill9(Process::Crm).await?;
+            world.suite.restart(Process::Crm).await?;
+        }
+    }
+    let kept: Vec<String> = all_contacts(&ada.caller).await?.into_iter().map(|contact| contact.id).collect();
+    assert_eq!(kept.len(), WRITES, "each create has exactly one effect");
+    assert_eq!(kept.into_iter().collect::<BTreeSet<_>>(), acknowledged, "what was acknowledged is there, and nothing else");
+    Ok(())
+}
+
+#[tokio::test]
+async fn crm_and_worker_are_killed_while_a_report_is_made() -> Result<()> {
+    let world = World::start("kill-report").await?;
+    let tenant = journey::create_tenant(&world.operator, "acme", "Acme Ltd", "ada@acme.example").await?;
+    let ada = world.join(&tenant.id, "ada@acme.example").await?;
+    let contacts = journey::contacts(&ada.caller).await?;
+    for process in [Process::Crm, Process::Worker] {
+        // The report cannot end before the kill: without the provider of its rows it waits in the worker.
+        world.suite.kill9(Process::Crm).await?;
+        let report = journey::run_report(&ada.caller).await?;
+        wait_until_running(&ada.caller, &report.id).await?;
+        if process == Process::Worker {
+            world.suite.kill9(Process::Worker).await?;
+            world.suite.restart(Process::Worker).await?;
+        }
+        world.suite.restart(Process::Crm).await?;
+
+        let ended = journey::finished_report(&ada.caller, &report.id, BACKGROUND_MAX).await?;
+        let file = journey::download(&ada.caller, &report.id).await?;
+        journey::check_report(&ended, &file, &contacts)?;
+        world.suite.wait_for_mail(&ada.email, BACKGROUND_MAX, |mail| mail.text.contains(&report.id)).await?;
+        assert_eq!(mails(&world, &ada.email, &report.id)?, 1, "one mail says that {process:?}'s report is ready");
+    }
+    Ok(())
+}
+
+async fn wait_until_running(member: &Caller, id: &str) -> Result<()> {
+    let until = Instant::now() + BACKGROUND_MAX;
+    while Instant::now() < until {
+        let report = member.reports().get_report(GetReportRequest { id: id.to_owned() }).await?.into_inner();
+        ensure!(report.state() != ReportState::Failed, "{report:?}");
+        if report.state() == ReportState::Running {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bail!("the report was never taken up")
+}
+
+/// Distinct mails to an address with a text in them: one that SMTP cut may come twice, with the same Message-ID.
+fn mails(world: &World, address: &str, text: &str) -> Result<usize> {
+    let mails = world.suite.mails()?;
+    let wanted = mails.iter().filter(|mail| mail.to.iter().any(|to| to == address) && mail.text.contains(text));
+    Ok(wanted.map(|mail| mail.message_id.clone()).collect::<BTreeSet<_>>().len())
+}
+
+#[tokio::test]
+async fn tenant_is_killed_while_a_tenant_is_created() -> Result<()> {
+    let world = World::start("kill-tenant").await?;
+    // Without provision the saga stands still in its middle: the slug is reserved, the home is not there.
+    world.suite.kill9(Process::CrmProvision).await?;
+    let request = CreateTenantRequest {
+        tenant: Some(Tenant { slug: "acme".to_owned(), display_name: "Acme Ltd".to_owned(), ..Tenant::default() }),
+        administrator_email: "ada@acme.example".to_owned(),
+        request_id: uuid::Uuid::new_v4().to_string(),
+    };
+    let operator = world.operator.clone();
+    let cut_off = tokio::spawn({
+        let request = request.clone();
+        async move { operator.tenants().create_tenant(request).await }
+    });
+    wait_for_tenant(&world, TenantState::Provisioning).await?;
+    world.suite.kill9(Process::Tenant).await?;
+    assert!(cut_off.await?.is_err(), "the call was cut off");
+    world.suite.restart(Process::CrmProvision).await?;
+    world.suite.restart(Process::Tenant).await?;
+
+    let tenant = wait_for_tenant(&world, TenantState::Active).await?;
+    let repeated = world.operator.tenants().create_tenant(request).await?.into_inner();
+    assert_eq!(repeated.id, tenant.id, "the repeated call answers the tenant that the first one made");
+    let ada = world.join(&tenant.id, "ada@acme.example").await?;
+    journey::contacts(&ada.caller).await?;
+    assert_eq!(mails(&world, "ada@acme.example", "Acme Ltd")?, 1, "one invitation");
+    Ok(())
+}
+
+/// Waits until the one tenant is in a state.
+async fn wait_for_tenant(world: &World, state: TenantState) -> Result<Tenant> {
+    let until = Instant::now() + BACKGROUND_MAX;
+    let mut seen = Vec::new();
+    while Instant::now() < until {
+        match world.operator.tenants().list_tenants(ListTenantsRequest::default()).await {
+            Ok(listed) => seen = listed.into_inner().tenants,
+            Err(status) if may_retry(status.code()) => {}
+            Err(status) => bail!("ListTenants: {status:?}"),
+        }
+        if let [tenant] = seen.as_slice()
+            && tenant.state() == state
+        {
+            return Ok(tenant.clone());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bail!("the tenant should become {state:?}: {seen:?}")
+}
+
+#[tokio::test]
+async fn auth_is_killed_after_an_invitation_and_in_a_session() -> Result<()> {
+    let world = World::start("kill-auth").await?;
+    let tenant = journey::create_tenant(&world.operator, "acme", "Acme Ltd", "ada@acme.example").await?;
+    let ada = world.join(&tenant.id, "ada@acme.example").await?;
+    journey::invite(&ada.caller, "grace@acme.example", "manager").await?;
+    world.suite.kill9(Process::Auth).await?;
+    world.suite.restart(Process::Auth).await?;
+
+    let grace = world.join(&tenant.id, "grace@acme.example").await?;
+    assert_eq!(mails(&world, "grace@acme.example", "Acme Ltd")?, 1, "one invitation");
+    journey::contacts(&grace.caller).await?;
+    // The session outlives the kill: its rights are in the database, and the keys are the same.
+    journey::create_contact(&ada.caller, "Margaret Hamilton", "margaret@example.com").await?;
+    Ok(())
+}

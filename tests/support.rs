@@ -1,0 +1,5 @@
+//! What the tests on the running suite share.
+
+pub(crate) mod raw;
+pub(crate) mod services;
+pub(crate) mod world;

@@ -1,0 +1,42 @@
+//! Identities of the services, for calls to internal listeners.
+
+use anyhow::{Context as _, Result};
+use rowhouse_auth_kit::ServiceSigner;
+use rowhouse_config::secret::SecretKey;
+use rowhouse_context::ServiceName;
+use rowhouse_devkit::suite::{Listener, Process, Suite};
+use rowhouse_proto::auth::v1::IssueJobTokenRequest;
+use rowhouse_proto::auth::v1::delegation_service_client::DelegationServiceClient;
+use rowhouse_types::ReportId;
+use tonic::transport::Endpoint;
+
+use crate::support::world::{House, World};
+
+/// A token of `caller`, good at `target`.
+pub(crate) fn token(suite: &Suite, caller: ServiceName, target: ServiceName) -> Result<String> {
+    let process = match caller {
+        ServiceName::Tenant => Process::Tenant,
+        ServiceName::Auth => Process::Auth,
+        ServiceName::Crm => Process::Crm,
+        ServiceName::Worker => Process::Worker,
+    };
+    let variables = suite.environment(process);
+    let seed = variables.iter().find(|(name, _)| name == "ROWHOUSE_SERVICE_KEY").map(|(_, value)| value).context("the service's key")?;
+    let seed = SecretKey::from_base64(seed).context("a key of 32 bytes")?;
+    Ok(ServiceSigner::new(caller, seed.expose())?.token(target)?)
+}
+
+/// A delegated token as the worker gets it for a report of the house's administrator.
+pub(crate) async fn job_token(world: &World, house: &House) -> Result<String> {
+    let channel = Endpoint::from_shared(world.suite.url(Process::Auth, Listener::Internal))?.connect_lazy();
+    let message = IssueJobTokenRequest {
+        job_id: ReportId::generate().to_string(),
+        tenant_id: house.tenant.id.clone(),
+        user_id: house.administrator.tokens.user_id.clone(),
+        platform: false,
+    };
+    let mut request = tonic::Request::new(message);
+    let service = token(&world.suite, ServiceName::Worker, ServiceName::Auth)?;
+    request.metadata_mut().insert("x-service-authorization", format!("Bearer {service}").parse()?);
+    Ok(DelegationServiceClient::new(channel).issue_job_token(request).await?.into_inner().access_token)
+}
