@@ -1,1 +1,21 @@
-//! .
+//! Calls to the other services of the suite.
+//!
+//! - [`peer`]: [`Peer`], a channel to one service that shows who calls.
+//! - [`mod@request`]: requests with request id, deadline and trace; on behalf of a user where there is one.
+//! - [`mod@failure`]: what a peer's status means for our own caller.
+//! - [`rights`]: what a principal may do, cached under a lease that auth grants.
+//! - [`keys`]: the keys of access tokens.
+//! - [`directory`]: where tenants live.
+
+pub mod failure;
+pub mod keys;
+pub mod peer;
+pub mod request;
+pub mod rights;
+
+pub use failure::failure;
+pub use keys::{KeysClient, KeysSource};
+pub use peer::{IdentifiedChannel, Peer, PeerError};
+pub use request::{request, request_as_user};
+pub use rights::client::RightsClient;
+pub use rights::{Rights, RightsError, RightsQuery, RightsSource, Standing};

@@ -1,0 +1,163 @@
+//! Where tenants live, as the tenant service says.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use moka::future::Cache as Memory;
+use rowhouse_cache::{Cache, Key};
+use rowhouse_context::{Ctx, ServiceName};
+use rowhouse_db::{Directory, DirectoryError, Home};
+use rowhouse_proto::common::v1 as proto;
+use rowhouse_proto::tenant::v1::ResolveRequest;
+use rowhouse_proto::tenant::v1::directory_service_client::DirectoryServiceClient;
+use rowhouse_status::Reason;
+use rowhouse_types::{HomeState, Placement, TenantId};
+
+use crate::failure::failure;
+use crate::peer::{IdentifiedChannel, Peer};
+use crate::request::request;
+
+/// Homes kept in memory at once. An entry is about 150 bytes.
+const MEMORY_MAX: u64 = 10_000;
+
+/// How long a home is believed without asking. A home that moved is noticed at once by its generation, so this bounds
+/// only how long a forgotten tenant takes space.
+const KEPT_IN_MEMORY: Duration = Duration::from_secs(10);
+
+/// The same for Redis, from where other processes take it.
+const KEPT_IN_REDIS: Duration = Duration::from_secs(60);
+
+/// Longest time for a question.
+const ASK_MAX: Duration = Duration::from_secs(5);
+
+/// Where tenants live: from memory, else from Redis, else from the tenant service. Cheap to clone.
+#[derive(Clone)]
+pub struct DirectoryClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    tenant: DirectoryServiceClient<IdentifiedChannel>,
+    participant: ServiceName,
+    memory: Memory<TenantId, Home>,
+    cache: Cache,
+}
+
+// === impl DirectoryClient ===
+
+impl DirectoryClient {
+    /// A client of the tenant service for the homes of one participant.
+    ///
+    /// `participant`: whose homes, such as crm. `cache`: Redis, which only saves questions.
+    #[must_use]
+    pub fn new(tenant: &Peer, participant: ServiceName, cache: Cache) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                tenant: DirectoryServiceClient::new(tenant.channel()),
+                participant,
+                memory: Memory::builder()
+                    .max_capacity(MEMORY_MAX)
+                    .time_to_live(KEPT_IN_MEMORY)
+                    .build(),
+                cache,
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Directory for DirectoryClient {
+    async fn home(&self, ctx: &Ctx, tenant: TenantId, fresh: bool) -> Result<Home, DirectoryError> {
+        if fresh {
+            return self.inner.ask(ctx, tenant).await;
+        }
+        if let Some(home) = self.inner.memory.get(&tenant).await {
+            return Ok(home);
+        }
+        let stored = self.inner.cache.get::<Home>(&self.inner.key(tenant)).await;
+        if let Some(home) = stored.filter(|home| home.tenant == tenant) {
+            self.inner.memory.insert(tenant, home.clone()).await;
+            return Ok(home);
+        }
+        self.inner.ask(ctx, tenant).await
+    }
+}
+
+impl fmt::Debug for DirectoryClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectoryClient")
+            .field("participant", &self.inner.participant)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn key(&self, tenant: TenantId) -> Key {
+        Key::tenant(tenant, "home", self.participant.as_str())
+    }
+
+    /// Asks the tenant service and refills both caches. Only an active home is kept: one that is not yet there, or that
+    /// is frozen, may change without anything that would tell the caches.
+    async fn ask(&self, ctx: &Ctx, tenant: TenantId) -> Result<Home, DirectoryError> {
+        let message = ResolveRequest {
+            tenant_id: tenant.to_string(),
+            participant: self.participant.as_str().to_owned(),
+        };
+        let mut client = self.tenant.clone();
+        let asked = client.resolve(request(ctx, message));
+        let answer = match tokio::time::timeout(ASK_MAX.min(ctx.time_left()), asked).await {
+            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Err(status)) => return Err(refused(status)),
+            Err(_) => return Err(DirectoryError::Unavailable("the tenant service did not answer in time".to_owned())),
+        };
+        let home = read_home(&answer, tenant)?;
+        if home.state == HomeState::Active {
+            self.memory.insert(tenant, home.clone()).await;
+            self.cache.set(&self.key(tenant), &home, KEPT_IN_REDIS).await;
+        } else {
+            self.memory.invalidate(&tenant).await;
+            self.cache.delete(&self.key(tenant)).await;
+        }
+        Ok(home)
+    }
+}
+
+fn refused(status: tonic::Status) -> DirectoryError {
+    let code = status.code();
+    match failure(status).reason() {
+        Reason::ResourceNotFound => DirectoryError::TenantUnknown,
+        Reason::TenantNotReady => DirectoryError::NotReady,
+        reason => DirectoryError::Unavailable(format!("the tenant service answered {code:?} ({})", reason.as_info())),
+    }
+}
+
+/// Reads an answer strictly: a home that is not the tenant's, or that we cannot understand, is none.
+fn read_home(answer: &proto::Home, tenant: TenantId) -> Result<Home, DirectoryError> {
+    let damaged = |what: &str| DirectoryError::Unavailable(format!("the tenant service answered a home with {what}"));
+    if answer.tenant_id != tenant.to_string() {
+        return Err(damaged("another tenant"));
+    }
+    let placement = match answer.placement() {
+        proto::Placement::Schema => Placement::Schema,
+        proto::Placement::Shared => Placement::Shared,
+        proto::Placement::Database => Placement::Database,
+        proto::Placement::Unspecified => return Err(damaged("no placement")),
+    };
+    let state = match answer.state() {
+        proto::HomeState::Active => HomeState::Active,
+        proto::HomeState::Frozen => HomeState::Frozen,
+        proto::HomeState::Unspecified => return Err(damaged("no state")),
+    };
+    Ok(Home {
+        tenant,
+        server: answer.server.parse().map_err(|_| damaged("no server"))?,
+        placement,
+        generation: answer.generation,
+        version: answer.version,
+        state,
+    })
+}

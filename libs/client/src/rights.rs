@@ -1,0 +1,74 @@
+//! What a principal may do now.
+//!
+//! [`RightsSource`] is what the stack in front of a service asks. Auth answers from its own database; everybody else by
+//! [`client::RightsClient`], the holder's side of the lease protocol.
+
+pub mod client;
+mod entry;
+mod ledger;
+
+use async_trait::async_trait;
+use rowhouse_auth_kit::Grants;
+use rowhouse_context::Ctx;
+use rowhouse_types::{SessionId, TenantId, UserId};
+
+/// Whose rights are asked for, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RightsQuery {
+    /// The person.
+    pub user: UserId,
+    /// Their log-in; none for a delegated token.
+    pub session: Option<SessionId>,
+    /// The tenant to act in; none for the platform.
+    pub tenant: Option<TenantId>,
+    /// The token is a platform operator's, and `tenant` came from `x-tenant-id`.
+    pub platform: bool,
+}
+
+/// What a principal may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// The version of the rights at which auth read this.
+    pub version: i64,
+    /// Whether the principal may act at all. Check it before `grants`.
+    pub standing: Standing,
+    /// Names of the roles held.
+    pub roles: Vec<String>,
+    /// What the roles give.
+    pub grants: Grants,
+}
+
+/// Whether a principal may act at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Within its permissions.
+    Good,
+    /// The session, the account or the membership was ended.
+    Revoked,
+    /// The tenant is suspended.
+    TenantSuspended,
+    /// The tenant is not known, or not yet active.
+    TenantUnknown,
+}
+
+/// The rights could not be read, so the call must be refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RightsError {
+    /// Auth did not answer. The text is for logs.
+    #[error("the rights cannot be read: {0}")]
+    Unavailable(String),
+    /// The caller's deadline passed.
+    #[error("the deadline passed before the rights were read")]
+    DeadlineExceeded,
+}
+
+/// Answers what a principal may do now.
+#[async_trait]
+pub trait RightsSource: Send + Sync {
+    /// The rights of a principal: never older than any change that was acknowledged before this was called.
+    ///
+    /// # Errors
+    /// [`RightsError`]; the call must then be refused.
+    async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Rights, RightsError>;
+}

@@ -1,0 +1,97 @@
+//! Rights as they are kept: in memory, and in Redis to save the refill.
+
+use rowhouse_auth_kit::Grants;
+use rowhouse_cache::Key;
+use rowhouse_proto::auth::v1 as proto;
+use rowhouse_types::{SessionId, TenantId, UserId};
+use serde::{Deserialize, Serialize};
+
+use crate::rights::{Rights, RightsQuery, Standing};
+
+/// Rights in Redis. They name whose they are, and that is compared on reading: a key alone is not believed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredRights {
+    user: UserId,
+    session: Option<SessionId>,
+    tenant: Option<TenantId>,
+    platform: bool,
+    version: i64,
+    standing: Standing,
+    roles: Vec<String>,
+    permissions: Vec<String>,
+}
+
+/// The key in Redis: the tenant's own where there is one.
+pub(crate) fn key(query: &RightsQuery) -> Key {
+    let session = query.session.map(|session| session.to_string());
+    let session = session.as_deref().unwrap_or("-");
+    let name = format!("{}/{session}/{}", query.user, if query.platform { "p" } else { "m" });
+    match query.tenant {
+        Some(tenant) => Key::tenant(tenant, "rights", &name),
+        None => Key::platform("rights", &name),
+    }
+}
+
+// === impl StoredRights ===
+
+impl StoredRights {
+    pub(crate) fn new(query: &RightsQuery, rights: &Rights) -> Self {
+        Self {
+            user: query.user,
+            session: query.session,
+            tenant: query.tenant,
+            platform: query.platform,
+            version: rights.version,
+            standing: rights.standing,
+            roles: rights.roles.clone(),
+            permissions: rights.grants.to_strings(),
+        }
+    }
+
+    /// The rights, if they are those of `query`.
+    pub(crate) fn open(self, query: &RightsQuery) -> Option<Rights> {
+        let whose = RightsQuery {
+            user: self.user,
+            session: self.session,
+            tenant: self.tenant,
+            platform: self.platform,
+        };
+        (whose == *query).then(|| Rights {
+            version: self.version,
+            standing: self.standing,
+            roles: self.roles,
+            grants: Grants::read(self.permissions),
+        })
+    }
+}
+
+// === impl Rights ===
+
+impl From<proto::Rights> for Rights {
+    fn from(answer: proto::Rights) -> Self {
+        let standing = match answer.standing() {
+            proto::Standing::Good => Standing::Good,
+            proto::Standing::TenantSuspended => Standing::TenantSuspended,
+            proto::Standing::TenantUnknown => Standing::TenantUnknown,
+            // A standing that we do not know is none.
+            proto::Standing::Revoked | proto::Standing::Unspecified => Standing::Revoked,
+        };
+        Self {
+            version: answer.version,
+            standing,
+            grants: Grants::read(&answer.permissions),
+            roles: answer.roles,
+        }
+    }
+}
+
+impl RightsQuery {
+    pub(crate) fn to_message(self) -> proto::GetRightsRequest {
+        proto::GetRightsRequest {
+            user_id: self.user.to_string(),
+            session_id: self.session.map(|session| session.to_string()).unwrap_or_default(),
+            tenant_id: self.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
+            platform: self.platform,
+        }
+    }
+}
