@@ -1,20 +1,40 @@
 //! From a queue to a handler.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use rowhouse_context::RequestId;
-use rowhouse_types::TenantId;
-use serde_json::Value;
+use futures_util::StreamExt as _;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions};
+use lapin::types::FieldTable;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use crate::{Broker, Ledger};
+use crate::broker::{BrokerError, Purpose, in_time};
+use crate::publisher::Publisher;
+use crate::{Broker, Ledger, topology};
+
+mod delivery;
+mod work;
+
+pub use delivery::Delivery;
+use work::Work;
+
+/// Wait before a lost session is begun again, at first and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How often a session that gets no messages asks whether its queue is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// How long handlers may go on after a stop; after that the message comes again, to somebody else.
+const FINISH_MAX: Duration = Duration::from_secs(10);
 
 /// A queue and what goes into it.
 #[derive(Clone, Copy, Debug)]
 pub struct Queue {
-    /// Its name, such as `worker.reports`. Delay queues and the parking queue are named after it.
+    /// Its name, such as `worker.reports`. The parking queue is named after it.
     pub name: &'static str,
     /// Routing keys of the events it takes.
     pub bindings: &'static [&'static str],
@@ -22,25 +42,6 @@ pub struct Queue {
     pub prefetch: u16,
     /// Attempts after which a message is parked.
     pub attempts_max: u32,
-}
-
-/// A message as its handler sees it.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// The outbox row's id; the same whenever the message comes again.
-    pub id: Uuid,
-    /// Routing key.
-    pub kind: String,
-    /// The tenant it is about.
-    pub tenant: Option<TenantId>,
-    /// Id of the request that caused it.
-    pub request_id: RequestId,
-    /// W3C trace context of that request.
-    pub traceparent: Option<String>,
-    /// What happened.
-    pub payload: Value,
-    /// Which attempt this is, counted from 1.
-    pub attempt: u32,
 }
 
 /// Why a message was not handled.
@@ -54,7 +55,10 @@ pub enum HandlerError {
     Park(String),
 }
 
-/// What is done with the messages of a queue. It must be idempotent by [`Delivery::id`].
+/// What is done with the messages of a queue.
+///
+/// A message may come again after it was handled, and to two handlers at once. The effect therefore commits together
+/// with [`Ledger::record`], and only where that answers `true`.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Handles one message; its effect is committed when this returns.
@@ -64,9 +68,7 @@ pub trait Handler: Send + Sync + 'static {
 /// Feeds a handler from a queue.
 pub struct Consumer {
     broker: Broker,
-    queue: Queue,
-    ledger: Ledger,
-    handler: Arc<dyn Handler>,
+    work: Arc<Work>,
 }
 
 // === impl Consumer ===
@@ -75,25 +77,110 @@ impl Consumer {
     /// A consumer. Any number of them, in any number of processes, may feed from one queue.
     #[must_use]
     pub fn new(broker: Broker, queue: Queue, ledger: Ledger, handler: Arc<dyn Handler>) -> Self {
+        let publisher = Publisher::new(broker.clone());
         Self {
             broker,
-            queue,
-            ledger,
-            handler,
+            work: Arc::new(Work {
+                queue,
+                ledger,
+                publisher,
+                handler,
+            }),
         }
     }
 
-    /// Works until `stop`; messages being handled are finished first.
+    /// Works until `stop`; messages being handled are then finished, within 10 s.
     pub async fn run(self, stop: CancellationToken) {
-        let _ = (&self.broker, self.queue.name, self.ledger.schema, &self.handler);
+        let queue = self.work.queue.name;
+        let mut pause = PAUSE_MIN;
+        while !stop.is_cancelled() {
+            let mut tasks = JoinSet::new();
+            let mut served = false;
+            let outcome = self.session(&stop, &mut tasks, &mut served).await;
+            // What runs can no longer be acknowledged after a failure, but commits; then it is recognised when it
+            // comes again. A new session waits for it, so that this process does not handle it twice at once.
+            finish(&mut tasks, &stop).await;
+            if served {
+                pause = PAUSE_MIN;
+            }
+            if let Err(error) = outcome {
+                metrics::counter!("rowhouse_consumer_failures_total", "queue" => queue).increment(1);
+                tracing::warn!(queue, cause = %error, "a consumer lost its queue and will look for it again");
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+
+    /// One life of a channel: ends with `stop`, or with what ended it.
+    async fn session(
+        &self,
+        stop: &CancellationToken,
+        tasks: &mut JoinSet<()>,
+        served: &mut bool,
+    ) -> Result<(), BrokerError> {
+        let queue = &self.work.queue;
+        let channel = self.broker.channel(Purpose::Consume).await?;
+        topology::declare_queue(&channel, queue).await?;
+        let begun = channel.basic_consume(
+            queue.name.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let mut messages = in_time("begin to deliver", begun).await?;
+        *served = true;
+        tracing::info!(queue = queue.name, "a consumer listens");
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                message = messages.next() => match message {
+                    Some(message) => {
+                        let (work, stop, message) = (Arc::clone(&self.work), stop.clone(), message?);
+                        tasks.spawn(async move { work.run(message, &stop).await });
+                    }
+                    None => return Err(BrokerError::Ended),
+                },
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+                _ = look.tick() => {
+                    let waiting = topology::look_at(&channel, queue).await?;
+                    metrics::gauge!("rowhouse_consumer_waiting_messages", "queue" => queue.name).set(waiting);
+                }
+            }
+        }
+        let cancel = channel.basic_cancel(messages.tag(), BasicCancelOptions::default());
+        in_time("end the delivery", cancel).await?;
+        finish(tasks, stop).await;
+        // What was fetched and not begun goes back to the queue with the channel.
+        in_time("close a channel", channel.close(200, "stop".into())).await
+    }
+}
+
+/// Waits for the running handlers: without bound, until a stop puts one.
+async fn finish(tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+    let bound = async {
         stop.cancelled().await;
+        tokio::time::sleep(FINISH_MAX).await;
+    };
+    let all = async { while tasks.join_next().await.is_some() {} };
+    let in_time = tokio::select! {
+        () = all => true,
+        () = bound => false,
+    };
+    if !in_time {
+        tasks.shutdown().await;
     }
 }
 
 impl std::fmt::Debug for Consumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Consumer")
-            .field("queue", &self.queue)
+            .field("queue", &self.work.queue)
             .finish_non_exhaustive()
     }
 }

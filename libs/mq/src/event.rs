@@ -34,7 +34,7 @@ impl Event {
             kind: kind.to_owned(),
             payload,
             request_id: ctx.request_id().to_string(),
-            traceparent: None,
+            traceparent: rowhouse_telemetry::trace::current_traceparent(),
         }
     }
 }

@@ -3,7 +3,6 @@
 //! - [`event`]: [`Event`], what an outbox row holds.
 //! - [`outbox`]: [`OutboxTable`], where rows are appended and claimed.
 //! - [`broker`]: [`Broker`], the connection and what is declared on it.
-//! - [`publisher`]: one confirmed publish.
 //! - [`relay`]: [`Relay`], from outbox to broker; [`Wake`] hurries it after a commit.
 //! - [`consumer`]: [`Consumer`], from a queue to a [`Handler`], with counted attempts, growing delays and parking.
 //! - [`ledger`]: [`Ledger`], the tables that count attempts and remember what was processed.
@@ -13,7 +12,7 @@ pub mod consumer;
 pub mod event;
 pub mod ledger;
 pub mod outbox;
-pub mod publisher;
+mod publisher;
 pub mod relay;
 mod topology;
 

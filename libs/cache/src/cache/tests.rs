@@ -1,1 +1,141 @@
-//! The cache against a real Redis.
+//! The cache against a real Redis, and against none.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use redis::AsyncCommands as _;
+use rowhouse_config::Secret;
+use rowhouse_devkit::fixture;
+use rowhouse_types::TenantId;
+
+use super::{Cache, OPERATION_MAX};
+use crate::Key;
+
+const TTL: Duration = Duration::from_secs(60);
+
+fn cache(prefix: &str) -> Cache {
+    let url = fixture::servers().unwrap().redis_url();
+    Cache::connect(&Secret::new(url), prefix).unwrap()
+}
+
+async fn raw() -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(fixture::servers().unwrap().redis_url()).unwrap();
+    client.get_multiplexed_async_connection().await.unwrap()
+}
+
+/// How much slower than its bound an operation may be seen: the machine runs other tests too.
+const SLACK: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn a_value_is_kept_until_it_is_deleted_or_its_life_ends() {
+    let cache = cache(&fixture::redis_prefix("kept"));
+    let key = Key::tenant(TenantId::generate(), "rights", "user");
+    assert_eq!(cache.get::<String>(&key).await, None);
+    cache.set(&key, &"value", TTL).await;
+    assert_eq!(cache.get::<String>(&key).await.as_deref(), Some("value"));
+    cache.delete(&key).await;
+    assert_eq!(cache.get::<String>(&key).await, None);
+
+    cache.set(&key, &"value", TTL).await;
+    let left: i64 = raw().await.pttl(key.full(&cache.inner.prefix)).await.unwrap();
+    assert!((1..=60_000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn a_value_planted_under_another_key_is_a_miss() {
+    let prefix = fixture::redis_prefix("planted");
+    let cache = cache(&prefix);
+    let (mine, other) = (
+        Key::tenant(TenantId::generate(), "rights", "user"),
+        Key::tenant(TenantId::generate(), "rights", "user"),
+    );
+    cache.set(&other, &"theirs", TTL).await;
+    let stolen: Vec<u8> = raw().await.get(other.full(&prefix)).await.unwrap();
+    let _: () = raw().await.set(mine.full(&prefix), stolen).await.unwrap();
+    assert_eq!(cache.get::<String>(&mine).await, None);
+    assert_eq!(cache.get::<String>(&other).await.as_deref(), Some("theirs"));
+}
+
+#[tokio::test]
+async fn a_value_of_another_type_is_a_miss_and_is_overwritten() {
+    let prefix = fixture::redis_prefix("type");
+    let cache = cache(&prefix);
+    let key = Key::platform("keys", "jwks");
+    let _: () = raw().await.lpush(key.full(&prefix), "a list").await.unwrap();
+    for _ in 0..10 {
+        assert_eq!(cache.get::<String>(&key).await, None);
+    }
+    cache.set(&key, &1, TTL).await;
+    assert_eq!(
+        cache.get::<i32>(&key).await,
+        Some(1),
+        "refusals of Redis do not count as its absence"
+    );
+    assert_eq!(cache.get::<String>(&key).await, None, "another shape is a miss too");
+}
+
+#[tokio::test]
+async fn an_absent_redis_is_a_miss_at_once() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let cache = Cache::connect(&Secret::new(format!("redis://{closed}/")), "absent").unwrap();
+    let key = Key::platform("keys", "jwks");
+    let begun = Instant::now();
+    for _ in 0..1_000 {
+        cache.set(&key, &1, TTL).await;
+        assert_eq!(cache.get::<i32>(&key).await, None);
+    }
+    assert!(begun.elapsed() < OPERATION_MAX * 3 + SLACK, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_costs_a_bounded_wait_and_then_none() {
+    // It accepts connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}/", silent.local_addr().unwrap());
+    let cache = Cache::connect(&Secret::new(url), "silent").unwrap();
+    let key = Key::platform("keys", "jwks");
+    let begun = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(cache.get::<i32>(&key).await, None);
+    }
+    // Three waits, and one more for each second that passes meanwhile.
+    assert!(begun.elapsed() < OPERATION_MAX * 4 + SLACK, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn answers_never_cross_when_operations_are_dropped() {
+    let cache = cache(&fixture::redis_prefix("dropped"));
+    let keys: Vec<Key> = (0..50)
+        .map(|_| Key::tenant(TenantId::generate(), "canary", "x"))
+        .collect();
+    for key in &keys {
+        cache.set(key, &key.owner().unwrap().to_string(), TTL).await;
+    }
+    let mut hits = 0;
+    for round in 0..60_u64 {
+        let operations = keys.iter().enumerate().map(|(at, key)| {
+            let (cache, key) = (cache.clone(), key.clone());
+            // One in three is dropped while it runs; the moments are spread over the time that one takes.
+            let patience = if (at as u64 + round).is_multiple_of(3) {
+                Duration::from_micros((at as u64 * 37 + round * 101) % 900)
+            } else {
+                TTL
+            };
+            tokio::spawn(async move {
+                let value = tokio::time::timeout(patience, cache.get::<String>(&key))
+                    .await
+                    .ok()
+                    .flatten();
+                (key, value)
+            })
+        });
+        for operation in operations.collect::<Vec<_>>() {
+            let (key, value) = operation.await.unwrap();
+            if let Some(value) = value {
+                assert_eq!(value, key.owner().unwrap().to_string());
+                hits += 1;
+            }
+        }
+    }
+    assert!(hits > 1_000, "{hits}");
+}
