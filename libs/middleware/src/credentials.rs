@@ -1,0 +1,80 @@
+//! Credentials in metadata: each is sent once, in one spelling, and short.
+
+use http::HeaderMap;
+use rowhouse_context::metadata;
+use rowhouse_status::{Failure, Reason};
+
+/// Longest credential, in bytes. Tokens of the suite have less than 1 KiB; nobody gets to make us hash more.
+pub(crate) const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;
+
+/// The token of a user from `authorization: Bearer <token>`. The scheme has this one spelling.
+///
+/// # Errors
+/// CREDENTIALS_MISSING or CREDENTIALS_MALFORMED.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
+    match once(headers, metadata::AUTHORIZATION) {
+        Once::Absent => Err(Failure::new(
+            Reason::CredentialsMissing,
+            "authorization must be sent: Bearer <access token>",
+        )),
+        Once::Text(text) => {
+            let token = text.strip_prefix("Bearer ").filter(|token| is_token(token));
+            token.ok_or_else(malformed)
+        }
+        Once::Damaged => Err(malformed()),
+    }
+}
+
+/// The token of a service from `x-service-authorization: <token>`.
+///
+/// # Errors
+/// SERVICE_IDENTITY_INVALID, whatever is wrong: a service that is set up right never sees it.
+pub(crate) fn service(headers: &HeaderMap) -> Result<&str, Failure> {
+    match once(headers, metadata::SERVICE_AUTHORIZATION) {
+        Once::Text(text) if is_token(text) => Ok(text),
+        _ => Err(service_invalid()),
+    }
+}
+
+pub(crate) fn malformed() -> Failure {
+    Failure::new(
+        Reason::CredentialsMalformed,
+        "authorization must be sent once: Bearer <access token>",
+    )
+}
+
+pub(crate) fn service_invalid() -> Failure {
+    Failure::new(
+        Reason::ServiceIdentityInvalid,
+        "internal RPCs need the identity of a service of the suite",
+    )
+}
+
+/// Metadata that may be sent once.
+pub(crate) enum Once<'a> {
+    /// It was not sent.
+    Absent,
+    /// It was sent once, as visible ASCII of bounded length.
+    Text(&'a str),
+    /// It was sent in any other way.
+    Damaged,
+}
+
+/// Reads metadata that may be sent once. The binary form of the same name is another way to send it twice.
+pub(crate) fn once<'a>(headers: &'a HeaderMap, name: &str) -> Once<'a> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) if headers.contains_key(format!("{name}-bin")) => Once::Damaged,
+        (None, _) => Once::Absent,
+        (Some(value), None) if value.len() <= CREDENTIAL_BYTES_MAX && !headers.contains_key(format!("{name}-bin")) => {
+            value.to_str().map_or(Once::Damaged, Once::Text)
+        }
+        (Some(_), _) => Once::Damaged,
+    }
+}
+
+/// Whether the text could be a token at all: base64url and dots.
+fn is_token(text: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !text.is_empty() && text.bytes().all(known)
+}

@@ -1,0 +1,129 @@
+//! Who calls. Users by access token on the public listener, services by their own token on the internal one.
+//!
+//! `x-service-authorization` on the public listener is refused: no client has one to send, so somebody forges it or a
+//! service is set up to call the wrong address. Other metadata that looks internal has no meaning anywhere: the caller
+//! is known by tokens alone.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::HeaderMap;
+use rowhouse_auth_kit::TokenError;
+use rowhouse_context::{Principal, ServiceName, metadata};
+use rowhouse_proto::policy::{Audience, Policy};
+use rowhouse_status::{Failure, Reason};
+
+use crate::answer;
+use crate::credentials::{self, Once};
+use crate::layer::policy::{self, Rule};
+use crate::stack::{Listener, Shared};
+
+/// The caller, in the request's extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) principal: Principal,
+}
+
+/// Puts the [`Caller`] into the request's extensions, or answers why they are not known or not meant.
+pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    let rule = policy::rule(&request);
+    let principal = match rule {
+        Ok(Rule::Open) => Ok(Principal::Anonymous),
+        Ok(Rule::Policy(policy)) => authenticate(&shared, policy, request.headers()).await,
+        Err(failure) => Err(failure),
+    };
+    match principal {
+        Ok(principal) => {
+            request.extensions_mut().insert(Caller { principal });
+            next.run(request).await
+        }
+        Err(failure) => answer::refuse(failure),
+    }
+}
+
+/// The caller that the layer found.
+///
+/// # Errors
+/// INTERNAL where there is none: a layer that needs it was put before this one.
+pub(crate) fn caller(request: &Request) -> Result<&Caller, Failure> {
+    let caller = request.extensions().get::<Caller>();
+    caller.ok_or_else(|| Failure::internal("a call passed authentication without a caller"))
+}
+
+async fn authenticate(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> Result<Principal, Failure> {
+    let sent_service = !matches!(
+        credentials::once(headers, metadata::SERVICE_AUTHORIZATION),
+        Once::Absent
+    );
+    if shared.listener == Listener::Public && sent_service {
+        return Err(Failure::new(
+            Reason::MetadataInvalid,
+            "x-service-authorization is not taken on the public listener",
+        ));
+    }
+    match policy.audience {
+        Audience::Public => Ok(Principal::Anonymous),
+        Audience::Internal => authenticate_service(shared, policy, headers).await,
+        Audience::Tenant | Audience::OneSelf => match user(shared, headers).await? {
+            principal @ (Principal::Member { .. } | Principal::Operator { .. }) => Ok(principal),
+            _ => Err(not_meant("a service's token for a job is not taken here")),
+        },
+        Audience::Platform => match user(shared, headers).await? {
+            principal @ Principal::Operator { .. } => Ok(principal),
+            _ => Err(not_meant("the RPC is for platform operators")),
+        },
+    }
+}
+
+/// A service that the policy names; with a permission, on behalf of the user whose delegated token it sends too.
+async fn authenticate_service(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> Result<Principal, Failure> {
+    let token = credentials::service(headers)?;
+    let verified = shared.security.services.verify(token);
+    let name = verified.map_err(|_| credentials::service_invalid())?;
+    if !policy.callers.contains(&name.as_str()) {
+        return Err(not_meant("the RPC is for other services"));
+    }
+    if policy.permission.is_none() {
+        return Ok(Principal::Service { name });
+    }
+    match user(shared, headers).await? {
+        principal if acts_for_user(&principal, name) => Ok(principal),
+        _ => Err(not_meant(
+            "the RPC needs a token that was issued to the calling service",
+        )),
+    }
+}
+
+fn acts_for_user(principal: &Principal, caller: ServiceName) -> bool {
+    matches!(principal, Principal::Delegate { service, .. } if *service == caller)
+}
+
+/// The user whose access token the caller sends. A token of an unknown key is tried once more with fresh keys.
+async fn user(shared: &Shared, headers: &HeaderMap) -> Result<Principal, Failure> {
+    let token = credentials::bearer(headers)?;
+    let security = &shared.security;
+    let mut verified = security.tokens.verify(token);
+    if verified == Err(TokenError::UnknownKey) {
+        security.keys.refresh().await;
+        verified = security.tokens.verify(token);
+    }
+    match verified {
+        Ok(verified) => Ok(verified.principal),
+        Err(TokenError::Malformed) => Err(credentials::malformed()),
+        Err(TokenError::Expired) => Err(Failure::new(Reason::TokenExpired, "the access token has expired")),
+        // Without any key nobody can tell whether the token holds: the client must not throw it away.
+        Err(TokenError::UnknownKey) if security.tokens.key_count() == 0 => Err(Failure::unavailable(
+            "auth service",
+            "the keys of access tokens are not known",
+        )),
+        Err(TokenError::Invalid | TokenError::UnknownKey) => {
+            Err(Failure::new(Reason::TokenInvalid, "the access token does not hold"))
+        }
+    }
+}
+
+fn not_meant(message: &'static str) -> Failure {
+    Failure::new(Reason::AudienceMismatch, message)
+}

@@ -1,0 +1,135 @@
+//! Whether the caller may: their standing, and the permission that the RPC needs.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use rowhouse_client::{Rights, RightsError, RightsQuery, Standing};
+use rowhouse_context::{Ctx, Principal};
+use rowhouse_proto::policy::{Audience, Policy};
+use rowhouse_status::{Failure, Reason};
+
+use crate::answer;
+use crate::layer::policy::{self, Rule};
+use crate::stack::Shared;
+
+/// Puts the caller's [`Rights`] into the request's extensions, or answers what they lack. Public RPCs need none, nor do
+/// services on their own behalf.
+pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    match need(&request) {
+        Ok(None) => next.run(request).await,
+        Ok(Some(need)) => match need.rights(&shared).await {
+            Ok(rights) => {
+                request.extensions_mut().insert(rights);
+                next.run(request).await
+            }
+            Err(failure) => answer::refuse(failure),
+        },
+        Err(failure) => answer::refuse(failure),
+    }
+}
+
+/// What must be known before the call may go on.
+struct Need {
+    policy: &'static Policy,
+    ctx: Ctx,
+    query: RightsQuery,
+}
+
+fn need(request: &Request) -> Result<Option<Need>, Failure> {
+    let policy = match policy::rule(request)? {
+        Rule::Open => return Ok(None),
+        Rule::Policy(policy) => policy,
+    };
+    let ctx = request.extensions().get::<Ctx>().cloned();
+    let ctx = ctx.ok_or_else(|| Failure::internal("a call came to its authorisation without a context"))?;
+    let query = query(policy, &ctx)?;
+    Ok(query.map(|query| Need { policy, ctx, query }))
+}
+
+// === impl Need ===
+
+impl Need {
+    async fn rights(&self, shared: &Shared) -> Result<Rights, Failure> {
+        let rights = shared.security.rights.rights(&self.ctx, &self.query).await;
+        let rights = rights.map_err(unknown)?;
+        check(self.policy, &rights)?;
+        Ok(rights)
+    }
+}
+
+/// What to ask auth about the caller. The pairs that need nothing are listed; any other is refused.
+fn query(policy: &Policy, ctx: &Ctx) -> Result<Option<RightsQuery>, Failure> {
+    let tenant = ctx.tenant_opt();
+    match (policy.audience, ctx.principal()) {
+        (Audience::Public, Principal::Anonymous) => Ok(None),
+        (Audience::Internal, Principal::Service { .. }) if policy.permission.is_none() => Ok(None),
+        (Audience::Tenant | Audience::OneSelf, Principal::Member { user, session, .. }) => Ok(Some(RightsQuery {
+            user: *user,
+            session: Some(*session),
+            tenant,
+            platform: false,
+        })),
+        (Audience::Tenant | Audience::OneSelf | Audience::Platform, Principal::Operator { user, session }) => {
+            Ok(Some(RightsQuery {
+                user: *user,
+                session: Some(*session),
+                tenant,
+                platform: true,
+            }))
+        }
+        (Audience::Internal, Principal::Delegate { user, operator, .. }) => Ok(Some(RightsQuery {
+            user: *user,
+            session: None,
+            tenant,
+            platform: *operator,
+        })),
+        _ => Err(Failure::new(
+            Reason::AudienceMismatch,
+            "the RPC is for another kind of caller",
+        )),
+    }
+}
+
+fn check(policy: &Policy, rights: &Rights) -> Result<(), Failure> {
+    match rights.standing {
+        Standing::Good => {}
+        Standing::Revoked => {
+            return Err(Failure::new(
+                Reason::SessionRevoked,
+                "the session, the account or the membership has ended",
+            ));
+        }
+        Standing::TenantSuspended => {
+            return Err(Failure::new(Reason::TenantSuspended, "the tenant is suspended"));
+        }
+        Standing::TenantUnknown => {
+            return Err(Failure::new(
+                Reason::TenantNotReady,
+                "there is no such tenant that is ready",
+            ));
+        }
+    }
+    match policy.permission {
+        Some(permission) if !rights.grants.allow(permission) => {
+            let failure = Failure::new(
+                Reason::PermissionMissing,
+                format!("the permission {permission} is missing"),
+            );
+            Err(failure.with("permission", permission))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Rights that cannot be read are none: the call is refused, never let through.
+fn unknown(error: RightsError) -> Failure {
+    match error {
+        RightsError::Unavailable(cause) => Failure::unavailable("auth service", cause),
+        RightsError::DeadlineExceeded => Failure::new(
+            Reason::DeadlineExceeded,
+            "the deadline passed before the caller's rights were known",
+        ),
+    }
+}

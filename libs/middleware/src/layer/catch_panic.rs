@@ -1,0 +1,37 @@
+//! Turns a panic into INTERNAL. Handlers panic on a task of their own; this is for everything else: the layers inside,
+//! and the body of a stream.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody as _};
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use http_body::Frame;
+use rowhouse_status::Failure;
+
+use crate::answer;
+use crate::body::{Item, Watch, watched};
+
+/// Answers INTERNAL where anything inside panics.
+pub(crate) async fn layer(request: Request, next: Next) -> Response {
+    // Safe to assert: what the panic left behind is dropped with the call.
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response.map(|body| watched(body, Caught)),
+        Err(_) => answer::refuse(Failure::internal("a layer panicked")),
+    }
+}
+
+struct Caught;
+
+impl Watch for Caught {
+    fn poll(&mut self, inner: Pin<&mut Body>, cx: &mut Context<'_>) -> Poll<Item> {
+        catch_unwind(AssertUnwindSafe(|| inner.poll_frame(cx))).unwrap_or_else(|_| {
+            let trailers = answer::trailers(Failure::internal("the body of an answer panicked"));
+            Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+        })
+    }
+}

@@ -1,0 +1,63 @@
+//! The span of a call: everything logged meanwhile carries its request id, and its trace goes on from the client's.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody as _};
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use http::HeaderMap;
+use rowhouse_context::RequestId;
+use rowhouse_telemetry::trace;
+use tonic::Code;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+
+use crate::body::{Item, Watch, watched};
+use crate::layer::metrics::{code_name, code_of};
+use crate::rpc;
+
+/// Runs the call, and polls the body of its answer, in a span with the names `rpc`, `request_id` and `code`. A damaged
+/// `traceparent` is ignored, as the W3C recommendation asks.
+pub(crate) async fn layer(request: Request, next: Next) -> Response {
+    let span = tracing::info_span!(
+        "rpc",
+        otel.kind = "server",
+        rpc = rpc::identify(request.uri().path()).name(),
+        request_id = request.extensions().get::<RequestId>().map(RequestId::as_str),
+        code = Empty,
+    );
+    trace::set_parent_from(&span, request.headers());
+    let response = next.run(request).instrument(span.clone()).await;
+    match code_of(response.headers()) {
+        Some(code) => {
+            end(&span, code);
+            response
+        }
+        None => response.map(|body| watched(body, InSpan { span })),
+    }
+}
+
+fn end(span: &Span, code: Code) {
+    span.record("code", code_name(code));
+    span.in_scope(|| tracing::debug!(code = code_name(code), "a call ended"));
+}
+
+struct InSpan {
+    span: Span,
+}
+
+impl Watch for InSpan {
+    fn poll(&mut self, inner: Pin<&mut Body>, cx: &mut Context<'_>) -> Poll<Item> {
+        let _entered = self.span.enter();
+        inner.poll_frame(cx)
+    }
+
+    fn trailers(&mut self, trailers: HeaderMap) -> HeaderMap {
+        if let Some(code) = code_of(&trailers) {
+            end(&self.span, code);
+        }
+        trailers
+    }
+}
