@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use tokio_postgres::{Client, NoTls};
 
 use crate::checkout::Checkout;
+use crate::scram;
 use crate::servers::{Login, Servers};
 
 /// The control database of `cargo xtask up`.
@@ -86,18 +87,31 @@ pub async fn ensure_roles(servers: &Servers) -> Result<()> {
             Login::ALL.len()
         );
     }
-    let passwords = Login::ALL.map(|login| {
-        format!(
-            "ALTER ROLE {} PASSWORD {};",
-            login.name(),
-            quote_literal(&servers.password(login))
-        )
-    });
+    let mut passwords = Vec::new();
+    for login in Login::ALL {
+        passwords.push(set_password(servers, login.name(), &servers.password(login))?);
+    }
+    if let Some((superuser, password)) = servers.private_superuser() {
+        passwords.push(set_password(servers, superuser, password)?);
+    }
     client
         .batch_execute(&passwords.concat())
         .await
         .context("cannot set the roles' passwords")?;
     Ok(())
+}
+
+fn set_password(servers: &Servers, role: &str, password: &str) -> Result<String> {
+    let secret = if servers.private_superuser().is_some() {
+        scram::verifier(password)?
+    } else {
+        password.to_owned()
+    };
+    Ok(format!(
+        "ALTER ROLE {} PASSWORD {};",
+        quote_name(role),
+        quote_literal(&secret)
+    ))
 }
 
 /// Creates a database of the suite if it is not there, empty or as a copy, and sets its grants.
@@ -151,6 +165,21 @@ pub async fn drop_database(servers: &Servers, name: &str) -> Result<()> {
     let client = connect(&servers.superuser_url("postgres")).await?;
     client
         .batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote_name(name)))
+        .await?;
+    Ok(())
+}
+
+/// Lets nobody connect any more: a database that somebody is connected to cannot be cloned.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn close_database(servers: &Servers, name: &str) -> Result<()> {
+    let client = connect(&servers.superuser_url("postgres")).await?;
+    client
+        .batch_execute(&format!(
+            "ALTER DATABASE {} WITH ALLOW_CONNECTIONS false",
+            quote_name(name)
+        ))
         .await?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! - [`suite`]: starts the suite's own processes for a test and can kill them.
 //! - [`resident`]: the same processes for `cargo xtask up`, which outlive whoever started them.
 //! - [`fixture`]: what one test owns: a pair of databases, a virtual host, a Redis prefix.
+//! - [`template`]: the migrated databases that tests clone.
 //! - [`smtp`]: a mail server that accepts everything and lets it be read.
 //! - [`caller`], [`journey`]: typed clients of the suite, and its main job step by step.
 //! - [`checkout`], [`stack`], [`port`], [`mark`], [`spawn`], [`wait`], [`secrets`]: what these stand on.
@@ -20,6 +21,7 @@ pub mod mark;
 pub mod migrate;
 pub mod port;
 pub mod resident;
+mod scram;
 pub mod secrets;
 pub mod servers;
 pub mod settings;
@@ -27,4 +29,5 @@ pub mod smtp;
 pub mod spawn;
 pub mod stack;
 pub mod suite;
+pub mod template;
 pub mod wait;

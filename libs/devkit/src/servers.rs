@@ -29,6 +29,9 @@ pub use install::{apt_install, elevated};
 /// How long one server may take to answer. RabbitMQ takes 6 s on two idle cores and many times that on busy ones.
 const START_BOUND: Duration = Duration::from_secs(120);
 
+/// How long a server that runs already may take to answer before it is started anew.
+const RUNNING_BOUND: Duration = Duration::from_secs(20);
+
 /// A login of the suite, as `libs/db/cluster/roles.sql` creates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Login {
@@ -117,6 +120,8 @@ impl Endpoint {
 pub struct Servers {
     folder: PathBuf,
     postgres: Endpoint,
+    /// Whether PostgreSQL is a private copy, whose superuser is ours too.
+    postgres_is_private: bool,
     pgbouncer: Endpoint,
     passwords: std::collections::BTreeMap<String, String>,
     redis_url: String,
@@ -209,6 +214,22 @@ impl Servers {
         )
     }
 
+    /// Name and address of each server.
+    pub fn addresses(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("postgres", format!("{}:{}", self.postgres.host, self.postgres.port)),
+            ("pgbouncer", format!("{}:{}", self.pgbouncer.host, self.pgbouncer.port)),
+            ("redis", authority(&self.redis_url)),
+            ("rabbitmq", authority(&self.amqp_url)),
+        ]
+    }
+
+    /// A private PostgreSQL's superuser and password.
+    pub(crate) fn private_superuser(&self) -> Option<(&str, &str)> {
+        let superuser = (self.postgres.user.as_str(), self.postgres.password.as_str());
+        self.postgres_is_private.then_some(superuser)
+    }
+
     /// A login's password.
     pub(crate) fn password(&self, login: Login) -> String {
         self.passwords.get(login.name()).cloned().unwrap_or_default()
@@ -218,6 +239,13 @@ impl Servers {
     pub fn started(&self) -> &[(String, Duration)] {
         &self.started
     }
+}
+
+/// `host:port` of a URL.
+fn authority(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    authority.rsplit('@').next().unwrap_or_default().to_owned()
 }
 
 /// What the servers' plans are made from.
@@ -268,12 +296,7 @@ pub async fn start(stack: &Stack) -> Result<Servers> {
     };
 
     let postgres = postgres::plan(&mut context, given.postgres, programs.postgres.as_deref())?;
-    let pgbouncer = pgbouncer::plan(
-        &mut context,
-        given.pgbouncer,
-        programs.pgbouncer.as_deref(),
-        &postgres.endpoint,
-    )?;
+    let pgbouncer = pgbouncer::plan(&mut context, given.pgbouncer, programs.pgbouncer.as_deref(), &postgres)?;
     let redis = redis::plan(&mut context, given.redis, programs.redis.as_deref())?;
     let rabbitmq = rabbitmq::plan(
         &mut context,
@@ -297,6 +320,7 @@ pub async fn start(stack: &Stack) -> Result<Servers> {
     }
     let servers = Servers {
         folder: stack.folder().to_owned(),
+        postgres_is_private: postgres.is_private(),
         postgres: postgres.endpoint,
         pgbouncer: pgbouncer.endpoint,
         passwords,
@@ -330,14 +354,20 @@ pub fn stop(stack: &Stack, grace: bool) -> usize {
 }
 
 /// Starts a server unless it runs already as it should. Returns its name and how long it took, if it was started.
-async fn ensure_running<F>(stack: &Stack, launch: &Launch, check: impl Fn() -> F) -> Result<Option<(String, Duration)>>
+pub(crate) async fn ensure_running<F>(
+    stack: &Stack,
+    launch: &Launch,
+    check: impl Fn() -> F,
+) -> Result<Option<(String, Duration)>>
 where
     F: Future<Output = Result<bool>>,
 {
     let begun = Instant::now();
     let name = launch.process.clone();
     if let Some(running) = mark::find_process(stack.folder(), &name) {
-        if running.fingerprint == launch.fingerprint() && check().await.unwrap_or(false) {
+        let unchanged = running.fingerprint == launch.fingerprint();
+        // It may be starting still, on behalf of somebody who was killed meanwhile.
+        if unchanged && wait::until(&name, RUNNING_BOUND, &check).await.is_ok() {
             return Ok(None);
         }
         eprintln!("  {name} runs but not as it should: starting it anew");
@@ -361,6 +391,7 @@ mod tests {
         let mut servers = Servers {
             folder: PathBuf::new(),
             postgres: endpoint.clone(),
+            postgres_is_private: true,
             pgbouncer: endpoint,
             passwords: std::collections::BTreeMap::new(),
             redis_url: String::new(),
@@ -369,6 +400,7 @@ mod tests {
             started: Vec::new(),
         };
         assert_eq!(servers.virtual_host_url("t1"), "amqp://u:p@h:5672/t1");
+        assert_eq!(authority(&servers.amqp_url), "h:5672");
         servers.amqp_url = "amqp://u:p@h:5672".to_owned();
         assert_eq!(servers.virtual_host_url("t1"), "amqp://u:p@h:5672/t1");
         assert_eq!(servers.superuser_url("x"), "postgres://u:p@h:7/x");

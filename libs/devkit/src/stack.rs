@@ -110,11 +110,11 @@ impl Stack {
         Ok(data.canonicalize()?)
     }
 
-    /// Deletes the servers' data. The servers must be down.
+    /// Deletes the servers' data and keeps the logs. The servers must be down.
     ///
     /// # Errors
     /// When a folder cannot be deleted.
-    pub fn forget(&self) -> Result<()> {
+    pub fn forget_data(&self) -> Result<()> {
         let data = self.folder.join("data");
         if data.is_symlink() {
             let target = fs::read_link(&data)?;
@@ -123,17 +123,35 @@ impl Stack {
             }
             fs::remove_file(&data)?;
         }
-        for name in ["data", "log", "mail", "files", "runs"] {
+        let data = self.folder.join("data");
+        if data.exists() {
+            fs::remove_dir_all(&data).with_context(|| format!("cannot delete {}", data.display()))?;
+        }
+        // They fit the data alone.
+        for name in ["secrets", "stack.json"] {
+            let file = self.folder.join(name);
+            if file.exists() {
+                fs::remove_file(file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes everything but the choice of ports. The servers must be down.
+    ///
+    /// # Errors
+    /// When a folder cannot be deleted.
+    pub fn forget(&self) -> Result<()> {
+        self.forget_data()?;
+        for name in ["log", "mail", "files", "runs"] {
             let folder = self.folder.join(name);
             if folder.exists() {
                 fs::remove_dir_all(&folder).with_context(|| format!("cannot delete {}", folder.display()))?;
             }
         }
-        for name in ["secrets", "stack.json", "admin-password"] {
-            let file = self.folder.join(name);
-            if file.exists() {
-                fs::remove_file(file)?;
-            }
+        let password = self.folder.join("admin-password");
+        if password.exists() {
+            fs::remove_file(password)?;
         }
         fs::create_dir_all(self.folder.join("log"))?;
         Ok(())

@@ -1,3 +1,70 @@
-//! `cargo xtask`.
+//! `cargo xtask`: what a developer and CI do with this repository. Thin: the work is in devkit.
 
-fn main() {}
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod build;
+mod demo;
+mod down;
+mod lint;
+mod mails;
+mod run;
+mod seed;
+mod sink;
+mod test;
+mod tools;
+mod up;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Starts, tests and checks the suite")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start servers and services under .rowhouse/dev, migrate, seed; again: only what is not running or has changed
+    Up(up::Up),
+    /// Stop everything that `up` has started
+    Down,
+    /// Do the suite's main job against the running suite, step by step
+    Demo(demo::Demo),
+    /// List the mails that the suite has sent
+    Mails(mails::Mails),
+    /// Build, run all tests against private servers, then lint
+    Test(test::Test),
+    /// Formatting, clippy, protos, Kubernetes, licences
+    Lint,
+    /// The mail server that `up` starts
+    #[command(hide = true)]
+    SmtpSink {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        folder: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Up(up) => up::run(up).await,
+        Command::Down => down::run(),
+        Command::Demo(demo) => demo::run(demo).await,
+        Command::Mails(mails) => mails::run(&mails),
+        Command::Test(test) => test::run(test).await,
+        Command::Lint => lint::run().await,
+        Command::SmtpSink { listen, folder } => sink::run(listen, folder).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::postgres::PostgresPlan;
 use super::{Endpoint, Login, Plan, ensure_running};
 use crate::cluster;
+use crate::scram;
 use crate::spawn::{Account, Launch};
 use crate::stack::{Profile, Stack};
 
@@ -24,7 +26,7 @@ pub(super) fn plan(
     plan: &mut Plan<'_>,
     given: Option<Endpoint>,
     program: Option<&Path>,
-    postgres: &Endpoint,
+    postgres: &PostgresPlan,
 ) -> Result<PgbouncerPlan> {
     if let Some(endpoint) = given {
         let given_password = Some(endpoint.password.clone());
@@ -40,10 +42,11 @@ pub(super) fn plan(
     let folder = plan.data.join("pgbouncer");
     Account::folder(plan.account.as_ref(), &folder)?;
     let (configuration, users) = (folder.join("pgbouncer.ini"), folder.join("users.txt"));
-    let logins = format!(
-        "\"{}\" \"{app_password}\"\n\"{CONSOLE}\" \"{password}\"\n",
-        Login::App.name()
-    );
+    // With the verifier that PostgreSQL has, PgBouncer hands on what the client proves. A PostgreSQL that is given made
+    // its own, and only the plain password lets 1.18 authenticate by SCRAM on both sides.
+    let app = if postgres.is_private() { scram::verifier(&app_password)? } else { app_password };
+    let console = scram::verifier(&password)?;
+    let logins = format!("\"{}\" \"{app}\"\n\"{CONSOLE}\" \"{console}\"\n", Login::App.name());
     let launch = Launch {
         process: "pgbouncer".to_owned(),
         program: program.context("PgBouncer was not looked for")?.to_owned(),
@@ -53,7 +56,10 @@ pub(super) fn plan(
         log: plan.stack.log("pgbouncer"),
         account: plan.account.clone(),
         files: vec![
-            (configuration, settings(plan.stack.profile(), port, postgres, &users)),
+            (
+                configuration,
+                settings(plan.stack.profile(), port, &postgres.endpoint, &users),
+            ),
             (users, logins),
         ],
     };
@@ -72,7 +78,6 @@ pub(super) fn plan(
 
 /// - `*`: databases that are made later (tenants' own, tests') are served without a reload.
 /// - `extra_float_digits`: sqlx sends it at start-up, and PgBouncer refuses what it does not know.
-/// - Plain passwords in the auth file: only from them can 1.18 authenticate by SCRAM on both sides.
 /// - Pools: in tests every test has a database of its own, so many small pools that go away soon, within
 ///   PostgreSQL's 300 connections; in dev one database, twenty connections.
 fn settings(profile: Profile, port: u16, postgres: &Endpoint, users: &Path) -> String {

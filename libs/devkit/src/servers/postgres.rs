@@ -46,6 +46,12 @@ pub(super) struct PostgresPlan {
     private: Option<Private>,
 }
 
+impl PostgresPlan {
+    pub(super) fn is_private(&self) -> bool {
+        self.private.is_some()
+    }
+}
+
 struct Private {
     initdb: Launch,
     server: Launch,
