@@ -75,6 +75,11 @@ impl SigningKey {
         header.kid = Some(kid.to_owned());
         jsonwebtoken::encode(&header, claims, &self.key).map_err(|_| KeyError::Sign)
     }
+
+    /// The signature of any bytes, base64url: for tokens that `sign` would not write.
+    pub(crate) fn signature(&self, message: &str) -> Result<String, KeyError> {
+        jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, Algorithm::EdDSA).map_err(|_| KeyError::Sign)
+    }
 }
 
 impl fmt::Debug for SigningKey {

@@ -206,3 +206,6 @@ impl fmt::Debug for ServiceVerifier {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use rowhouse_context::{Principal, ServiceName};
 use rowhouse_types::{SessionId, TenantId, UserId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::jws::Times;
 use crate::token::ACCESS_TOKEN_AUDIENCE;
@@ -24,16 +24,16 @@ pub struct AccessClaims {
     /// The person.
     pub sub: UserId,
     /// The tenant that the token is for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantId>,
     /// The log-in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub sid: Option<SessionId>,
     /// The service that acts for `sub` (RFC 8693, section 4.1).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub act: Option<Actor>,
     /// The job that the service acts for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
     /// In delegated tokens: the user is a platform operator.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -54,6 +54,11 @@ pub struct AccessClaims {
 pub struct Actor {
     /// Name of the service.
     pub sub: String,
+}
+
+/// Reads a claim that is there. `null` is refused: left out and null must not be two ways to say one thing.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 // === impl AccessClaims ===
