@@ -111,10 +111,10 @@ impl Broker {
             Purpose::Consume => &self.inner.consuming,
         };
         let mut line = line.lock().await;
-        if let Some(connection) = line.as_ref().filter(|connection| connection.status().connected()) {
-            if let Ok(channel) = in_time("open a channel", connection.create_channel()).await {
-                return Ok(channel);
-            }
+        if let Some(connection) = line.as_ref().filter(|connection| connection.status().connected())
+            && let Ok(channel) = in_time("open a channel", connection.create_channel()).await
+        {
+            return Ok(channel);
         }
         *line = None;
         let name = match purpose {

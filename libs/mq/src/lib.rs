@@ -22,3 +22,6 @@ pub use event::Event;
 pub use ledger::Ledger;
 pub use outbox::OutboxTable;
 pub use relay::{Relay, Wake};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! From the outbox to the broker.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_reaches_its_queue_with_id_and_headers() {
+    let mut world = World::new("reaches").await;
+    world.relay();
+    let seen = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&seen);
+    world.consumer(move |delivery| {
+        *kept.lock().unwrap() = Some(delivery.clone());
+        Ok(())
+    });
+    let tenant = rowhouse_types::TenantId::generate();
+    let sent = Event {
+        tenant: Some(tenant),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        ..event(KIND)
+    };
+    let mut connection = world.pool.acquire().await.unwrap();
+    outbox::append(&mut connection, "test", &sent).await.unwrap();
+    until("the event arrives", async || seen.lock().unwrap().is_some()).await;
+    let got = seen.lock().unwrap().clone().unwrap();
+    assert_eq!((got.id, got.kind.as_str(), got.tenant), (sent.id, KIND, Some(tenant)));
+    assert_eq!(
+        (got.request_id.as_str(), got.traceparent),
+        ("request-1", sent.traceparent)
+    );
+    assert_eq!((got.payload, got.attempt), (sent.payload, 1));
+    world
+        .until_count("the outbox is empty", "SELECT count(*) FROM test.outbox", 0)
+        .await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_queue_takes_waits_and_does_not_stand_before_others() {
+    let mut world = World::new("unroutable").await;
+    for _ in 0..250 {
+        world.append("test.nobody_listens.v1").await;
+    }
+    let unheard = world.append("test.unheard.v1").await;
+    world.relay();
+    world
+        .until_count(
+            "the kind that needs no listener is gone",
+            "SELECT count(*) FROM test.outbox WHERE kind = 'test.unheard.v1'",
+            0,
+        )
+        .await;
+    assert_eq!(world.outbox_rows().await, 250, "{unheard}");
+
+    world.consumer(|_| Ok(()));
+    let heard = world.append(KIND).await;
+    world
+        .until_count("the heard one is handled", "SELECT count(*) FROM test.effects", 1)
+        .await;
+    assert_eq!(world.outbox_rows().await, 250, "{heard}");
+
+    let channel = world.broker.channel(Purpose::Consume).await.unwrap();
+    let late = Queue {
+        name: "test.late",
+        bindings: &["test.nobody_listens.v1"],
+        ..QUEUE
+    };
+    topology::declare_queue(&channel, &late).await.unwrap();
+    world
+        .until_count(
+            "all are published once a queue takes them",
+            "SELECT count(*) FROM test.outbox",
+            0,
+        )
+        .await;
+    until("all are in the queue", async || {
+        topology::look_at(&channel, &late).await.unwrap() == 250
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_commits_late_is_not_missed() {
+    let mut world = World::new("late").await;
+    world.relay();
+    world.consumer(|_| Ok(()));
+    let mut late = world.pool.begin().await.unwrap();
+    outbox::append(&mut late, "test", &event(KIND)).await.unwrap();
+    for _ in 0..20 {
+        world.append(KIND).await;
+    }
+    world
+        .until_count("the others are handled", "SELECT count(*) FROM test.effects", 20)
+        .await;
+    late.commit().await.unwrap();
+    world
+        .until_count("the late one is handled", "SELECT count(*) FROM test.effects", 21)
+        .await;
+    world.end().await;
+}
+
+/// Every connection is cut again and again while events flow; two relays compete.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_done_twice_when_connections_are_cut() {
+    let proxy = Proxy::start().await;
+    let mut world = World::through("cuts", Some(&proxy)).await;
+    world.relay();
+    world.relay();
+    world.consumer(|_| Ok(()));
+    let mut cut = 0;
+    for _ in 0..5 {
+        for _ in 0..40 {
+            world.append(KIND).await;
+        }
+        until("there is something to cut", async || proxy.open().await > 0).await;
+        cut += proxy.cut().await;
+    }
+    assert!(cut >= 5, "only {cut} connections were there to cut");
+    world
+        .until_count(
+            "everything is handled",
+            "SELECT count(DISTINCT message_id) FROM test.effects",
+            200,
+        )
+        .await;
+    world
+        .until_count("the outbox is empty", "SELECT count(*) FROM test.outbox", 0)
+        .await;
+    assert_eq!(world.count("SELECT count(*) FROM test.effects").await, 200);
+    world.end().await;
+}
