@@ -30,7 +30,7 @@ where
         }
         if begun.elapsed() > bound {
             let reason = last.err().map(|error| format!(": {error:#}")).unwrap_or_default();
-            bail!("{what} did not come up within {} s{reason}", bound.as_secs());
+            bail!("{what} did not come within {} s{reason}", bound.as_secs());
         }
         if said.elapsed() > SAY {
             said = Instant::now();
@@ -92,7 +92,7 @@ mod tests {
         let error = until("the moon", Duration::ZERO, || async { bail!("too far") })
             .await
             .unwrap_err();
-        assert_eq!(error.to_string(), "the moon did not come up within 0 s: too far");
+        assert_eq!(error.to_string(), "the moon did not come within 0 s: too far");
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use crate::run;
 /// The services' binaries.
 pub(crate) async fn services(checkout: &Checkout, release: bool) -> Result<()> {
     let mut cargo = run::cargo(checkout.root());
-    cargo.args(["build", "--quiet", "--locked"]);
+    run::locked(cargo.args(["build", "--quiet"]));
     for process in Process::MIGRATING {
         cargo.args(["--package", &process.binary()]);
     }
@@ -22,6 +22,6 @@ pub(crate) async fn services(checkout: &Checkout, release: bool) -> Result<()> {
 /// Everything, tests included.
 pub(crate) async fn everything(checkout: &Checkout) -> Result<()> {
     let mut cargo = run::cargo(checkout.root());
-    cargo.args(["build", "--workspace", "--all-targets", "--locked"]);
+    run::locked(cargo.args(["build", "--workspace", "--all-targets"]));
     run::command(cargo).await
 }

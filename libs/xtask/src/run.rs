@@ -74,6 +74,15 @@ pub(crate) fn cargo(folder: &Path) -> Command {
     command
 }
 
+/// Adds `--locked` in CI: there a lock file that does not fit is a fault, on a laptop it is about to be written.
+pub(crate) fn locked(cargo: &mut Command) -> &mut Command {
+    if env::var_os("CI").is_some() {
+        cargo.arg("--locked")
+    } else {
+        cargo
+    }
+}
+
 fn line(command: &Command) -> String {
     let program = Path::new(command.get_program())
         .file_name()

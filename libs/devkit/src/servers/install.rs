@@ -49,11 +49,8 @@ pub fn apt_install(packages: &[&str]) -> Result<()> {
     run(&install)
 }
 
-/// The command line that runs `arguments` as root: unchanged for root, with sudo for others.
-///
-/// # Errors
-/// When we are not root and there is no sudo.
-pub fn elevated(arguments: &[&str]) -> Result<Vec<String>> {
+/// The command line that runs `arguments` as root: with sudo unless we are root.
+fn elevated(arguments: &[&str]) -> Result<Vec<String>> {
     // Without a question that would make apt-get wait for an answer.
     let mut line = vec!["env".to_owned(), "DEBIAN_FRONTEND=noninteractive".to_owned()];
     if !Uid::effective().is_root() {

@@ -44,7 +44,11 @@ pub(super) fn plan(
     let (configuration, users) = (folder.join("pgbouncer.ini"), folder.join("users.txt"));
     // With the verifier that PostgreSQL has, PgBouncer hands on what the client proves. A PostgreSQL that is given made
     // its own, and only the plain password lets 1.18 authenticate by SCRAM on both sides.
-    let app = if postgres.is_private() { scram::verifier(&app_password)? } else { app_password };
+    let app = if postgres.is_private() {
+        scram::verifier(&app_password)?
+    } else {
+        app_password
+    };
     let console = scram::verifier(&password)?;
     let logins = format!("\"{}\" \"{app}\"\n\"{CONSOLE}\" \"{console}\"\n", Login::App.name());
     let launch = Launch {
