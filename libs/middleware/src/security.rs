@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceVerifier};
-use rowhouse_client::{KeysSource, RightsSource};
-use rowhouse_context::ServiceName;
+use rowhouse_client::{KeysSource, Rights, RightsError, RightsQuery, RightsSource};
+use rowhouse_context::{Ctx, ServiceName};
 
 /// What the stack needs to know callers and their rights. Cheap to clone.
 #[derive(Clone)]
@@ -32,7 +33,39 @@ pub struct Limits {
     pub deadline_max: Duration,
 }
 
+/// Knows no users.
+struct NoUsers;
+
 // === impl Security ===
+
+impl Security {
+    /// For a process that serves services on their own behalf and no users, such as crm's `provision`: every token of a
+    /// user is refused.
+    #[must_use]
+    pub fn services_only(service: ServiceName, services: Arc<ServiceVerifier>) -> Self {
+        Self {
+            service,
+            tokens: Arc::new(AccessTokenVerifier::new("")),
+            keys: Arc::new(NoUsers),
+            rights: Arc::new(NoUsers),
+            services,
+        }
+    }
+}
+
+// === impl NoUsers ===
+
+#[async_trait]
+impl KeysSource for NoUsers {
+    async fn refresh(&self) {}
+}
+
+#[async_trait]
+impl RightsSource for NoUsers {
+    async fn rights(&self, _: &Ctx, _: &RightsQuery) -> Result<Rights, RightsError> {
+        Err(RightsError::Unavailable("this process serves no users".to_owned()))
+    }
+}
 
 impl fmt::Debug for Security {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
