@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::unistd::Uid;
 
 use super::find;
@@ -43,6 +43,11 @@ pub fn apt_install(packages: &[&str]) -> Result<()> {
         "this is no Debian or Ubuntu: install {} yourself",
         packages.join(", ")
     );
+    let names = packages.join(" ");
+    ensure!(
+        Uid::effective().is_root() || find::program("sudo").is_some(),
+        "neither root nor sudo here. Run as root: apt-get update && apt-get install {names}"
+    );
     run(&["apt-get", "update", "--quiet"])?;
     let mut install = vec!["apt-get", "install", "--yes", "--quiet", "--no-install-recommends"];
     install.extend_from_slice(packages);
@@ -50,23 +55,26 @@ pub fn apt_install(packages: &[&str]) -> Result<()> {
 }
 
 /// The command line that runs `arguments` as root: with sudo unless we are root.
-fn elevated(arguments: &[&str]) -> Result<Vec<String>> {
+fn elevated(arguments: &[&str]) -> Vec<String> {
     // Without a question that would make apt-get wait for an answer.
-    let mut line = vec!["env".to_owned(), "DEBIAN_FRONTEND=noninteractive".to_owned()];
-    if !Uid::effective().is_root() {
-        if find::program("sudo").is_none() {
-            bail!("not root and no sudo here: run as root `{}`", arguments.join(" "));
-        }
+    let noninteractive = ["env", "DEBIAN_FRONTEND=noninteractive"];
+    let sudo: &[&str] = if Uid::effective().is_root() {
+        &[]
+    } else if std::io::stdin().is_terminal() {
+        &["sudo"]
+    } else {
         // Where nobody can type a password, sudo has to do without or fail at once.
-        let quiet = (!std::io::stdin().is_terminal()).then(|| "--non-interactive".to_owned());
-        line = ["sudo".to_owned()].into_iter().chain(quiet).chain(line).collect();
-    }
-    line.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-    Ok(line)
+        &["sudo", "--non-interactive"]
+    };
+    [sudo, &noninteractive, arguments]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
 }
 
 fn run(arguments: &[&str]) -> Result<()> {
-    let line = elevated(arguments)?;
+    let line = elevated(arguments);
     eprintln!("  running: {}", line.join(" "));
     let (program, rest) = line.split_first().context("an empty command line")?;
     // apt-get's chatter is of no use unless it fails.
