@@ -2,17 +2,13 @@
 
 use anyhow::Result;
 use rowhouse_devkit::checkout::Checkout;
-use rowhouse_devkit::settings::Process;
 
 use crate::run;
 
-/// The services' binaries.
+/// The services' binaries, with the features that the whole workspace needs, as `cargo xtask` itself was built.
 pub(crate) async fn services(checkout: &Checkout, release: bool) -> Result<()> {
     let mut cargo = run::cargo(checkout.root());
-    run::locked(cargo.args(["build", "--quiet"]));
-    for process in Process::MIGRATING {
-        cargo.args(["--package", &process.binary()]);
-    }
+    run::locked(cargo.args(["build", "--workspace", "--bins"]));
     if release {
         cargo.arg("--release");
     }
