@@ -38,7 +38,8 @@ pub(crate) async fn command(mut command: Command) -> Result<()> {
     command.stdin(Stdio::null());
     let line = line(&command);
     eprintln!("   {line}");
-    let status = tokio::task::spawn_blocking(move || command.status()).await?;
+    // Ends with us when we are told to end in the middle.
+    let status = tokio::process::Command::from(command).kill_on_drop(true).status().await;
     let status = status.with_context(|| format!("cannot run `{line}`"))?;
     ensure!(status.success(), "`{line}` failed ({status})");
     Ok(())
