@@ -70,18 +70,23 @@ impl DirectoryClient {
 #[async_trait]
 impl Directory for DirectoryClient {
     async fn home(&self, ctx: &Ctx, tenant: TenantId, fresh: bool) -> Result<Home, DirectoryError> {
+        let inner = &self.inner;
         if fresh {
-            return self.inner.ask(ctx, tenant).await;
-        }
-        if let Some(home) = self.inner.memory.get(&tenant).await {
+            let home = inner.ask(ctx, tenant).await?;
+            inner.memory.insert(tenant, home.clone()).await;
+            inner.forget_unless_active(&home).await;
             return Ok(home);
         }
-        let stored = self.inner.cache.get::<Home>(&self.inner.key(tenant)).await;
-        if let Some(home) = stored.filter(|home| home.tenant == tenant) {
-            self.inner.memory.insert(tenant, home.clone()).await;
-            return Ok(home);
+        // Callers who miss together share one question.
+        let shared = inner.memory.try_get_with(tenant, inner.refill(ctx, tenant));
+        match tokio::time::timeout_at(ctx.deadline(), shared).await {
+            Ok(Ok(home)) => {
+                inner.forget_unless_active(&home).await;
+                Ok(home)
+            }
+            Ok(Err(error)) => Err(DirectoryError::clone(&error)),
+            Err(_) => Err(late()),
         }
-        self.inner.ask(ctx, tenant).await
     }
 }
 
@@ -100,8 +105,15 @@ impl Inner {
         Key::tenant(tenant, "home", self.participant.as_str())
     }
 
-    /// Asks the tenant service and refills both caches. Only an active home is kept: one that is not yet there, or that
-    /// is frozen, may change without anything that would tell the caches.
+    async fn refill(&self, ctx: &Ctx, tenant: TenantId) -> Result<Home, DirectoryError> {
+        let stored = self.cache.get::<Home>(&self.key(tenant)).await;
+        match stored.filter(|home| home.tenant == tenant) {
+            Some(home) => Ok(home),
+            None => self.ask(ctx, tenant).await,
+        }
+    }
+
+    /// Asks the tenant service and keeps the answer in Redis.
     async fn ask(&self, ctx: &Ctx, tenant: TenantId) -> Result<Home, DirectoryError> {
         let message = ResolveRequest {
             tenant_id: tenant.to_string(),
@@ -112,18 +124,28 @@ impl Inner {
         let answer = match tokio::time::timeout(ASK_MAX.min(ctx.time_left()), asked).await {
             Ok(Ok(answer)) => answer.into_inner(),
             Ok(Err(status)) => return Err(refused(status)),
-            Err(_) => return Err(DirectoryError::Unavailable("the tenant service did not answer in time".to_owned())),
+            Err(_) => return Err(late()),
         };
         let home = read_home(&answer, tenant)?;
         if home.state == HomeState::Active {
-            self.memory.insert(tenant, home.clone()).await;
             self.cache.set(&self.key(tenant), &home, KEPT_IN_REDIS).await;
         } else {
-            self.memory.invalidate(&tenant).await;
             self.cache.delete(&self.key(tenant)).await;
         }
         Ok(home)
     }
+
+    /// Only an active home is kept: a frozen one thaws without anything that would tell the caches, and would go on
+    /// being refused.
+    async fn forget_unless_active(&self, home: &Home) {
+        if home.state != HomeState::Active {
+            self.memory.invalidate(&home.tenant).await;
+        }
+    }
+}
+
+fn late() -> DirectoryError {
+    DirectoryError::Unavailable("the tenant service did not answer in time".to_owned())
 }
 
 fn refused(status: tonic::Status) -> DirectoryError {

@@ -13,6 +13,9 @@ pub mod peer;
 pub mod request;
 pub mod rights;
 
+#[cfg(test)]
+mod fake;
+
 pub use failure::failure;
 pub use keys::{KeysClient, KeysSource};
 pub use peer::{IdentifiedChannel, Peer, PeerError};

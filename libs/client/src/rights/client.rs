@@ -61,6 +61,7 @@ struct Inner {
     ledger: Mutex<Ledger>,
     memory: Memory<RightsQuery, Arc<Rights>>,
     cache: Cache,
+    now: fn() -> Now,
 }
 
 // === impl RightsClient ===
@@ -69,6 +70,10 @@ impl RightsClient {
     /// A client of `auth`. `cache`: Redis, which only saves refills.
     #[must_use]
     pub fn new(auth: &Peer, cache: Cache) -> Self {
+        Self::with_clock(auth, cache, Now::read)
+    }
+
+    fn with_clock(auth: &Peer, cache: Cache, now: fn() -> Now) -> Self {
         Self {
             inner: Arc::new(Inner {
                 auth: RightsServiceClient::new(auth.channel()),
@@ -77,6 +82,7 @@ impl RightsClient {
                 ledger: Mutex::default(),
                 memory: Memory::builder().max_capacity(MEMORY_MAX).time_to_idle(KEPT).build(),
                 cache,
+                now,
             }),
         }
     }
@@ -113,7 +119,7 @@ impl RightsClient {
     /// Whether this process may use cached rights now.
     #[must_use]
     pub fn has_lease(&self) -> bool {
-        self.inner.ledger().is_live(Now::read())
+        self.inner.ledger().is_live((self.inner.now)())
     }
 }
 
@@ -136,7 +142,7 @@ impl fmt::Debug for RightsClient {
 
 impl Inner {
     async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Rights, RightsError> {
-        if !self.ledger().is_live(Now::read()) {
+        if !self.ledger().is_live((self.now)()) {
             return self.ask(ctx, query, "no_lease").await;
         }
         if let Some(known) = self.memory.get(query).await {
@@ -198,7 +204,7 @@ impl Inner {
         let ctx = own_ctx(self.own_name, RENEW_MAX);
         let mut auth = self.auth.clone();
         // Read before the question is sent: auth counts from when it arrives, which is later.
-        let asked = Now::read();
+        let asked = (self.now)();
         let answer = tokio::time::timeout(RENEW_MAX, auth.renew_lease(request(&ctx, message))).await;
         match answer {
             Ok(Ok(answer)) => {
@@ -220,7 +226,7 @@ impl Inner {
     }
 
     fn may_use(&self, query: &RightsQuery, rights: &Rights) -> bool {
-        self.ledger().may_use(Now::read(), query, rights.version)
+        self.ledger().may_use((self.now)(), query, rights.version)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
