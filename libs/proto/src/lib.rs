@@ -20,6 +20,7 @@ macro_rules! generated {
         $(#[$doc])*
         pub mod $room {
             /// Version 1.
+            #[expect(clippy::allow_attributes, reason = "generated code allows what it needs")]
             pub mod v1 {
                 tonic::include_proto!($package);
             }

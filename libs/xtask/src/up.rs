@@ -9,6 +9,7 @@ use rowhouse_devkit::resident::{ADMIN_EMAIL, Resident};
 use rowhouse_devkit::servers;
 use rowhouse_devkit::settings::{Listener, Process};
 use rowhouse_devkit::stack::{Profile, Stack};
+use rowhouse_proto::tenant::v1::Tenant;
 
 use crate::run::Steps;
 use crate::tools::Tools;
@@ -52,14 +53,14 @@ pub(crate) async fn run(up: Up) -> Result<()> {
             started.join(", ")
         }
     );
-    steps.step("demo tenants", seed::run(&resident)).await?;
+    let tenants = steps.step("demo tenants", seed::run(&resident)).await?;
     let grpcurl = steps.step("grpcurl", grpcurl(&checkout)).await.unwrap_or_else(|error| {
         eprintln!("   {error:#}");
         "grpcurl".to_owned()
     });
     steps.print();
     print_table(&resident).await;
-    print_calls(&resident, &grpcurl);
+    print_calls(&resident, &grpcurl, &tenants);
     if let Some(secret) = secret {
         println!("\nfirst operator {ADMIN_EMAIL}, one-time secret (shown once): {secret}");
     }
@@ -83,14 +84,27 @@ async fn print_table(resident: &Resident) {
     }
 }
 
-fn print_calls(resident: &Resident, grpcurl: &str) {
+/// Calls that work when they are pasted into a shell, line by line.
+fn print_calls(resident: &Resident, grpcurl: &str, tenants: &[Tenant]) {
     let address = |process| resident.settings().address(process, Listener::Public);
-    let (auth, tenant) = (address(Process::Auth), address(Process::Tenant));
-    println!("\nto look around:");
-    for process in [Process::Tenant, Process::Auth, Process::Crm, Process::Worker] {
-        println!("  {grpcurl} -plaintext {} list", address(process));
+    let (auth, crm) = (address(Process::Auth), address(Process::Crm));
+    println!("\ndemo tenants (password of both administrators: {}):", seed::PASSWORD);
+    for (tenant, (_, name, administrator)) in tenants.iter().zip(seed::TENANTS) {
+        println!("  {name:<22} {:<34} {administrator}", tenant.id);
     }
-    println!("  {grpcurl} -plaintext {auth} grpc.health.v1.Health/Check");
-    println!("  {grpcurl} -plaintext {tenant} describe rowhouse.tenant.v1.TenantService");
-    println!("  cargo xtask demo; cargo xtask mails; cargo xtask down");
+    let (_, _, administrator) = seed::TENANTS[0];
+    let log_in = format!(r#"{{"email": "{administrator}", "password": "{}"}}"#, seed::PASSWORD);
+    println!("\nto call it:");
+    println!("  {grpcurl} -plaintext {crm} list");
+    println!("  {grpcurl} -plaintext {crm} describe rowhouse.crm.v1.ContactService");
+    println!(
+        "  TOKEN=$({grpcurl} -plaintext -d '{log_in}' {auth} rowhouse.auth.v1.AuthService/Login | sed -n 's/.*\"accessToken\": \"\\(.*\\)\".*/\\1/p')"
+    );
+    println!("  {grpcurl} -plaintext -H \"authorization: Bearer $TOKEN\" {auth} rowhouse.auth.v1.AuthService/WhoAmI");
+    let list =
+        r#"{"page_size": 2, "filter": "display_name = \"ada*\" OR display_name = \"amara*\"", "order_by": "email"}"#;
+    println!(
+        "  {grpcurl} -plaintext -H \"authorization: Bearer $TOKEN\" -d '{list}' {crm} rowhouse.crm.v1.ContactService/ListContacts"
+    );
+    println!("\nthen: cargo xtask demo; cargo xtask mails; cargo xtask down");
 }
