@@ -183,3 +183,6 @@ fn read_home(answer: &proto::Home, tenant: TenantId) -> Result<Home, DirectoryEr
         state,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,6 +165,12 @@ pub(crate) fn no_redis() -> Cache {
     Cache::connect(&Secret::new("redis://127.0.0.1:1".to_owned()), "test").unwrap()
 }
 
+/// A real Redis, and a prefix of the test's own.
+pub(crate) fn redis(name: &str) -> Cache {
+    let url = rowhouse_devkit::fixture::servers().unwrap().redis_url();
+    Cache::connect(&Secret::new(url), &rowhouse_devkit::fixture::redis_prefix(name)).unwrap()
+}
+
 /// The one value of a metadata key that the peer saw.
 pub(crate) fn seen(metadata: &tonic::metadata::MetadataMap, key: &str) -> Option<String> {
     let mut values = metadata.get_all(key).iter();

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use rowhouse_auth_kit::{ServiceVerifier, SigningKey};
-use rowhouse_config::Secret;
 use rowhouse_types::{SessionId, TenantId, UserId};
 
 use super::*;
-use crate::fake::{FakeAuth, SERVICE_TOKEN, ctx, no_redis, seen};
+use crate::fake::{FakeAuth, SERVICE_TOKEN, ctx, no_redis, redis, seen};
 use crate::rights::Standing;
 
 fn somebody() -> RightsQuery {
@@ -203,12 +202,6 @@ async fn questions_show_who_asks_and_carry_on_the_request() {
     let verify = |own| ServiceVerifier::new(own, &keys).unwrap().verify(&token);
     assert_eq!(verify(ServiceName::Auth), Ok(ServiceName::Crm));
     assert!(verify(ServiceName::Tenant).is_err());
-}
-
-/// A real Redis, and a prefix of this test's own.
-fn redis(name: &str) -> Cache {
-    let url = rowhouse_devkit::fixture::servers().unwrap().redis_url();
-    Cache::connect(&Secret::new(url), &rowhouse_devkit::fixture::redis_prefix(name)).unwrap()
 }
 
 #[tokio::test]
