@@ -12,6 +12,8 @@ mod layer;
 mod rpc;
 pub mod security;
 pub mod stack;
+#[cfg(test)]
+mod tests;
 
 pub use extract::{ctx, rights};
 pub use security::{Limits, Security};

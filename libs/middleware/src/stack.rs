@@ -36,14 +36,12 @@ pub(crate) struct Shared {
 /// The stack before users' and operators' calls.
 ///
 /// `tasks`: where handlers run; to be closed and waited for when the server drains.
-#[must_use]
 pub fn public(routes: Routes, security: Security, limits: Limits, tasks: TaskTracker) -> Router {
     stack(routes, Shared::new(Listener::Public, security, limits, tasks))
 }
 
 /// The stack before calls of other services. Its bounds are its own: calls from outside must not take the places of
 /// the calls that they cause.
-#[must_use]
 pub fn internal(routes: Routes, security: Security, limits: Limits, tasks: TaskTracker) -> Router {
     stack(routes, Shared::new(Listener::Internal, security, limits, tasks))
 }
