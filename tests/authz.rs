@@ -15,8 +15,19 @@ use crate::support::world::{House, World};
 
 /// Reasons with which the stack refuses a caller; any other answer means that the handler was reached.
 const REFUSALS: &[&str] = &[
-    "CREDENTIALS_MISSING", "CREDENTIALS_MALFORMED", "TOKEN_INVALID", "TOKEN_EXPIRED", "SESSION_REVOKED", "SERVICE_IDENTITY_INVALID", "PERMISSION_MISSING",
-    "AUDIENCE_MISMATCH", "TENANT_MISMATCH", "TENANT_REQUIRED", "TENANT_UNEXPECTED", "REASON_REQUIRED", "METHOD_UNKNOWN",
+    "CREDENTIALS_MISSING",
+    "CREDENTIALS_MALFORMED",
+    "TOKEN_INVALID",
+    "TOKEN_EXPIRED",
+    "SESSION_REVOKED",
+    "SERVICE_IDENTITY_INVALID",
+    "PERMISSION_MISSING",
+    "AUDIENCE_MISMATCH",
+    "TENANT_MISMATCH",
+    "TENANT_REQUIRED",
+    "TENANT_UNEXPECTED",
+    "REASON_REQUIRED",
+    "METHOD_UNKNOWN",
 ];
 
 /// Who calls. Each call gets a session of its own: one of the RPCs ends it.
@@ -65,7 +76,10 @@ async fn metadata(world: &World, house: &House, who: Who, ends_session: bool) ->
 }
 
 fn outcome(answer: &Result<Vec<bytes::Bytes>, Status>) -> String {
-    let reason = answer.as_ref().err().and_then(|status| Some(status.get_error_details().error_info()?.reason.clone()));
+    let reason = answer
+        .as_ref()
+        .err()
+        .and_then(|status| Some(status.get_error_details().error_info()?.reason.clone()));
     match reason {
         Some(reason) if REFUSALS.contains(&reason.as_str()) => reason,
         _ => "allowed".to_owned(),

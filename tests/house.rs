@@ -1,6 +1,7 @@
 //! Rules about the code itself. Each fails with the reason why the rule exists.
 
 mod dependencies;
+mod deploy;
 mod layout;
 mod walls;
 

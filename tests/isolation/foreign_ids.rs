@@ -11,7 +11,6 @@ use rowhouse_devkit::suite::{Listener, Process};
 use rowhouse_proto::auth::v1 as auth;
 use rowhouse_proto::crm::v1 as crm;
 use rowhouse_proto::policy::{Audience, POLICIES, Policy};
-use rowhouse_proto::tenant::v1 as tenant;
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_proto::worker::v1 as worker;
 use rowhouse_types::{ContactId, ReportId, SessionId, TenantId, UserId};
@@ -55,9 +54,13 @@ struct Resources {
 
 impl Resources {
     async fn make(own: &House, other: &House) -> Result<Self> {
-        let foreign_contact = journey::create_contact(&other.administrator.caller, "Foreign Canary", "canary@other.example").await?;
+        let foreign_contact =
+            journey::create_contact(&other.administrator.caller, "Foreign Canary", "canary@other.example").await?;
         let deleted = journey::create_contact(&own.administrator.caller, "Deleted", "deleted@own.example").await?;
-        let delete = crm::DeleteContactRequest { id: deleted.id.clone(), etag: String::new() };
+        let delete = crm::DeleteContactRequest {
+            id: deleted.id.clone(),
+            etag: String::new(),
+        };
         own.administrator.caller.contacts().delete_contact(delete).await?;
         let report = journey::run_report(&other.administrator.caller).await?;
         journey::finished_report(&other.administrator.caller, &report.id, journey::BACKGROUND_MAX).await?;
@@ -73,66 +76,155 @@ impl Resources {
 
     fn contact(&self, field: &'static str) -> Ids {
         let (foreign, deleted) = (self.foreign_contact.clone(), Some(self.deleted_contact.clone()));
-        Ids { field, foreign, deleted, random: ContactId::generate().to_string() }
+        Ids {
+            field,
+            foreign,
+            deleted,
+            random: ContactId::generate().to_string(),
+        }
     }
 
     fn user(&self, field: &'static str) -> Ids {
-        Ids { field, foreign: self.foreign_user.clone(), deleted: None, random: UserId::generate().to_string() }
+        Ids {
+            field,
+            foreign: self.foreign_user.clone(),
+            deleted: None,
+            random: UserId::generate().to_string(),
+        }
     }
 
     fn report(&self, field: &'static str) -> Ids {
-        Ids { field, foreign: self.foreign_report.clone(), deleted: None, random: ReportId::generate().to_string() }
+        Ids {
+            field,
+            foreign: self.foreign_report.clone(),
+            deleted: None,
+            random: ReportId::generate().to_string(),
+        }
     }
 }
 
 /// The fixture of an RPC; `None` for one that nobody has thought about.
 fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
-    let mask = |field: &str| Some(FieldMask { paths: vec![field.to_owned()] });
+    let mask = |field: &str| {
+        Some(FieldMask {
+            paths: vec![field.to_owned()],
+        })
+    };
     let id = r.foreign_contact.clone();
     let (service, rpc) = path.strip_prefix("/rowhouse.")?.split_once('/')?;
     Some(match (service, rpc) {
-        ("crm.v1.ContactService", "GetContact") => {
-            Fixture::Try { message: crm::GetContactRequest { id }.encode_to_vec(), ids: vec![r.contact("id")] }
-        }
+        ("crm.v1.ContactService", "GetContact") => Fixture::Try {
+            message: crm::GetContactRequest { id }.encode_to_vec(),
+            ids: vec![r.contact("id")],
+        },
         ("crm.v1.ContactService", "UpdateContact") => {
-            let contact = crm::Contact { id, display_name: "Taken over".to_owned(), owner_id: r.own_user.clone(), ..Default::default() };
-            let request = crm::UpdateContactRequest { contact: Some(contact), update_mask: mask("display_name") };
-            Fixture::Try { message: request.encode_to_vec(), ids: vec![r.contact("contact.id")] }
+            let contact = crm::Contact {
+                id,
+                display_name: "Taken over".to_owned(),
+                owner_id: r.own_user.clone(),
+                ..Default::default()
+            };
+            let request = crm::UpdateContactRequest {
+                contact: Some(contact),
+                update_mask: mask("display_name"),
+            };
+            Fixture::Try {
+                message: request.encode_to_vec(),
+                ids: vec![r.contact("contact.id")],
+            }
         }
         ("crm.v1.ContactService", "DeleteContact") => {
             let ids = vec![r.contact("id")];
-            Fixture::Try { message: crm::DeleteContactRequest { id, etag: String::new() }.encode_to_vec(), ids }
+            Fixture::Try {
+                message: crm::DeleteContactRequest {
+                    id,
+                    etag: String::new(),
+                }
+                .encode_to_vec(),
+                ids,
+            }
         }
         ("crm.v1.ContactService", "UndeleteContact") => {
-            let ids = vec![Ids { deleted: None, ..r.contact("id") }];
-            Fixture::Try { message: crm::UndeleteContactRequest { id, etag: String::new() }.encode_to_vec(), ids }
+            let ids = vec![Ids {
+                deleted: None,
+                ..r.contact("id")
+            }];
+            Fixture::Try {
+                message: crm::UndeleteContactRequest {
+                    id,
+                    etag: String::new(),
+                }
+                .encode_to_vec(),
+                ids,
+            }
         }
         // Its ids are set by the service, and ignored in the request.
         ("crm.v1.ContactService", "CreateContact" | "ListContacts") => Fixture::NoIds,
         ("auth.v1.MemberService", "GetMember") => {
-            let message = auth::GetMemberRequest { user_id: r.foreign_user.clone() }.encode_to_vec();
-            Fixture::Try { message, ids: vec![r.user("user_id")] }
+            let message = auth::GetMemberRequest {
+                user_id: r.foreign_user.clone(),
+            }
+            .encode_to_vec();
+            Fixture::Try {
+                message,
+                ids: vec![r.user("user_id")],
+            }
         }
         ("auth.v1.MemberService", "UpdateMember") => {
-            let member = auth::Member { user_id: r.foreign_user.clone(), role: "manager".to_owned(), ..Default::default() };
-            let message = auth::UpdateMemberRequest { member: Some(member), update_mask: mask("role") }.encode_to_vec();
-            Fixture::Try { message, ids: vec![r.user("member.user_id")] }
+            let member = auth::Member {
+                user_id: r.foreign_user.clone(),
+                role: "manager".to_owned(),
+                ..Default::default()
+            };
+            let message = auth::UpdateMemberRequest {
+                member: Some(member),
+                update_mask: mask("role"),
+            }
+            .encode_to_vec();
+            Fixture::Try {
+                message,
+                ids: vec![r.user("member.user_id")],
+            }
         }
         ("auth.v1.MemberService", "InviteMember" | "ListMembers") => Fixture::NoIds,
         ("worker.v1.ReportService", "GetReport") => {
-            let message = worker::GetReportRequest { id: r.foreign_report.clone() }.encode_to_vec();
-            Fixture::Try { message, ids: vec![r.report("id")] }
+            let message = worker::GetReportRequest {
+                id: r.foreign_report.clone(),
+            }
+            .encode_to_vec();
+            Fixture::Try {
+                message,
+                ids: vec![r.report("id")],
+            }
         }
         ("worker.v1.ReportService", "DownloadReport") => {
-            let message = worker::DownloadReportRequest { id: r.foreign_report.clone() }.encode_to_vec();
-            Fixture::Try { message, ids: vec![r.report("id")] }
+            let message = worker::DownloadReportRequest {
+                id: r.foreign_report.clone(),
+            }
+            .encode_to_vec();
+            Fixture::Try {
+                message,
+                ids: vec![r.report("id")],
+            }
         }
         ("worker.v1.ReportService", "RunReport") => Fixture::NoIds,
         // A wrong password at a tenant that exists and at one that does not.
         ("auth.v1.AuthService", "Login") => {
-            let request = auth::LoginRequest { email: "administrator@own.example".to_owned(), password: "a wrong password".to_owned(), tenant_id: r.own_tenant.clone() };
-            let ids = Ids { field: "tenant_id", foreign: r.own_tenant.clone(), deleted: None, random: TenantId::generate().to_string() };
-            Fixture::Try { message: request.encode_to_vec(), ids: vec![ids] }
+            let request = auth::LoginRequest {
+                email: "administrator@own.example".to_owned(),
+                password: "a wrong password".to_owned(),
+                tenant_id: r.own_tenant.clone(),
+            };
+            let ids = Ids {
+                field: "tenant_id",
+                foreign: r.own_tenant.clone(),
+                deleted: None,
+                random: TenantId::generate().to_string(),
+            };
+            Fixture::Try {
+                message: request.encode_to_vec(),
+                ids: vec![ids],
+            }
         }
         ("auth.v1.AuthService", "AcceptInvitation" | "Refresh" | "Logout" | "WhoAmI" | "GetJwks") => Fixture::NoIds,
         // The worker asks for a user of one tenant in the name of another.
@@ -143,11 +235,21 @@ fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
                 user_id: r.foreign_user.clone(),
                 platform: false,
             };
-            Fixture::Try { message: request.encode_to_vec(), ids: vec![r.user("user_id")] }
+            Fixture::Try {
+                message: request.encode_to_vec(),
+                ids: vec![r.user("user_id")],
+            }
         }
         ("auth.v1.MailDataService", "GetRecipient") => {
-            let request = auth::GetRecipientRequest { tenant_id: r.own_tenant.clone(), user_id: r.foreign_user.clone(), platform: false };
-            Fixture::Try { message: request.encode_to_vec(), ids: vec![r.user("user_id")] }
+            let request = auth::GetRecipientRequest {
+                tenant_id: r.own_tenant.clone(),
+                user_id: r.foreign_user.clone(),
+                platform: false,
+            };
+            Fixture::Try {
+                message: request.encode_to_vec(),
+                ids: vec![r.user("user_id")],
+            }
         }
         ("auth.v1.RightsService", "GetRights") => {
             let request = auth::GetRightsRequest {
@@ -156,15 +258,23 @@ fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
                 tenant_id: r.own_tenant.clone(),
                 platform: false,
             };
-            Fixture::Try { message: request.encode_to_vec(), ids: vec![r.user("user_id")] }
+            Fixture::Try {
+                message: request.encode_to_vec(),
+                ids: vec![r.user("user_id")],
+            }
         }
         ("crm.v1.ExportService", "StreamContacts") => Fixture::NoIds,
         ("auth.v1.RightsService", "RenewLease") => Fixture::NoIds,
         ("auth.v1.MailDataService", "GetInvitationMail")
         | ("auth.v1.ProvisioningService", "CreateFirstAdministrator" | "SetTenantState")
         | ("tenant.v1.DirectoryService", "Resolve")
-        | ("tenant.v1.TenantService", "CreateTenant" | "GetTenant" | "ListTenants" | "UpdateTenant" | "SuspendTenant" | "ResumeTenant")
-        | ("common.v1.TenantParticipantService", "Prepare" | "Migrate" | "Freeze" | "Thaw" | "Drop" | "Describe") => Fixture::AllTenants,
+        | (
+            "tenant.v1.TenantService",
+            "CreateTenant" | "GetTenant" | "ListTenants" | "UpdateTenant" | "SuspendTenant" | "ResumeTenant",
+        )
+        | ("common.v1.TenantParticipantService", "Prepare" | "Migrate" | "Freeze" | "Thaw" | "Drop" | "Describe") => {
+            Fixture::AllTenants
+        }
         _ => return None,
     })
 }
@@ -176,13 +286,22 @@ fn canonical(answer: &Result<Vec<bytes::Bytes>, Status>, sent: &str) -> String {
         Err(status) => {
             let details = String::from_utf8_lossy(status.details()).replace(sent, "<id>");
             // The length of the id is the same for all ids of a kind, so that lengths in the details are too.
-            format!("{:?} {} {details:?} {:?}", status.code(), status.message().replace(sent, "<id>"), visible(status.metadata()))
+            format!(
+                "{:?} {} {details:?} {:?}",
+                status.code(),
+                status.message().replace(sent, "<id>"),
+                visible(status.metadata())
+            )
         }
     }
 }
 
 fn visible(metadata: &MetadataMap) -> Vec<String> {
-    let mut names: Vec<String> = metadata.keys().map(|key| format!("{key:?}")).filter(|key| !key.contains("date")).collect();
+    let mut names: Vec<String> = metadata
+        .keys()
+        .map(|key| format!("{key:?}"))
+        .filter(|key| !key.contains("date"))
+        .collect();
     names.sort();
     names
 }
@@ -196,15 +315,28 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     async fn send(&self, message: &[u8]) -> Result<Vec<bytes::Bytes>, Status> {
-        let listener = if self.policy.audience == Audience::Internal { Listener::Internal } else { Listener::Public };
+        let listener = if self.policy.audience == Audience::Internal {
+            Listener::Internal
+        } else {
+            Listener::Public
+        };
         let mut metadata = MetadataMap::new();
         metadata.insert("x-request-id", "t03".parse().expect("metadata"));
-        for (key, token) in [("authorization", &self.user), ("x-service-authorization", &self.service)] {
+        for (key, token) in [
+            ("authorization", &self.user),
+            ("x-service-authorization", &self.service),
+        ] {
             if let Some(token) = token {
                 metadata.insert(key, format!("Bearer {token}").parse().expect("metadata"));
             }
         }
-        raw::call(&raw::channel(&self.world.suite, self.policy.path, listener), self.policy.path, metadata, message).await
+        raw::call(
+            &raw::channel(&self.world.suite, self.policy.path, listener),
+            self.policy.path,
+            metadata,
+            message,
+        )
+        .await
     }
 
     /// Tries one field with all its ids and says what is wrong.
@@ -218,14 +350,33 @@ impl Trial<'_> {
         for id in others.into_iter().flatten() {
             let found = canonical(&self.send(&with(id)).await, id);
             if found != expected {
-                faults.push(format!("{} {}: {id} is told apart\n    {found}\n    {expected}", self.policy.path, ids.field));
+                faults.push(format!(
+                    "{} {}: {id} is told apart\n    {found}\n    {expected}",
+                    self.policy.path, ids.field
+                ));
             }
         }
         let long = "x".repeat(100_000);
-        for malformed in ["", "x", "contact_", "' OR 1=1 --", "../../etc/passwd", "\u{0}", ids.foreign.to_uppercase().as_str(), long.as_str()] {
+        for malformed in [
+            "",
+            "x",
+            "contact_",
+            "' OR 1=1 --",
+            "../../etc/passwd",
+            "\u{0}",
+            ids.foreign.to_uppercase().as_str(),
+            long.as_str(),
+        ] {
             match self.send(&with(malformed)).await {
-                Err(status) if matches!(status.code(), Code::InvalidArgument | Code::NotFound | Code::Unauthenticated) => {}
-                other => faults.push(format!("{} {}: malformed {:.40?}: {other:?}", self.policy.path, ids.field, malformed)),
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        Code::InvalidArgument | Code::NotFound | Code::Unauthenticated
+                    ) => {}
+                other => faults.push(format!(
+                    "{} {}: malformed {:.40?}: {other:?}",
+                    self.policy.path, ids.field, malformed
+                )),
             }
         }
         faults
@@ -241,14 +392,21 @@ async fn a_foreign_id_is_answered_like_one_that_never_was() -> Result<()> {
 
     let mut faults = Vec::new();
     for policy in POLICIES {
-        let fixture = fixture(policy.path, &resources).with_context(|| format!("{} has no fixture: add one", policy.path))?;
-        let Fixture::Try { message, ids } = fixture else { continue };
+        let fixture =
+            fixture(policy.path, &resources).with_context(|| format!("{} has no fixture: add one", policy.path))?;
+        let Fixture::Try { message, ids } = fixture else {
+            continue;
+        };
         let internal = policy.audience == Audience::Internal;
         let trial = Trial {
             world: &world,
             policy,
             user: (policy.audience == Audience::Tenant).then(|| own.administrator.tokens.access_token.clone()),
-            service: if internal { Some(services::token(&world.suite, ServiceName::Worker, target(policy.path))?) } else { None },
+            service: if internal {
+                Some(services::token(&world.suite, ServiceName::Worker, target(policy.path))?)
+            } else {
+                None
+            },
         };
         for ids in &ids {
             faults.extend(trial.field(&message, ids).await);
@@ -257,7 +415,15 @@ async fn a_foreign_id_is_answered_like_one_that_never_was() -> Result<()> {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 
     // Nothing was written through the other tenant's ids.
-    let contact = other.administrator.caller.contacts().get_contact(crm::GetContactRequest { id: resources.foreign_contact }).await?.into_inner();
+    let contact = other
+        .administrator
+        .caller
+        .contacts()
+        .get_contact(crm::GetContactRequest {
+            id: resources.foreign_contact,
+        })
+        .await?
+        .into_inner();
     assert_eq!(contact.display_name, "Foreign Canary");
     Ok(())
 }
@@ -283,21 +449,39 @@ fn no_id_field_is_forgotten() {
         own_tenant: TenantId::generate().to_string(),
     };
     // Set by the service and ignored in requests, or naming the caller's own side of the question.
-    const NOT_LOOKED_UP: &[&str] = &["contact.owner_id", "job_id", "session_id", "tenant_id", "instance_id", "contact.id", "tenant.id"];
+    const NOT_LOOKED_UP: &[&str] = &[
+        "contact.owner_id",
+        "job_id",
+        "session_id",
+        "tenant_id",
+        "instance_id",
+        "contact.id",
+        "tenant.id",
+    ];
     for policy in POLICIES {
         let fields = raw::id_fields(&raw::method(policy.path).input());
         match fixture(policy.path, &resources) {
             None => panic!("{} has no fixture", policy.path),
             Some(Fixture::Try { ids, .. }) => {
                 let tried: Vec<&str> = ids.iter().map(|ids| ids.field).collect();
-                let missed: Vec<&String> = fields.iter().filter(|field| !tried.contains(&field.as_str()) && !NOT_LOOKED_UP.contains(&field.as_str())).collect();
+                let missed: Vec<&String> = fields
+                    .iter()
+                    .filter(|field| !tried.contains(&field.as_str()) && !NOT_LOOKED_UP.contains(&field.as_str()))
+                    .collect();
                 assert!(missed.is_empty(), "{}: {missed:?} are not tried", policy.path);
             }
             Some(Fixture::NoIds) => {
-                let looked_up: Vec<&String> = fields.iter().filter(|field| !NOT_LOOKED_UP.contains(&field.as_str())).collect();
+                let looked_up: Vec<&String> = fields
+                    .iter()
+                    .filter(|field| !NOT_LOOKED_UP.contains(&field.as_str()))
+                    .collect();
                 assert!(looked_up.is_empty(), "{}: {looked_up:?} are not tried", policy.path);
             }
-            Some(Fixture::AllTenants) => assert!(matches!(policy.audience, Audience::Internal | Audience::Platform), "{}", policy.path),
+            Some(Fixture::AllTenants) => assert!(
+                matches!(policy.audience, Audience::Internal | Audience::Platform),
+                "{}",
+                policy.path
+            ),
         }
     }
 }
@@ -307,7 +491,10 @@ fn no_id_field_is_forgotten() {
 fn a_difference_in_one_byte_is_noticed() {
     let (foreign, random) = (ContactId::generate().to_string(), ContactId::generate().to_string());
     let absent = |id: &str| Err(Status::not_found(format!("contact {id} not found")));
-    assert_eq!(canonical(&absent(&foreign), &foreign), canonical(&absent(&random), &random));
+    assert_eq!(
+        canonical(&absent(&foreign), &foreign),
+        canonical(&absent(&random), &random)
+    );
     let leak = Err(Status::permission_denied(format!("contact {foreign} not found")));
     assert_ne!(canonical(&leak, &foreign), canonical(&absent(&random), &random));
 }

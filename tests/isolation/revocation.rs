@@ -35,12 +35,25 @@ enum Attempt {
 impl Attempt {
     async fn run(self, caller: &Caller) -> Result<(), Status> {
         match self {
-            Self::ListContacts => caller.contacts().list_contacts(ListContactsRequest::default()).await.map(drop),
+            Self::ListContacts => caller
+                .contacts()
+                .list_contacts(ListContactsRequest::default())
+                .await
+                .map(drop),
             Self::DeleteContact => {
-                let request = DeleteContactRequest { id: ContactId::generate().to_string(), etag: String::new() };
+                let request = DeleteContactRequest {
+                    id: ContactId::generate().to_string(),
+                    etag: String::new(),
+                };
                 caller.contacts().delete_contact(request).await.map(drop)
             }
-            Self::GetReport => caller.reports().get_report(GetReportRequest { id: ReportId::generate().to_string() }).await.map(drop),
+            Self::GetReport => caller
+                .reports()
+                .get_report(GetReportRequest {
+                    id: ReportId::generate().to_string(),
+                })
+                .await
+                .map(drop),
         }
     }
 }
@@ -61,7 +74,10 @@ impl Hammer {
     async fn start(caller: &Caller, attempts: &[Attempt]) -> Result<Self> {
         for attempt in attempts {
             let answer = attempt.run(caller).await;
-            ensure!(let_in(&answer), "before the revocation {attempt:?} is allowed: {answer:?}");
+            ensure!(
+                let_in(&answer),
+                "before the revocation {attempt:?} is allowed: {answer:?}"
+            );
         }
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
@@ -92,15 +108,36 @@ impl Hammer {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(begun) = self.tasks.join_next().await {
             let begun = begun.expect("a hammer does not panic");
-            late.extend(begun.into_iter().filter(|(_, began)| *began > acknowledged).map(|(attempt, _)| attempt));
+            late.extend(
+                begun
+                    .into_iter()
+                    .filter(|(_, began)| *began > acknowledged)
+                    .map(|(attempt, _)| attempt),
+            );
         }
         late
     }
 }
 
-async fn update_member(administrator: &Caller, user_id: &str, role: &str, state: MemberState, field: &str) -> Result<()> {
-    let member = Member { user_id: user_id.to_owned(), role: role.to_owned(), state: state.into(), ..Member::default() };
-    let request = UpdateMemberRequest { member: Some(member), update_mask: Some(FieldMask { paths: vec![field.to_owned()] }) };
+async fn update_member(
+    administrator: &Caller,
+    user_id: &str,
+    role: &str,
+    state: MemberState,
+    field: &str,
+) -> Result<()> {
+    let member = Member {
+        user_id: user_id.to_owned(),
+        role: role.to_owned(),
+        state: state.into(),
+        ..Member::default()
+    };
+    let request = UpdateMemberRequest {
+        member: Some(member),
+        update_mask: Some(FieldMask {
+            paths: vec![field.to_owned()],
+        }),
+    };
     administrator.members().update_member(request).await?;
     Ok(())
 }
@@ -134,11 +171,17 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
 
         let session = world.log_in(tenant_id, &house.manager.email).await?;
         let hammer = Hammer::start(&session.caller, ALL).await?;
-        let suspend = SuspendTenantRequest { id: tenant_id.to_owned(), reason: "T13".to_owned() };
+        let suspend = SuspendTenantRequest {
+            id: tenant_id.to_owned(),
+            reason: "T13".to_owned(),
+        };
         world.operator.tenants().suspend_tenant(suspend).await?;
         let late = hammer.finish(&session.caller, ALL, Instant::now()).await;
         ensure!(late.is_empty(), "round {round}: let in after the suspension: {late:?}");
-        let resume = ResumeTenantRequest { id: tenant_id.to_owned(), reason: "T13".to_owned() };
+        let resume = ResumeTenantRequest {
+            id: tenant_id.to_owned(),
+            reason: "T13".to_owned(),
+        };
         world.operator.tenants().resume_tenant(resume).await?;
     }
     Ok(())
@@ -155,7 +198,14 @@ async fn nothing_is_let_in_after_a_revocation() -> Result<()> {
 async fn nothing_is_let_in_after_a_revocation_while_redis_is_away() -> Result<()> {
     // Port 1 refuses: nothing listens there.
     let away = (None, "ROWHOUSE_REDIS_URL".to_owned(), "redis://127.0.0.1:1/".to_owned());
-    let world = World::start_with("t13-no-redis", Options { environment: vec![away], ..Options::default() }).await?;
+    let world = World::start_with(
+        "t13-no-redis",
+        Options {
+            environment: vec![away],
+            ..Options::default()
+        },
+    )
+    .await?;
     let house = world.house("acme").await?;
     revoke_in_every_way(&world, &house).await
 }
@@ -167,14 +217,19 @@ async fn a_change_behind_the_protocols_back_is_noticed() -> Result<()> {
     let world = World::start("t13-control").await?;
     let house = world.house("acme").await?;
     let hammer = Hammer::start(&house.manager.caller, BEYOND_USER).await?;
-    execute(world.suite.databases(), "UPDATE auth.memberships SET role = 'user' WHERE role = 'manager'").await?;
+    execute(
+        world.suite.databases(),
+        "UPDATE auth.memberships SET role = 'user' WHERE role = 'manager'",
+    )
+    .await?;
     let late = hammer.finish(&house.manager.caller, BEYOND_USER, Instant::now()).await;
     assert!(!late.is_empty(), "cached rights are honoured while nobody is told");
     Ok(())
 }
 
 async fn execute(databases: &Databases, statement: &str) -> Result<()> {
-    let (client, connection) = tokio_postgres::connect(&databases.control_superuser_url(), tokio_postgres::NoTls).await?;
+    let (client, connection) =
+        tokio_postgres::connect(&databases.control_superuser_url(), tokio_postgres::NoTls).await?;
     let driver = tokio::spawn(connection);
     let changed = client.batch_execute(statement).await;
     drop(client);

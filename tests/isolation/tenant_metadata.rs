@@ -24,16 +24,56 @@ struct Variant {
 }
 
 const VARIANTS: &[Variant] = &[
-    Variant { name: "equal", entries: |own, _| vec![("x-tenant-id", own.to_owned())], good: true },
-    Variant { name: "other", entries: |_, other| vec![("x-tenant-id", other.to_owned())], good: false },
-    Variant { name: "equal twice", entries: |own, _| vec![("x-tenant-id", own.to_owned()), ("x-tenant-id", own.to_owned())], good: false },
-    Variant { name: "equal and other", entries: |own, other| vec![("x-tenant-id", own.to_owned()), ("x-tenant-id", other.to_owned())], good: false },
-    Variant { name: "binary", entries: |own, _| vec![("x-tenant-id-bin", own.to_owned())], good: false },
-    Variant { name: "equal and binary other", entries: |own, other| vec![("x-tenant-id", own.to_owned()), ("x-tenant-id-bin", other.to_owned())], good: false },
-    Variant { name: "upper case", entries: |own, _| vec![("x-tenant-id", own.to_uppercase())], good: false },
-    Variant { name: "empty", entries: |_, _| vec![("x-tenant-id", String::new())], good: false },
-    Variant { name: "8 KiB", entries: |own, _| vec![("x-tenant-id", own.repeat(8_192 / own.len()))], good: false },
-    Variant { name: "a list", entries: |own, other| vec![("x-tenant-id", format!("{own},{other}"))], good: false },
+    Variant {
+        name: "equal",
+        entries: |own, _| vec![("x-tenant-id", own.to_owned())],
+        good: true,
+    },
+    Variant {
+        name: "other",
+        entries: |_, other| vec![("x-tenant-id", other.to_owned())],
+        good: false,
+    },
+    Variant {
+        name: "equal twice",
+        entries: |own, _| vec![("x-tenant-id", own.to_owned()), ("x-tenant-id", own.to_owned())],
+        good: false,
+    },
+    Variant {
+        name: "equal and other",
+        entries: |own, other| vec![("x-tenant-id", own.to_owned()), ("x-tenant-id", other.to_owned())],
+        good: false,
+    },
+    Variant {
+        name: "binary",
+        entries: |own, _| vec![("x-tenant-id-bin", own.to_owned())],
+        good: false,
+    },
+    Variant {
+        name: "equal and binary other",
+        entries: |own, other| vec![("x-tenant-id", own.to_owned()), ("x-tenant-id-bin", other.to_owned())],
+        good: false,
+    },
+    Variant {
+        name: "upper case",
+        entries: |own, _| vec![("x-tenant-id", own.to_uppercase())],
+        good: false,
+    },
+    Variant {
+        name: "empty",
+        entries: |_, _| vec![("x-tenant-id", String::new())],
+        good: false,
+    },
+    Variant {
+        name: "8 KiB",
+        entries: |own, _| vec![("x-tenant-id", own.repeat(8_192 / own.len()))],
+        good: false,
+    },
+    Variant {
+        name: "a list",
+        entries: |own, other| vec![("x-tenant-id", format!("{own},{other}"))],
+        good: false,
+    },
 ];
 
 fn metadata(token: Option<&str>, service: Option<&str>, entries: Vec<(&'static str, String)>) -> MetadataMap {
@@ -55,7 +95,11 @@ fn metadata(token: Option<&str>, service: Option<&str>, entries: Vec<(&'static s
 }
 
 fn reason(status: &Status) -> String {
-    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+    status
+        .get_error_details()
+        .error_info()
+        .map(|info| info.reason.clone())
+        .unwrap_or_default()
 }
 
 /// How each RPC is called: on which listener, with whose token.
@@ -64,7 +108,11 @@ async fn callers(world: &World, house: &House, policy: &Policy) -> Result<(Liste
     Ok(match policy.audience {
         Audience::Public => (Listener::Public, None, None),
         Audience::Tenant | Audience::OneSelf => (Listener::Public, member, None),
-        Audience::Platform => (Listener::Public, Some(world.operator_tokens().await?.access_token), None),
+        Audience::Platform => (
+            Listener::Public,
+            Some(world.operator_tokens().await?.access_token),
+            None,
+        ),
         Audience::Internal => {
             let caller: ServiceName = policy.callers[0].parse()?;
             let target = match raw::process(policy.path) {
@@ -73,8 +121,16 @@ async fn callers(world: &World, house: &House, policy: &Policy) -> Result<(Liste
                 rowhouse_devkit::suite::Process::Worker => ServiceName::Worker,
                 _ => ServiceName::Crm,
             };
-            let user = if policy.permission.is_some() { Some(services::job_token(world, house).await?) } else { None };
-            (Listener::Internal, user, Some(services::token(&world.suite, caller, target)?))
+            let user = if policy.permission.is_some() {
+                Some(services::job_token(world, house).await?)
+            } else {
+                None
+            };
+            (
+                Listener::Internal,
+                user,
+                Some(services::token(&world.suite, caller, target)?),
+            )
         }
     })
 }
@@ -90,30 +146,56 @@ async fn no_rpc_accepts_a_tenant_that_the_token_does_not_name() -> Result<()> {
     for policy in POLICIES {
         let (listener, user, service) = callers(&world, &own, policy).await?;
         let channel = raw::channel(&world.suite, policy.path, listener);
-        let for_tenant = policy.audience == Audience::Tenant || policy.audience == Audience::Internal && policy.permission.is_some();
+        let for_tenant =
+            policy.audience == Audience::Tenant || policy.audience == Audience::Internal && policy.permission.is_some();
         // A log-out ends the session it is called with: each call of it gets a session of its own.
         let ends_session = policy.path.ends_with("/Logout");
         let fresh = async || -> Result<Option<String>> {
             if !ends_session {
                 return Ok(user.clone());
             }
-            Ok(Some(world.log_in(own_id, &own.administrator.email).await?.tokens.access_token))
+            Ok(Some(
+                world
+                    .log_in(own_id, &own.administrator.email)
+                    .await?
+                    .tokens
+                    .access_token,
+            ))
         };
         let token = fresh().await?;
-        let absent = raw::call(&channel, policy.path, metadata(token.as_deref(), service.as_deref(), Vec::new()), &[]).await;
+        let absent = raw::call(
+            &channel,
+            policy.path,
+            metadata(token.as_deref(), service.as_deref(), Vec::new()),
+            &[],
+        )
+        .await;
         if let Err(status) = &absent
-            && (REFUSALS.contains(&reason(status).as_str()) || status.code() == tonic::Code::Unauthenticated && user.is_some())
+            && (REFUSALS.contains(&reason(status).as_str())
+                || status.code() == tonic::Code::Unauthenticated && user.is_some())
         {
             faults.push(format!("{}: refused without x-tenant-id: {status:?}", policy.path));
         }
         for variant in VARIANTS {
             let token = fresh().await?;
-            let map = metadata(token.as_deref(), service.as_deref(), (variant.entries)(own_id, other_id));
+            let map = metadata(
+                token.as_deref(),
+                service.as_deref(),
+                (variant.entries)(own_id, other_id),
+            );
             let answer = raw::call(&channel, policy.path, map, &[]).await;
-            let refused = answer.as_ref().err().is_some_and(|status| REFUSALS.contains(&reason(status).as_str()));
+            let refused = answer
+                .as_ref()
+                .err()
+                .is_some_and(|status| REFUSALS.contains(&reason(status).as_str()));
             let accepts = variant.good && (for_tenant || policy.audience == Audience::OneSelf);
             if refused == accepts {
-                faults.push(format!("{} with {}: {:?}", policy.path, variant.name, answer.map(|parts| parts.len())));
+                faults.push(format!(
+                    "{} with {}: {:?}",
+                    policy.path,
+                    variant.name,
+                    answer.map(|parts| parts.len())
+                ));
             }
         }
     }

@@ -21,8 +21,16 @@ impl Grpcurl<'_> {
         let tools = Checkout::find()?.rowhouse().join("tools");
         let address = self.world.suite.address(process, Listener::Public).to_string();
         let mut command = Command::new(tools.join("bin/grpcurl"));
-        command.env("PYTHONPATH", &tools).arg("-plaintext").args(flags).arg(address).args(what);
-        command.output().await.context("grpcurl is fetched by `cargo xtask test`")
+        command
+            .env("PYTHONPATH", &tools)
+            .arg("-plaintext")
+            .args(flags)
+            .arg(address)
+            .args(what);
+        command
+            .output()
+            .await
+            .context("grpcurl is fetched by `cargo xtask test`")
     }
 
     /// What a run prints that must succeed.
@@ -51,23 +59,53 @@ async fn an_operator_looks_around_and_calls() -> Result<()> {
         (Process::Worker, "rowhouse.worker.v1.ReportService"),
     ] {
         let listed = grpcurl.prints(process, &[], &["list"]).await?;
-        assert!(listed.lines().any(|line| line == service), "{process:?} lists:\n{listed}");
+        assert!(
+            listed.lines().any(|line| line == service),
+            "{process:?} lists:\n{listed}"
+        );
         let described = grpcurl.prints(process, &[], &["describe", service]).await?;
-        assert!(described.contains(&format!("service {}", service.rsplit('.').next().unwrap())), "{described}");
-        let health = grpcurl.prints(process, &["-d", &format!("{{\"service\": \"{service}\"}}")], &["grpc.health.v1.Health/Check"]).await?;
+        assert!(
+            described.contains(&format!("service {}", service.rsplit('.').next().unwrap())),
+            "{described}"
+        );
+        let health = grpcurl
+            .prints(
+                process,
+                &["-d", &format!("{{\"service\": \"{service}\"}}")],
+                &["grpc.health.v1.Health/Check"],
+            )
+            .await?;
         assert!(health.contains("\"SERVING\""), "{process:?}: {health}");
     }
 
-    let create = r#"{"tenant": {"slug": "acme", "display_name": "Acme Ltd"}, "administrator_email": "ada@acme.example"}"#;
+    let create =
+        r#"{"tenant": {"slug": "acme", "display_name": "Acme Ltd"}, "administrator_email": "ada@acme.example"}"#;
     let authorization = grpcurl.authorization();
     let flags = ["-H", authorization.as_str(), "-d", create];
-    let created = grpcurl.prints(Process::Tenant, &flags, &["rowhouse.tenant.v1.TenantService/CreateTenant"]).await?;
+    let created = grpcurl
+        .prints(
+            Process::Tenant,
+            &flags,
+            &["rowhouse.tenant.v1.TenantService/CreateTenant"],
+        )
+        .await?;
     assert!(created.contains("TENANT_STATE_ACTIVE"), "{created}");
 
-    let refused = grpcurl.run(Process::Tenant, &flags, &["rowhouse.tenant.v1.TenantService/CreateTenant"]).await?;
+    let refused = grpcurl
+        .run(
+            Process::Tenant,
+            &flags,
+            &["rowhouse.tenant.v1.TenantService/CreateTenant"],
+        )
+        .await?;
     let printed = String::from_utf8(refused.stderr)?;
     assert!(!refused.status.success());
-    for part in ["AlreadyExists", "google.rpc.ErrorInfo", "RESOURCE_ALREADY_EXISTS", "google.rpc.RequestInfo"] {
+    for part in [
+        "AlreadyExists",
+        "google.rpc.ErrorInfo",
+        "RESOURCE_ALREADY_EXISTS",
+        "google.rpc.RequestInfo",
+    ] {
         assert!(printed.contains(part), "{part} should be printed decoded:\n{printed}");
     }
     Ok(())

@@ -20,13 +20,23 @@ const WRITES: usize = 60;
 
 /// A call that a killed process cut off may be repeated with its request id; anything else is an answer.
 fn may_retry(code: Code) -> bool {
-    matches!(code, Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded)
+    matches!(
+        code,
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded
+    )
 }
 
 /// Repeats a create with the same request id until it is answered.
 async fn create_surely(member: Caller, number: usize) -> Result<Contact> {
-    let contact = Contact { display_name: format!("Contact {number}"), email: format!("c{number}@example.com"), ..Contact::default() };
-    let request = CreateContactRequest { contact: Some(contact), request_id: uuid::Uuid::new_v4().to_string() };
+    let contact = Contact {
+        display_name: format!("Contact {number}"),
+        email: format!("c{number}@example.com"),
+        ..Contact::default()
+    };
+    let request = CreateContactRequest {
+        contact: Some(contact),
+        request_id: uuid::Uuid::new_v4().to_string(),
+    };
     let until = Instant::now() + BACKGROUND_MAX;
     loop {
         match member.contacts().create_contact(request.clone()).await {
@@ -38,7 +48,10 @@ async fn create_surely(member: Caller, number: usize) -> Result<Contact> {
 }
 
 async fn all_contacts(member: &Caller) -> Result<Vec<Contact>> {
-    let request = ListContactsRequest { page_size: 1_000, ..Default::default() };
+    let request = ListContactsRequest {
+        page_size: 1_000,
+        ..Default::default()
+    };
     Ok(member.contacts().list_contacts(request).await?.into_inner().contacts)
 }
 
@@ -60,9 +73,17 @@ async fn crm_is_killed_while_contacts_are_written() -> Result<()> {
             world.suite.restart(Process::Crm).await?;
         }
     }
-    let kept: Vec<String> = all_contacts(&ada.caller).await?.into_iter().map(|contact| contact.id).collect();
+    let kept: Vec<String> = all_contacts(&ada.caller)
+        .await?
+        .into_iter()
+        .map(|contact| contact.id)
+        .collect();
     assert_eq!(kept.len(), WRITES, "each create has exactly one effect");
-    assert_eq!(kept.into_iter().collect::<BTreeSet<_>>(), acknowledged, "what was acknowledged is there, and nothing else");
+    assert_eq!(
+        kept.into_iter().collect::<BTreeSet<_>>(),
+        acknowledged,
+        "what was acknowledged is there, and nothing else"
+    );
     Ok(())
 }
 
@@ -86,8 +107,15 @@ async fn crm_and_worker_are_killed_while_a_report_is_made() -> Result<()> {
         let ended = journey::finished_report(&ada.caller, &report.id, BACKGROUND_MAX).await?;
         let file = journey::download(&ada.caller, &report.id).await?;
         journey::check_report(&ended, &file, &contacts)?;
-        world.suite.wait_for_mail(&ada.email, BACKGROUND_MAX, |mail| mail.text.contains(&report.id)).await?;
-        assert_eq!(mails(&world, &ada.email, &report.id)?, 1, "one mail says that {process:?}'s report is ready");
+        world
+            .suite
+            .wait_for_mail(&ada.email, BACKGROUND_MAX, |mail| mail.text.contains(&report.id))
+            .await?;
+        assert_eq!(
+            mails(&world, &ada.email, &report.id)?,
+            1,
+            "one mail says that {process:?}'s report is ready"
+        );
     }
     Ok(())
 }
@@ -95,7 +123,11 @@ async fn crm_and_worker_are_killed_while_a_report_is_made() -> Result<()> {
 async fn wait_until_running(member: &Caller, id: &str) -> Result<()> {
     let until = Instant::now() + BACKGROUND_MAX;
     while Instant::now() < until {
-        let report = member.reports().get_report(GetReportRequest { id: id.to_owned() }).await?.into_inner();
+        let report = member
+            .reports()
+            .get_report(GetReportRequest { id: id.to_owned() })
+            .await?
+            .into_inner();
         ensure!(report.state() != ReportState::Failed, "{report:?}");
         if report.state() == ReportState::Running {
             return Ok(());
@@ -108,8 +140,13 @@ async fn wait_until_running(member: &Caller, id: &str) -> Result<()> {
 /// Distinct mails to an address with a text in them: one that SMTP cut may come twice, with the same Message-ID.
 fn mails(world: &World, address: &str, text: &str) -> Result<usize> {
     let mails = world.suite.mails()?;
-    let wanted = mails.iter().filter(|mail| mail.to.iter().any(|to| to == address) && mail.text.contains(text));
-    Ok(wanted.map(|mail| mail.message_id.clone()).collect::<BTreeSet<_>>().len())
+    let wanted = mails
+        .iter()
+        .filter(|mail| mail.to.iter().any(|to| to == address) && mail.text.contains(text));
+    Ok(wanted
+        .map(|mail| mail.message_id.clone())
+        .collect::<BTreeSet<_>>()
+        .len())
 }
 
 #[tokio::test]
@@ -118,7 +155,11 @@ async fn tenant_is_killed_while_a_tenant_is_created() -> Result<()> {
     // Without provision the saga stands still in its middle: the slug is reserved, the home is not there.
     world.suite.kill9(Process::CrmProvision).await?;
     let request = CreateTenantRequest {
-        tenant: Some(Tenant { slug: "acme".to_owned(), display_name: "Acme Ltd".to_owned(), ..Tenant::default() }),
+        tenant: Some(Tenant {
+            slug: "acme".to_owned(),
+            display_name: "Acme Ltd".to_owned(),
+            ..Tenant::default()
+        }),
         administrator_email: "ada@acme.example".to_owned(),
         request_id: uuid::Uuid::new_v4().to_string(),
     };
@@ -135,7 +176,10 @@ async fn tenant_is_killed_while_a_tenant_is_created() -> Result<()> {
 
     let tenant = wait_for_tenant(&world, TenantState::Active).await?;
     let repeated = world.operator.tenants().create_tenant(request).await?.into_inner();
-    assert_eq!(repeated.id, tenant.id, "the repeated call answers the tenant that the first one made");
+    assert_eq!(
+        repeated.id, tenant.id,
+        "the repeated call answers the tenant that the first one made"
+    );
     let ada = world.join(&tenant.id, "ada@acme.example").await?;
     journey::contacts(&ada.caller).await?;
     assert_eq!(mails(&world, "ada@acme.example", "Acme Ltd")?, 1, "one invitation");
@@ -147,7 +191,12 @@ async fn wait_for_tenant(world: &World, state: TenantState) -> Result<Tenant> {
     let until = Instant::now() + BACKGROUND_MAX;
     let mut seen = Vec::new();
     while Instant::now() < until {
-        match world.operator.tenants().list_tenants(ListTenantsRequest::default()).await {
+        match world
+            .operator
+            .tenants()
+            .list_tenants(ListTenantsRequest::default())
+            .await
+        {
             Ok(listed) => seen = listed.into_inner().tenants,
             Err(status) if may_retry(status.code()) => {}
             Err(status) => bail!("ListTenants: {status:?}"),

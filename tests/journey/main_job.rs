@@ -14,14 +14,22 @@ async fn a_tenant_is_created_and_its_administrator_gets_a_report() -> Result<()>
     let ada = world.join(&tenant.id, "ada@acme.example").await?;
 
     let who = ada.caller.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();
-    assert_eq!((who.tenant_id.as_str(), who.roles.as_slice()), (tenant.id.as_str(), ["tenant_admin".to_owned()].as_slice()));
+    assert_eq!(
+        (who.tenant_id.as_str(), who.roles.as_slice()),
+        (tenant.id.as_str(), ["tenant_admin".to_owned()].as_slice())
+    );
 
     let contacts = journey::contacts(&ada.caller).await?;
     let report = journey::run_report(&ada.caller).await?;
     let report = journey::finished_report(&ada.caller, &report.id, journey::BACKGROUND_MAX).await?;
     let file = journey::download(&ada.caller, &report.id).await?;
     journey::check_report(&report, &file, &contacts)?;
-    world.suite.wait_for_mail("ada@acme.example", journey::BACKGROUND_MAX, |mail| mail.text.contains(&report.id)).await?;
+    world
+        .suite
+        .wait_for_mail("ada@acme.example", journey::BACKGROUND_MAX, |mail| {
+            mail.text.contains(&report.id)
+        })
+        .await?;
     Ok(())
 }
 
@@ -32,18 +40,34 @@ async fn one_person_joins_two_tenants_with_one_password() -> Result<()> {
     world.join(&one.id, "ada@example.com").await?;
     let two = journey::create_tenant(&world.operator, "two", "Two Ltd", "ada@example.com").await?;
     let invited = |mail: &rowhouse_devkit::smtp::Mail| mail.text.contains("Two Ltd");
-    let mail = world.suite.wait_for_mail("ada@example.com", journey::BACKGROUND_MAX, invited).await?;
+    let mail = world
+        .suite
+        .wait_for_mail("ada@example.com", journey::BACKGROUND_MAX, invited)
+        .await?;
     let token = journey::invitation_token(&mail)?;
 
     let refused = journey::accept(&world.anyone, &token, "Mallory", "not the password of Ada").await;
-    assert!(refused.is_err(), "an identity that exists proves itself with its own password");
+    assert!(
+        refused.is_err(),
+        "an identity that exists proves itself with its own password"
+    );
     journey::accept(&world.anyone, &token, "Ada", crate::support::world::PASSWORD).await?;
-    assert!(journey::accept(&world.anyone, &token, "Ada", crate::support::world::PASSWORD).await.is_err(), "an invitation is for one use");
+    assert!(
+        journey::accept(&world.anyone, &token, "Ada", crate::support::world::PASSWORD)
+            .await
+            .is_err(),
+        "an invitation is for one use"
+    );
 
     let in_two = world.log_in(&two.id, "ada@example.com").await?;
     journey::create_contact(&in_two.caller, "Only In Two", "two@example.com").await?;
     let in_one = world.log_in(&one.id, "ada@example.com").await?;
-    let listed = in_one.caller.contacts().list_contacts(rowhouse_proto::crm::v1::ListContactsRequest::default()).await?.into_inner();
+    let listed = in_one
+        .caller
+        .contacts()
+        .list_contacts(rowhouse_proto::crm::v1::ListContactsRequest::default())
+        .await?
+        .into_inner();
     assert_eq!(listed.contacts, [], "each tenant has contacts of its own");
     Ok(())
 }
@@ -53,14 +77,32 @@ async fn a_session_is_refreshed_and_ended() -> Result<()> {
     let world = World::start("session").await?;
     let tenant = journey::create_tenant(&world.operator, "acme", "Acme Ltd", "ada@acme.example").await?;
     let ada = world.join(&tenant.id, "ada@acme.example").await?;
-    let refreshed = world.anyone.auth().refresh(RefreshRequest { refresh_token: ada.tokens.refresh_token.clone() }).await?.into_inner();
+    let refreshed = world
+        .anyone
+        .auth()
+        .refresh(RefreshRequest {
+            refresh_token: ada.tokens.refresh_token.clone(),
+        })
+        .await?
+        .into_inner();
     let again = world.anyone.with_token(&refreshed.access_token)?;
     journey::create_contact(&again, "Grace Hopper", "grace@example.com").await?;
 
     again.auth().logout(LogoutRequest {}).await?;
-    let refused = again.contacts().list_contacts(rowhouse_proto::crm::v1::ListContactsRequest::default()).await.unwrap_err();
+    let refused = again
+        .contacts()
+        .list_contacts(rowhouse_proto::crm::v1::ListContactsRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused:?}");
-    let refused = world.anyone.auth().refresh(RefreshRequest { refresh_token: refreshed.refresh_token }).await.unwrap_err();
+    let refused = world
+        .anyone
+        .auth()
+        .refresh(RefreshRequest {
+            refresh_token: refreshed.refresh_token,
+        })
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused:?}");
     Ok(())
 }
@@ -73,14 +115,28 @@ async fn a_requester_who_lost_the_right_gets_no_report() -> Result<()> {
     // With crm away the report waits; the manager is demoted meanwhile.
     world.suite.kill9(rowhouse_devkit::suite::Process::Crm).await?;
     let report = journey::run_report(&house.manager.caller).await?;
-    let member = rowhouse_proto::auth::v1::Member { user_id: house.manager.tokens.user_id.clone(), role: "user".to_owned(), ..Default::default() };
-    let update_mask = Some(rowhouse_proto::well_known::FieldMask { paths: vec!["role".to_owned()] });
-    let request = rowhouse_proto::auth::v1::UpdateMemberRequest { member: Some(member), update_mask };
+    let member = rowhouse_proto::auth::v1::Member {
+        user_id: house.manager.tokens.user_id.clone(),
+        role: "user".to_owned(),
+        ..Default::default()
+    };
+    let update_mask = Some(rowhouse_proto::well_known::FieldMask {
+        paths: vec!["role".to_owned()],
+    });
+    let request = rowhouse_proto::auth::v1::UpdateMemberRequest {
+        member: Some(member),
+        update_mask,
+    };
     house.administrator.caller.members().update_member(request).await?;
     world.suite.restart(rowhouse_devkit::suite::Process::Crm).await?;
 
     let ended = journey::finished_report(&house.administrator.caller, &report.id, journey::BACKGROUND_MAX).await?;
     assert_eq!(ended.state(), ReportState::Failed, "{ended:?}");
-    assert!(journey::download(&house.administrator.caller, &report.id).await.is_err(), "there is no file");
+    assert!(
+        journey::download(&house.administrator.caller, &report.id)
+            .await
+            .is_err(),
+        "there is no file"
+    );
     Ok(())
 }

@@ -16,9 +16,17 @@ pub(crate) static POOL: LazyLock<DescriptorPool> =
 
 /// The RPC at a path.
 pub(crate) fn method(path: &str) -> MethodDescriptor {
-    let (service, name) = path.trim_start_matches('/').split_once('/').expect("a path is /service/method");
-    let service = POOL.get_service_by_name(service).unwrap_or_else(|| panic!("no service {service}"));
-    service.methods().find(|method| method.name() == name).unwrap_or_else(|| panic!("no RPC {path}"))
+    let (service, name) = path
+        .trim_start_matches('/')
+        .split_once('/')
+        .expect("a path is /service/method");
+    let service = POOL
+        .get_service_by_name(service)
+        .unwrap_or_else(|| panic!("no service {service}"));
+    service
+        .methods()
+        .find(|method| method.name() == name)
+        .unwrap_or_else(|| panic!("no RPC {path}"))
 }
 
 /// The process that serves a path on a listener.
@@ -35,7 +43,9 @@ pub(crate) fn process(path: &str) -> Process {
 
 /// A channel to the listener of the process that serves a path.
 pub(crate) fn channel(suite: &Suite, path: &str, listener: Listener) -> Channel {
-    Endpoint::from_shared(suite.url(process(path), listener)).expect("a URL").connect_lazy()
+    Endpoint::from_shared(suite.url(process(path), listener))
+        .expect("a URL")
+        .connect_lazy()
 }
 
 /// Paths of the string fields of a message that hold ids of resources: `id`, `user_id`, `contact.id`.
@@ -50,7 +60,11 @@ pub(crate) fn id_fields(message: &MessageDescriptor) -> Vec<String> {
                 }
             }
             Kind::Message(inner) if inner.full_name().starts_with("rowhouse.") => {
-                found.extend(id_fields(&inner).into_iter().map(|path| format!("{}.{path}", field.name())));
+                found.extend(
+                    id_fields(&inner)
+                        .into_iter()
+                        .map(|path| format!("{}.{path}", field.name())),
+                );
             }
             _ => {}
         }
@@ -76,11 +90,22 @@ fn set(message: &mut DynamicMessage, path: &str, text: &str) {
 }
 
 /// Calls an RPC with raw bytes and collects every message of the answer.
-pub(crate) async fn call(channel: &Channel, path: &str, metadata: MetadataMap, message: &[u8]) -> Result<Vec<Bytes>, Status> {
+pub(crate) async fn call(
+    channel: &Channel,
+    path: &str,
+    metadata: MetadataMap,
+    message: &[u8],
+) -> Result<Vec<Bytes>, Status> {
     let mut client = tonic::client::Grpc::new(channel.clone());
-    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    client
+        .ready()
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
     let request = Request::from_parts(metadata, tonic::Extensions::new(), Bytes::copy_from_slice(message));
-    let mut answer = client.server_streaming(request, path.parse().expect("a path"), Raw).await?.into_inner();
+    let mut answer = client
+        .server_streaming(request, path.parse().expect("a path"), Raw)
+        .await?
+        .into_inner();
     let mut messages = Vec::new();
     while let Some(part) = answer.message().await? {
         messages.push(part);

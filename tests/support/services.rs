@@ -21,7 +21,11 @@ pub(crate) fn token(suite: &Suite, caller: ServiceName, target: ServiceName) -> 
         ServiceName::Worker => Process::Worker,
     };
     let variables = suite.environment(process);
-    let seed = variables.iter().find(|(name, _)| name == "ROWHOUSE_SERVICE_KEY").map(|(_, value)| value).context("the service's key")?;
+    let seed = variables
+        .iter()
+        .find(|(name, _)| name == "ROWHOUSE_SERVICE_KEY")
+        .map(|(_, value)| value)
+        .context("the service's key")?;
     let seed = SecretKey::from_base64(seed).context("a key of 32 bytes")?;
     Ok(ServiceSigner::new(caller, seed.expose())?.token(target)?)
 }
@@ -37,6 +41,12 @@ pub(crate) async fn job_token(world: &World, house: &House) -> Result<String> {
     };
     let mut request = tonic::Request::new(message);
     let service = token(&world.suite, ServiceName::Worker, ServiceName::Auth)?;
-    request.metadata_mut().insert("x-service-authorization", format!("Bearer {service}").parse()?);
-    Ok(DelegationServiceClient::new(channel).issue_job_token(request).await?.into_inner().access_token)
+    request
+        .metadata_mut()
+        .insert("x-service-authorization", format!("Bearer {service}").parse()?);
+    Ok(DelegationServiceClient::new(channel)
+        .issue_job_token(request)
+        .await?
+        .into_inner()
+        .access_token)
 }

@@ -45,12 +45,22 @@ impl World {
     pub(crate) async fn start_with(name: &str, options: Options) -> Result<Self> {
         let suite = Suite::start_with(name, options).await?;
         let url = |process| suite.url(process, Listener::Public);
-        let endpoints = Endpoints::new(&url(Process::Tenant), &url(Process::Auth), &url(Process::Crm), &url(Process::Worker))?;
+        let endpoints = Endpoints::new(
+            &url(Process::Tenant),
+            &url(Process::Auth),
+            &url(Process::Crm),
+            &url(Process::Worker),
+        )?;
         let anyone = Caller::anonymous(endpoints);
         let operator_password = suite.bootstrap_admin(OPERATOR).await?;
         let tokens = journey::log_in(&anyone, OPERATOR, &operator_password, "").await?;
         let operator = anyone.with_token(&tokens.access_token)?;
-        Ok(Self { suite, anyone, operator, operator_password })
+        Ok(Self {
+            suite,
+            anyone,
+            operator,
+            operator_password,
+        })
     }
 
     /// Logs the operator in once more.
@@ -61,18 +71,28 @@ impl World {
     /// Creates a tenant with an administrator, a manager and a user.
     pub(crate) async fn house(&self, slug: &str) -> Result<House> {
         let address = |role: &str| format!("{role}@{slug}.example");
-        let tenant = journey::create_tenant(&self.operator, slug, &format!("{slug} Ltd"), &address("administrator")).await?;
+        let tenant =
+            journey::create_tenant(&self.operator, slug, &format!("{slug} Ltd"), &address("administrator")).await?;
         let administrator = self.join(&tenant.id, &address("administrator")).await?;
         journey::invite(&administrator.caller, &address("manager"), "manager").await?;
         journey::invite(&administrator.caller, &address("user"), "user").await?;
         let manager = self.join(&tenant.id, &address("manager")).await?;
         let user = self.join(&tenant.id, &address("user")).await?;
-        Ok(House { tenant, administrator, manager, user })
+        Ok(House {
+            tenant,
+            administrator,
+            manager,
+            user,
+        })
     }
 
     /// Reads the invitation's mail, accepts and logs in.
     pub(crate) async fn join(&self, tenant_id: &str, email: &str) -> Result<Member> {
-        let mail = self.suite.wait_for_mail(email, journey::BACKGROUND_MAX, |_| true).await.context("the invitation's mail")?;
+        let mail = self
+            .suite
+            .wait_for_mail(email, journey::BACKGROUND_MAX, |_| true)
+            .await
+            .context("the invitation's mail")?;
         journey::accept(&self.anyone, &journey::invitation_token(&mail)?, "A Member", PASSWORD).await?;
         self.log_in(tenant_id, email).await
     }
@@ -81,6 +101,10 @@ impl World {
     pub(crate) async fn log_in(&self, tenant_id: &str, email: &str) -> Result<Member> {
         let tokens = journey::log_in(&self.anyone, email, PASSWORD, tenant_id).await?;
         let caller = self.anyone.with_token(&tokens.access_token)?;
-        Ok(Member { email: email.to_owned(), tokens, caller })
+        Ok(Member {
+            email: email.to_owned(),
+            tokens,
+            caller,
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::mark;
 use crate::port::Ports;
@@ -118,6 +118,16 @@ pub async fn start(stack: &Stack) -> Result<Servers> {
     };
     write_private(&servers.file(), &serde_json::to_vec_pretty(&servers)?)?;
     Ok(servers)
+}
+
+/// PostgreSQL's `pgbench`, beside the server's own programs.
+///
+/// # Errors
+/// When there is no PostgreSQL on this machine.
+pub fn pgbench() -> Result<PathBuf> {
+    find::postgres_folder()
+        .map(|folder| folder.join("pgbench"))
+        .context("no PostgreSQL on this machine")
 }
 
 /// Stops everything that a stack has started, servers and services, and nothing else. Returns how many processes

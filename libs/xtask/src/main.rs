@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod demo;
 mod down;
@@ -33,6 +34,8 @@ enum Command {
     Down,
     /// Do the suite's main job against the running suite, step by step
     Demo(demo::Demo),
+    /// Measure the running suite (start it with `up --release`) beside pgbench
+    Bench(bench::Bench),
     /// List the mails that the suite has sent
     Mails(mails::Mails),
     /// Build, run all tests against private servers, then lint
@@ -55,6 +58,7 @@ async fn main() -> ExitCode {
         Command::Up(up) => up::run(up).await,
         Command::Down => down::run(),
         Command::Demo(demo) => demo::run(demo).await,
+        Command::Bench(bench) => bench::run(bench).await,
         Command::Mails(mails) => mails::run(&mails),
         Command::Test(test) => test::run(test).await,
         Command::Lint => lint::run().await,

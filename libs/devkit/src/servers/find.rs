@@ -88,7 +88,7 @@ pub(super) fn program(name: &str) -> Option<PathBuf> {
 }
 
 /// The folder of the newest PostgreSQL that is new enough.
-fn postgres_folder() -> Option<PathBuf> {
+pub(super) fn postgres_folder() -> Option<PathBuf> {
     let on_path = program("postgres").and_then(|found| Some(found.parent()?.to_owned()));
     // Debian and Ubuntu keep versions side by side and none on PATH; so does PostgreSQL's own repository for RPMs.
     let debian = children("/usr/lib/postgresql")

@@ -1,0 +1,150 @@
+//! `cargo xtask bench`: how fast the running suite is, beside pgbench doing the same transaction through the same
+//! PgBouncer in the same minute. Only the ratio means something: machines are noisy.
+
+mod load;
+mod reference;
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use rowhouse_devkit::caller::Caller;
+use rowhouse_devkit::checkout::Checkout;
+use rowhouse_devkit::journey;
+use rowhouse_devkit::resident::Resident;
+use rowhouse_proto::crm::v1::ListContactsRequest;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{demo, seed};
+use load::Measured;
+use reference::Reference;
+
+/// Callers at once, spread over a few connections as a few client processes would.
+const CALLERS: usize = 32;
+/// Connections between them.
+const CONNECTIONS: usize = 4;
+/// Tenants created one after the other.
+const TENANTS: usize = 30;
+
+/// Arguments of `bench`.
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// How long each run lasts, in seconds
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+}
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+struct Figure {
+    name: &'static str,
+    per_second: f64,
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    /// pgbench with a round trip for each of the transaction's statements.
+    reference_one_by_one: Option<f64>,
+    /// pgbench with all statements in one message.
+    reference_one_message: Option<f64>,
+}
+
+/// Measures and prints; also writes `target/bench/contacts.json`.
+pub(crate) async fn run(bench: Bench) -> Result<()> {
+    let checkout = Checkout::find()?;
+    let resident = Resident::open(checkout.clone())?;
+    let duration = Duration::from_secs(bench.seconds);
+    let anyone = Caller::anonymous(demo::endpoints(&resident)?);
+    let operator = demo::operator_log_in(&resident, &anyone).await?;
+    let (_, _, administrator) = seed::TENANTS[0];
+    let tokens = journey::log_in(&anyone, administrator, seed::PASSWORD, "").await?;
+    let members = members(&resident, &tokens.access_token)?;
+    let first = members.first().context("a caller")?;
+    let listed = first
+        .contacts()
+        .list_contacts(ListContactsRequest {
+            page_size: 100,
+            ..Default::default()
+        })
+        .await?
+        .into_inner();
+    ensure!(
+        !listed.contacts.is_empty(),
+        "the demo tenant has no contacts: run `cargo xtask up`"
+    );
+    let contacts: Vec<String> = listed.contacts.into_iter().map(|contact| contact.id).collect();
+    let reference = Reference::new(
+        &resident,
+        &tokens.tenant_id,
+        contacts.first().context("a contact")?,
+        duration,
+    )?;
+
+    let mut figures = vec![
+        load::create_tenants(&operator, TENANTS)
+            .await?
+            .figure("CreateTenant, one at a time", None),
+    ];
+    // A warm-up, so that connections are open and the caches hold the tenant's home and rights.
+    load::get(&members, CALLERS, &contacts, Duration::from_secs(2)).await?;
+    let read = load::get(&members, CALLERS, &contacts, duration).await?;
+    figures.push(read.figure("GetContact, 32 callers", Some(reference.read().await?)));
+    let write = load::create(&members, CALLERS, duration).await?;
+    figures.push(write.figure("CreateContact, 32 callers", Some(reference.write().await?)));
+
+    print(&figures);
+    let folder = checkout.target().join("bench");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("contacts.json"), serde_json::to_vec_pretty(&figures)?)?;
+    Ok(())
+}
+
+/// The same member over several connections.
+fn members(resident: &Resident, token: &str) -> Result<Vec<Caller>> {
+    let caller = |_| Caller::anonymous(demo::endpoints(resident)?).with_token(token);
+    (0..CONNECTIONS).map(caller).collect()
+}
+
+fn print(figures: &[Figure]) {
+    println!(
+        "\n{:<30} {:>9} {:>9} {:>9} {:>22} {:>22}",
+        "", "1/s", "p50 ms", "p99 ms", "pgbench one by one", "pgbench one message"
+    );
+    for figure in figures {
+        let time = |ms: Option<f64>| ms.map(|ms| format!("{ms:.1}")).unwrap_or_default();
+        let ratio = |reference: Option<f64>| {
+            reference
+                .map(|r| format!("{r:.0} (ratio {:.2})", figure.per_second / r))
+                .unwrap_or_default()
+        };
+        println!(
+            "{:<30} {:>9.0} {:>9} {:>9} {:>22} {:>22}",
+            figure.name,
+            figure.per_second,
+            time(figure.p50_ms),
+            time(figure.p99_ms),
+            ratio(figure.reference_one_by_one),
+            ratio(figure.reference_one_message),
+        );
+    }
+}
+
+// === impl Measured ===
+
+impl Measured {
+    fn figure(&self, name: &'static str, reference: Option<(f64, f64)>) -> Figure {
+        Figure {
+            name,
+            per_second: self.per_second(),
+            p50_ms: self.percentile_ms(0.50),
+            p99_ms: self.percentile_ms(0.99),
+            reference_one_by_one: reference.map(|(one_by_one, _)| one_by_one),
+            reference_one_message: reference.map(|(_, one_message)| one_message),
+        }
+    }
+}
+
+/// A name that no other run uses.
+fn unique(prefix: &str) -> String {
+    format!("{prefix}-{}", &Uuid::new_v4().simple().to_string()[..10])
+}

@@ -1,0 +1,127 @@
+//! Callers who do one thing as often as they can.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use rowhouse_devkit::caller::Caller;
+use rowhouse_devkit::journey;
+use rowhouse_proto::crm::v1::{Contact, CreateContactRequest, GetContactRequest};
+use tokio::task::JoinSet;
+
+use super::unique;
+
+/// How long each call took, and all of them together.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    /// Sorted.
+    calls: Vec<Duration>,
+    all: Duration,
+}
+
+// === impl Measured ===
+
+impl Measured {
+    fn new(mut calls: Vec<Duration>, all: Duration) -> Self {
+        calls.sort_unstable();
+        Self { calls, all }
+    }
+
+    /// Calls a second.
+    pub(super) fn per_second(&self) -> f64 {
+        self.calls.len() as f64 / self.all.as_secs_f64()
+    }
+
+    /// A percentile of the calls' times, in milliseconds. `share`: 0 to 1.
+    pub(super) fn percentile_ms(&self, share: f64) -> Option<f64> {
+        let index = (self.calls.len() as f64 * share) as usize;
+        self.calls
+            .get(index.min(self.calls.len().saturating_sub(1)))
+            .map(|time| time.as_secs_f64() * 1e3)
+    }
+}
+
+/// Point reads of contacts.
+pub(super) async fn get(members: &[Caller], callers: usize, ids: &[String], duration: Duration) -> Result<Measured> {
+    repeat(members, callers, duration, |member, number| {
+        let id = ids
+            .iter()
+            .cycle()
+            .nth(number % ids.len().max(1))
+            .cloned()
+            .unwrap_or_default();
+        async move {
+            member
+                .contacts()
+                .get_contact(GetContactRequest { id })
+                .await
+                .map(drop)
+                .context("GetContact")
+        }
+    })
+    .await
+}
+
+/// Creates of contacts, each with its audit and outbox row.
+pub(super) async fn create(members: &[Caller], callers: usize, duration: Duration) -> Result<Measured> {
+    repeat(members, callers, duration, |member, number| async move {
+        let contact = Contact {
+            display_name: format!("Bench {number}"),
+            email: format!("bench{number}@example.com"),
+            ..Contact::default()
+        };
+        let request = CreateContactRequest {
+            contact: Some(contact),
+            request_id: String::new(),
+        };
+        member
+            .contacts()
+            .create_contact(request)
+            .await
+            .map(drop)
+            .context("CreateContact")
+    })
+    .await
+}
+
+/// Tenants, one after the other.
+pub(super) async fn create_tenants(operator: &Caller, count: usize) -> Result<Measured> {
+    let begun = Instant::now();
+    let mut calls = Vec::new();
+    for _ in 0..count {
+        let slug = unique("bench");
+        let call = Instant::now();
+        journey::create_tenant(operator, &slug, "Bench Ltd", &format!("nobody@{slug}.example")).await?;
+        calls.push(call.elapsed());
+    }
+    Ok(Measured::new(calls, begun.elapsed()))
+}
+
+async fn repeat<F>(
+    members: &[Caller],
+    callers: usize,
+    duration: Duration,
+    work: impl Fn(Caller, usize) -> F + Clone + Send + 'static,
+) -> Result<Measured>
+where
+    F: Future<Output = Result<()>> + Send,
+{
+    let begun = Instant::now();
+    let mut tasks = JoinSet::new();
+    for (number, member) in members.iter().cycle().take(callers).cloned().enumerate() {
+        let work = work.clone();
+        tasks.spawn(async move {
+            let mut calls = Vec::new();
+            while begun.elapsed() < duration {
+                let call = Instant::now();
+                work(member.clone(), number + calls.len()).await?;
+                calls.push(call.elapsed());
+            }
+            Ok::<_, anyhow::Error>(calls)
+        });
+    }
+    let mut calls = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        calls.extend(done??);
+    }
+    Ok(Measured::new(calls, begun.elapsed()))
+}

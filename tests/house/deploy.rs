@@ -1,0 +1,105 @@
+//! The manifests configure what the processes read: no more, no less.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use rowhouse_devkit::checkout::Checkout;
+
+use super::{assert_none, root};
+
+/// Variables that a service's binary reads, as (plain, secret), over all its subcommands.
+fn variables(service: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let binary = Checkout::find()
+        .and_then(|checkout| checkout.binary(&format!("rowhouse-{service}"), false))
+        .expect("built by `cargo xtask test`");
+    let output = Command::new(binary).arg("variables").output().expect("runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (mut plain, mut secret) = (BTreeSet::new(), BTreeSet::new());
+    for line in String::from_utf8(output.stdout).expect("UTF-8").lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [name, _, kind, ..] = words.as_slice() else {
+            panic!("{service} variables printed {line:?}")
+        };
+        if *kind == "secret" {
+            secret.insert((*name).to_owned())
+        } else {
+            plain.insert((*name).to_owned())
+        };
+    }
+    assert!(
+        plain.contains("ROWHOUSE_ADMIN_LISTEN"),
+        "{service} variables printed {plain:?}"
+    );
+    (plain, secret)
+}
+
+fn manifest(service: &str, file: &str) -> String {
+    fs::read_to_string(root().join("deploy/kubernetes/base").join(service).join(file)).unwrap_or_default()
+}
+
+/// Names of variables at the beginning of lines, as in a ConfigMap's data.
+fn keys(config: &str) -> BTreeSet<String> {
+    let keys = config
+        .lines()
+        .filter_map(|line| line.trim().split_once(':'))
+        .map(|(key, _)| key.to_owned());
+    keys.filter(|key| key.starts_with("ROWHOUSE_")).collect()
+}
+
+/// Secrets given by file, anywhere in a manifest.
+fn secrets(manifest: &str) -> BTreeSet<String> {
+    let words = manifest.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+    words
+        .filter_map(|word| word.strip_suffix("_FILE"))
+        .filter(|name| name.starts_with("ROWHOUSE_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_manifests_set_what_the_services_read() {
+    let mut faults = Vec::new();
+    for service in ["tenant", "auth", "crm", "worker"] {
+        let (plain, secret) = variables(service);
+        let config = keys(&manifest(service, "config.yaml"));
+        let mounted: BTreeSet<String> = ["serve.yaml", "migrate.yaml", "provision.yaml"]
+            .iter()
+            .flat_map(|file| secrets(&manifest(service, file)))
+            .collect();
+        faults.extend(
+            config
+                .symmetric_difference(&plain)
+                .map(|name| format!("{service}: {name} is in one of ConfigMap and config struct only")),
+        );
+        faults.extend(
+            mounted
+                .symmetric_difference(&secret)
+                .map(|name| format!("{service}: secret {name} is in one of manifests and config struct only")),
+        );
+    }
+    assert_none(
+        "ConfigMaps hold what the config structs read, secrets come by file",
+        "a variable that nobody reads is a setting that does nothing",
+        &faults,
+    );
+}
+
+#[test]
+fn the_owners_credentials_are_where_homes_are_built_only() {
+    let mut faults = Vec::new();
+    for service in ["tenant", "auth", "crm", "worker"] {
+        let named = secrets(&manifest(service, "serve.yaml"));
+        faults.extend(
+            named
+                .into_iter()
+                .filter(|name| name.contains("OWNER"))
+                .map(|name| format!("{service}: {name}")),
+        );
+    }
+    assert_none(
+        "no serving process has the owner's credentials",
+        "whoever takes one over must not own the tables",
+        &faults,
+    );
+}
