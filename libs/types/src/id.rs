@@ -62,7 +62,9 @@ impl<K: StaticType> Id<K> {
     pub fn generate() -> Self {
         Self::from_uuid(Uuid::now_v7())
     }
+}
 
+impl<K> Id<K> {
     /// The id with this UUID, as read from a database.
     #[must_use]
     pub fn from_uuid(uuid: Uuid) -> Self {

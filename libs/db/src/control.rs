@@ -1,0 +1,144 @@
+//! Control data: a service's own schema of the control database, by sqlx, straight to PostgreSQL.
+
+use std::borrow::Cow;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use rowhouse_config::Secret;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Transaction};
+
+/// Logins of control data are called `rowhouse_ctl_<schema>`.
+const LOGIN_PREFIX: &str = "rowhouse_ctl_";
+
+/// Longest wait for a connection.
+const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+
+/// A service's own schema. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ControlDb {
+    pool: PgPool,
+}
+
+// === impl ControlDb ===
+
+impl ControlDb {
+    /// Makes the pool. Connections are opened when they are needed, so the server need not be there yet.
+    ///
+    /// `url`: direct, never through a pooler: sqlx keeps prepared statements on the connection. The login's name,
+    /// `rowhouse_ctl_<schema>`, says which schema `search_path` names. `connections_max`: connections at most.
+    ///
+    /// # Errors
+    /// When the URL cannot be read; the error does not hold it.
+    #[expect(
+        clippy::unused_async,
+        reason = "a pool belongs to a runtime, which an async function is sure to have"
+    )]
+    pub async fn connect(url: &Secret, connections_max: u32) -> Result<Self, sqlx::Error> {
+        let options = options(url)?;
+        let schema = options.get_username().strip_prefix(LOGIN_PREFIX).map(str::to_owned);
+        let options = match schema {
+            Some(schema) => options.options([("search_path", schema)]),
+            None => options,
+        };
+        let pool = PgPoolOptions::new()
+            .max_connections(connections_max.max(1))
+            .acquire_timeout(ACQUIRE_MAX)
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// The pool.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// sqlx's.
+    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.pool.begin().await
+    }
+
+    /// Whether the server answers, asked now.
+    ///
+    /// # Errors
+    /// sqlx's.
+    pub async fn ping(&self) -> Result<(), sqlx::Error> {
+        sqlx::query("SELECT 1").execute(&self.pool).await.map(drop)
+    }
+
+    /// Ends all connections, after those in use have come back.
+    pub async fn shutdown(self) {
+        self.pool.close().await;
+    }
+}
+
+/// Brings a service's schema of the control database to the newest version.
+///
+/// Creates the schema, owned by the owner's login, and lets `rowhouse_ctl_<schema>` use it. The ledger stands in that
+/// schema. Rights to tables are granted by the migrations themselves, where a reader sees them beside the tables.
+/// Concurrent runs wait for each other.
+///
+/// `owner_url`: `rowhouse_owner`, direct. `schema`: a plain word of the code.
+///
+/// # Errors
+/// When the server is out of reach, or a migration fails or has changed since it was applied.
+pub async fn migrate_control(
+    owner_url: &Secret,
+    schema: &'static str,
+    migrations: &'static Migrator,
+) -> Result<(), MigrateError> {
+    let options = options(owner_url)?.options([("search_path", schema)]);
+    let mut connection = PgConnection::connect_with(&options).await?;
+    create_schema(&mut connection, schema).await?;
+    let grant = format!("GRANT USAGE ON SCHEMA {schema} TO {LOGIN_PREFIX}{schema}");
+    migrate(&mut connection, schema, migrations, grant).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// Applies migrations with their ledger in `schema`, and `grants` before them, holding sqlx's lock on the database.
+pub(crate) async fn migrate(
+    connection: &mut PgConnection,
+    schema: &'static str,
+    migrations: &'static Migrator,
+    grants: String,
+) -> Result<(), MigrateError> {
+    sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *connection).await?;
+    let ledgered = Migrator {
+        migrations: Cow::Borrowed(&migrations.migrations),
+        table_name: Cow::Owned(format!("{schema}.migrations")),
+        ..Migrator::DEFAULT
+    };
+    ledgered.run_direct(None, connection, false).await
+}
+
+/// Creates `schema` where it is not there, owned by the login. Holds a lock meanwhile: two that start together would
+/// both find it missing.
+pub(crate) async fn create_schema(connection: &mut PgConnection, schema: &'static str) -> Result<(), sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('rowhouse.schema', 0))")
+        .execute(&mut *tx)
+        .await?;
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
+        .bind(schema)
+        .fetch_one(&mut *tx)
+        .await?;
+    if !exists {
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {schema}")))
+            .execute(&mut *tx)
+            .await?;
+    }
+    tx.commit().await
+}
+
+/// Reads a URL. sqlx's own error could hold a part of it.
+pub(crate) fn options(url: &Secret) -> Result<PgConnectOptions, sqlx::Error> {
+    let read = PgConnectOptions::from_str(url.expose());
+    let read = read.map_err(|_| sqlx::Error::Configuration("the URL of a database cannot be read".into()))?;
+    Ok(read.application_name("rowhouse"))
+}

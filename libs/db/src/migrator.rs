@@ -1,0 +1,16 @@
+//! Tenants' homes: built, brought to the newest version, frozen, thawed and dropped, with the owner's credentials.
+//!
+//! - [`migrations`]: [`TenantMigrations`], what a participant's homes consist of.
+//! - [`provisioner`]: [`Provisioner`], one participant's homes on all data servers.
+//! - [`error`]: [`ProvisionError`].
+
+pub mod error;
+pub mod migrations;
+pub mod provisioner;
+
+mod house;
+mod registry;
+
+pub use error::ProvisionError;
+pub use migrations::{Migration, TenantMigrations};
+pub use provisioner::Provisioner;

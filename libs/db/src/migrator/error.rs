@@ -1,0 +1,52 @@
+//! Why a home could not be built or changed.
+
+use rowhouse_types::Placement;
+
+/// Why a home could not be built or changed. Nothing of the failed call stays: each is one transaction.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvisionError {
+    /// No URL is configured for this data server.
+    #[error("data server {0} is not configured")]
+    ServerUnknown(String),
+    /// The placement is decided, but this version cannot build it.
+    #[error("placement {} is not built yet", .0.as_str())]
+    PlacementNotBuilt(Placement),
+    /// The tenant has no home of this participant here.
+    #[error("the tenant has no home here")]
+    HomeAbsent,
+    /// The operation's home was dropped since; only another operation builds a new one.
+    #[error("the operation's home has been dropped")]
+    HomeDropped,
+    /// The tenant has a home here that another operation built, or in another placement.
+    #[error("the tenant has a home here already")]
+    HomeExists,
+    /// Only a frozen home is dropped.
+    #[error("the home is not frozen")]
+    NotFrozen,
+    /// The home was migrated by a newer version of the code.
+    #[error("the home has version {0}, which this code does not know")]
+    VersionUnknown(i32),
+    /// A transaction held the tenant, or a migration's lock was not to be had, for too long. Trying again may help.
+    #[error("the home is busy")]
+    Busy,
+    /// A migration of the participant does not keep the rules of tenants' tables.
+    #[error("migration rule broken: {0}")]
+    Rule(String),
+    /// What the registry says makes no sense.
+    #[error("the registry of homes is damaged: {0}")]
+    Damaged(String),
+    /// The server refused or did not answer.
+    #[error("the data server failed")]
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for ProvisionError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|error| error.code());
+        match code.as_deref() {
+            // lock_not_available, deadlock_detected.
+            Some("55P03" | "40P01") => Self::Busy,
+            _ => Self::Database(error),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Schema `rowhouse` of every data database: which homes there are, how to enter one, the outbox.
+
+use rowhouse_config::Secret;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::control;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/platform");
+
+/// The schema.
+const SCHEMA: &str = "rowhouse";
+
+/// What stands at the database and not in a schema, so that a copy of the database does not inherit it. TEMPORARY: a
+/// temporary table left on a pooled connection would shadow the next tenant's table.
+const DATABASE_GRANTS: &str = "
+DO $$
+BEGIN
+    IF has_database_privilege('public', current_database(), 'TEMPORARY')
+        OR has_database_privilege('public', current_database(), 'CREATE') THEN
+        EXECUTE format('REVOKE TEMPORARY, CREATE ON DATABASE %I FROM PUBLIC', current_database());
+    END IF;
+    IF has_schema_privilege('public', 'public', 'CREATE') THEN
+        REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+    END IF;
+END
+$$";
+
+/// Brings schema `rowhouse` of a data database to the newest version, and takes TEMPORARY and CREATE from PUBLIC.
+/// Concurrent runs wait for each other.
+///
+/// `owner_url`: `rowhouse_owner`, direct; it owns the database.
+///
+/// # Errors
+/// When the server is out of reach, or a migration fails or has changed since it was applied.
+pub async fn migrate_platform(owner_url: &Secret) -> Result<(), MigrateError> {
+    let options = control::options(owner_url)?;
+    let mut connection = PgConnection::connect_with(&options).await?;
+    control::create_schema(&mut connection, SCHEMA).await?;
+    control::migrate(&mut connection, SCHEMA, &MIGRATIONS, DATABASE_GRANTS.to_owned()).await?;
+    connection.close().await?;
+    Ok(())
+}

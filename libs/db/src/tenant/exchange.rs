@@ -1,0 +1,90 @@
+//! One exchange with the server: several messages put on the wire together, all their answers read.
+
+use futures_util::TryStreamExt as _;
+use futures_util::future::join3;
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::Error;
+use crate::bind::Wire;
+use crate::row::Row;
+
+/// A statement with its binds, `$1` first.
+pub(super) struct Spoken<'a> {
+    pub(super) name: &'static str,
+    pub(super) sql: &'a str,
+    pub(super) binds: Vec<(Wire<'a>, Type)>,
+}
+
+/// What the statement answered.
+pub(super) struct Answer {
+    pub(super) rows: Vec<Row>,
+    pub(super) affected: u64,
+}
+
+/// What an exchange came to.
+pub(super) struct Exchanged {
+    pub(super) answer: Result<Answer, Error>,
+    /// Whether the error is `rowhouse.enter`'s or BEGIN's: the statement has not run.
+    pub(super) refused: bool,
+    /// Whether COMMIT was sent and answered, so that the connection is idle, whatever became of the transaction.
+    pub(super) idle: bool,
+}
+
+/// Sends BEGIN and enter (where given), the statement, and COMMIT (where asked), without waiting in between, and reads
+/// every answer.
+///
+/// COMMIT of a failed transaction is answered like a success, with another tag that the driver does not show. That tag
+/// comes only where an earlier message of the same transaction got an error, and each of those is read here or was read
+/// before; so an earlier error decides, and rows count only when the last answer is there.
+pub(super) async fn exchange(client: &Client, begin: Option<&str>, spoken: &Spoken<'_>, commit: bool) -> Exchanged {
+    // `join3` polls in this order, and a message is queued when its future is first polled.
+    let (begun, spoke, committed) = join3(
+        control(client, begin),
+        speak(client, spoken),
+        control(client, commit.then_some("COMMIT")),
+    )
+    .await;
+    let idle = commit && committed.is_ok();
+    if let Err(error) = begun {
+        return Exchanged {
+            answer: Err(Error::from_driver("enter", &error)),
+            refused: true,
+            idle,
+        };
+    }
+    let answer = match (spoke, committed) {
+        (Err(error), _) => Err(Error::from_driver(spoken.name, &error)),
+        (Ok(_), Err(error)) => Err(Error::from_driver(spoken.name, &error)),
+        (Ok(answer), Ok(())) => Ok(answer),
+    };
+    Exchanged {
+        answer,
+        refused: false,
+        idle,
+    }
+}
+
+async fn control(client: &Client, sql: Option<&str>) -> Result<(), tokio_postgres::Error> {
+    match sql {
+        Some(sql) => client.batch_execute(sql).await,
+        None => Ok(()),
+    }
+}
+
+async fn speak(client: &Client, spoken: &Spoken<'_>) -> Result<Answer, tokio_postgres::Error> {
+    let binds = spoken
+        .binds
+        .iter()
+        .map(|(wire, kind)| (wire as &(dyn ToSql + Sync), kind.clone()));
+    let stream = client.query_typed_raw(spoken.sql, binds).await?;
+    let mut stream = std::pin::pin!(stream);
+    let mut rows = Vec::new();
+    while let Some(row) = stream.try_next().await? {
+        rows.push(Row::new(row));
+    }
+    Ok(Answer {
+        rows,
+        affected: stream.rows_affected().unwrap_or(0),
+    })
+}

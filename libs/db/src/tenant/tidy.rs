@@ -1,0 +1,86 @@
+//! What happens to the connection of a transaction that was dropped.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use bb8::PooledConnection;
+use futures_util::future::join;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use crate::wire::Target;
+
+/// Longest time for a dropped transaction's connection to become idle; then it is cut.
+const IDLE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Owns the connections of dropped transactions until they are idle or cut, and the tasks that see to it.
+pub(super) struct Tidy {
+    connections: TaskTracker,
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+/// A transaction's connection.
+pub(super) type Borrowed = PooledConnection<'static, Target>;
+
+// === impl Tidy ===
+
+impl Tidy {
+    /// `connections`: the tasks of all connections.
+    pub(super) fn new(connections: TaskTracker, runtime: Handle) -> Self {
+        Self {
+            connections,
+            tasks: TaskTracker::new(),
+            runtime,
+        }
+    }
+
+    /// Rolls back, and gives the connection to the pool again once it is known to be idle.
+    ///
+    /// ROLLBACK is queued before this returns. `in_flight`: an answer is still due, so what runs is cancelled first.
+    pub(super) fn roll_back(&self, mut borrowed: Borrowed, in_flight: bool) {
+        metrics::counter!("rowhouse_db_dropped_transactions_total", "in_flight" => if in_flight { "yes" } else { "no" })
+            .increment(1);
+        // Should the task itself be dropped, nobody uses the connection again.
+        borrowed.dirty = true;
+        let _runtime = self.runtime.enter();
+        let mut tidying = Box::pin(tidy(borrowed, in_flight));
+        // The driver queues a message when its future is first polled.
+        let polled = Pin::as_mut(&mut tidying).poll(&mut Context::from_waker(Waker::noop()));
+        if polled.is_pending() {
+            self.tasks.spawn_on(tidying, &self.runtime);
+        }
+    }
+
+    /// Waits for the transactions dropped so far.
+    pub(super) async fn finish(&self, longest: Duration) {
+        self.tasks.close();
+        if tokio::time::timeout(longest, self.tasks.wait()).await.is_err() {
+            tracing::warn!("dropped transactions were still running at shutdown; their connections are cut");
+        }
+    }
+
+    /// Waits for the connections' tasks, which have been told to stop.
+    pub(super) async fn connections_ended(&self) {
+        self.connections.close();
+        self.connections.wait().await;
+    }
+}
+
+async fn tidy(mut connection: Borrowed, in_flight: bool) {
+    let idle = tokio::time::timeout(IDLE_WITHIN, async {
+        if in_flight {
+            // In this order: answers come in the order of the messages, so ROLLBACK's is the last one.
+            let (_, ()) = join(connection.client.batch_execute("ROLLBACK"), connection.cancel()).await;
+        }
+        // The cancellation may have hit the first ROLLBACK. None is under way now.
+        connection.client.batch_execute("ROLLBACK").await
+    });
+    if matches!(idle.await, Ok(Ok(()))) {
+        connection.dirty = false;
+    } else {
+        metrics::counter!("rowhouse_db_discarded_connections_total").increment(1);
+    }
+}

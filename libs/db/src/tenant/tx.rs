@@ -1,0 +1,349 @@
+//! A transaction inside one tenant's home.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rowhouse_context::Ctx;
+use rowhouse_types::TenantId;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::db::{Inner, Mode};
+use super::exchange::{Answer, Exchanged, Spoken, exchange};
+use super::tidy::Borrowed;
+use crate::Error;
+use crate::bind::{Bind, Wire};
+use crate::home::Home;
+use crate::row::FromRow;
+use crate::statement::{Sql, Statement};
+
+/// The server ends a statement at the deadline; this is how much longer its answer is waited for.
+const ANSWER_GRACE: Duration = Duration::from_millis(250);
+
+/// A transaction inside one tenant's home.
+///
+/// Dropped before its COMMIT, it is rolled back; what runs is cancelled, and the connection is used again only when it is
+/// known to be idle.
+pub struct TenantTx {
+    db: Arc<Inner>,
+    ctx: Ctx,
+    mode: Mode,
+    home: Home,
+    /// `$1` of every statement.
+    tenant: Uuid,
+    commit_with_next: bool,
+    state: State,
+}
+
+/// How far a transaction is.
+enum State {
+    /// Nothing was sent.
+    New,
+    /// Entered; nothing is in flight.
+    Open(Borrowed),
+    /// A message is on its way; the exchange holds the connection.
+    InFlight,
+    /// Committed.
+    Committed,
+    /// An error, a refusal or a dropped exchange: nothing of it stays.
+    Failed,
+}
+
+/// An exchange under way. Dropped before it is over, it gives the connection to those who tidy up.
+struct Flight<'a> {
+    db: &'a Inner,
+    borrowed: Option<Borrowed>,
+}
+
+// === impl TenantTx ===
+
+impl TenantTx {
+    pub(super) fn new(db: Arc<Inner>, ctx: Ctx, mode: Mode, home: Home) -> Self {
+        Self {
+            db,
+            ctx,
+            mode,
+            tenant: home.tenant.uuid(),
+            home,
+            commit_with_next: false,
+            state: State::New,
+        }
+    }
+
+    /// The tenant: `$1` of every statement.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        self.home.tenant
+    }
+
+    /// The next statement is the last one: COMMIT travels with it.
+    pub fn commit_with_next(&mut self) {
+        self.commit_with_next = true;
+    }
+
+    /// The statement's one row.
+    ///
+    /// # Errors
+    /// [`Error::RowMissing`] when there is none; [`Error::Fault`] when there are several; and every other [`Error`].
+    pub async fn fetch_one<R: FromRow>(&mut self, statement: &Statement<R>, binds: &[&dyn Bind]) -> Result<R, Error> {
+        self.fetch_optional(statement, binds).await?.ok_or(Error::RowMissing)
+    }
+
+    /// The statement's row, where there is one.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] when there are several; and every other [`Error`].
+    pub async fn fetch_optional<R: FromRow>(
+        &mut self,
+        statement: &Statement<R>,
+        binds: &[&dyn Bind],
+    ) -> Result<Option<R>, Error> {
+        let mut rows = self.fetch_all(statement, binds).await?;
+        if rows.len() > 1 {
+            return Err(Error::Fault(format!("{}: more than one row", statement.name())));
+        }
+        Ok(rows.pop())
+    }
+
+    /// All rows of the statement, which bounds them itself.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn fetch_all<R: FromRow>(
+        &mut self,
+        statement: &Statement<R>,
+        binds: &[&dyn Bind],
+    ) -> Result<Vec<R>, Error> {
+        let answer = self.say(statement, binds).await?;
+        answer.rows.iter().map(R::from_row).collect()
+    }
+
+    /// Runs a statement that answers no rows.
+    ///
+    /// Returns the number of rows that it changed.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn execute(&mut self, statement: &Statement<()>, binds: &[&dyn Bind]) -> Result<u64, Error> {
+        Ok(self.say(statement, binds).await?.affected)
+    }
+
+    /// All rows of a statement that was put together while running; it bounds them itself.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn fetch_page<R: FromRow>(&mut self, sql: Sql<R>) -> Result<Vec<R>, Error> {
+        if !sql.mentions_tenant() {
+            return Err(Error::Fault(format!(
+                "{}: a statement must compare $1, the tenant",
+                sql.name()
+            )));
+        }
+        let tenant = self.tenant;
+        let mut binds = vec![(Wire { value: &tenant }, Type::UUID)];
+        binds.extend(
+            sql.binds()
+                .iter()
+                .map(|(value, kind)| (Wire { value: &**value }, kind.clone())),
+        );
+        let spoken = Spoken {
+            name: sql.name(),
+            sql: sql.text(),
+            binds,
+        };
+        let answer = self.run(&spoken).await?;
+        answer.rows.iter().map(R::from_row).collect()
+    }
+
+    /// Commits. Nothing to do where COMMIT travelled with the last statement, or nothing was said.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] when an earlier statement failed, because COMMIT would then roll back and say nothing; and what
+    /// the server answers to COMMIT: constraints that are checked last, a lost connection.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::New | State::Committed => Ok(()),
+            State::Failed | State::InFlight => Err(Error::Fault("commit after a failed statement".to_owned())),
+            State::Open(borrowed) => {
+                let db = Arc::clone(&self.db);
+                let flight = Flight::begin(&db, borrowed);
+                let last = self.ctx.deadline() + ANSWER_GRACE;
+                let committing = flight.client()?.batch_execute("COMMIT");
+                match tokio::time::timeout_at(last, committing).await {
+                    Ok(Ok(())) => {
+                        drop(flight.land());
+                        self.state = State::Committed;
+                        Ok(())
+                    }
+                    Ok(Err(error)) => Err(Error::from_driver("commit", &error)),
+                    Err(_) => Err(Error::DeadlineExceeded),
+                }
+            }
+        }
+    }
+
+    async fn say<R: FromRow>(&mut self, statement: &Statement<R>, binds: &[&dyn Bind]) -> Result<Answer, Error> {
+        let declared = statement.binds();
+        if declared.len() != binds.len() {
+            let counts = format!("{} binds for {}", binds.len(), declared.len());
+            return Err(Error::Fault(format!("{}: {counts}", statement.name())));
+        }
+        let tenant = self.tenant;
+        let mut all = vec![(Wire { value: &tenant }, Type::UUID)];
+        all.extend(
+            binds
+                .iter()
+                .zip(declared)
+                .map(|(value, kind)| (Wire { value: *value }, kind.clone())),
+        );
+        let spoken = Spoken {
+            name: statement.name(),
+            sql: statement.sql(),
+            binds: all,
+        };
+        self.run(&spoken).await
+    }
+
+    /// Says a statement: with BEGIN and enter where it is the first, with COMMIT where it is the last.
+    async fn run(&mut self, spoken: &Spoken<'_>) -> Result<Answer, Error> {
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::New => {
+                let exchanged = self.first(spoken).await?;
+                // The tenant has moved, or the directory's cache is behind: the statement has not run.
+                let stale = matches!(exchanged.answer, Err(Error::Stale | Error::TenantNotReady));
+                if !(exchanged.refused && stale) {
+                    return exchanged.answer;
+                }
+                metrics::counter!("rowhouse_db_stale_homes_total").increment(1);
+                self.home = self.db.home(&self.ctx, self.home.tenant, true).await?;
+                self.first(spoken).await?.answer
+            }
+            State::Open(borrowed) => self.exchange(borrowed, None, spoken).await?.answer,
+            State::InFlight | State::Failed | State::Committed => {
+                Err(Error::Fault(format!("{}: the transaction is over", spoken.name)))
+            }
+        }
+    }
+
+    async fn first(&mut self, spoken: &Spoken<'_>) -> Result<Exchanged, Error> {
+        let deadline = self.ctx.deadline();
+        let borrowed = self.db.connection(self.home.server.as_str(), deadline).await?;
+        let begin = self.begin_message()?;
+        self.exchange(borrowed, Some(&begin), spoken).await
+    }
+
+    /// BEGIN and enter, in one message. Every value is a number, a uuid or a word of ours.
+    fn begin_message(&self) -> Result<String, Error> {
+        let left = self.ctx.time_left().as_millis();
+        if left == 0 {
+            return Err(Error::DeadlineExceeded);
+        }
+        let timeout_ms = i32::try_from(left).unwrap_or(i32::MAX);
+        let (access, mode) = match self.mode {
+            Mode::Read => ("READ ONLY", "read"),
+            Mode::Write => ("READ WRITE", "write"),
+        };
+        Ok(format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED, {access}; SET LOCAL ROLE NONE; \
+             SELECT rowhouse.enter('{tenant}', '{participant}', {generation}, '{mode}', {from}, {to}, {timeout_ms})",
+            tenant = self.tenant,
+            participant = self.db.participant,
+            generation = self.home.generation,
+            from = self.db.versions.start(),
+            to = self.db.versions.end(),
+        ))
+    }
+
+    async fn exchange(
+        &mut self,
+        borrowed: Borrowed,
+        begin: Option<&str>,
+        spoken: &Spoken<'_>,
+    ) -> Result<Exchanged, Error> {
+        let db = Arc::clone(&self.db);
+        let commit = std::mem::take(&mut self.commit_with_next);
+        self.state = State::InFlight;
+        let flight = Flight::begin(&db, borrowed);
+        let last = self.ctx.deadline() + ANSWER_GRACE;
+        let exchanging = exchange(flight.client()?, begin, spoken, commit);
+        let Ok(exchanged) = tokio::time::timeout_at(last, exchanging).await else {
+            self.state = State::Failed;
+            return Err(Error::DeadlineExceeded);
+        };
+        // A refused first statement is said once more, with its COMMIT.
+        self.commit_with_next = commit && exchanged.refused;
+        self.state = match (&exchanged.answer, exchanged.idle) {
+            (Ok(_), false) => flight.land().map_or(State::Failed, State::Open),
+            (Ok(_), true) => {
+                drop(flight.land());
+                State::Committed
+            }
+            (Err(_), true) => {
+                drop(flight.land());
+                State::Failed
+            }
+            (Err(_), false) => {
+                flight.roll_back();
+                State::Failed
+            }
+        };
+        Ok(exchanged)
+    }
+}
+
+// === impl Flight ===
+
+impl<'a> Flight<'a> {
+    fn begin(db: &'a Inner, borrowed: Borrowed) -> Self {
+        Self {
+            db,
+            borrowed: Some(borrowed),
+        }
+    }
+
+    fn client(&self) -> Result<&Client, Error> {
+        let borrowed = self.borrowed.as_ref();
+        // Never: only what ends a flight takes its connection.
+        let borrowed = borrowed.ok_or_else(|| Error::Fault("the exchange is over".to_owned()))?;
+        Ok(&borrowed.client)
+    }
+
+    /// Every answer was read.
+    fn land(mut self) -> Option<Borrowed> {
+        self.borrowed.take()
+    }
+
+    /// Every message was sent, but not every answer read.
+    fn roll_back(mut self) {
+        if let Some(borrowed) = self.borrowed.take() {
+            self.db.tidy.roll_back(borrowed, false);
+        }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        if let Some(borrowed) = self.borrowed.take() {
+            self.db.tidy.roll_back(borrowed, true);
+        }
+    }
+}
+
+impl Drop for TenantTx {
+    fn drop(&mut self) {
+        if let State::Open(borrowed) = std::mem::replace(&mut self.state, State::Failed) {
+            self.db.tidy.roll_back(borrowed, false);
+        }
+    }
+}
+
+impl fmt::Debug for TenantTx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantTx")
+            .field("tenant", &self.home.tenant)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}

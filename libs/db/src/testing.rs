@@ -1,0 +1,14 @@
+//! What stores' tests check their statements and homes with. Plain code on a superuser's or the owner's connection; no
+//! serving process calls it.
+//!
+//! - [`directory`]: [`StaticDirectory`].
+//! - [`statements`]: [`check_statements`].
+//! - [`audit`]: [`audit_home`].
+
+pub mod audit;
+pub mod directory;
+pub mod statements;
+
+pub use audit::audit_home;
+pub use directory::StaticDirectory;
+pub use statements::check_statements;

@@ -1,0 +1,170 @@
+//! Connections: who owns their tasks, when they may be used again, and TLS.
+
+mod tls;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bb8::ManageConnection;
+use rowhouse_config::Secret;
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::Error;
+
+/// A server on the same network answers at once; a lost packet costs one to three seconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How to reach one data server; the manager of its pool.
+pub(crate) struct Target {
+    server: String,
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+    tasks: TaskTracker,
+    /// Ends the tasks of all connections.
+    stop: CancellationToken,
+    /// Why the last attempt to connect failed; none after a success.
+    last_fault: Arc<Mutex<Option<String>>>,
+}
+
+/// One connection. Its task, which moves the bytes, ends with it.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    /// It is not known to be idle, so nobody may use it after its present holder.
+    pub(crate) dirty: bool,
+    tls: Option<MakeRustlsConnect>,
+    stop: CancellationToken,
+}
+
+// === impl Target ===
+
+impl Target {
+    /// A server by its URL: `postgres://user:password@host:port/database`, with `sslmode=require` (or `verify-full`,
+    /// which is the same here: certificates are always verified) for TLS, and `sslrootcert=FILE` for a private authority.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] when the URL cannot be read; it never holds the URL.
+    pub(crate) fn new(server: &str, url: &Secret, tasks: TaskTracker, stop: CancellationToken) -> Result<Self, Error> {
+        let unreadable = |_| Error::Fault(format!("the URL of data server {server} cannot be read"));
+        let (url, wish) = tls::split(url.expose());
+        let mut config: Config = url.parse().map_err(unreadable)?;
+        config.connect_timeout(CONNECT_TIMEOUT).application_name("rowhouse");
+        let tls =
+            tls::connector(&wish).map_err(|fault| Error::Fault(format!("TLS of data server {server}: {fault}")))?;
+        config.ssl_mode(if tls.is_some() {
+            tokio_postgres::config::SslMode::Require
+        } else {
+            tokio_postgres::config::SslMode::Disable
+        });
+        Ok(Self {
+            server: server.to_owned(),
+            config,
+            tls,
+            tasks,
+            stop,
+            last_fault: Arc::default(),
+        })
+    }
+
+    /// Where to read why the last attempt to connect failed, once the pool owns the target.
+    pub(crate) fn last_fault(&self) -> Arc<Mutex<Option<String>>> {
+        Arc::clone(&self.last_fault)
+    }
+
+    fn note(&self, fault: Option<String>) {
+        *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    async fn open(&self) -> Result<Connection, tokio_postgres::Error> {
+        let stop = self.stop.child_token();
+        let client = if let Some(tls) = &self.tls {
+            let (client, connection) = self.config.connect(tls.clone()).await?;
+            self.keep(connection, &stop);
+            client
+        } else {
+            let (client, connection) = self.config.connect(NoTls).await?;
+            self.keep(connection, &stop);
+            client
+        };
+        Ok(Connection {
+            client,
+            dirty: false,
+            tls: self.tls.clone(),
+            stop,
+        })
+    }
+
+    /// Runs a connection's task until its client is dropped, the connection breaks, or it is stopped.
+    fn keep<F>(&self, connection: F, stop: &CancellationToken)
+    where
+        F: Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+    {
+        let (stop, server) = (stop.clone(), self.server.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                ended = connection => {
+                    if let Err(error) = ended {
+                        // Whoever used it gets an error of its own; this one says why it broke.
+                        tracing::debug!(server, %error, "a database connection broke");
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl ManageConnection for Target {
+    type Connection = Connection;
+    type Error = tokio_postgres::Error;
+
+    async fn connect(&self) -> Result<Connection, tokio_postgres::Error> {
+        let opened = self.open().await;
+        self.note(opened.as_ref().err().map(cause));
+        opened
+    }
+
+    async fn is_valid(&self, _: &mut Connection) -> Result<(), tokio_postgres::Error> {
+        Ok(())
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.dirty || connection.client.is_closed()
+    }
+}
+
+/// What may be logged about a failed attempt to connect.
+fn cause(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!("SQLSTATE {}", db.code().code()),
+        None => error.to_string(),
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Asks the server to give up what the connection is waiting for. Returns when the server has taken note; whether it
+    /// had any effect shows in the statement's own answer.
+    pub(crate) async fn cancel(&self) {
+        let token = self.client.cancel_token();
+        let cancelled = match &self.tls {
+            Some(tls) => token.cancel_query(tls.clone()).await,
+            None => token.cancel_query(NoTls).await,
+        };
+        if let Err(error) = cancelled {
+            tracing::debug!(%error, "a statement could not be cancelled");
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.dirty {
+            // The task would wait for the answers that are still due, for ever where the server hangs.
+            self.stop.cancel();
+        }
+    }
+}
