@@ -1,0 +1,157 @@
+//! Wiring: pools, peers, actions, gRPC services, and what runs beside them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
+use rowhouse_cache::Cache;
+use rowhouse_client::{KeysClient, Peer, RightsClient};
+use rowhouse_config::section::Identity;
+use rowhouse_context::ServiceName;
+use rowhouse_db::ControlDb;
+use rowhouse_db::paging::PageTokens;
+use rowhouse_middleware::Security;
+use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
+use rowhouse_proto::tenant::v1::directory_service_server::DirectoryServiceServer;
+use rowhouse_proto::tenant::v1::tenant_service_server::TenantServiceServer;
+use rowhouse_server::{Server, Services};
+use rowhouse_telemetry::metrics::Metrics;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{MigrateConfig, ServeConfig};
+use crate::directory::rpc::DirectoryRpc;
+use crate::operation::peers::Peers;
+use crate::operation::runner;
+use crate::operation::saga::Sagas;
+use crate::tenant::actions::Tenants;
+use crate::tenant::rpc::TenantRpc;
+
+/// Connections to the control database. Each call holds one for a statement or a short transaction.
+const CONTROL_CONNECTIONS_MAX: u32 = 16;
+
+/// Schema of this service in the control database.
+const SCHEMA: &str = "tenant";
+
+/// Events that say what became of a tenant to whoever wants to know; today nobody must.
+const UNHEARD: &[&str] = &["tenant.activated.v1"];
+
+/// The serving process.
+#[must_use = "it serves only when run"]
+pub struct App {
+    server: Server,
+    control: ControlDb,
+    broker: Broker,
+    sagas: Sagas,
+    wake: Wake,
+    keys: KeysClient,
+    rights: RightsClient,
+}
+
+// === impl App ===
+
+impl App {
+    /// Wires the process. Nothing is connected yet: the servers and services behind it may start later.
+    ///
+    /// # Errors
+    /// When an address or key cannot be used.
+    pub async fn build(config: ServeConfig, metrics: Metrics) -> Result<Self> {
+        let control = ControlDb::connect(&config.control_url, CONTROL_CONNECTIONS_MAX).await?;
+        let broker = Broker::connect(&config.amqp_url)?;
+        let cache = Cache::connect(&config.redis_url, &config.redis_prefix)?;
+        let signer = signer(&config.identity)?;
+        let auth = Peer::connect(ServiceName::Auth, &config.auth_addr, signer.clone())?;
+        // One line for each service that holds tenants' data.
+        let participants = [(ServiceName::Crm, &config.crm_provision_addr)];
+        let participants: BTreeMap<ServiceName, Peer> = participants
+            .into_iter()
+            .map(|(name, address)| Ok((name, Peer::connect(name, address, signer.clone())?)))
+            .collect::<Result<_>>()?;
+
+        let tokens = Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer));
+        let keys = KeysClient::new(&auth, tokens.clone());
+        let rights = RightsClient::new(&auth, cache);
+        let security = Security {
+            service: ServiceName::Tenant,
+            tokens,
+            keys: Arc::new(keys.clone()),
+            rights: Arc::new(rights.clone()),
+            services: Arc::new(ServiceVerifier::new(ServiceName::Tenant, &config.identity.keys)?),
+        };
+
+        let wake = Wake::new();
+        let sagas = Sagas::new(control.pool().clone(), Peers::new(auth, participants), wake.clone());
+        let page_token_key = config.page_token_key.context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
+        let tenants = Tenants::new(
+            control.pool().clone(),
+            sagas.clone(),
+            PageTokens::new(page_token_key.expose()),
+            config.data_servers,
+        );
+        let public = Services::new().with(TenantServiceServer::new(TenantRpc::new(tenants)));
+        let directory = DirectoryRpc::new(control.pool().clone());
+        let internal = Services::new().with(DirectoryServiceServer::new(directory));
+        let ready = control.clone();
+        let server = Server::new(ServiceName::Tenant, &config.listen, security)
+            .public(public)
+            .internal(internal)
+            .metrics(metrics)
+            .ready("control database", move || {
+                let control = ready.clone();
+                async move { control.ping().await.map_err(|error| error.to_string()) }
+            });
+        Ok(Self {
+            server,
+            control,
+            broker,
+            sagas,
+            wake,
+            keys,
+            rights,
+        })
+    }
+
+    /// Serves until `stop` is cancelled. Calls are finished first; then operations are left for the next process, and
+    /// at last the relay stops, so that it still publishes what they wrote.
+    ///
+    /// # Errors
+    /// When a listener's address is not to be had.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let pool = self.control.pool().clone();
+        let outbox = OutboxTable::new(pool.clone(), SCHEMA);
+        let relay = Relay::new("tenant", outbox, self.broker.clone(), self.wake).may_be_unheard(UNHEARD);
+        let (work, relaying) = (CancellationToken::new(), CancellationToken::new());
+        let serving = async {
+            let served = self.server.run(stop).await;
+            work.cancel();
+            self.sagas.stop().await;
+            relaying.cancel();
+            served
+        };
+        let (served, (), (), (), ()) = tokio::join!(
+            serving,
+            runner::run(pool, self.sagas.clone(), work.clone()),
+            self.keys.run(work.clone()),
+            self.rights.run(work.clone()),
+            relay.run(relaying.clone()),
+        );
+        self.broker.close().await;
+        self.control.close().await;
+        Ok(served?)
+    }
+
+    /// Brings schema `tenant` of the control database to the newest version.
+    ///
+    /// # Errors
+    /// When the database does not answer, or a migration fails; then none of it is applied.
+    pub async fn migrate(config: &MigrateConfig) -> Result<()> {
+        rowhouse_db::migrate_control(&config.control_owner_url, SCHEMA, &crate::MIGRATIONS)
+            .await
+            .context("the control database was not migrated")
+    }
+}
+
+fn signer(identity: &Identity) -> Result<ServiceSigner> {
+    let seed = identity.key.as_ref().context("ROWHOUSE_SERVICE_KEY is missing")?;
+    Ok(ServiceSigner::new(ServiceName::Tenant, seed.expose())?)
+}

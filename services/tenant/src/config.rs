@@ -1,0 +1,120 @@
+//! The variables of each subcommand, by section.
+
+use std::str::FromStr;
+
+use rowhouse_config::secret::SecretKey;
+use rowhouse_config::section::{Identity, Listen, Telemetry};
+use rowhouse_config::{Env, Secret};
+use rowhouse_types::ServerName;
+
+/// What `serve` needs.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// How it listens and stops.
+    pub listen: Listen,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// Who it is to the other services.
+    pub identity: Identity,
+    /// The control database, with this service's own login, direct.
+    pub control_url: Secret,
+    /// RabbitMQ, for the relay.
+    pub amqp_url: Secret,
+    /// Redis, for the rights of callers.
+    pub redis_url: Secret,
+    /// What every key in Redis begins with.
+    pub redis_prefix: String,
+    /// Authenticates page tokens; there once the environment was found without fault.
+    pub page_token_key: Option<SecretKey>,
+    /// auth's internal listener.
+    pub auth_addr: String,
+    /// The internal listener of crm's `provision`.
+    pub crm_provision_addr: String,
+    /// Where new tenants are placed.
+    pub data_servers: Vec<ServerName>,
+}
+
+/// What `migrate` needs.
+#[derive(Clone, Debug)]
+pub struct MigrateConfig {
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// The control database, with the owner's login, direct.
+    pub control_owner_url: Secret,
+}
+
+/// Names of data servers, separated by commas; at least one.
+struct Servers {
+    names: Vec<ServerName>,
+}
+
+// === impl ServeConfig ===
+
+impl ServeConfig {
+    /// Reads the section.
+    pub fn read(env: &mut Env) -> Self {
+        Self {
+            listen: Listen::read(env),
+            telemetry: Telemetry::read(env),
+            identity: Identity::read(env),
+            control_url: env.secret("ROWHOUSE_CONTROL_URL"),
+            amqp_url: env.secret("ROWHOUSE_AMQP_URL"),
+            redis_url: env.secret("ROWHOUSE_REDIS_URL"),
+            redis_prefix: env.or("ROWHOUSE_REDIS_PREFIX", "rowhouse".to_owned()),
+            page_token_key: env.secret_key("ROWHOUSE_PAGE_TOKEN_KEY"),
+            auth_addr: env.required("ROWHOUSE_AUTH_ADDR", String::new()),
+            crm_provision_addr: env.required("ROWHOUSE_CRM_PROVISION_ADDR", String::new()),
+            data_servers: env
+                .required("ROWHOUSE_DATA_SERVERS", Servers { names: Vec::new() })
+                .names,
+        }
+    }
+}
+
+// === impl MigrateConfig ===
+
+impl MigrateConfig {
+    /// Reads the section.
+    pub fn read(env: &mut Env) -> Self {
+        Self {
+            telemetry: Telemetry::read(env),
+            control_owner_url: env.secret("ROWHOUSE_CONTROL_OWNER_URL"),
+        }
+    }
+}
+
+// === impl Servers ===
+
+impl FromStr for Servers {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let names = text.split(',').map(|name| name.trim().parse());
+        let names: Vec<ServerName> = names.collect::<Result<_, _>>().map_err(|_| ())?;
+        if names.is_empty() { Err(()) } else { Ok(Self { names }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_names_are_read_and_garbage_is_refused() {
+        let names = |text: &str| text.parse::<Servers>().map(|servers| servers.names.len());
+        assert_eq!(names("data1"), Ok(1));
+        assert_eq!(names("data1, data2"), Ok(2));
+        for text in ["", ",", "data1,", "Data1", "1data"] {
+            assert_eq!(names(text), Err(()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_environment_names_every_required_variable_at_once() {
+        let mut env = Env::from_pairs([]);
+        let config = ServeConfig::read(&mut env);
+        let required = env.variables().iter().filter(|variable| variable.required).count();
+        let faults = env.finish(config).unwrap_err().to_string();
+        assert!(faults.contains(&format!("has {required} faults")), "{faults}");
+    }
+}

@@ -1,0 +1,61 @@
+//! DirectoryService.
+
+use rowhouse_context::ServiceName;
+use rowhouse_proto::common::v1 as common;
+use rowhouse_proto::tenant::v1::ResolveRequest;
+use rowhouse_proto::tenant::v1::directory_service_server::DirectoryService;
+use rowhouse_status::{Failure, Violations};
+use rowhouse_types::{HomeState, TenantId};
+use sqlx::PgPool;
+use tonic::{Request, Response, Status};
+
+use super::{Home, store};
+use crate::tenant::wire::placement_to_wire;
+
+/// Answers where homes are.
+#[derive(Debug)]
+pub(crate) struct DirectoryRpc {
+    pool: PgPool,
+}
+
+// === impl DirectoryRpc ===
+
+impl DirectoryRpc {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+}
+
+#[tonic::async_trait]
+impl DirectoryService for DirectoryRpc {
+    async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<common::Home>, Status> {
+        let (tenant, participant) = read(&request.into_inner())?;
+        let home = store::find(&self.pool, tenant, participant)
+            .await
+            .map_err(Failure::from)?;
+        Ok(Response::new(write(&home)))
+    }
+}
+
+fn read(request: &ResolveRequest) -> Result<(TenantId, ServiceName), Failure> {
+    let mut violations = Violations::default();
+    let tenant = violations.take("tenant_id", request.tenant_id.parse());
+    let participant = violations.take("participant", request.participant.parse());
+    violations.finish(tenant.zip(participant))
+}
+
+fn write(home: &Home) -> common::Home {
+    let state = match home.state {
+        HomeState::Active => common::HomeState::Active,
+        HomeState::Frozen => common::HomeState::Frozen,
+    };
+    common::Home {
+        tenant_id: home.tenant.to_string(),
+        participant: home.participant.to_string(),
+        server: home.server.to_string(),
+        placement: placement_to_wire(home.placement).into(),
+        generation: home.generation,
+        version: home.version,
+        state: state.into(),
+    }
+}

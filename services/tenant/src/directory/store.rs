@@ -1,0 +1,58 @@
+//! SQL of homes.
+
+use rowhouse_context::ServiceName;
+use rowhouse_types::TenantId;
+use sqlx::{PgConnection, PgPool};
+
+use super::Home;
+use crate::error::{Error, Result};
+
+#[derive(sqlx::FromRow)]
+struct HomeRow {
+    server: Option<String>,
+    placement: Option<String>,
+    generation: Option<i64>,
+    version: Option<i32>,
+    state: Option<String>,
+}
+
+/// A tenant's home at one participant.
+///
+/// # Errors
+/// [`Error::TenantUnknown`] where there is no such tenant, [`Error::NotReady`] where it has no home there yet.
+pub(crate) async fn find(pool: &PgPool, tenant: TenantId, participant: ServiceName) -> Result<Home> {
+    let row: Option<HomeRow> = sqlx::query_as(
+        "SELECT homes.server, homes.placement, homes.generation, homes.version, homes.state
+         FROM tenant.tenants LEFT JOIN tenant.homes
+             ON homes.tenant_id = tenants.tenant_id AND homes.participant = $2 AND tenants.state <> 'provisioning'
+         WHERE tenants.tenant_id = $1",
+    )
+    .bind(tenant.uuid())
+    .bind(participant.as_str())
+    .fetch_optional(pool)
+    .await?;
+    let row = row.ok_or(Error::TenantUnknown { id: tenant })?;
+    let not_ready = || Error::NotReady { id: tenant };
+    Ok(Home {
+        tenant,
+        participant,
+        server: row.server.ok_or_else(not_ready)?.parse().map_err(Error::unreadable)?,
+        placement: row
+            .placement
+            .ok_or_else(not_ready)?
+            .parse()
+            .map_err(Error::unreadable)?,
+        generation: row.generation.ok_or_else(not_ready)?,
+        version: row.version.ok_or_else(not_ready)?,
+        state: row.state.ok_or_else(not_ready)?.parse().map_err(Error::unreadable)?,
+    })
+}
+
+/// Marks every home of a tenant as frozen, so that the directory says so from the moment a suspension is accepted.
+pub(crate) async fn freeze(connection: &mut PgConnection, tenant: TenantId) -> Result<()> {
+    sqlx::query("UPDATE tenant.homes SET state = 'frozen', updated_at = now() WHERE tenant_id = $1")
+        .bind(tenant.uuid())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

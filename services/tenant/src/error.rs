@@ -1,0 +1,135 @@
+//! What can go wrong in this service, as facts, and what the caller hears of it.
+
+use rowhouse_status::{Failure, Reason};
+use rowhouse_types::{OperationId, TenantId};
+
+use crate::tenant::State;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// There is no such tenant.
+    #[error("there is no tenant {id}")]
+    TenantUnknown {
+        /// As asked for.
+        id: TenantId,
+    },
+    /// Another tenant has the slug.
+    #[error("the slug {slug} is taken")]
+    SlugTaken {
+        /// As asked for.
+        slug: String,
+    },
+    /// The request id was used for something else.
+    #[error("the request id was used with other content")]
+    RequestReused,
+    /// The tenant was changed since.
+    #[error("tenant {id} has changed since the etag was issued")]
+    EtagMismatch {
+        /// The tenant.
+        id: TenantId,
+    },
+    /// The tenant's state does not allow it.
+    #[error("a tenant that is {state} cannot be {wanted}")]
+    StateForbids {
+        /// The tenant.
+        id: TenantId,
+        /// Its state.
+        state: State,
+        /// What was asked for, as a participle.
+        wanted: &'static str,
+    },
+    /// The tenant has no home yet.
+    #[error("tenant {id} has no home yet")]
+    NotReady {
+        /// The tenant.
+        id: TenantId,
+    },
+    /// The operation goes on, but the caller stops waiting.
+    #[error("operation {operation} goes on after the deadline")]
+    StillRunning {
+        /// The operation.
+        operation: OperationId,
+    },
+    /// The page token is not one of ours, or was issued for another list or caller.
+    #[error("the page token is not valid here")]
+    PageToken,
+    /// The database failed or did not answer.
+    #[error("the control database failed")]
+    Database(#[from] sqlx::Error),
+    /// A row holds what this code cannot read.
+    #[error("the database holds what this code cannot read: {what}")]
+    Unreadable {
+        /// Which value.
+        what: String,
+    },
+}
+
+/// What a statement or an action answers.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+// === impl Error ===
+
+impl Error {
+    /// A stored value that cannot be read.
+    pub(crate) fn unreadable(fault: impl std::fmt::Display) -> Self {
+        Self::Unreadable {
+            what: fault.to_string(),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::TenantUnknown { id } => Self::not_found("tenant", id),
+            Error::SlugTaken { slug } => {
+                Self::new(Reason::ResourceAlreadyExists, "a tenant with this slug exists").about("tenant", slug)
+            }
+            Error::RequestReused => Self::new(
+                Reason::RequestIdReused,
+                "the request_id was used before with other content",
+            ),
+            Error::EtagMismatch { id } => Self::new(
+                Reason::EtagMismatch,
+                "the tenant has changed since; read it again and repeat the change",
+            )
+            .about("tenant", id),
+            Error::StateForbids { id, state, wanted } => Self::new(
+                Reason::StateForbids,
+                format!("a tenant that is {state} cannot be {wanted}"),
+            )
+            .with("state", state)
+            .about("tenant", id),
+            Error::NotReady { id } => {
+                Self::new(Reason::TenantNotReady, "the tenant is still being provisioned").about("tenant", id)
+            }
+            Error::StillRunning { operation } => Self::new(
+                Reason::DeadlineExceeded,
+                "the deadline came before the end; the operation goes on",
+            )
+            .with("operation", operation),
+            Error::PageToken => Self::new(
+                Reason::PageTokenInvalid,
+                "the page token is damaged or was issued for another list or caller",
+            ),
+            Error::Database(error) => from_database(&error),
+            Error::Unreadable { .. } => Self::internal(error),
+        }
+    }
+}
+
+/// Tells a database that is away from a statement that is wrong: the first is worth another try.
+fn from_database(error: &sqlx::Error) -> Failure {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+            Failure::unavailable("database", error)
+        }
+        // Class 57 is operator intervention (shutdown, cancelled), 53 insufficient resources, 08 the connection.
+        sqlx::Error::Database(fault) => match fault.code().as_deref().and_then(|code| code.get(..2)) {
+            Some("57" | "53" | "08") => Failure::unavailable("database", error),
+            _ => Failure::internal(error),
+        },
+        _ => Failure::internal(error),
+    }
+}

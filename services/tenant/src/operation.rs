@@ -1,0 +1,266 @@
+//! Operations: sagas that lead a tenant from one state to another, step by step, whatever crashes meanwhile.
+//!
+//! A step is a call to other services that may be repeated; it counts once its record is written. This file is the
+//! plan; [`saga`] carries it out, [`store`] keeps it, [`peers`] makes the calls, [`runner`] resumes what was left.
+
+pub(crate) mod peers;
+pub(crate) mod runner;
+pub(crate) mod saga;
+pub(crate) mod store;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use rowhouse_context::RequestId;
+use rowhouse_types::{OperationId, Placement, ServerName, TenantId};
+use uuid::Uuid;
+
+use crate::tenant::State;
+
+/// What an operation does to its tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Builds the tenant's homes, invites its administrator, and opens it.
+    Provision,
+    /// Closes it.
+    Suspend,
+    /// Opens it again.
+    Resume,
+}
+
+/// One step of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Every participant makes its home ready.
+    Prepare,
+    /// auth makes the tenant known and invites the first administrator.
+    Invite,
+    /// auth allows the tenant's members to act.
+    Allow,
+    /// auth refuses the tenant's members and every participant freezes its home, both at once: while one of them is
+    /// out of reach, the other holds already.
+    Close,
+    /// Every participant opens its home.
+    Thaw,
+}
+
+/// An operation that this process holds the lease of.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) id: OperationId,
+    /// Names this hold: a record is written only while the database still has it.
+    pub(crate) lease: Uuid,
+    pub(crate) kind: Kind,
+    /// The step to do next.
+    pub(crate) step: Step,
+    /// How often this step has failed.
+    pub(crate) attempts: u32,
+    pub(crate) tenant: TenantId,
+    pub(crate) display_name: String,
+    pub(crate) server: ServerName,
+    pub(crate) placement: Placement,
+    /// The first administrator's address, while provisioning.
+    pub(crate) administrator: Option<String>,
+    /// The request that began it.
+    pub(crate) request: RequestId,
+    pub(crate) traceparent: Option<String>,
+}
+
+/// The text is not a kind, or not a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown kind or step of an operation")]
+pub(crate) struct ParseOperationError;
+
+/// First pause after a failure, and the longest. A participant that restarts is back within seconds; one that is away
+/// for an hour must not be called a thousand times a minute.
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// The longest pause before the next attempt; half of it is left to chance, so that operations that failed together do
+/// not come back together.
+///
+/// `failures`: how often the step has failed in a row, at least 1.
+pub(crate) fn pause(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    PAUSE_FIRST.saturating_mul(1 << doublings).min(PAUSE_MAX)
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Provision, Self::Suspend, Self::Resume];
+
+    /// The steps, in order. The record of the last one also moves the tenant to its final state.
+    pub(crate) fn steps(self) -> &'static [Step] {
+        match self {
+            Self::Provision => &[Step::Prepare, Step::Invite, Step::Allow],
+            Self::Suspend => &[Step::Close],
+            Self::Resume => &[Step::Thaw, Step::Allow],
+        }
+    }
+
+    /// The step after `step`; `None` after the last.
+    pub(crate) fn after(self, step: Step) -> Option<Step> {
+        let mut steps = self.steps().iter().skip_while(|known| **known != step);
+        steps.next();
+        steps.next().copied()
+    }
+
+    /// The step that it begins with.
+    pub(crate) fn first_step(self) -> Step {
+        match self {
+            Self::Provision => Step::Prepare,
+            Self::Suspend => Step::Close,
+            Self::Resume => Step::Thaw,
+        }
+    }
+
+    /// The state that a tenant must have for the operation to begin; provisioning begins with the tenant itself.
+    pub(crate) fn state_before(self) -> State {
+        match self {
+            Self::Provision => State::Provisioning,
+            Self::Suspend => State::Active,
+            Self::Resume => State::Suspended,
+        }
+    }
+
+    /// The state of the tenant while the operation runs.
+    pub(crate) fn state_during(self) -> State {
+        match self {
+            Self::Provision => State::Provisioning,
+            Self::Suspend => State::Suspending,
+            Self::Resume => State::Resuming,
+        }
+    }
+
+    /// The state of the tenant once it is done.
+    pub(crate) fn state_after(self) -> State {
+        match self {
+            Self::Provision | Self::Resume => State::Active,
+            Self::Suspend => State::Suspended,
+        }
+    }
+
+    /// How the audit log names its beginning.
+    pub(crate) fn audited_as(self) -> &'static str {
+        match self {
+            Self::Provision => "tenant.create",
+            Self::Suspend => "tenant.suspend",
+            Self::Resume => "tenant.resume",
+        }
+    }
+
+    /// What it makes of the tenant, for messages.
+    pub(crate) fn participle(self) -> &'static str {
+        match self {
+            Self::Provision => "provisioned",
+            Self::Suspend => "suspended",
+            Self::Resume => "resumed",
+        }
+    }
+
+    /// The event that tells the other services that it is done.
+    pub(crate) fn event(self) -> Option<&'static str> {
+        match self {
+            Self::Provision => Some("tenant.activated.v1"),
+            Self::Suspend | Self::Resume => None,
+        }
+    }
+
+    /// The word for it in the database.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Provision => "provision",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = ParseOperationError;
+
+    fn from_str(text: &str) -> Result<Self, ParseOperationError> {
+        let mut known = Self::ALL.into_iter();
+        known.find(|kind| kind.as_str() == text).ok_or(ParseOperationError)
+    }
+}
+
+// === impl Step ===
+
+impl Step {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] = [Self::Prepare, Self::Invite, Self::Allow, Self::Close, Self::Thaw];
+
+    /// The word for it in the database.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Invite => "invite",
+            Self::Allow => "allow",
+            Self::Close => "close",
+            Self::Thaw => "thaw",
+        }
+    }
+}
+
+impl FromStr for Step {
+    type Err = ParseOperationError;
+
+    fn from_str(text: &str) -> Result<Self, ParseOperationError> {
+        let mut known = Self::ALL.into_iter();
+        known.find(|step| step.as_str() == text).ok_or(ParseOperationError)
+    }
+}
+
+#[cfg(test)]
+mod plan_tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_leads_along_allowed_transitions() {
+        for kind in Kind::ALL {
+            assert!(kind.state_during().may_become(kind.state_after()), "{kind:?}");
+        }
+        for kind in [Kind::Suspend, Kind::Resume] {
+            assert!(kind.state_before().may_become(kind.state_during()), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn steps_follow_each_other_to_the_end() {
+        for kind in Kind::ALL {
+            let mut walked = vec![kind.first_step()];
+            while let Some(next) = kind.after(*walked.last().unwrap()) {
+                walked.push(next);
+            }
+            assert_eq!(walked, kind.steps(), "{kind:?}");
+        }
+        assert_eq!(Kind::Suspend.after(Step::Prepare), None);
+    }
+
+    #[test]
+    fn a_tenant_is_opened_only_after_everything_else() {
+        assert_eq!(Kind::Provision.steps().last(), Some(&Step::Allow));
+        assert_eq!(Kind::Resume.steps().last(), Some(&Step::Allow));
+    }
+
+    #[test]
+    fn pauses_grow_and_have_a_limit() {
+        assert_eq!(pause(1), PAUSE_FIRST);
+        assert_eq!(pause(2), PAUSE_FIRST * 2);
+        assert!((1..100).all(|failures| pause(failures) <= pause(failures + 1)));
+        assert_eq!(pause(u32::MAX), PAUSE_MAX);
+    }
+
+    #[test]
+    fn words_are_read_back() {
+        assert!(Kind::ALL.iter().all(|kind| kind.as_str().parse() == Ok(*kind)));
+        assert!(Step::ALL.iter().all(|step| step.as_str().parse() == Ok(*step)));
+        assert_eq!("done".parse::<Step>(), Err(ParseOperationError));
+    }
+}

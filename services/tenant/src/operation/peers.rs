@@ -1,0 +1,164 @@
+//! The calls that steps make: to every participant's `provision` process and to auth.
+//!
+//! A participant is one line in `app.rs`; nothing here knows which there are.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use rowhouse_client::Peer;
+use rowhouse_context::{Ctx, ServiceName};
+use rowhouse_proto::auth::v1 as auth;
+use rowhouse_proto::auth::v1::provisioning_service_client::ProvisioningServiceClient;
+use rowhouse_proto::common::v1 as common;
+use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
+use rowhouse_status::Failure;
+use rowhouse_types::{HomeState, Placement};
+use tonic::{Response, Status};
+
+use super::Held;
+use crate::directory::Home;
+use crate::tenant::wire::placement_to_wire;
+
+/// The other services, as operations need them.
+#[derive(Clone, Debug)]
+pub(crate) struct Peers {
+    auth: Peer,
+    participants: BTreeMap<ServiceName, Peer>,
+}
+
+/// What auth shall do with a tenant's members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// They may act.
+    Allowed,
+    /// Nobody may.
+    Suspended,
+}
+
+/// What is asked of every participant.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Prepare,
+    Freeze,
+    Thaw,
+}
+
+// === impl Peers ===
+
+impl Peers {
+    /// `participants`: the `provision` processes of the services that hold tenants' data.
+    pub(crate) fn new(auth: Peer, participants: BTreeMap<ServiceName, Peer>) -> Self {
+        Self { auth, participants }
+    }
+
+    /// Every participant makes the tenant's home ready.
+    pub(crate) async fn prepare(&self, ctx: &Ctx, held: &Held) -> Result<Vec<Home>, Failure> {
+        self.order(ctx, held, Order::Prepare).await
+    }
+
+    /// Every participant closes the tenant's home, and answers when no older transaction is left.
+    pub(crate) async fn freeze(&self, ctx: &Ctx, held: &Held) -> Result<Vec<Home>, Failure> {
+        self.order(ctx, held, Order::Freeze).await
+    }
+
+    /// Every participant opens the tenant's home.
+    pub(crate) async fn thaw(&self, ctx: &Ctx, held: &Held) -> Result<Vec<Home>, Failure> {
+        self.order(ctx, held, Order::Thaw).await
+    }
+
+    /// auth makes the tenant known and invites its first administrator.
+    pub(crate) async fn invite(&self, ctx: &Ctx, held: &Held) -> Result<(), Failure> {
+        let email = held.administrator.clone();
+        let email = email.ok_or_else(|| Failure::internal("the operation has lost its administrator's address"))?;
+        let request = auth::CreateFirstAdministratorRequest {
+            tenant_id: held.tenant.to_string(),
+            tenant_display_name: held.display_name.clone(),
+            email,
+            operation_id: held.id.to_string(),
+        };
+        let mut client = ProvisioningServiceClient::new(self.auth.channel());
+        let answer = client
+            .create_first_administrator(rowhouse_client::request(ctx, request))
+            .await;
+        answer.map(drop).map_err(rowhouse_client::failure)
+    }
+
+    /// auth allows or refuses the tenant's members; it answers when no service honours the old state any more.
+    pub(crate) async fn set_access(&self, ctx: &Ctx, held: &Held, access: Access) -> Result<(), Failure> {
+        let access = match access {
+            Access::Allowed => auth::TenantAccess::Allowed,
+            Access::Suspended => auth::TenantAccess::Suspended,
+        };
+        let request = auth::SetTenantStateRequest {
+            tenant_id: held.tenant.to_string(),
+            access: access.into(),
+            operation_id: held.id.to_string(),
+        };
+        let mut client = ProvisioningServiceClient::new(self.auth.channel());
+        let answer = client.set_tenant_state(rowhouse_client::request(ctx, request)).await;
+        answer.map(drop).map_err(rowhouse_client::failure)
+    }
+
+    /// Asks all participants at once. Each is waited for even where another has failed, so that a participant that is
+    /// away keeps no other from closing.
+    async fn order(&self, ctx: &Ctx, held: &Held, order: Order) -> Result<Vec<Home>, Failure> {
+        let calls = self.participants.iter().map(|(name, peer)| async move {
+            let answer = call(peer, ctx, held, order).await.map_err(rowhouse_client::failure)?;
+            read(held, *name, &answer.into_inner())
+        });
+        join_all(calls).await.into_iter().collect()
+    }
+}
+
+async fn call(peer: &Peer, ctx: &Ctx, held: &Held, order: Order) -> Result<Response<common::Home>, Status> {
+    let mut client = TenantParticipantServiceClient::new(peer.channel());
+    let (tenant_id, server) = (held.tenant.to_string(), held.server.to_string());
+    match order {
+        Order::Prepare => {
+            let request = common::PrepareRequest {
+                tenant_id,
+                server,
+                placement: placement_to_wire(held.placement).into(),
+                operation_id: held.id.to_string(),
+            };
+            client.prepare(rowhouse_client::request(ctx, request)).await
+        }
+        Order::Freeze => {
+            let request = common::FreezeRequest { tenant_id, server };
+            client.freeze(rowhouse_client::request(ctx, request)).await
+        }
+        Order::Thaw => {
+            let request = common::ThawRequest { tenant_id, server };
+            client.thaw(rowhouse_client::request(ctx, request)).await
+        }
+    }
+}
+
+/// Reads a participant's answer; one that speaks of another tenant is a fault that must not reach the directory.
+fn read(held: &Held, participant: ServiceName, home: &common::Home) -> Result<Home, Failure> {
+    let fault = |what: &str| Failure::internal(format!("{participant} answered with a wrong {what}"));
+    if home.tenant_id != held.tenant.to_string() {
+        return Err(fault("tenant"));
+    }
+    if home.participant != participant.as_str() {
+        return Err(fault("participant"));
+    }
+    Ok(Home {
+        tenant: held.tenant,
+        participant,
+        server: home.server.parse().map_err(|_| fault("server"))?,
+        placement: match home.placement() {
+            common::Placement::Schema => Placement::Schema,
+            common::Placement::Shared => Placement::Shared,
+            common::Placement::Database => Placement::Database,
+            common::Placement::Unspecified => return Err(fault("placement")),
+        },
+        generation: home.generation,
+        version: home.version,
+        state: match home.state() {
+            common::HomeState::Active => HomeState::Active,
+            common::HomeState::Frozen => HomeState::Frozen,
+            common::HomeState::Unspecified => return Err(fault("state")),
+        },
+    })
+}

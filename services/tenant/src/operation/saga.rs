@@ -1,0 +1,263 @@
+//! Carries operations out: makes the step's calls, records the step, goes on.
+//!
+//! A call may be made twice (a crash between the answer and the record), so every call may be repeated; a record is
+//! written once, by whoever holds the lease. What is interrupted anywhere is resumed at the step that is not recorded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rowhouse_context::{Ctx, Principal, ServiceName};
+use rowhouse_mq::Wake;
+use rowhouse_status::{Failure, Reason};
+use rowhouse_types::OperationId;
+use sqlx::PgPool;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use super::peers::{Access, Peers};
+use super::{Held, Step, pause, store};
+use crate::directory::Home;
+use crate::error::Result;
+use crate::tenant::Tenant;
+
+/// Longest time for one step's calls. Freezing waits for the transactions that are running; a statement may take as
+/// long as its deadline allows.
+const STEP_MAX: Duration = Duration::from_secs(20);
+
+/// How often a call looks whether another process has finished the operation that it waits for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Carries operations out. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Sagas {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pool: PgPool,
+    peers: Peers,
+    wake: Wake,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+/// How the work on an operation ended in this process.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The operation is done.
+    Finished(Box<Tenant>),
+    /// It is not; whoever claims it next goes on.
+    Left,
+}
+
+// === impl Sagas ===
+
+impl Sagas {
+    /// `wake`: wakes the relay after an event was written.
+    pub(crate) fn new(pool: PgPool, peers: Peers, wake: Wake) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                pool,
+                peers,
+                wake,
+                tasks: TaskTracker::new(),
+                stopping: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// Works on an operation on a task of its own, which goes on whoever stops waiting.
+    pub(crate) fn spawn(&self, held: Held) -> JoinHandle<End> {
+        let sagas = self.clone();
+        let span = tracing::info_span!(
+            "operation",
+            operation = %held.id,
+            kind = held.kind.as_str(),
+            tenant = %held.tenant,
+            request_id = %held.request,
+        );
+        if let Some(traceparent) = &held.traceparent {
+            rowhouse_telemetry::trace::set_parent(&span, traceparent);
+        }
+        self.inner
+            .tasks
+            .spawn(async move { sagas.drive(held).await }.instrument(span))
+    }
+
+    /// How many operations this process works on.
+    pub(crate) fn running(&self) -> usize {
+        self.inner.tasks.len()
+    }
+
+    /// Stops work; what is not done is left for the next process, which may go on at once.
+    pub(crate) async fn stop(&self) {
+        self.inner.stopping.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// Brings an operation to its end, or waits for the process that does; `None` where `until` comes first.
+    ///
+    /// `held`: the lease, where the caller has it.
+    pub(crate) async fn settle(
+        &self,
+        operation: OperationId,
+        mut held: Option<Held>,
+        until: Instant,
+    ) -> Result<Option<Tenant>> {
+        let pool = &self.inner.pool;
+        loop {
+            if let Some(held) = held.take() {
+                match timeout_at(until, self.spawn(held)).await {
+                    Err(_) => return Ok(None),
+                    Ok(Ok(End::Finished(tenant))) => return Ok(Some(*tenant)),
+                    Ok(Ok(End::Left) | Err(_)) => {}
+                }
+            }
+            if let Some(tenant) = store::finished(pool, operation).await? {
+                return Ok(Some(tenant));
+            }
+            if Instant::now() >= until || self.inner.stopping.is_cancelled() {
+                return Ok(None);
+            }
+            held = store::claim(pool, Some(operation)).await?;
+            if held.is_none() {
+                sleep_until(until.min(Instant::now() + LOOK_EVERY)).await;
+            }
+        }
+    }
+
+    /// Works on an operation until it is done, a step fails, the lease is lost, or the process stops.
+    pub(crate) async fn drive(&self, held: Held) -> End {
+        tokio::select! {
+            end = self.walk(held.clone()) => end,
+            () = self.keep_lease(&held) => {
+                tracing::warn!("the lease of an operation was lost");
+                End::Left
+            }
+            () = self.inner.stopping.cancelled() => {
+                if let Err(error) = store::release(&self.inner.pool, &held).await {
+                    tracing::warn!(%error, "the lease of an operation was not given back; it will run out");
+                }
+                End::Left
+            }
+        }
+    }
+
+    async fn walk(&self, mut held: Held) -> End {
+        let begun = Instant::now();
+        loop {
+            let homes = match self.perform(&held).await {
+                Ok(homes) => homes,
+                Err(failure) => {
+                    self.postpone(&held, &failure).await;
+                    return End::Left;
+                }
+            };
+            match self.record(&mut held, &homes).await {
+                Ok(Recorded::Next) => {}
+                Ok(Recorded::Finished(tenant)) => {
+                    self.inner.wake.notify();
+                    let elapsed_ms = begun.elapsed().as_millis();
+                    tracing::info!(elapsed_ms, state = %tenant.state, "an operation is done");
+                    return End::Finished(tenant);
+                }
+                Ok(Recorded::Lost) => {
+                    tracing::warn!(step = held.step.as_str(), "another process has taken an operation over");
+                    return End::Left;
+                }
+                Err(error) => {
+                    // The lease runs out by itself, and then the step is repeated.
+                    tracing::warn!(step = held.step.as_str(), %error, "a step was not recorded");
+                    return End::Left;
+                }
+            }
+        }
+    }
+
+    /// Makes the calls of the operation's step.
+    async fn perform(&self, held: &Held) -> Result<Vec<Home>, Failure> {
+        let principal = Principal::Service {
+            name: ServiceName::Tenant,
+        };
+        let ctx = Ctx::new(held.request.clone(), principal, None, Instant::now() + STEP_MAX);
+        let peers = &self.inner.peers;
+        let calls = async {
+            match held.step {
+                Step::Prepare => peers.prepare(&ctx, held).await,
+                Step::Invite => peers.invite(&ctx, held).await.map(|()| Vec::new()),
+                Step::Allow => {
+                    let allowed = peers.set_access(&ctx, held, Access::Allowed).await;
+                    allowed.map(|()| Vec::new())
+                }
+                Step::Close => {
+                    let (refused, homes) = tokio::join!(
+                        peers.set_access(&ctx, held, Access::Suspended),
+                        peers.freeze(&ctx, held)
+                    );
+                    refused.and(homes)
+                }
+                Step::Thaw => peers.thaw(&ctx, held).await,
+            }
+        };
+        let too_late = |_| Failure::new(Reason::DeadlineExceeded, "the step took too long");
+        timeout(STEP_MAX, calls).await.map_err(too_late)?
+    }
+
+    async fn record(&self, held: &mut Held, homes: &[Home]) -> Result<Recorded> {
+        let pool = &self.inner.pool;
+        let Some(next) = held.kind.after(held.step) else {
+            let tenant = store::finish(pool, held, homes).await?;
+            return Ok(tenant.map_or(Recorded::Lost, |tenant| Recorded::Finished(Box::new(tenant))));
+        };
+        if !store::advance(pool, held, next, homes).await? {
+            return Ok(Recorded::Lost);
+        }
+        held.step = next;
+        held.attempts = 0;
+        Ok(Recorded::Next)
+    }
+
+    async fn postpone(&self, held: &Held, failure: &Failure) {
+        let failures = held.attempts.saturating_add(1);
+        let cause = failure.cause().unwrap_or_default();
+        let step = held.step.as_str();
+        tracing::warn!(
+            step,
+            failures,
+            reason = failure.reason().as_info(),
+            cause,
+            "a step failed; it will be repeated"
+        );
+        let error = format!("{failure}; {cause}");
+        if let Err(error) = store::postpone(&self.inner.pool, held, &error, pause(failures)).await {
+            tracing::warn!(%error, "a failed step was not recorded");
+        }
+    }
+
+    /// Renews the lease; returns when it is lost, or when it has run out because the database does not answer.
+    async fn keep_lease(&self, held: &Held) {
+        let mut renewed = Instant::now();
+        while renewed.elapsed() < store::LEASE {
+            sleep(store::LEASE / 3).await;
+            let asked = Instant::now();
+            match timeout(store::LEASE / 3, store::renew(&self.inner.pool, held)).await {
+                Ok(Ok(true)) => renewed = asked,
+                Ok(Ok(false)) => return,
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+    }
+}
+
+/// What came of writing a step's record.
+enum Recorded {
+    Next,
+    Finished(Box<Tenant>),
+    /// Another process holds the lease.
+    Lost,
+}

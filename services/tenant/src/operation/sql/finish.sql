@@ -1,0 +1,34 @@
+-- Records the last step: the operation ends, the tenant takes its final state, and the event is put into the outbox,
+-- all or nothing. No row is answered where the lease is no longer ours. The payload is dropped: it holds an address
+-- that nobody needs any more.
+WITH done AS (
+    UPDATE tenant.operations
+    SET step = 'done', finished_at = now(), attempts = 0, last_error = NULL, payload = '{}',
+        lease_id = NULL, lease_until = NULL
+    WHERE operation_id = $1 AND lease_id = $2 AND step = $3
+    RETURNING tenant_id, request_id, traceparent
+),
+homes AS (
+    INSERT INTO tenant.homes (tenant_id, participant, server, placement, generation, version, state)
+    SELECT done.tenant_id, home.participant, home.server, home.placement, home.generation, home.version, home.state
+    FROM done, unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $8::integer[], $9::text[])
+        AS home (participant, server, placement, generation, version, state)
+    ON CONFLICT (tenant_id, participant) DO UPDATE SET
+        server = excluded.server, placement = excluded.placement, generation = excluded.generation,
+        version = excluded.version, state = excluded.state, updated_at = now()
+    WHERE homes.generation <= excluded.generation
+),
+changed AS (
+    UPDATE tenant.tenants SET state = $11, revision = revision + 1, updated_at = now()
+    FROM done
+    WHERE tenants.tenant_id = done.tenant_id AND tenants.state = $10
+    RETURNING tenants.tenant_id, tenants.slug, tenants.display_name, tenants.placement, tenants.server, tenants.state,
+        tenants.revision, tenants.created_at, tenants.updated_at
+),
+emitted AS (
+    INSERT INTO tenant.outbox (id, tenant_id, kind, payload, request_id, traceparent)
+    SELECT $12, done.tenant_id, $13, $14, done.request_id, done.traceparent
+    FROM done, changed
+    WHERE $13::text IS NOT NULL
+)
+SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at FROM changed

@@ -1,0 +1,7 @@
+//! Operations on a real database, with participants and auth that fail and hang: whatever is cut short ends well.
+
+mod bench;
+mod crashes;
+mod fakes;
+
+pub(crate) use bench::{Bench, LONG, ctx, new_tenant};

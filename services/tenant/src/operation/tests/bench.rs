@@ -1,0 +1,207 @@
+//! A database of its own, the fakes, and processes of this service that can be killed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rowhouse_auth_kit::ServiceSigner;
+use rowhouse_client::Peer;
+use rowhouse_config::Secret;
+use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
+use rowhouse_db::paging::PageTokens;
+use rowhouse_devkit::fixture::Databases;
+use rowhouse_devkit::servers::Login;
+use rowhouse_mq::Wake;
+use rowhouse_types::{OperationId, Placement, SessionId, UserId};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::fakes::Fakes;
+use crate::error::Result;
+use crate::operation::peers::Peers;
+use crate::operation::saga::Sagas;
+use crate::operation::store;
+use crate::tenant::actions::Tenants;
+use crate::tenant::{NewTenant, Tenant};
+
+/// Long enough for anything on a busy machine; only a test that fails waits for it.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// What one test works with.
+pub(crate) struct Bench {
+    /// With the service's login.
+    pub(crate) pool: PgPool,
+    /// With a superuser's login, for looking and for planting faults.
+    pub(crate) superuser: PgPool,
+    pub(crate) fakes: Fakes,
+    pub(crate) sagas: Sagas,
+    pub(crate) tenants: Tenants,
+    databases: Databases,
+}
+
+/// A process of this service: a runtime, and everything that runs on it.
+pub(crate) struct Process {
+    runtime: Runtime,
+    tenants: Tenants,
+}
+
+// === impl Bench ===
+
+impl Bench {
+    pub(crate) async fn start(name: &str) -> Self {
+        let databases = Databases::empty(name).await.unwrap();
+        let owner = Secret::new(databases.control_url(Login::Owner));
+        rowhouse_db::migrate_control(&owner, "tenant", &crate::MIGRATIONS)
+            .await
+            .unwrap();
+        let fakes = Fakes::start().await;
+        let pool = connect(&databases.control_url(Login::ControlTenant)).await;
+        let superuser = connect(&databases.control_superuser_url()).await;
+        let (sagas, tenants) = service(pool.clone(), &fakes);
+        Self {
+            pool,
+            superuser,
+            fakes,
+            sagas,
+            tenants,
+            databases,
+        }
+    }
+
+    /// Starts another process of this service.
+    pub(crate) async fn process(&self) -> Process {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let url = self.databases.control_url(Login::ControlTenant);
+        let pool = runtime.spawn(async move { connect(&url).await }).await.unwrap();
+        // Peers connect on the runtime that made them.
+        let _inside = runtime.enter();
+        let (_, tenants) = service(pool, &self.fakes);
+        drop(_inside);
+        Process { runtime, tenants }
+    }
+
+    /// Lets every lease and every pause after a failure be over, as if time had passed.
+    pub(crate) async fn let_time_pass(&self) {
+        sqlx::query(
+            "UPDATE tenant.operations SET next_at = now(),
+                 lease_until = CASE WHEN lease_id IS NULL THEN NULL ELSE now() END
+             WHERE finished_at IS NULL",
+        )
+        .execute(&self.superuser)
+        .await
+        .unwrap();
+    }
+
+    /// The operation that runs for the tenant with this slug, or the last one that ran.
+    pub(crate) async fn operation(&self, slug: &str) -> OperationId {
+        let id: Uuid = sqlx::query_scalar(
+            "SELECT operation_id FROM tenant.operations JOIN tenant.tenants USING (tenant_id)
+             WHERE slug = $1 ORDER BY operations.created_at DESC LIMIT 1",
+        )
+        .bind(slug)
+        .fetch_one(&self.superuser)
+        .await
+        .unwrap();
+        OperationId::from_uuid(id)
+    }
+
+    /// Waits until the tenant's operation is done.
+    pub(crate) async fn settled(&self, slug: &str) -> Tenant {
+        let operation = self.operation(slug).await;
+        let settled = self.sagas.settle(operation, None, Instant::now() + LONG).await;
+        settled.unwrap().expect("the operation ends")
+    }
+
+    /// How many rows a statement counts.
+    pub(crate) async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.superuser).await.unwrap()
+    }
+
+    /// How often the failing step was tried, and the last error.
+    pub(crate) async fn failures(&self, operation: OperationId) -> (i32, Option<String>) {
+        sqlx::query_as("SELECT attempts, last_error FROM tenant.operations WHERE operation_id = $1")
+            .bind(operation.uuid())
+            .fetch_one(&self.superuser)
+            .await
+            .unwrap()
+    }
+
+    /// Claims the operation of a tenant, as another process would.
+    pub(crate) async fn claim(&self, slug: &str) -> Option<crate::operation::Held> {
+        store::claim(&self.pool, Some(self.operation(slug).await))
+            .await
+            .unwrap()
+    }
+}
+
+// === impl Process ===
+
+impl Process {
+    /// Begins to create a tenant.
+    pub(crate) fn create(&self, slug: &str) -> JoinHandle<Result<Tenant>> {
+        let (tenants, new) = (self.tenants.clone(), new_tenant(slug));
+        self.runtime.spawn(async move { tenants.create(&ctx(LONG), new).await })
+    }
+
+    /// Begins to suspend or resume a tenant.
+    pub(crate) fn turn(&self, tenant: &Tenant, suspend: bool) -> JoinHandle<Result<Tenant>> {
+        let (tenants, id) = (self.tenants.clone(), tenant.id);
+        self.runtime.spawn(async move {
+            let reason = crate::tenant::Reason::parse_required("test").unwrap();
+            if suspend {
+                tenants.suspend(&ctx(LONG), id, &reason).await
+            } else {
+                tenants.resume(&ctx(LONG), id, &reason).await
+            }
+        })
+    }
+
+    /// Ends everything that runs in it, wherever it is.
+    pub(crate) fn kill(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
+/// An operator's call with so much time.
+pub(crate) fn ctx(time: Duration) -> Ctx {
+    let principal = Principal::Operator {
+        user: UserId::generate(),
+        session: SessionId::generate(),
+    };
+    Ctx::new(RequestId::generate(), principal, None, Instant::now() + time)
+}
+
+/// A tenant to be created.
+pub(crate) fn new_tenant(slug: &str) -> NewTenant {
+    NewTenant {
+        slug: slug.parse().unwrap(),
+        display_name: crate::tenant::DisplayName::parse_required(&format!("{slug} Ltd")).unwrap(),
+        placement: Placement::Schema,
+        administrator: "ada@example.com".parse().unwrap(),
+        request: None,
+    }
+}
+
+async fn connect(url: &str) -> PgPool {
+    PgPoolOptions::new().max_connections(8).connect(url).await.unwrap()
+}
+
+fn service(pool: PgPool, fakes: &Fakes) -> (Sagas, Tenants) {
+    let address = format!("http://{}", fakes.address);
+    let signer = ServiceSigner::new(ServiceName::Tenant, &[7; 32]).unwrap();
+    let auth = Peer::connect(ServiceName::Auth, &address, signer.clone()).unwrap();
+    let crm = Peer::connect(ServiceName::Crm, &address, signer).unwrap();
+    let peers = Peers::new(auth, BTreeMap::from([(ServiceName::Crm, crm)]));
+    let sagas = Sagas::new(pool.clone(), peers, Wake::new());
+    let tokens = PageTokens::new(&[9; 32]);
+    let servers = vec!["data1".parse().unwrap()];
+    let tenants = Tenants::new(pool, sagas.clone(), tokens, servers);
+    (sagas, tenants)
+}

@@ -1,0 +1,252 @@
+//! T24 of the invariants in short form: an operation cut short anywhere ends, and each effect is there once.
+
+use std::time::Duration;
+
+use rowhouse_proto::auth::v1::TenantAccess;
+use rowhouse_proto::common::v1::HomeState;
+use rowhouse_types::TenantId;
+use uuid::Uuid;
+
+use super::bench::{Bench, LONG, ctx, new_tenant};
+use super::fakes::Mishap;
+use crate::error::Error;
+use crate::operation::{Step, runner, store};
+use crate::tenant::{Reason, State, Tenant};
+
+/// Time for a call that shall not see the end of its operation.
+const SHORT: Duration = Duration::from_millis(800);
+
+/// Asserts that provisioning had each of its effects once.
+async fn assert_provisioned_once(bench: &Bench, tenant: &Tenant, tenants: usize) {
+    assert_eq!(tenant.state, State::Active);
+    {
+        let effects = bench.fakes.effects();
+        let id = tenant.id.to_string();
+        assert_eq!(usize::try_from(effects.built).unwrap(), tenants, "one home each");
+        assert_eq!(effects.invitations.len(), tenants, "one invitation each");
+        assert_eq!(effects.access[&id].0, TenantAccess::Allowed);
+        assert_eq!(effects.homes[&id].state(), HomeState::Active);
+    }
+    let expected = i64::try_from(tenants).unwrap();
+    for sql in [
+        "SELECT count(*) FROM tenant.tenants WHERE state = 'active'",
+        "SELECT count(*) FROM tenant.homes WHERE state = 'active' AND participant = 'crm' AND server = 'data1'",
+        "SELECT count(DISTINCT tenant_id) FROM tenant.outbox WHERE kind = 'tenant.activated.v1'",
+        "SELECT count(*) FROM tenant.outbox",
+        "SELECT count(*) FROM tenant.operations WHERE step = 'done' AND payload = '{}' AND lease_id IS NULL",
+        "SELECT count(*) FROM tenant.operations",
+        "SELECT count(*) FROM tenant.audit",
+    ] {
+        assert_eq!(bench.count(sql).await, expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn provisioning_killed_at_any_step_is_resumed_and_has_each_effect_once() {
+    let bench = Bench::start("provisioning_killed").await;
+    let points = ["prepare", "invite", "access"]
+        .into_iter()
+        .flat_map(|method| [(method, Mishap::HangsBefore), (method, Mishap::HangsAfter)]);
+    for (index, (method, mishap)) in points.enumerate() {
+        let slug = format!("killed-{index}");
+        bench.fakes.plan(method, mishap);
+        let process = bench.process().await;
+        let _call = process.create(&slug);
+        bench.fakes.hanging().await;
+        process.kill();
+        bench.fakes.heal();
+
+        // The control: nothing goes on by itself while the dead process's lease lasts.
+        assert!(bench.claim(&slug).await.is_none());
+        bench.let_time_pass().await;
+        runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
+        let tenant = bench.settled(&slug).await;
+        assert_provisioned_once(&bench, &tenant, index + 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_process_killed_right_after_the_reservation_is_resumed() {
+    let bench = Bench::start("killed_after_reservation").await;
+    bench.fakes.plan("prepare", Mishap::HangsBefore);
+    let process = bench.process().await;
+    let _call = process.create("reserved");
+    bench.fakes.hanging().await;
+    process.kill();
+    bench.fakes.heal();
+    bench.let_time_pass().await;
+    let held = store::claim(&bench.pool, None).await.unwrap().expect("it is due");
+    assert_eq!(held.step, Step::Prepare);
+    assert_eq!(held.administrator.as_deref(), Some("ada@example.com"));
+    store::release(&bench.pool, &held).await.unwrap();
+    let tenant = bench.settled("reserved").await;
+    assert_provisioned_once(&bench, &tenant, 1).await;
+}
+
+#[tokio::test]
+async fn suspending_and_resuming_killed_at_any_step_are_resumed() {
+    let bench = Bench::start("turning_killed").await;
+    let created = bench.tenants.create(&ctx(LONG), new_tenant("acme")).await.unwrap();
+    let id = created.id.to_string();
+    for mishap in [Mishap::HangsBefore, Mishap::HangsAfter] {
+        for (methods, suspend) in [(["access", "freeze"], true), (["thaw", "access"], false)] {
+            for method in methods {
+                lead_to_the_start(&bench, created.id, suspend).await;
+                bench.fakes.plan(method, mishap);
+                let process = bench.process().await;
+                let _call = process.turn(&created, suspend);
+                bench.fakes.hanging().await;
+                process.kill();
+                bench.fakes.heal();
+                bench.let_time_pass().await;
+                runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
+                let tenant = bench.settled("acme").await;
+                let (state, access, home) = if suspend {
+                    (State::Suspended, TenantAccess::Suspended, HomeState::Frozen)
+                } else {
+                    (State::Active, TenantAccess::Allowed, HomeState::Active)
+                };
+                assert_eq!(tenant.state, state, "{method} {mishap:?}");
+                assert_eq!(bench.fakes.effects().access[&id].0, access);
+                assert_eq!(bench.fakes.effects().homes[&id].state(), home);
+            }
+        }
+    }
+    let open = "SELECT count(*) FROM tenant.operations WHERE finished_at IS NULL";
+    assert_eq!(bench.count(open).await, 0);
+}
+
+/// Leads the tenant to the state in which suspending, or resuming, begins.
+async fn lead_to_the_start(bench: &Bench, id: TenantId, of_suspending: bool) {
+    let reason = Reason::parse_required("next round").unwrap();
+    let tenants = &bench.tenants;
+    if of_suspending {
+        tenants.resume(&ctx(LONG), id, &reason).await.unwrap();
+    } else {
+        tenants.suspend(&ctx(LONG), id, &reason).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_participant_that_is_away_is_asked_again_until_it_is_back() {
+    let bench = Bench::start("participant_away").await;
+    bench.fakes.plan("prepare", Mishap::Fails);
+    let answer = bench.tenants.create(&ctx(SHORT), new_tenant("patient")).await.unwrap();
+    assert_eq!(answer.state, State::Provisioning, "the deadline came first");
+    let (attempts, error) = bench.failures(bench.operation("patient").await).await;
+    assert!(attempts >= 1, "{attempts}");
+    assert!(error.unwrap().contains("DEPENDENCY_UNAVAILABLE"));
+
+    bench.fakes.heal();
+    bench.let_time_pass().await;
+    let tenant = bench.settled("patient").await;
+    assert_provisioned_once(&bench, &tenant, 1).await;
+    let (attempts, error) = bench.failures(bench.operation("patient").await).await;
+    assert_eq!((attempts, error), (0, None));
+}
+
+#[tokio::test]
+async fn a_call_waits_for_the_process_that_has_the_lease() {
+    let bench = Bench::start("waits_for_other").await;
+    bench.fakes.plan("invite", Mishap::HangsBefore);
+    let process = bench.process().await;
+    let call = process.create("shared-work");
+    bench.fakes.hanging().await;
+    bench.fakes.heal();
+    // The lease passes to another process while the first one still waits for an answer.
+    bench.let_time_pass().await;
+    let tenant = bench.settled("shared-work").await;
+    assert_provisioned_once(&bench, &tenant, 1).await;
+    let answer = call.await.unwrap().unwrap();
+    assert_eq!((answer.id, answer.state), (tenant.id, State::Active));
+    process.kill();
+}
+
+#[tokio::test]
+async fn who_lost_the_lease_changes_nothing() {
+    let bench = Bench::start("lease_lost").await;
+    bench.fakes.plan("prepare", Mishap::Fails);
+    bench.tenants.create(&ctx(SHORT), new_tenant("zombie")).await.unwrap();
+    bench.let_time_pass().await;
+    let zombie = bench.claim("zombie").await.expect("it is due");
+    assert!(bench.claim("zombie").await.is_none(), "one lease at a time");
+    bench.let_time_pass().await;
+    let heir = bench.claim("zombie").await.expect("the lease is over");
+
+    let pool = &bench.pool;
+    assert!(!store::renew(pool, &zombie).await.unwrap());
+    assert!(!store::advance(pool, &zombie, Step::Invite, &[]).await.unwrap());
+    assert!(store::finish(pool, &zombie, &[]).await.unwrap().is_none());
+    store::postpone(pool, &zombie, "too late", LONG).await.unwrap();
+    store::release(pool, &zombie).await.unwrap();
+    let (_, error) = bench.failures(heir.id).await;
+    assert_ne!(error.as_deref(), Some("too late"));
+
+    assert!(store::renew(pool, &heir).await.unwrap(), "the heir still has it");
+    assert!(store::advance(pool, &heir, Step::Invite, &[]).await.unwrap());
+    assert!(
+        !store::advance(pool, &heir, Step::Invite, &[]).await.unwrap(),
+        "a step is recorded once"
+    );
+}
+
+#[tokio::test]
+async fn a_process_that_stops_gives_its_leases_back() {
+    let bench = Bench::start("stops").await;
+    bench.fakes.plan("prepare", Mishap::HangsBefore);
+    let tenants = bench.tenants.clone();
+    let call = tokio::spawn(async move { tenants.create(&ctx(LONG), new_tenant("stopped")).await });
+    bench.fakes.hanging().await;
+    assert_eq!(bench.sagas.running(), 1);
+    bench.sagas.stop().await;
+    assert_eq!(call.await.unwrap().unwrap().state, State::Provisioning);
+    assert!(bench.claim("stopped").await.is_some(), "the next process need not wait");
+}
+
+#[tokio::test]
+async fn a_suspension_that_cannot_reach_a_participant_holds_at_auth_and_goes_on() {
+    let bench = Bench::start("suspension_stuck").await;
+    let created = bench.tenants.create(&ctx(LONG), new_tenant("stuck")).await.unwrap();
+    bench.fakes.plan("freeze", Mishap::Fails);
+    let reason = Reason::parse_required("unpaid").unwrap();
+    let error = bench
+        .tenants
+        .suspend(&ctx(SHORT), created.id, &reason)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::StillRunning { .. }), "{error}");
+    let during = bench.tenants.get(created.id).await.unwrap();
+    assert_eq!(during.state, State::Suspending);
+    assert_eq!(
+        bench.fakes.effects().access[&created.id.to_string()].0,
+        TenantAccess::Suspended
+    );
+    let frozen = "SELECT count(*) FROM tenant.homes WHERE state = 'frozen'";
+    assert_eq!(bench.count(frozen).await, 1, "the directory says so already");
+
+    bench.fakes.heal();
+    let reason = Reason::parse_required("again").unwrap();
+    let joined = bench.tenants.suspend(&ctx(LONG), created.id, &reason).await.unwrap();
+    assert_eq!(
+        joined.state,
+        State::Suspended,
+        "the second call waits for the same operation"
+    );
+    let operations = "SELECT count(*) FROM tenant.operations WHERE kind = 'suspend'";
+    assert_eq!(bench.count(operations).await, 1);
+}
+
+#[tokio::test]
+async fn a_tenant_has_one_operation_at_a_time() {
+    let bench = Bench::start("one_operation").await;
+    bench.fakes.plan("prepare", Mishap::Fails);
+    bench.tenants.create(&ctx(SHORT), new_tenant("single")).await.unwrap();
+    bench.let_time_pass().await;
+    let mut second = bench.claim("single").await.unwrap();
+    second.id = rowhouse_types::OperationId::generate();
+    second.lease = Uuid::new_v4();
+    let mut connection = bench.pool.acquire().await.unwrap();
+    let refused = store::begin(&mut connection, &second).await.unwrap_err();
+    assert!(matches!(refused, Error::Database(sqlx::Error::Database(fault))
+        if fault.constraint() == Some("operations_open_key")));
+}

@@ -1,0 +1,221 @@
+//! A participant and auth, as real gRPC servers that keep what they did in memory and fail or hang on demand.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rowhouse_proto::auth::v1 as auth;
+use rowhouse_proto::auth::v1::provisioning_service_server::{ProvisioningService, ProvisioningServiceServer};
+use rowhouse_proto::common::v1 as common;
+use rowhouse_proto::common::v1::tenant_participant_service_server::{
+    TenantParticipantService, TenantParticipantServiceServer,
+};
+use rowhouse_types::InvitationId;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// What goes wrong with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// Nothing is done, and the call fails.
+    Fails,
+    /// Nothing is done, and no answer comes.
+    HangsBefore,
+    /// It is done, and no answer comes.
+    HangsAfter,
+}
+
+/// What the fakes have done.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Homes by tenant.
+    pub(crate) homes: BTreeMap<String, common::Home>,
+    /// How many homes were built, not counting repeated calls.
+    pub(crate) built: u32,
+    /// Invitations by operation.
+    pub(crate) invitations: BTreeMap<String, InvitationId>,
+    /// The last access by tenant, with its operation.
+    pub(crate) access: BTreeMap<String, (auth::TenantAccess, String)>,
+    /// How many calls came, by method.
+    pub(crate) calls: BTreeMap<&'static str, u32>,
+    mishaps: BTreeMap<&'static str, Mishap>,
+}
+
+/// The fakes, running.
+#[derive(Debug)]
+pub(crate) struct Fakes {
+    pub(crate) address: SocketAddr,
+    shared: Shared,
+    _server: AbortOnDropHandle<()>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Shared {
+    effects: Arc<Mutex<Effects>>,
+    hanging: Arc<Notify>,
+}
+
+// === impl Fakes ===
+
+impl Fakes {
+    /// Starts both on one port of loopback.
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Shared::default();
+        let server = Server::builder()
+            .add_service(TenantParticipantServiceServer::new(shared.clone()))
+            .add_service(ProvisioningServiceServer::new(shared.clone()))
+            .serve_with_incoming(TcpIncoming::from(listener));
+        let server = tokio::spawn(async move { server.await.unwrap() });
+        Self {
+            address,
+            shared,
+            _server: AbortOnDropHandle::new(server),
+        }
+    }
+
+    /// What was done so far.
+    pub(crate) fn effects(&self) -> MutexGuard<'_, Effects> {
+        self.shared.effects.lock().unwrap()
+    }
+
+    /// From now on this happens to every call of `method`.
+    pub(crate) fn plan(&self, method: &'static str, mishap: Mishap) {
+        self.effects().mishaps.insert(method, mishap);
+    }
+
+    /// From now on all is well. Calls that hang go on hanging.
+    pub(crate) fn heal(&self) {
+        self.effects().mishaps.clear();
+    }
+
+    /// Waits until a call hangs.
+    pub(crate) async fn hanging(&self) {
+        self.shared.hanging.notified().await;
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Counts the call, does `act` unless a mishap forbids it, and answers unless one forbids that.
+    async fn serve<T>(&self, method: &'static str, act: impl FnOnce(&mut Effects) -> T) -> Answer<T> {
+        let done = {
+            let mut effects = self.effects.lock().unwrap();
+            *effects.calls.entry(method).or_default() += 1;
+            match effects.mishaps.get(method) {
+                Some(Mishap::Fails) => return Err(Status::unavailable("planned")),
+                Some(Mishap::HangsBefore) => None,
+                Some(Mishap::HangsAfter) => {
+                    act(&mut effects);
+                    None
+                }
+                None => Some(act(&mut effects)),
+            }
+        };
+        match done {
+            Some(answer) => Ok(Response::new(answer)),
+            None => {
+                self.hanging.notify_one();
+                pending().await
+            }
+        }
+    }
+
+    async fn turn(&self, method: &'static str, tenant: String, state: common::HomeState) -> Answer<common::Home> {
+        self.serve(method, |effects| {
+            let home = effects.homes.get_mut(&tenant).unwrap();
+            home.set_state(state);
+            home.clone()
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl TenantParticipantService for Shared {
+    async fn prepare(&self, request: Request<common::PrepareRequest>) -> Answer<common::Home> {
+        let request = request.into_inner();
+        let act = |effects: &mut Effects| {
+            if let Some(home) = effects.homes.get(&request.tenant_id) {
+                return home.clone();
+            }
+            let home = common::Home {
+                tenant_id: request.tenant_id.clone(),
+                participant: "crm".to_owned(),
+                server: request.server.clone(),
+                placement: request.placement,
+                generation: 1,
+                version: 1,
+                state: common::HomeState::Active.into(),
+            };
+            effects.built += 1;
+            effects.homes.insert(request.tenant_id.clone(), home.clone());
+            home
+        };
+        self.serve("prepare", act).await
+    }
+
+    async fn freeze(&self, request: Request<common::FreezeRequest>) -> Answer<common::Home> {
+        let tenant = request.into_inner().tenant_id;
+        self.turn("freeze", tenant, common::HomeState::Frozen).await
+    }
+
+    async fn thaw(&self, request: Request<common::ThawRequest>) -> Answer<common::Home> {
+        let tenant = request.into_inner().tenant_id;
+        self.turn("thaw", tenant, common::HomeState::Active).await
+    }
+
+    async fn migrate(&self, _: Request<common::MigrateRequest>) -> Answer<common::Home> {
+        Err(Status::unimplemented("the tenant service does not call this yet"))
+    }
+
+    async fn drop(&self, _: Request<common::DropRequest>) -> Answer<common::DropResponse> {
+        Err(Status::unimplemented("the tenant service does not call this yet"))
+    }
+
+    async fn describe(&self, _: Request<common::DescribeRequest>) -> Answer<common::Home> {
+        Err(Status::unimplemented("the tenant service does not call this yet"))
+    }
+}
+
+#[tonic::async_trait]
+impl ProvisioningService for Shared {
+    async fn create_first_administrator(
+        &self,
+        request: Request<auth::CreateFirstAdministratorRequest>,
+    ) -> Answer<auth::CreateFirstAdministratorResponse> {
+        let operation = request.into_inner().operation_id;
+        let act = |effects: &mut Effects| {
+            let invitation = effects
+                .invitations
+                .entry(operation)
+                .or_insert_with(InvitationId::generate);
+            auth::CreateFirstAdministratorResponse {
+                invitation_id: invitation.to_string(),
+            }
+        };
+        self.serve("invite", act).await
+    }
+
+    async fn set_tenant_state(
+        &self,
+        request: Request<auth::SetTenantStateRequest>,
+    ) -> Answer<auth::SetTenantStateResponse> {
+        let request = request.into_inner();
+        let act = |effects: &mut Effects| {
+            let new = (request.access(), request.operation_id.clone());
+            effects.access.insert(request.tenant_id.clone(), new);
+            auth::SetTenantStateResponse { version: 1 }
+        };
+        self.serve("access", act).await
+    }
+}

@@ -1,0 +1,288 @@
+//! What an operator may do with tenants. One function each.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use chrono::DateTime;
+use rowhouse_context::Ctx;
+use rowhouse_db::paging::{PageScope, PageTokens};
+use rowhouse_types::{Etag, OperationId, ServerName, TenantId};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::store::{self, Entry, Reservation, Reserved};
+use super::{Change, NewTenant, Reason, State, Tenant};
+use crate::directory;
+use crate::error::{Error, Result};
+use crate::operation::saga::Sagas;
+use crate::operation::store::{LEASE, Payload};
+use crate::operation::{self, Held, Kind};
+
+/// How long before the caller's deadline an answer is given that the work goes on: enough for the way back.
+const ANSWER_BEFORE: Duration = Duration::from_millis(250);
+
+/// What an operator may do with tenants.
+#[derive(Clone, Debug)]
+pub(crate) struct Tenants {
+    pool: PgPool,
+    sagas: Sagas,
+    tokens: PageTokens,
+    /// Where new tenants are placed; never empty.
+    servers: Vec<ServerName>,
+}
+
+/// A page of tenants.
+pub(crate) struct Page {
+    pub(crate) tenants: Vec<Tenant>,
+    /// Empty on the last page.
+    pub(crate) next_page_token: String,
+}
+
+// === impl Tenants ===
+
+impl Tenants {
+    pub(crate) fn new(pool: PgPool, sagas: Sagas, tokens: PageTokens, servers: Vec<ServerName>) -> Self {
+        Self {
+            pool,
+            sagas,
+            tokens,
+            servers,
+        }
+    }
+
+    /// Creates a tenant: active, or still provisioning where the deadline comes first.
+    pub(crate) async fn create(&self, ctx: &Ctx, new: NewTenant) -> Result<Tenant> {
+        let mut tenant = self.plan(&new)?;
+        let payload = Payload {
+            administrator: Some(new.administrator.to_string()),
+        };
+        let mut held = begin(ctx, Kind::Provision, &tenant);
+        held.administrator.clone_from(&payload.administrator);
+        let reservation = Reservation {
+            tenant: &tenant,
+            caller: &ctx.principal().actor(),
+            request: new.request,
+            fingerprint: &fingerprint(&new),
+            operation: held.id,
+            payload: &serde_json::to_value(&payload).map_err(Error::unreadable)?,
+            lease: held.lease,
+            lease_secs: LEASE.as_secs_f64(),
+            traceparent: held.traceparent.as_deref(),
+            after: &picture(&tenant),
+        };
+        match store::reserve(&self.pool, ctx, &reservation).await? {
+            Reserved::New { created_at } => {
+                (tenant.created_at, tenant.updated_at) = (created_at, created_at);
+                let active = self.sagas.settle(held.id, Some(held), answer_by(ctx)).await?;
+                Ok(active.unwrap_or(tenant))
+            }
+            Reserved::Repeated(id) => self.created_before(ctx, id).await,
+            Reserved::Reused => Err(Error::RequestReused),
+        }
+    }
+
+    /// One tenant.
+    pub(crate) async fn get(&self, id: TenantId) -> Result<Tenant> {
+        let tenant = store::get(&self.pool, id).await?;
+        tenant.ok_or(Error::TenantUnknown { id })
+    }
+
+    /// A page of tenants, the newest first.
+    ///
+    /// `size`: how many. `token`: of the page before, or empty.
+    pub(crate) async fn list(&self, ctx: &Ctx, size: u32, token: &str) -> Result<Page> {
+        let scope = PageScope {
+            method: "ListTenants",
+            tenant: None,
+            user: ctx.principal().user(),
+            fingerprint: Vec::new(),
+        };
+        let before = match token {
+            "" => None,
+            token => Some(self.tokens.open(&scope, token).map_err(|_| Error::PageToken)?),
+        };
+        // One more than asked for tells whether there is a next page.
+        let mut tenants = store::list(&self.pool, before, i64::from(size) + 1).await?;
+        let size = usize::try_from(size).map_err(Error::unreadable)?;
+        let more = tenants.len() > size;
+        tenants.truncate(size);
+        let next_page_token = match tenants.last() {
+            Some(last) if more => self.tokens.seal(&scope, &last.id),
+            _ => String::new(),
+        };
+        Ok(Page {
+            tenants,
+            next_page_token,
+        })
+    }
+
+    /// Gives a tenant another display name.
+    pub(crate) async fn update(&self, ctx: &Ctx, change: Change) -> Result<Tenant> {
+        let id = change.id;
+        let mut transaction = self.pool.begin().await?;
+        let before = store::lock(&mut transaction, id).await?;
+        let before = before.ok_or(Error::TenantUnknown { id })?;
+        if change.etag.is_some_and(|etag| etag != before.etag) {
+            return Err(Error::EtagMismatch { id });
+        }
+        let after = store::rename(&mut transaction, id, change.display_name.as_str()).await?;
+        let entry = Entry {
+            action: "tenant.update",
+            tenant: id,
+            before: json!({ "display_name": before.display_name }),
+            after: json!({ "display_name": after.display_name }),
+            reason: None,
+            outcome: "done",
+        };
+        store::record(&mut transaction, ctx, &entry).await?;
+        transaction.commit().await?;
+        Ok(after)
+    }
+
+    /// Refuses a tenant everywhere from the moment this returns.
+    pub(crate) async fn suspend(&self, ctx: &Ctx, id: TenantId, reason: &Reason) -> Result<Tenant> {
+        self.turn(ctx, id, reason, Kind::Suspend).await
+    }
+
+    /// Ends a suspension.
+    pub(crate) async fn resume(&self, ctx: &Ctx, id: TenantId, reason: &Reason) -> Result<Tenant> {
+        self.turn(ctx, id, reason, Kind::Resume).await
+    }
+
+    /// Leads a tenant through an operation that suspends or resumes it. A tenant that is there already stays as it is;
+    /// one that is on the way is waited for.
+    async fn turn(&self, ctx: &Ctx, id: TenantId, reason: &Reason, kind: Kind) -> Result<Tenant> {
+        let mut transaction = self.pool.begin().await?;
+        let before = store::lock(&mut transaction, id).await?;
+        let before = before.ok_or(Error::TenantUnknown { id })?;
+        if before.state == kind.state_after() {
+            return Ok(before);
+        }
+        if before.state == kind.state_during() {
+            transaction.rollback().await?;
+            return self.wait_for(ctx, id).await;
+        }
+        let forbidden = Error::StateForbids {
+            id,
+            state: before.state,
+            wanted: kind.participle(),
+        };
+        if before.state != kind.state_before() {
+            return Err(forbidden);
+        }
+        let during = store::change_state(&mut transaction, id, before.state, kind.state_during()).await?;
+        let during = during.ok_or(forbidden)?;
+        if kind == Kind::Suspend {
+            directory::store::freeze(&mut transaction, id).await?;
+        }
+        let held = begin(ctx, kind, &during);
+        operation::store::begin(&mut transaction, &held).await?;
+        let entry = Entry {
+            action: kind.audited_as(),
+            tenant: id,
+            before: json!({ "state": before.state.as_str() }),
+            after: json!({ "state": during.state.as_str() }),
+            reason: Some(reason.as_str()),
+            outcome: "accepted",
+        };
+        store::record(&mut transaction, ctx, &entry).await?;
+        transaction.commit().await?;
+        let operation = held.id;
+        let done = self.sagas.settle(operation, Some(held), answer_by(ctx)).await?;
+        done.ok_or(Error::StillRunning { operation })
+    }
+
+    /// The tenant that an earlier call with the same request id created, once it is active.
+    async fn created_before(&self, ctx: &Ctx, id: TenantId) -> Result<Tenant> {
+        let tenant = self.get(id).await?;
+        if tenant.state != State::Provisioning {
+            return Ok(tenant);
+        }
+        match self.wait_for(ctx, id).await {
+            Err(Error::StillRunning { .. }) => Ok(tenant),
+            settled => settled,
+        }
+    }
+
+    /// Waits for the operation that runs for a tenant.
+    async fn wait_for(&self, ctx: &Ctx, id: TenantId) -> Result<Tenant> {
+        let Some(operation) = operation::store::open(&self.pool, id).await? else {
+            // It has ended since the tenant was read.
+            return self.get(id).await;
+        };
+        let done = self.sagas.settle(operation, None, answer_by(ctx)).await?;
+        done.ok_or(Error::StillRunning { operation })
+    }
+
+    /// The tenant as it will be reserved. Its id is random in its last bits, which spreads tenants evenly over the
+    /// servers without counting them.
+    fn plan(&self, new: &NewTenant) -> Result<Tenant> {
+        let id = TenantId::generate();
+        let tail = usize::try_from(id.uuid().as_u128() & 0xffff_ffff).map_err(Error::unreadable)?;
+        let server = tail
+            .checked_rem(self.servers.len())
+            .and_then(|index| self.servers.get(index));
+        let server = server.ok_or_else(|| Error::unreadable("no data server is configured"))?;
+        Ok(Tenant {
+            id,
+            slug: new.slug.to_string(),
+            display_name: new.display_name.to_string(),
+            state: State::Provisioning,
+            placement: new.placement,
+            server: server.clone(),
+            etag: Etag::from_revision(1),
+            created_at: DateTime::UNIX_EPOCH,
+            updated_at: DateTime::UNIX_EPOCH,
+        })
+    }
+}
+
+/// A new operation for a tenant, held by this process.
+fn begin(ctx: &Ctx, kind: Kind, tenant: &Tenant) -> Held {
+    Held {
+        id: OperationId::generate(),
+        lease: Uuid::new_v4(),
+        kind,
+        step: kind.first_step(),
+        attempts: 0,
+        tenant: tenant.id,
+        display_name: tenant.display_name.clone(),
+        server: tenant.server.clone(),
+        placement: tenant.placement,
+        administrator: None,
+        request: ctx.request_id().clone(),
+        traceparent: rowhouse_telemetry::trace::current_traceparent(),
+    }
+}
+
+/// When to answer that the work goes on.
+fn answer_by(ctx: &Ctx) -> Instant {
+    let left = ctx.time_left();
+    Instant::now() + left.saturating_sub(ANSWER_BEFORE.min(left / 4))
+}
+
+/// A digest of what a request asks for: the same request id with another one is refused.
+fn fingerprint(new: &NewTenant) -> Vec<u8> {
+    let fields = [
+        new.slug.as_str(),
+        new.display_name.as_str(),
+        new.placement.as_str(),
+        new.administrator.as_str(),
+    ];
+    // As JSON, so that no two lists of fields make the same text.
+    digest::digest(&digest::SHA256, json!(fields).to_string().as_bytes())
+        .as_ref()
+        .to_vec()
+}
+
+/// A tenant as the audit log shows it.
+fn picture(tenant: &Tenant) -> Value {
+    json!({
+        "slug": tenant.slug,
+        "display_name": tenant.display_name,
+        "placement": tenant.placement.as_str(),
+        "server": tenant.server.as_str(),
+    })
+}

@@ -1,0 +1,77 @@
+//! TenantService.
+
+use rowhouse_db::paging::page_size;
+use rowhouse_proto::tenant::v1 as proto;
+use rowhouse_proto::tenant::v1::tenant_service_server::TenantService;
+use rowhouse_status::Failure;
+use tonic::{Request, Response, Status};
+
+use super::actions::Tenants;
+use super::wire;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Serves tenants.
+#[derive(Debug)]
+pub(crate) struct TenantRpc {
+    tenants: Tenants,
+}
+
+// === impl TenantRpc ===
+
+impl TenantRpc {
+    pub(crate) fn new(tenants: Tenants) -> Self {
+        Self { tenants }
+    }
+}
+
+#[tonic::async_trait]
+impl TenantService for TenantRpc {
+    async fn create_tenant(&self, request: Request<proto::CreateTenantRequest>) -> Answer<proto::Tenant> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let new = wire::new_tenant(request.into_inner())?;
+        let tenant = self.tenants.create(&ctx, new).await.map_err(Failure::from)?;
+        Ok(Response::new(wire::tenant(&tenant)))
+    }
+
+    async fn get_tenant(&self, request: Request<proto::GetTenantRequest>) -> Answer<proto::Tenant> {
+        let id = wire::id(&request.get_ref().id)?;
+        let tenant = self.tenants.get(id).await.map_err(Failure::from)?;
+        Ok(Response::new(wire::tenant(&tenant)))
+    }
+
+    async fn list_tenants(&self, request: Request<proto::ListTenantsRequest>) -> Answer<proto::ListTenantsResponse> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let request = request.into_inner();
+        let size = page_size(request.page_size).map_err(|fault| Failure::field("page_size", fault))?;
+        let page = self.tenants.list(&ctx, size, &request.page_token).await;
+        let page = page.map_err(Failure::from)?;
+        Ok(Response::new(proto::ListTenantsResponse {
+            tenants: page.tenants.iter().map(wire::tenant).collect(),
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn update_tenant(&self, request: Request<proto::UpdateTenantRequest>) -> Answer<proto::Tenant> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let change = wire::change(request.into_inner())?;
+        let tenant = self.tenants.update(&ctx, change).await.map_err(Failure::from)?;
+        Ok(Response::new(wire::tenant(&tenant)))
+    }
+
+    async fn suspend_tenant(&self, request: Request<proto::SuspendTenantRequest>) -> Answer<proto::Tenant> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let request = request.into_inner();
+        let (id, reason) = wire::id_and_reason(&request.id, &request.reason)?;
+        let tenant = self.tenants.suspend(&ctx, id, &reason).await.map_err(Failure::from)?;
+        Ok(Response::new(wire::tenant(&tenant)))
+    }
+
+    async fn resume_tenant(&self, request: Request<proto::ResumeTenantRequest>) -> Answer<proto::Tenant> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let request = request.into_inner();
+        let (id, reason) = wire::id_and_reason(&request.id, &request.reason)?;
+        let tenant = self.tenants.resume(&ctx, id, &reason).await.map_err(Failure::from)?;
+        Ok(Response::new(wire::tenant(&tenant)))
+    }
+}

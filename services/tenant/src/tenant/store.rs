@@ -1,0 +1,241 @@
+//! SQL of tenants.
+
+use chrono::{DateTime, Utc};
+use rowhouse_context::Ctx;
+use rowhouse_types::{Etag, OperationId, TenantId};
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{State, Tenant};
+use crate::error::{Error, Result};
+
+/// A row of `tenant.tenants`.
+#[derive(sqlx::FromRow)]
+pub(crate) struct TenantRow {
+    tenant_id: Uuid,
+    slug: String,
+    display_name: String,
+    placement: String,
+    server: String,
+    state: String,
+    revision: i64,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+/// What a call to create a tenant reserves.
+pub(crate) struct Reservation<'a> {
+    pub(crate) tenant: &'a Tenant,
+    /// Who calls, as the scope of the request id.
+    pub(crate) caller: &'a str,
+    pub(crate) request: Option<Uuid>,
+    pub(crate) fingerprint: &'a [u8],
+    pub(crate) operation: OperationId,
+    pub(crate) payload: &'a Value,
+    pub(crate) lease: Uuid,
+    pub(crate) lease_secs: f64,
+    pub(crate) traceparent: Option<&'a str>,
+    pub(crate) after: &'a Value,
+}
+
+/// What came of a reservation.
+#[derive(Debug)]
+pub(crate) enum Reserved {
+    /// The slug is ours, and so is the lease of the operation.
+    New { created_at: DateTime<Utc> },
+    /// An earlier call with the same request id and content made this tenant.
+    Repeated(TenantId),
+    /// The request id was used with other content.
+    Reused,
+}
+
+/// One entry of the audit log about a tenant.
+pub(crate) struct Entry<'a> {
+    pub(crate) action: &'static str,
+    pub(crate) tenant: TenantId,
+    pub(crate) before: Value,
+    pub(crate) after: Value,
+    pub(crate) reason: Option<&'a str>,
+    pub(crate) outcome: &'static str,
+}
+
+#[derive(sqlx::FromRow)]
+struct ReservedRow {
+    resource_id: Uuid,
+    fingerprint: Vec<u8>,
+    created_at: Option<DateTime<Utc>>,
+}
+
+/// Reserves the slug and begins provisioning, in one statement and one round trip.
+pub(crate) async fn reserve(pool: &PgPool, ctx: &Ctx, new: &Reservation<'_>) -> Result<Reserved> {
+    let tenant = new.tenant;
+    let row: ReservedRow = sqlx::query_as(include_str!("sql/reserve.sql"))
+        .bind(new.caller)
+        .bind(new.request)
+        .bind(new.fingerprint)
+        .bind(tenant.id.uuid())
+        .bind(&tenant.slug)
+        .bind(&tenant.display_name)
+        .bind(tenant.placement.as_str())
+        .bind(tenant.server.as_str())
+        .bind(new.operation.uuid())
+        .bind(new.payload)
+        .bind(new.lease)
+        .bind(new.lease_secs)
+        .bind(ctx.request_id().as_str())
+        .bind(new.traceparent)
+        .bind(Uuid::now_v7())
+        .bind(ctx.principal().actor())
+        .bind(ctx.principal().on_behalf_of())
+        .bind(tenant.id.to_string())
+        .bind(new.after)
+        .bind(ctx.address())
+        .fetch_one(pool)
+        .await
+        .map_err(|error| slug_taken(error, tenant))?;
+    Ok(match row.created_at {
+        Some(created_at) => Reserved::New { created_at },
+        None if row.fingerprint == new.fingerprint => Reserved::Repeated(TenantId::from_uuid(row.resource_id)),
+        None => Reserved::Reused,
+    })
+}
+
+fn slug_taken(error: sqlx::Error, tenant: &Tenant) -> Error {
+    let constraint = error.as_database_error().and_then(|fault| fault.constraint());
+    if constraint == Some("tenants_slug_key") {
+        Error::SlugTaken {
+            slug: tenant.slug.clone(),
+        }
+    } else {
+        error.into()
+    }
+}
+
+/// One tenant.
+pub(crate) async fn get(pool: &PgPool, id: TenantId) -> Result<Option<Tenant>> {
+    let row: Option<TenantRow> = sqlx::query_as(
+        "SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at
+         FROM tenant.tenants WHERE tenant_id = $1",
+    )
+    .bind(id.uuid())
+    .fetch_optional(pool)
+    .await?;
+    row.map(Tenant::try_from).transpose()
+}
+
+/// One tenant, locked until the transaction ends.
+pub(crate) async fn lock(connection: &mut PgConnection, id: TenantId) -> Result<Option<Tenant>> {
+    let row: Option<TenantRow> = sqlx::query_as(
+        "SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at
+         FROM tenant.tenants WHERE tenant_id = $1 FOR UPDATE",
+    )
+    .bind(id.uuid())
+    .fetch_optional(connection)
+    .await?;
+    row.map(Tenant::try_from).transpose()
+}
+
+/// At most `limit` tenants, the newest first, older than `before`. Ids are UUIDv7 and sort by the time of creation.
+pub(crate) async fn list(pool: &PgPool, before: Option<TenantId>, limit: i64) -> Result<Vec<Tenant>> {
+    let rows: Vec<TenantRow> = sqlx::query_as(
+        "SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at
+         FROM tenant.tenants WHERE tenant_id < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+         ORDER BY tenant_id DESC LIMIT $2",
+    )
+    .bind(before.map(|id| id.uuid()))
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(Tenant::try_from).collect()
+}
+
+/// Gives a tenant another display name.
+pub(crate) async fn rename(connection: &mut PgConnection, id: TenantId, display_name: &str) -> Result<Tenant> {
+    let row: TenantRow = sqlx::query_as(
+        "UPDATE tenant.tenants SET display_name = $2, revision = revision + 1, updated_at = now()
+         WHERE tenant_id = $1
+         RETURNING tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at",
+    )
+    .bind(id.uuid())
+    .bind(display_name)
+    .fetch_one(connection)
+    .await?;
+    row.try_into()
+}
+
+/// Moves a tenant from one state to the next; `None` where it is not in `from`.
+pub(crate) async fn change_state(
+    connection: &mut PgConnection,
+    id: TenantId,
+    from: State,
+    to: State,
+) -> Result<Option<Tenant>> {
+    let row: Option<TenantRow> = sqlx::query_as(
+        "UPDATE tenant.tenants SET state = $3, revision = revision + 1, updated_at = now()
+         WHERE tenant_id = $1 AND state = $2
+         RETURNING tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at",
+    )
+    .bind(id.uuid())
+    .bind(from.as_str())
+    .bind(to.as_str())
+    .fetch_optional(connection)
+    .await?;
+    row.map(Tenant::try_from).transpose()
+}
+
+/// Adds an entry to the audit log.
+pub(crate) async fn record(connection: &mut PgConnection, ctx: &Ctx, entry: &Entry<'_>) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO tenant.audit
+             (audit_id, actor, on_behalf_of, action, target, before, after, reason, address, request_id, outcome)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(Uuid::now_v7())
+    .bind(ctx.principal().actor())
+    .bind(ctx.principal().on_behalf_of())
+    .bind(entry.action)
+    .bind(entry.tenant.to_string())
+    .bind(&entry.before)
+    .bind(&entry.after)
+    .bind(entry.reason)
+    .bind(ctx.address())
+    .bind(ctx.request_id().as_str())
+    .bind(entry.outcome)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets at most `limit` request ids whose 24 hours are over; returns how many.
+pub(crate) async fn forget_requests(pool: &PgPool, limit: i64) -> Result<u64> {
+    let done = sqlx::query(
+        "DELETE FROM tenant.requests WHERE (caller, method, request_id) IN (
+             SELECT caller, method, request_id FROM tenant.requests
+             WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(limit)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+// === impl TenantRow ===
+
+impl TryFrom<TenantRow> for Tenant {
+    type Error = Error;
+
+    fn try_from(row: TenantRow) -> Result<Self> {
+        Ok(Self {
+            id: TenantId::from_uuid(row.tenant_id),
+            slug: row.slug,
+            display_name: row.display_name,
+            state: row.state.parse().map_err(Error::unreadable)?,
+            placement: row.placement.parse().map_err(Error::unreadable)?,
+            server: row.server.parse().map_err(Error::unreadable)?,
+            etag: Etag::from_revision(row.revision),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+}

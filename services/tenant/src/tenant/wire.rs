@@ -1,0 +1,285 @@
+//! Tenants between proto and domain.
+
+use chrono::{DateTime, Utc};
+use rowhouse_proto::common::v1 as common;
+use rowhouse_proto::tenant::v1 as proto;
+use rowhouse_proto::well_known::{FieldMask, Timestamp};
+use rowhouse_status::{Failure, Violations};
+use rowhouse_types::{Placement, TenantId};
+use uuid::Uuid;
+
+use super::{Change, DisplayName, NewTenant, Reason, State, Tenant};
+
+/// Reads a request to create a tenant.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(crate) fn new_tenant(request: proto::CreateTenantRequest) -> Result<NewTenant, Failure> {
+    let mut violations = Violations::default();
+    let Some(tenant) = request.tenant else {
+        return Err(Failure::field("tenant", "must be set"));
+    };
+    let slug = violations.take("tenant.slug", tenant.slug.parse());
+    let display_name = violations.take("tenant.display_name", DisplayName::parse_required(&tenant.display_name));
+    let placement = violations.take("tenant.placement", placement(tenant.placement));
+    let administrator = violations.take("administrator_email", request.administrator_email.parse());
+    let request = violations.take("request_id", request_id(&request.request_id));
+    let read = (|| {
+        Some(NewTenant {
+            slug: slug?,
+            display_name: display_name?,
+            placement: placement?,
+            administrator: administrator?,
+            request: request?,
+        })
+    })();
+    violations.finish(read)
+}
+
+/// Reads a request to change a tenant.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(crate) fn change(request: proto::UpdateTenantRequest) -> Result<Change, Failure> {
+    let mut violations = Violations::default();
+    let Some(tenant) = request.tenant else {
+        return Err(Failure::field("tenant", "must be set"));
+    };
+    let id = violations.take("tenant.id", tenant.id.parse());
+    check_mask(&mut violations, request.update_mask);
+    let display_name = violations.take("tenant.display_name", DisplayName::parse_required(&tenant.display_name));
+    let etag = if tenant.etag.is_empty() {
+        Some(None)
+    } else {
+        violations.take("tenant.etag", tenant.etag.parse().map(Some))
+    };
+    let read = id.zip(display_name).zip(etag);
+    let ((id, display_name), etag) = violations.finish(read)?;
+    Ok(Change { id, display_name, etag })
+}
+
+/// Reads a tenant's id.
+///
+/// # Errors
+/// A violation of `id`.
+pub(crate) fn id(text: &str) -> Result<TenantId, Failure> {
+    text.parse().map_err(|fault| Failure::field("id", fault))
+}
+
+/// Reads a tenant's id and why an operator does something to it.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(crate) fn id_and_reason(id: &str, reason: &str) -> Result<(TenantId, Reason), Failure> {
+    let mut violations = Violations::default();
+    let id = violations.take("id", id.parse());
+    let reason = violations.take("reason", Reason::parse_required(reason));
+    violations.finish(id.zip(reason))
+}
+
+/// Writes a tenant.
+pub(crate) fn tenant(tenant: &Tenant) -> proto::Tenant {
+    proto::Tenant {
+        id: tenant.id.to_string(),
+        slug: tenant.slug.clone(),
+        display_name: tenant.display_name.clone(),
+        state: state(tenant.state).into(),
+        placement: placement_to_wire(tenant.placement).into(),
+        server: tenant.server.to_string(),
+        create_time: Some(timestamp(tenant.created_at)),
+        update_time: Some(timestamp(tenant.updated_at)),
+        etag: tenant.etag.to_string(),
+    }
+}
+
+/// Writes a placement.
+pub(crate) fn placement_to_wire(placement: Placement) -> common::Placement {
+    match placement {
+        Placement::Schema => common::Placement::Schema,
+        Placement::Shared => common::Placement::Shared,
+        Placement::Database => common::Placement::Database,
+    }
+}
+
+fn state(state: State) -> proto::TenantState {
+    match state {
+        State::Provisioning => proto::TenantState::Provisioning,
+        State::Active => proto::TenantState::Active,
+        State::Suspending => proto::TenantState::Suspending,
+        State::Suspended => proto::TenantState::Suspended,
+        State::Resuming => proto::TenantState::Resuming,
+    }
+}
+
+fn placement(number: i32) -> Result<Placement, &'static str> {
+    match common::Placement::try_from(number) {
+        Ok(common::Placement::Unspecified | common::Placement::Schema) => Ok(Placement::Schema),
+        Ok(common::Placement::Shared | common::Placement::Database) => Err("is not available yet"),
+        Err(_) => Err("is not a known placement"),
+    }
+}
+
+fn request_id(text: &str) -> Result<Option<Uuid>, &'static str> {
+    const FAULT: &str = "must be a UUID such as 0197a6de-1c8f-7c1e-a4a5-5f0e9d6f3b21";
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // One spelling only: two texts for one UUID would be two requests to a client and one to us.
+    match Uuid::parse_str(text) {
+        Ok(id) if !id.is_nil() && id.hyphenated().to_string() == text => Ok(Some(id)),
+        _ => Err(FAULT),
+    }
+}
+
+/// The display name is all that can be changed; an absent or empty mask means what can be changed (AIP-134).
+fn check_mask(violations: &mut Violations, mask: Option<FieldMask>) {
+    let paths = mask.map(|mask| mask.paths).unwrap_or_default();
+    for path in &paths {
+        if path != "display_name" {
+            violations.add("update_mask", "may name display_name only");
+        }
+    }
+    if paths.len() > 1 {
+        violations.add("update_mask", "must name each field once");
+    }
+}
+
+fn timestamp(at: DateTime<Utc>) -> Timestamp {
+    Timestamp {
+        seconds: at.timestamp(),
+        nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> proto::CreateTenantRequest {
+        proto::CreateTenantRequest {
+            tenant: Some(proto::Tenant {
+                slug: "acme".to_owned(),
+                display_name: "Acme".to_owned(),
+                ..Default::default()
+            }),
+            administrator_email: "ada@example.com".to_owned(),
+            request_id: String::new(),
+        }
+    }
+
+    fn fields(failure: Failure) -> String {
+        let status = rowhouse_status_text(failure);
+        let mut found: Vec<&str> = [
+            "tenant.slug",
+            "tenant.display_name",
+            "tenant.placement",
+            "tenant.etag",
+            "tenant.id",
+            "administrator_email",
+            "request_id",
+            "update_mask",
+        ]
+        .into_iter()
+        .filter(|field| status.contains(&format!("\"{field}\"")))
+        .collect();
+        found.sort_unstable();
+        found.join(" ")
+    }
+
+    fn rowhouse_status_text(failure: Failure) -> String {
+        format!("{failure:?}")
+    }
+
+    #[test]
+    fn what_is_right_is_read() {
+        let new = new_tenant(request()).unwrap();
+        assert_eq!(
+            (new.slug.as_str(), new.placement, new.request),
+            ("acme", Placement::Schema, None)
+        );
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let wrong = proto::CreateTenantRequest {
+            tenant: Some(proto::Tenant {
+                slug: "Acme!".to_owned(),
+                display_name: "a\0b".to_owned(),
+                placement: 77,
+                ..Default::default()
+            }),
+            administrator_email: "nobody".to_owned(),
+            request_id: "1".to_owned(),
+        };
+        assert_eq!(
+            fields(new_tenant(wrong).unwrap_err()),
+            "administrator_email request_id tenant.display_name tenant.placement tenant.slug"
+        );
+        assert!(new_tenant(proto::CreateTenantRequest::default()).is_err());
+    }
+
+    #[test]
+    fn other_placements_are_not_available_yet() {
+        for placement in [common::Placement::Shared, common::Placement::Database] {
+            let mut wanted = request();
+            wanted.tenant.as_mut().unwrap().placement = placement.into();
+            let failure = new_tenant(wanted).unwrap_err();
+            assert!(rowhouse_status_text(failure).contains("not available yet"));
+        }
+    }
+
+    #[test]
+    fn a_request_id_has_one_spelling() {
+        assert!(request_id("0197a6de-1c8f-7c1e-a4a5-5f0e9d6f3b21").unwrap().is_some());
+        for text in [
+            "0197A6DE-1C8F-7C1E-A4A5-5F0E9D6F3B21",
+            "0197a6de1c8f7c1ea4a55f0e9d6f3b21",
+            "{0197a6de-1c8f-7c1e-a4a5-5f0e9d6f3b21}",
+            "00000000-0000-0000-0000-000000000000",
+            "x",
+        ] {
+            assert!(request_id(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_display_name_can_be_changed() {
+        let with_mask = |paths: &[&str]| proto::UpdateTenantRequest {
+            tenant: Some(proto::Tenant {
+                id: TenantId::generate().to_string(),
+                display_name: "Acme".to_owned(),
+                ..Default::default()
+            }),
+            update_mask: Some(FieldMask {
+                paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            }),
+        };
+        assert!(change(with_mask(&["display_name"])).is_ok() && change(with_mask(&[])).is_ok());
+        for paths in [
+            &["id"][..],
+            &["*"],
+            &["display_name", "slug"],
+            &["display_name", "display_name"],
+        ] {
+            assert_eq!(
+                fields(change(with_mask(paths)).unwrap_err()),
+                "update_mask",
+                "{paths:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_damaged_etag_is_named() {
+        let wrong = proto::UpdateTenantRequest {
+            tenant: Some(proto::Tenant {
+                id: "tenant_x".to_owned(),
+                display_name: "Acme".to_owned(),
+                etag: "7".to_owned(),
+                ..Default::default()
+            }),
+            update_mask: None,
+        };
+        assert_eq!(fields(change(wrong).unwrap_err()), "tenant.etag tenant.id");
+    }
+}
