@@ -7,6 +7,7 @@
 //! - [`keys`]: the keys of access tokens.
 //! - [`directory`]: where tenants live.
 
+pub mod directory;
 pub mod failure;
 pub mod keys;
 pub mod peer;
@@ -16,6 +17,7 @@ pub mod rights;
 #[cfg(test)]
 mod fake;
 
+pub use directory::DirectoryClient;
 pub use failure::failure;
 pub use keys::{KeysClient, KeysSource};
 pub use peer::{IdentifiedChannel, Peer, PeerError};
