@@ -1,1 +1,17 @@
-//! .
+//! crm: contacts, in each tenant's own home.
+//!
+//! - [`app`]: wiring of the subcommands. [`config`]: their variables.
+//! - `contact`: contacts over gRPC. `export`: all of them in a stream, for the worker.
+//! - `participant`: builds, migrates, freezes and drops homes for the tenant service; in the process `provision` alone.
+//! - `error`: what can go wrong, and what the caller hears of it.
+
+pub mod app;
+pub mod config;
+mod contact;
+mod error;
+mod export;
+mod migrations;
+mod participant;
+
+pub use app::App;
+pub use migrations::MIGRATIONS;

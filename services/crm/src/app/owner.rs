@@ -1,0 +1,81 @@
+//! What runs with the owner's credentials: `migrate`, and the process `provision`.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+use rowhouse_auth_kit::{AccessTokenVerifier, ServiceVerifier};
+use rowhouse_client::{KeysSource, Rights, RightsError, RightsQuery, RightsSource};
+use rowhouse_context::{Ctx, ServiceName};
+use rowhouse_db::Provisioner;
+use rowhouse_middleware::Security;
+use rowhouse_proto::common::v1::tenant_participant_service_server::TenantParticipantServiceServer;
+use rowhouse_server::cli::Process;
+use rowhouse_server::{Server, Services};
+
+use crate::MIGRATIONS;
+use crate::config::{MigrateConfig, ProvisionConfig};
+use crate::participant::Homes;
+use crate::participant::rpc::ParticipantRpc;
+
+/// Knows no user. The RPCs of `provision` are for services on their own behalf: nobody's rights are asked for, and
+/// should one day be, the answer is no.
+#[derive(Debug)]
+struct NoUsers;
+
+/// Brings schema `rowhouse` of each data server to the newest version, then every home that is behind.
+///
+/// # Errors
+/// When a server does not answer, or a migration fails; what was migrated before stays so.
+pub async fn migrate(config: MigrateConfig) -> Result<()> {
+    for (server, url) in &config.data_owner_urls {
+        let migrated = rowhouse_db::migrate_platform(url).await;
+        migrated.with_context(|| format!("schema rowhouse of {server} was not migrated"))?;
+    }
+    let provisioner = Provisioner::connect(ServiceName::Crm, &config.data_owner_urls, MIGRATIONS).await?;
+    let migrated = provisioner.migrate_all().await.context("not every home was migrated")?;
+    tracing::info!(homes = migrated, "homes are at the newest version");
+    provisioner.shutdown().await;
+    Ok(())
+}
+
+/// Serves the tenant service's orders until SIGTERM.
+///
+/// # Errors
+/// When an address or key cannot be used.
+pub async fn provision(config: ProvisionConfig, process: Process) -> Result<()> {
+    let provisioner = Provisioner::connect(ServiceName::Crm, &config.data_owner_urls, MIGRATIONS).await?;
+    let security = Security {
+        service: ServiceName::Crm,
+        tokens: Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer)),
+        keys: Arc::new(NoUsers),
+        rights: Arc::new(NoUsers),
+        services: Arc::new(ServiceVerifier::new(ServiceName::Crm, &config.identity.keys)?),
+    };
+    let homes = Homes::new(provisioner.clone(), config.builds_max);
+    let ready = provisioner.clone();
+    let server = Server::new(ServiceName::Crm, &config.listen, security)
+        .internal(Services::new().with(TenantParticipantServiceServer::new(ParticipantRpc::new(homes))))
+        .metrics(process.metrics)
+        .ready("data servers", move || {
+            let provisioner = ready.clone();
+            async move { provisioner.ping().await.map_err(|error| error.to_string()) }
+        });
+    let served = server.run(process.stop).await;
+    provisioner.shutdown().await;
+    Ok(served?)
+}
+
+// === impl NoUsers ===
+
+#[async_trait]
+impl KeysSource for NoUsers {
+    async fn refresh(&self) {}
+}
+
+#[async_trait]
+impl RightsSource for NoUsers {
+    async fn rights(&self, _: &Ctx, _: &RightsQuery) -> Result<Rights, RightsError> {
+        Err(RightsError::Unavailable("this process serves no users".to_owned()))
+    }
+}

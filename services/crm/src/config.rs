@@ -1,0 +1,147 @@
+//! The variables of each subcommand, by section. `serve` never reads an owner's URL; `provision` and `migrate` never
+//! read what `serve` needs to answer users.
+
+use std::collections::BTreeMap;
+
+use rowhouse_config::secret::SecretKey;
+use rowhouse_config::section::{Identity, Listen, Telemetry, server_urls};
+use rowhouse_config::{Env, Secret};
+
+/// What `serve` needs.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// How it listens and stops.
+    pub listen: Listen,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// Who it is to the other services.
+    pub identity: Identity,
+    /// The data servers by name, with the login that enters homes, through the pooler.
+    pub data_urls: BTreeMap<String, Secret>,
+    /// The data servers by name, with the relay's login, direct.
+    pub data_relay_urls: BTreeMap<String, Secret>,
+    /// Connections to each data server's pooler.
+    pub data_connections_max: u32,
+    /// RabbitMQ, for the relay.
+    pub amqp_url: Secret,
+    /// Redis, for homes and the rights of callers.
+    pub redis_url: Secret,
+    /// What every key in Redis begins with.
+    pub redis_prefix: String,
+    /// Authenticates page tokens; there once the environment was found without fault.
+    pub page_token_key: Option<SecretKey>,
+    /// auth's internal listener.
+    pub auth_addr: String,
+    /// tenant's internal listener.
+    pub tenant_addr: String,
+}
+
+/// What `migrate` needs.
+#[derive(Clone, Debug)]
+pub struct MigrateConfig {
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// The data servers by name, with the owner's login, direct.
+    pub data_owner_urls: BTreeMap<String, Secret>,
+}
+
+/// What `provision` needs.
+#[derive(Clone, Debug)]
+pub struct ProvisionConfig {
+    /// How it listens and stops; it has no public listener.
+    pub listen: Listen,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// Who it is to the other services.
+    pub identity: Identity,
+    /// The data servers by name, with the owner's login, direct.
+    pub data_owner_urls: BTreeMap<String, Secret>,
+    /// Homes that are built, migrated or dropped at once.
+    pub builds_max: usize,
+}
+
+/// Connections to each data server's pooler, where nothing else is said: enough for the calls that one process has in
+/// flight, since a transaction holds one for a round trip.
+const DATA_CONNECTIONS_MAX: u32 = 32;
+
+/// The provisioner has four connections to each server: three may be building for a second, and one is left for a tenant
+/// that must be frozen now.
+const BUILDS_MAX: usize = 3;
+
+// === impl ServeConfig ===
+
+impl ServeConfig {
+    /// Reads the section.
+    pub fn read(env: &mut Env) -> Self {
+        Self {
+            listen: Listen::read(env),
+            telemetry: Telemetry::read(env),
+            identity: Identity::read(env),
+            data_urls: server_urls(env, "ROWHOUSE_DATA_URLS"),
+            data_relay_urls: server_urls(env, "ROWHOUSE_DATA_RELAY_URLS"),
+            data_connections_max: env.or("ROWHOUSE_DATA_CONNECTIONS_MAX", DATA_CONNECTIONS_MAX),
+            amqp_url: env.secret("ROWHOUSE_AMQP_URL"),
+            redis_url: env.secret("ROWHOUSE_REDIS_URL"),
+            redis_prefix: env.or("ROWHOUSE_REDIS_PREFIX", "rowhouse".to_owned()),
+            page_token_key: env.secret_key("ROWHOUSE_PAGE_TOKEN_KEY"),
+            auth_addr: env.required("ROWHOUSE_AUTH_ADDR", String::new()),
+            tenant_addr: env.required("ROWHOUSE_TENANT_ADDR", String::new()),
+        }
+    }
+}
+
+// === impl MigrateConfig ===
+
+impl MigrateConfig {
+    /// Reads the section.
+    pub fn read(env: &mut Env) -> Self {
+        Self {
+            telemetry: Telemetry::read(env),
+            data_owner_urls: server_urls(env, "ROWHOUSE_DATA_OWNER_URLS"),
+        }
+    }
+}
+
+// === impl ProvisionConfig ===
+
+impl ProvisionConfig {
+    /// Reads the section.
+    pub fn read(env: &mut Env) -> Self {
+        Self {
+            listen: Listen::read_internal(env),
+            telemetry: Telemetry::read(env),
+            identity: Identity::read(env),
+            data_owner_urls: server_urls(env, "ROWHOUSE_DATA_OWNER_URLS"),
+            builds_max: env.or("ROWHOUSE_BUILDS_MAX", BUILDS_MAX).max(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(read: impl FnOnce(&mut Env)) -> Vec<&'static str> {
+        let mut env = Env::from_pairs([]);
+        read(&mut env);
+        env.variables().iter().map(|variable| variable.name).collect()
+    }
+
+    #[test]
+    fn only_migrate_and_provision_read_the_owners_urls() {
+        let serve = names(|env| drop(ServeConfig::read(env)));
+        assert!(!serve.iter().any(|name| name.contains("OWNER")), "{serve:?}");
+        assert!(names(|env| drop(MigrateConfig::read(env))).contains(&"ROWHOUSE_DATA_OWNER_URLS"));
+        let provision = names(|env| drop(ProvisionConfig::read(env)));
+        assert!(provision.contains(&"ROWHOUSE_DATA_OWNER_URLS") && !provision.contains(&"ROWHOUSE_DATA_URLS"));
+    }
+
+    #[test]
+    fn an_empty_environment_names_every_required_variable_at_once() {
+        let mut env = Env::from_pairs([]);
+        let config = ServeConfig::read(&mut env);
+        let required = env.variables().iter().filter(|variable| variable.required).count();
+        let faults = env.finish(config).unwrap_err().to_string();
+        assert!(faults.contains(&format!("has {required} faults")), "{faults}");
+    }
+}

@@ -1,0 +1,226 @@
+//! What a caller may do with contacts. One function each.
+//!
+//! Every action but the stream is one transaction of one statement, which decides, changes, records and emits; COMMIT
+//! travels with it. So an action is one round trip.
+
+use aws_lc_rs::digest;
+use rowhouse_context::Ctx;
+use rowhouse_db::paging::{PageScope, PageTokens};
+use rowhouse_db::{Mode, TenantDb};
+use rowhouse_mq::Wake;
+use rowhouse_types::{ContactId, Etag, UserId};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::filter::Filter;
+use super::order::Order;
+use super::store::{self, Created, Cursor, ListScope, Once, Outcome, Record};
+use super::{Contact, Details, Patch, now};
+use crate::error::{Error, Result};
+
+/// What a caller may do with contacts. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Contacts {
+    db: TenantDb,
+    tokens: PageTokens,
+    wake: Wake,
+}
+
+/// A contact to create.
+#[derive(Clone, Debug)]
+pub(crate) struct NewContact {
+    pub(crate) details: Details,
+    /// The caller's id of this call, by which a repeated one is recognised.
+    pub(crate) request_id: Option<Uuid>,
+}
+
+/// Which contact to change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) id: ContactId,
+    /// What the caller last saw; `None` where a change in between does not matter.
+    pub(crate) etag: Option<Etag>,
+}
+
+/// Which contacts to list.
+#[derive(Clone, Debug)]
+pub(crate) struct ListQuery {
+    /// How many at most.
+    pub(crate) size: u32,
+    /// Of the page before; empty for the first.
+    pub(crate) token: String,
+    pub(crate) filter: Filter,
+    pub(crate) order: Order,
+    pub(crate) show_deleted: bool,
+    /// The filter as written: a page token is good for the same text only.
+    pub(crate) filter_text: String,
+}
+
+/// A page of contacts.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    pub(crate) contacts: Vec<Contact>,
+    /// Empty on the last page.
+    pub(crate) next_page_token: String,
+}
+
+// === impl Contacts ===
+
+impl Contacts {
+    /// `wake`: hurries the relay after a commit.
+    pub(crate) fn new(db: TenantDb, tokens: PageTokens, wake: Wake) -> Self {
+        Self { db, tokens, wake }
+    }
+
+    /// Creates a contact; a repeated call gets the one that the first created, as it was then.
+    pub(crate) async fn create(&self, ctx: &Ctx, new: NewContact) -> Result<Contact> {
+        let owner = ctx.principal().user().ok_or(Error::NoUser)?;
+        let contact = Contact::new(ContactId::generate(), new.details, owner, now());
+        let record = Record::of(ctx, contact.created_at);
+        let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
+        let created = match new.request_id {
+            None => store::create(&mut tx, &contact, &record).await?,
+            Some(request_id) => {
+                let fingerprint = fingerprint(owner, &contact.details);
+                let once = Once {
+                    request_id,
+                    fingerprint: &fingerprint,
+                };
+                store::create_once(&mut tx, &contact, &record, &once).await?
+            }
+        };
+        match created {
+            Created::Now => {
+                self.wake.notify();
+                Ok(contact)
+            }
+            Created::Before(earlier) => Ok(*earlier),
+            Created::Reused => Err(Error::RequestReused),
+        }
+    }
+
+    /// One contact.
+    pub(crate) async fn get(&self, ctx: &Ctx, id: ContactId) -> Result<Contact> {
+        let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
+        let contact = store::get(&mut tx, id).await?;
+        contact.ok_or(Error::ContactUnknown { id })
+    }
+
+    /// A page of contacts.
+    pub(crate) async fn list(&self, ctx: &Ctx, query: &ListQuery) -> Result<Page> {
+        let scope = PageScope {
+            method: "ListContacts",
+            tenant: Some(ctx.tenant()?),
+            user: ctx.principal().user(),
+            fingerprint: query.fingerprint(),
+        };
+        let after: Option<Cursor> = match query.token.as_str() {
+            "" => None,
+            token => Some(self.tokens.open(&scope, token).map_err(|_| Error::PageToken)?),
+        };
+        let wanted = ListScope {
+            filter: &query.filter,
+            order: query.order,
+            show_deleted: query.show_deleted,
+            after,
+            // One more than asked for tells whether there is a next page.
+            limit: i64::from(query.size) + 1,
+        };
+        let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
+        let mut contacts = store::list(&mut tx, wanted).await?;
+        let size = usize::try_from(query.size).unwrap_or(usize::MAX);
+        let more = contacts.len() > size;
+        contacts.truncate(size);
+        let next_page_token = match contacts.last() {
+            Some(last) if more => self.tokens.seal(&scope, &Cursor::of(last, query.order.field)),
+            _ => String::new(),
+        };
+        Ok(Page {
+            contacts,
+            next_page_token,
+        })
+    }
+
+    /// Changes the details that the patch holds.
+    pub(crate) async fn update(&self, ctx: &Ctx, change: Change, patch: &Patch) -> Result<Contact> {
+        let record = Record::of(ctx, now());
+        let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
+        let outcome = store::update(&mut tx, change.id, change.etag, patch, &record).await?;
+        self.settle(change, outcome)
+    }
+
+    /// Marks a contact as deleted.
+    pub(crate) async fn delete(&self, ctx: &Ctx, change: Change) -> Result<Contact> {
+        let record = Record::of(ctx, now());
+        let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
+        let outcome = store::delete(&mut tx, change.id, change.etag, &record).await?;
+        self.settle(change, outcome)
+    }
+
+    /// Brings a deleted contact back.
+    pub(crate) async fn undelete(&self, ctx: &Ctx, change: Change) -> Result<Contact> {
+        let record = Record::of(ctx, now());
+        let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
+        let outcome = store::undelete(&mut tx, change.id, change.etag, &record).await?;
+        match outcome {
+            Some(found) if !found.is_changed && found.contact.deleted_at.is_none() => {
+                Err(Error::NotDeleted { id: change.id })
+            }
+            outcome => self.settle(change, outcome),
+        }
+    }
+
+    /// How many contacts are not deleted.
+    pub(crate) async fn count(&self, ctx: &Ctx) -> Result<i64> {
+        let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
+        store::count(&mut tx).await
+    }
+
+    /// The contacts that follow `after` in the order of their ids, without deleted ones; empty after the last.
+    ///
+    /// Each page is a transaction of its own, so a home that is frozen in between refuses the next one.
+    pub(crate) async fn page_by_id(&self, ctx: &Ctx, after: Option<ContactId>, limit: i64) -> Result<Vec<Contact>> {
+        let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
+        store::page_by_id(&mut tx, after, limit).await
+    }
+
+    /// Reads what a statement found and did to one contact.
+    fn settle(&self, change: Change, outcome: Option<Outcome>) -> Result<Contact> {
+        match outcome {
+            Some(found) if found.is_changed => {
+                self.wake.notify();
+                Ok(found.contact)
+            }
+            Some(_) => Err(Error::EtagMismatch { id: change.id }),
+            None => Err(Error::ContactUnknown { id: change.id }),
+        }
+    }
+}
+
+// === impl ListQuery ===
+
+impl ListQuery {
+    /// What all pages of one list have in common beside caller and tenant.
+    fn fingerprint(&self) -> Vec<u8> {
+        let parts = json!([self.filter_text, format!("{:?}", self.order), self.show_deleted]);
+        sha256(parts.to_string().as_bytes())
+    }
+}
+
+/// A digest of who asks for what: the same request id with another one is refused.
+fn fingerprint(owner: UserId, details: &Details) -> Vec<u8> {
+    // As JSON, so that no two lists of fields make the same text.
+    let fields = json!([
+        owner,
+        details.display_name.as_str(),
+        details.email.as_str(),
+        details.phone.as_str(),
+        details.company.as_str(),
+        details.job_title.as_str(),
+    ]);
+    sha256(fields.to_string().as_bytes())
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
+}

@@ -1,0 +1,384 @@
+//! Contacts in a tenant's home. `$1` is the tenant, supplied by `TenantTx`; a row of another tenant is never seen.
+
+mod condition;
+mod row;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rowhouse_context::Ctx;
+use rowhouse_db::{AnyStatement, Statement, TenantTx, Type};
+use rowhouse_telemetry::trace::current_traceparent;
+use rowhouse_types::{ContactId, Etag};
+use uuid::Uuid;
+
+use super::{Contact, Patch};
+use crate::error::Result;
+use row::{Answer, Id, Request, Total};
+
+pub(super) use condition::{Cursor, ListScope, list};
+pub(super) use row::Outcome;
+
+/// The name under which creates are remembered.
+const CREATE_METHOD: &str = "CreateContact";
+
+/// How long a create is remembered (design of the API: 24 hours).
+const REMEMBERED: TimeDelta = TimeDelta::hours(24);
+
+const GET: Statement<Contact> = Statement::new("contact.get", include_str!("sql/get.sql"), &[Type::UUID]);
+
+const CREATE: Statement<Id> = Statement::new(
+    "contact.create",
+    include_str!("sql/create.sql"),
+    &[
+        // contact, time, details, owner
+        Type::UUID,
+        Type::TIMESTAMPTZ,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::UUID,
+        // audit entry, event; actor, on behalf of, reason, address, request id, trace; the contact's id as text
+        Type::UUID,
+        Type::UUID,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+    ],
+);
+
+const CREATE_ONCE: Statement<Request> = Statement::new(
+    "contact.create_once",
+    include_str!("sql/create_once.sql"),
+    &[
+        // as CREATE
+        Type::UUID,
+        Type::TIMESTAMPTZ,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::UUID,
+        Type::UUID,
+        Type::UUID,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        // method, request id, fingerprint, answer, until when
+        Type::TEXT,
+        Type::UUID,
+        Type::BYTEA,
+        Type::JSONB,
+        Type::TIMESTAMPTZ,
+    ],
+);
+
+/// What every change of a contact binds: contact, time, revision; audit entry, event; actor, on behalf of, reason,
+/// address, request id, trace; the contact's id as text.
+const CHANGE_BINDS: [Type; 12] = [
+    Type::UUID,
+    Type::TIMESTAMPTZ,
+    Type::INT8,
+    Type::UUID,
+    Type::UUID,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+];
+
+const UPDATE: Statement<Outcome> = Statement::new(
+    "contact.update",
+    include_str!("sql/update.sql"),
+    &[
+        Type::UUID,
+        Type::TIMESTAMPTZ,
+        Type::INT8,
+        Type::UUID,
+        Type::UUID,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        // new details
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+    ],
+);
+
+const DELETE: Statement<Outcome> = Statement::new("contact.delete", include_str!("sql/delete.sql"), &CHANGE_BINDS);
+
+const UNDELETE: Statement<Outcome> =
+    Statement::new("contact.undelete", include_str!("sql/undelete.sql"), &CHANGE_BINDS);
+
+const COUNT: Statement<Total> = Statement::new(
+    "contact.count",
+    "SELECT count(*) AS total FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL",
+    &[],
+);
+
+const PAGE_BY_ID: Statement<Contact> = Statement::new(
+    "contact.page_by_id",
+    include_str!("sql/page_by_id.sql"),
+    &[Type::UUID, Type::INT8],
+);
+
+/// Every statement that is written once; a test prepares them against a real home.
+pub(crate) const STATEMENTS: &[&dyn AnyStatement] = &[
+    &GET,
+    &CREATE,
+    &CREATE_ONCE,
+    &UPDATE,
+    &DELETE,
+    &UNDELETE,
+    &COUNT,
+    &PAGE_BY_ID,
+];
+
+/// What is written about a change: who did it, where from, and the ids of the entry and of the event.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    at: DateTime<Utc>,
+    entry: Uuid,
+    event: Uuid,
+    actor: String,
+    on_behalf_of: Option<String>,
+    reason: Option<String>,
+    address: Option<String>,
+    request_id: String,
+    traceparent: Option<String>,
+}
+
+/// By what a repeated create is recognised.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Once<'a> {
+    pub(super) request_id: Uuid,
+    /// 32 bytes.
+    pub(super) fingerprint: &'a Vec<u8>,
+}
+
+/// What a create did.
+#[derive(Clone, Debug)]
+pub(super) enum Created {
+    /// It created the contact.
+    Now,
+    /// An earlier call had created this one.
+    Before(Box<Contact>),
+    /// An earlier call with the same request id had other content.
+    Reused,
+}
+
+// === impl Record ===
+
+impl Record {
+    /// About a change that the call of `ctx` makes at `at`.
+    pub(super) fn of(ctx: &Ctx, at: DateTime<Utc>) -> Self {
+        Self {
+            at,
+            entry: Uuid::now_v7(),
+            event: Uuid::now_v7(),
+            actor: ctx.principal().actor(),
+            on_behalf_of: ctx.principal().on_behalf_of(),
+            reason: ctx.reason().map(str::to_owned),
+            address: ctx.address().map(str::to_owned),
+            request_id: ctx.request_id().to_string(),
+            traceparent: current_traceparent(),
+        }
+    }
+}
+
+/// One contact that is not deleted.
+pub(super) async fn get(tx: &mut TenantTx, id: ContactId) -> Result<Option<Contact>> {
+    Ok(tx.fetch_optional(&GET, &[&id]).await?)
+}
+
+/// Writes a new contact.
+pub(super) async fn create(tx: &mut TenantTx, contact: &Contact, record: &Record) -> Result<Created> {
+    let details = &contact.details;
+    tx.fetch_one(
+        &CREATE,
+        &[
+            &contact.id,
+            &record.at,
+            &details.display_name.as_str(),
+            &details.email.as_str(),
+            &details.phone.as_str(),
+            &details.company.as_str(),
+            &details.job_title.as_str(),
+            &contact.owner,
+            &record.entry,
+            &record.event,
+            &record.actor,
+            &record.on_behalf_of,
+            &record.reason,
+            &record.address,
+            &record.request_id,
+            &record.traceparent,
+            &contact.id.to_string(),
+        ],
+    )
+    .await?;
+    Ok(Created::Now)
+}
+
+/// Writes a new contact, unless a call with the same request id has done so.
+pub(super) async fn create_once(
+    tx: &mut TenantTx,
+    contact: &Contact,
+    record: &Record,
+    once: &Once<'_>,
+) -> Result<Created> {
+    let details = &contact.details;
+    let answer = serde_json::to_value(Answer::of(contact))?;
+    let known = tx
+        .fetch_one(
+            &CREATE_ONCE,
+            &[
+                &contact.id,
+                &record.at,
+                &details.display_name.as_str(),
+                &details.email.as_str(),
+                &details.phone.as_str(),
+                &details.company.as_str(),
+                &details.job_title.as_str(),
+                &contact.owner,
+                &record.entry,
+                &record.event,
+                &record.actor,
+                &record.on_behalf_of,
+                &record.reason,
+                &record.address,
+                &record.request_id,
+                &record.traceparent,
+                &contact.id.to_string(),
+                &CREATE_METHOD,
+                &once.request_id,
+                once.fingerprint,
+                &answer,
+                &(record.at + REMEMBERED),
+            ],
+        )
+        .await?;
+    if known.resource_id == contact.id {
+        return Ok(Created::Now);
+    }
+    if known.fingerprint != *once.fingerprint {
+        return Ok(Created::Reused);
+    }
+    let earlier: Answer = serde_json::from_value(known.answer)?;
+    Ok(Created::Before(Box::new(earlier.into_contact(known.resource_id)?)))
+}
+
+/// Changes the details that the patch holds. `None`: there is no such contact. Not changed: its revision is not `etag`.
+pub(super) async fn update(
+    tx: &mut TenantTx,
+    id: ContactId,
+    etag: Option<Etag>,
+    patch: &Patch,
+    record: &Record,
+) -> Result<Option<Outcome>> {
+    let found = tx
+        .fetch_optional(
+            &UPDATE,
+            &[
+                &id,
+                &record.at,
+                &etag.map(Etag::revision),
+                &record.entry,
+                &record.event,
+                &record.actor,
+                &record.on_behalf_of,
+                &record.reason,
+                &record.address,
+                &record.request_id,
+                &record.traceparent,
+                &id.to_string(),
+                &patch.display_name.as_ref().map(|text| text.as_str()),
+                &patch.email.as_ref().map(|email| email.as_str()),
+                &patch.phone.as_ref().map(|text| text.as_str()),
+                &patch.company.as_ref().map(|text| text.as_str()),
+                &patch.job_title.as_ref().map(|text| text.as_str()),
+            ],
+        )
+        .await?;
+    Ok(found)
+}
+
+/// Marks a contact as deleted. As [`update`].
+pub(super) async fn delete(
+    tx: &mut TenantTx,
+    id: ContactId,
+    etag: Option<Etag>,
+    record: &Record,
+) -> Result<Option<Outcome>> {
+    mark(tx, &DELETE, id, etag, record).await
+}
+
+/// Takes the mark of deletion away. As [`update`]; also not changed where the contact is not deleted.
+pub(super) async fn undelete(
+    tx: &mut TenantTx,
+    id: ContactId,
+    etag: Option<Etag>,
+    record: &Record,
+) -> Result<Option<Outcome>> {
+    mark(tx, &UNDELETE, id, etag, record).await
+}
+
+async fn mark(
+    tx: &mut TenantTx,
+    statement: &Statement<Outcome>,
+    id: ContactId,
+    etag: Option<Etag>,
+    record: &Record,
+) -> Result<Option<Outcome>> {
+    let found = tx
+        .fetch_optional(
+            statement,
+            &[
+                &id,
+                &record.at,
+                &etag.map(Etag::revision),
+                &record.entry,
+                &record.event,
+                &record.actor,
+                &record.on_behalf_of,
+                &record.reason,
+                &record.address,
+                &record.request_id,
+                &record.traceparent,
+                &id.to_string(),
+            ],
+        )
+        .await?;
+    Ok(found)
+}
+
+/// How many contacts are not deleted.
+pub(super) async fn count(tx: &mut TenantTx) -> Result<i64> {
+    Ok(tx.fetch_one(&COUNT, &[]).await?.total)
+}
+
+/// Up to `limit` contacts after `after` in the order of their ids, without deleted ones.
+pub(super) async fn page_by_id(tx: &mut TenantTx, after: Option<ContactId>, limit: i64) -> Result<Vec<Contact>> {
+    // The smallest UUID stands for the beginning; no contact has it.
+    let after = after.map_or_else(Uuid::nil, |id| id.uuid());
+    Ok(tx.fetch_all(&PAGE_BY_ID, &[&after, &limit]).await?)
+}

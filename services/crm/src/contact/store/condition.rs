@@ -1,0 +1,217 @@
+//! Lists: filter, order and cursor as SQL, put together from fixed pieces and binds.
+
+use chrono::{DateTime, Utc};
+use rowhouse_db::{Sql, TenantTx};
+use rowhouse_types::ContactId;
+use serde::{Deserialize, Serialize};
+
+use crate::contact::Contact;
+use crate::contact::filter::{Expression, Filter, Operator, TextField, TimeField};
+use crate::contact::order::{Order, OrderField};
+use crate::error::Result;
+
+/// Which contacts to list.
+#[derive(Clone, Debug)]
+pub(in crate::contact) struct ListScope<'a> {
+    pub(in crate::contact) filter: &'a Filter,
+    pub(in crate::contact) order: Order,
+    pub(in crate::contact) show_deleted: bool,
+    /// The contact before the first one.
+    pub(in crate::contact) after: Option<Cursor>,
+    pub(in crate::contact) limit: i64,
+}
+
+/// A place in a list: what its order compares, and the id that tells equals apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::contact) enum Cursor {
+    /// In an order of texts.
+    #[serde(rename = "t")]
+    Text(String, ContactId),
+    /// In an order of times.
+    #[serde(rename = "d")]
+    Time(DateTime<Utc>, ContactId),
+}
+
+// === impl Cursor ===
+
+impl Cursor {
+    /// The place of a contact.
+    pub(in crate::contact) fn of(contact: &Contact, field: OrderField) -> Self {
+        match field {
+            OrderField::Email => Self::Text(contact.details.email.as_str().to_owned(), contact.id),
+            OrderField::DisplayName => Self::Text(contact.details.display_name.to_string(), contact.id),
+            OrderField::CreateTime => Self::Time(contact.created_at, contact.id),
+            OrderField::UpdateTime => Self::Time(contact.updated_at, contact.id),
+        }
+    }
+}
+
+/// A page of contacts.
+pub(in crate::contact) async fn list(tx: &mut TenantTx, scope: ListScope<'_>) -> Result<Vec<Contact>> {
+    Ok(tx.fetch_page(statement(scope)).await?)
+}
+
+/// The statement of a page. Its index gives the rows in order, so that the database stops after `limit` of them.
+pub(super) fn statement(scope: ListScope<'_>) -> Sql<Contact> {
+    let mut sql = Sql::new(
+        "SELECT id, display_name, email, phone, company, job_title, owner_id, revision, created_at, updated_at, \
+         deleted_at FROM contacts WHERE tenant_id = $1",
+    )
+    .named("contact.list");
+    if !scope.show_deleted {
+        sql = sql.push(" AND deleted_at IS NULL");
+    }
+    if let Some(expression) = &scope.filter.expression {
+        sql = condition(sql.push(" AND "), expression);
+    }
+    if let Some(after) = scope.after {
+        sql = follows(sql, scope.order, after);
+    }
+    let order = match (scope.order.field, scope.order.descending) {
+        (OrderField::Email, false) => " ORDER BY email_key, id LIMIT ",
+        (OrderField::Email, true) => " ORDER BY email_key DESC, id DESC LIMIT ",
+        (OrderField::DisplayName, false) => " ORDER BY name_key, id LIMIT ",
+        (OrderField::DisplayName, true) => " ORDER BY name_key DESC, id DESC LIMIT ",
+        (OrderField::CreateTime, false) => " ORDER BY created_at, id LIMIT ",
+        (OrderField::CreateTime, true) => " ORDER BY created_at DESC, id DESC LIMIT ",
+        (OrderField::UpdateTime, false) => " ORDER BY updated_at, id LIMIT ",
+        (OrderField::UpdateTime, true) => " ORDER BY updated_at DESC, id DESC LIMIT ",
+    };
+    sql.push(order).bind(scope.limit)
+}
+
+/// That a row comes after the cursor: one comparison of both columns, which the index answers.
+fn follows(sql: Sql<Contact>, order: Order, after: Cursor) -> Sql<Contact> {
+    let columns = match order.field {
+        OrderField::Email => " AND (email_key, id) ",
+        OrderField::DisplayName => " AND (name_key, id) ",
+        OrderField::CreateTime => " AND (created_at, id) ",
+        OrderField::UpdateTime => " AND (updated_at, id) ",
+    };
+    let sql = sql.push(columns).push(if order.descending { "< (" } else { "> (" });
+    let (sql, id) = match after {
+        // Folded by the function that folds the column, so that it is the same key.
+        Cursor::Text(text, id) => (sql.push("lower(").bind(text).push(")"), id),
+        Cursor::Time(time, id) => (sql.bind(time), id),
+    };
+    sql.push(", ").bind(id).push(")")
+}
+
+fn condition(sql: Sql<Contact>, expression: &Expression) -> Sql<Contact> {
+    match expression {
+        Expression::And(parts) => joined(sql, parts, " AND "),
+        Expression::Or(parts) => joined(sql, parts, " OR "),
+        Expression::Not(inner) => condition(sql.push("NOT ("), inner).push(")"),
+        Expression::Text { field, operator, value } => {
+            let sql = sql.push(text_column(*field)).push(sign(*operator));
+            sql.push("lower(").bind(value.clone()).push(")")
+        }
+        Expression::Prefix { field, negated, prefix } => {
+            let like = if *negated { " NOT LIKE " } else { " LIKE " };
+            let pattern = format!("{}%", escape_like(prefix));
+            sql.push(text_column(*field))
+                .push(like)
+                .push("lower(")
+                .bind(pattern)
+                .push(")")
+        }
+        Expression::Time { field, operator, value } => {
+            let column = match field {
+                TimeField::CreateTime => "created_at",
+                TimeField::UpdateTime => "updated_at",
+            };
+            sql.push(column).push(sign(*operator)).bind(*value)
+        }
+    }
+}
+
+fn joined(sql: Sql<Contact>, parts: &[Expression], word: &'static str) -> Sql<Contact> {
+    let mut sql = sql.push("(");
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            sql = sql.push(word);
+        }
+        sql = condition(sql, part);
+    }
+    sql.push(")")
+}
+
+fn text_column(field: TextField) -> &'static str {
+    match field {
+        TextField::Email => "email_key",
+        TextField::DisplayName => "name_key",
+    }
+}
+
+fn sign(operator: Operator) -> &'static str {
+    match operator {
+        Operator::Equal => " = ",
+        Operator::NotEqual => " <> ",
+        Operator::Less => " < ",
+        Operator::LessOrEqual => " <= ",
+        Operator::Greater => " > ",
+        Operator::GreaterOrEqual => " >= ",
+    }
+}
+
+/// Text in which LIKE sees no wildcard.
+fn escape_like(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(filter: &str, order: &str, after: Option<Cursor>) -> String {
+        let filter = filter.parse().unwrap();
+        let scope = ListScope {
+            filter: &filter,
+            order: order.parse().unwrap(),
+            show_deleted: false,
+            after,
+            limit: 51,
+        };
+        let sql = statement(scope);
+        let (_, rest) = sql.text().split_once("deleted_at IS NULL").unwrap();
+        rest.to_owned()
+    }
+
+    #[test]
+    fn a_filter_becomes_pieces_and_binds() {
+        assert_eq!(
+            text(
+                "email = ada* AND create_time > 2026-01-01T00:00:00Z OR NOT display_name != x",
+                "email",
+                None
+            ),
+            " AND (email_key LIKE lower($2) AND (created_at > $3 OR NOT (name_key <> lower($4)))) ORDER BY email_key, id LIMIT $5"
+        );
+        assert_eq!(text("", "", None), " ORDER BY created_at DESC, id DESC LIMIT $2");
+    }
+
+    #[test]
+    fn a_cursor_follows_the_order_in_both_directions() {
+        let id = ContactId::generate();
+        assert_eq!(
+            text("", "display_name", Some(Cursor::Text("Ada".to_owned(), id))),
+            " AND (name_key, id) > (lower($2), $3) ORDER BY name_key, id LIMIT $4"
+        );
+        assert_eq!(
+            text("", "update_time desc", Some(Cursor::Time(Utc::now(), id))),
+            " AND (updated_at, id) < ($2, $3) ORDER BY updated_at DESC, id DESC LIMIT $4"
+        );
+    }
+
+    #[test]
+    fn wildcards_of_like_are_escaped() {
+        assert_eq!(escape_like(r"50%_\x*"), r"50\%\_\\x*");
+    }
+}

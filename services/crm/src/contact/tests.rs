@@ -1,0 +1,9 @@
+//! Store and actions against real homes, through `PgBouncer` in transaction mode.
+
+mod bench;
+mod catalogue;
+mod change;
+mod create;
+mod isolation;
+mod list;
+mod stream;

@@ -1,0 +1,175 @@
+//! What one test owns: a data database with the homes of two tenants, and the actions on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rowhouse_config::Secret;
+use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
+use rowhouse_db::paging::PageTokens;
+use rowhouse_db::testing::StaticDirectory;
+use rowhouse_db::{Provisioner, TenantDb, TenantDbConfig, migrate_platform};
+use rowhouse_devkit::fixture::Databases;
+use rowhouse_devkit::servers::Login;
+use rowhouse_mq::Wake;
+use rowhouse_types::{OperationId, Placement, ServerName, SessionId, TenantId, Text, UserId};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::contact::actions::{Contacts, NewContact};
+use crate::contact::{Details, OptionalEmail};
+use crate::migrations::{self, MIGRATIONS};
+
+/// The name under which the tests' data server is registered.
+const SERVER: &str = "data1";
+
+/// Two tenants' homes in a database of one test.
+pub(in crate::contact) struct Bench {
+    // Dropped in this order: what uses the databases, then they.
+    pub(super) contacts: Contacts,
+    pub(super) db: TenantDb,
+    provisioner: Provisioner,
+    pub(super) one: TenantId,
+    pub(super) two: TenantId,
+    pub(super) databases: Databases,
+}
+
+// === impl Bench ===
+
+impl Bench {
+    pub(super) async fn start(name: &str) -> Self {
+        let databases = Databases::empty(name).await.unwrap();
+        let owner_url = Secret::new(databases.data_url(Login::Owner));
+        migrate_platform(&owner_url).await.unwrap();
+        let urls = BTreeMap::from([(SERVER.to_owned(), owner_url)]);
+        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS).await.unwrap();
+        let (one, two) = (TenantId::generate(), TenantId::generate());
+        let directory = StaticDirectory::default();
+        for tenant in [one, two] {
+            let operation = OperationId::generate();
+            let home = provisioner
+                .prepare(tenant, &server(), Placement::Schema, operation)
+                .await
+                .unwrap();
+            directory.put(home);
+        }
+        let pooled = Secret::new(databases.data_pooled_url());
+        let config = TenantDbConfig {
+            participant: ServiceName::Crm,
+            urls: BTreeMap::from([(SERVER.to_owned(), pooled)]),
+            pool_size_max: 8,
+            versions: migrations::served(),
+        };
+        let db = TenantDb::connect(config, Arc::new(directory)).await.unwrap();
+        let contacts = Contacts::new(db.clone(), PageTokens::new(&[7; 32]), Wake::new());
+        Self {
+            contacts,
+            db,
+            provisioner,
+            one,
+            two,
+            databases,
+        }
+    }
+
+    /// The context of a call by a new member of a tenant.
+    pub(super) fn ctx(&self, tenant: TenantId) -> Ctx {
+        let principal = Principal::Member {
+            user: UserId::generate(),
+            session: SessionId::generate(),
+            tenant,
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        Ctx::new(RequestId::generate(), principal, Some(tenant), deadline)
+            .with_origin(Some("because".to_owned()), Some("192.0.2.7".to_owned()))
+    }
+
+    /// Forbids reads and writes in a tenant's home.
+    pub(super) async fn freeze(&self, tenant: TenantId) {
+        self.provisioner.freeze(tenant, &server()).await.unwrap();
+    }
+
+    /// One text, read by a superuser with the tenant's home as search path.
+    pub(super) async fn text(&self, tenant: TenantId, sql: &'static str) -> String {
+        let mut connection = self.superuser(tenant).await;
+        sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+    }
+
+    /// How many rows a table has.
+    pub(super) async fn count(&self, tenant: TenantId, table: &str) -> i64 {
+        let mut connection = self.superuser(tenant).await;
+        let sql = format!("SELECT count(*) FROM {table}");
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&mut connection)
+            .await
+            .unwrap()
+    }
+
+    /// Runs a statement as a superuser with the tenant's home as search path.
+    pub(super) async fn execute(&self, tenant: TenantId, sql: &'static str) {
+        let mut connection = self.superuser(tenant).await;
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    }
+
+    /// Plants contacts by the thousand.
+    pub(super) async fn plant(&self, tenant: TenantId, count: i32) {
+        let mut connection = self.superuser(tenant).await;
+        sqlx::query(
+            "INSERT INTO contacts (
+                 tenant_id, id, display_name, email, phone, company, job_title, owner_id, revision, created_at, updated_at)
+             SELECT $1, gen_random_uuid(), 'Contact ' || n, '', '', '', '', gen_random_uuid(), 1, now(), now()
+             FROM generate_series(1, $2) AS n",
+        )
+        .bind(tenant.uuid())
+        .bind(count)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    }
+
+    async fn superuser(&self, tenant: TenantId) -> PgConnection {
+        let mut connection = PgConnection::connect(&self.databases.data_superuser_url())
+            .await
+            .unwrap();
+        let path = format!("SET search_path = t_{}, ext", tenant.uuid().simple());
+        sqlx::raw_sql(AssertSqlSafe(path))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        connection
+    }
+}
+
+// === impl NewContact ===
+
+impl NewContact {
+    /// The same with a request id.
+    pub(super) fn once(mut self) -> Self {
+        self.request_id = Some(Uuid::new_v4());
+        self
+    }
+}
+
+/// A contact of this name.
+pub(super) fn named(name: &str) -> NewContact {
+    NewContact {
+        details: details(name),
+        request_id: None,
+    }
+}
+
+pub(super) fn details(name: &str) -> Details {
+    let nothing = || Text::parse_optional("").unwrap();
+    Details {
+        display_name: Text::parse_required(name).unwrap(),
+        email: OptionalEmail::parse("ada@example.com").unwrap(),
+        phone: nothing(),
+        company: Text::parse_optional("Analytical Engines").unwrap(),
+        job_title: Text::parse_optional("").unwrap(),
+    }
+}
+
+fn server() -> ServerName {
+    SERVER.parse().unwrap()
+}

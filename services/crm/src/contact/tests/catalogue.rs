@@ -1,0 +1,1 @@
+//! The statements fit the schema, and the schema keeps the rules of tenants' tables (T08).

@@ -1,0 +1,135 @@
+//! What can go wrong in this service, as facts, and what the caller hears of it.
+
+use std::time::Duration;
+
+use rowhouse_context::NoTenant;
+use rowhouse_status::{Failure, Reason};
+use rowhouse_types::ContactId;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// There is no such contact in the caller's tenant, or it is deleted.
+    #[error("there is no contact {id}")]
+    ContactUnknown {
+        /// As asked for.
+        id: ContactId,
+    },
+    /// The contact was changed since.
+    #[error("contact {id} has changed since the etag was issued")]
+    EtagMismatch {
+        /// The contact.
+        id: ContactId,
+    },
+    /// The contact is not deleted.
+    #[error("contact {id} is not deleted")]
+    NotDeleted {
+        /// The contact.
+        id: ContactId,
+    },
+    /// The request id was used for something else.
+    #[error("the request id was used with other content")]
+    RequestReused,
+    /// The page token is not one of ours, or was issued for another list or caller.
+    #[error("the page token is not valid here")]
+    PageToken,
+    /// The stack let a call through that names no tenant.
+    #[error("the call names no tenant")]
+    NoTenant(#[from] NoTenant),
+    /// The stack let a call through that has no person behind it.
+    #[error("the call has no user")]
+    NoUser,
+    /// The database refused, failed or did not answer.
+    #[error(transparent)]
+    Database(#[from] rowhouse_db::Error),
+    /// A value that we wrote cannot be read, or cannot be written.
+    #[error("a stored answer cannot be read or written")]
+    Answer(#[from] serde_json::Error),
+}
+
+/// What an action answers.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// When to come back after the tenant's share of connections was in use: about as long as its calls take.
+const BUSY_RETRY: Duration = Duration::from_millis(200);
+
+/// When to come back to a tenant that is being provisioned: about as long as that takes.
+const READY_RETRY: Duration = Duration::from_secs(1);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::ContactUnknown { id } => Self::not_found("contact", id),
+            Error::EtagMismatch { id } => Self::new(
+                Reason::EtagMismatch,
+                "the contact has changed since; read it again and repeat the change",
+            )
+            .about("contact", id),
+            Error::NotDeleted { id } => {
+                Self::new(Reason::ResourceAlreadyExists, "the contact is not deleted").about("contact", id)
+            }
+            Error::RequestReused => Self::new(
+                Reason::RequestIdReused,
+                "the request_id was used before with other content",
+            ),
+            Error::PageToken => Self::new(
+                Reason::PageTokenInvalid,
+                "the page token is damaged or was issued for another list or caller",
+            ),
+            Error::Database(error) => from_database(error),
+            Error::NoTenant(_) | Error::NoUser | Error::Answer(_) => Self::internal(error),
+        }
+    }
+}
+
+fn from_database(error: rowhouse_db::Error) -> Failure {
+    use rowhouse_db::Error as Db;
+    match error {
+        // The caller may not have been told the tenant's id; an operator has sent it and knows it.
+        Db::TenantUnknown => Failure::new(Reason::ResourceNotFound, "tenant not found"),
+        Db::TenantSuspended => Failure::new(Reason::TenantSuspended, "the tenant is suspended"),
+        Db::TenantNotReady => {
+            Failure::new(Reason::TenantNotReady, "the tenant is still being provisioned").retry_after(READY_RETRY)
+        }
+        Db::Busy | Db::PoolTimeout => {
+            Failure::new(Reason::Overloaded, "the tenant's data is busy; try again").retry_after(BUSY_RETRY)
+        }
+        Db::DeadlineExceeded => Failure::new(Reason::DeadlineExceeded, "the deadline came before the answer"),
+        Db::Stale | Db::Unavailable(_) => Failure::unavailable("database", error),
+        // Every value was checked before it was sent, so a constraint that refuses one is a fault of ours.
+        Db::RowMissing | Db::Constraint { .. } | Db::Fault(_) => Failure::internal(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rowhouse_db::Error as Db;
+
+    use super::*;
+
+    #[test]
+    fn the_caller_hears_what_it_can_act_upon() {
+        let reasons = [
+            (Db::TenantUnknown, Reason::ResourceNotFound),
+            (Db::TenantSuspended, Reason::TenantSuspended),
+            (Db::TenantNotReady, Reason::TenantNotReady),
+            (Db::Busy, Reason::Overloaded),
+            (Db::PoolTimeout, Reason::Overloaded),
+            (Db::DeadlineExceeded, Reason::DeadlineExceeded),
+            (Db::Stale, Reason::DependencyUnavailable),
+            (Db::Unavailable("data1".to_owned()), Reason::DependencyUnavailable),
+            (Db::Fault("contact.get: SQLSTATE 42P01".to_owned()), Reason::Internal),
+        ];
+        for (error, reason) in reasons {
+            let failure = Failure::from(Error::Database(error));
+            assert_eq!(failure.reason(), reason);
+            assert!(!failure.to_string().contains("SQLSTATE") && !failure.to_string().contains("data1"));
+        }
+    }
+
+    #[test]
+    fn a_fault_of_ours_keeps_its_cause_for_the_log() {
+        let failure = Failure::from(Error::Database(Db::Fault("contact.get: SQLSTATE 42P01".to_owned())));
+        assert_eq!(failure.cause(), Some("contact.get: SQLSTATE 42P01"));
+    }
+}

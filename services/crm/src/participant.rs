@@ -1,0 +1,136 @@
+//! Homes, as the tenant service orders them: built, migrated, frozen, thawed, dropped. Only the process `provision` has
+//! the credentials for it.
+
+pub(crate) mod rpc;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::sync::Arc;
+
+use rowhouse_context::Ctx;
+use rowhouse_db::{Home, ProvisionError, Provisioner};
+use rowhouse_status::{Failure, Reason};
+use rowhouse_types::{OperationId, Placement, ServerName, TenantId};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Builds and changes homes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Homes {
+    provisioner: Provisioner,
+    /// Bounds the work that makes or changes tables. Freezing is not bounded by it: a tenant must be shut out however
+    /// many homes are being built.
+    builds: Arc<Semaphore>,
+}
+
+/// One tenant's home on one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) tenant: TenantId,
+    pub(crate) server: ServerName,
+}
+
+/// A home to make ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) place: Place,
+    pub(crate) placement: Placement,
+    pub(crate) operation: OperationId,
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The home is not there, or not in the state for it, or the server failed.
+    #[error(transparent)]
+    Provision(#[from] ProvisionError),
+    /// The deadline came while others were building.
+    #[error("too many homes are being built")]
+    TooMany,
+}
+
+// === impl Homes ===
+
+impl Homes {
+    /// `builds_max`: homes that are built, migrated or dropped at once; at least 1.
+    pub(crate) fn new(provisioner: Provisioner, builds_max: usize) -> Self {
+        Self {
+            provisioner,
+            builds: Arc::new(Semaphore::new(builds_max.clamp(1, Semaphore::MAX_PERMITS))),
+        }
+    }
+
+    /// Makes a home ready: the one that the operation built before, or a new one.
+    pub(crate) async fn prepare(&self, ctx: &Ctx, order: &Order) -> Result<Home, Error> {
+        let Place { tenant, server } = &order.place;
+        let _permit = self.permit(ctx).await?;
+        let home = self
+            .provisioner
+            .prepare(*tenant, server, order.placement, order.operation)
+            .await?;
+        Ok(home)
+    }
+
+    /// Brings a home to the newest version.
+    pub(crate) async fn migrate(&self, ctx: &Ctx, place: &Place) -> Result<Home, Error> {
+        let _permit = self.permit(ctx).await?;
+        Ok(self.provisioner.migrate(place.tenant, &place.server).await?)
+    }
+
+    /// Forbids reads and writes; answers when no older transaction is left.
+    pub(crate) async fn freeze(&self, place: &Place) -> Result<Home, Error> {
+        Ok(self.provisioner.freeze(place.tenant, &place.server).await?)
+    }
+
+    /// Allows reads and writes again.
+    pub(crate) async fn thaw(&self, place: &Place) -> Result<Home, Error> {
+        Ok(self.provisioner.thaw(place.tenant, &place.server).await?)
+    }
+
+    /// Removes a frozen home. False where there was none.
+    pub(crate) async fn drop(&self, ctx: &Ctx, place: &Place) -> Result<bool, Error> {
+        let _permit = self.permit(ctx).await?;
+        Ok(self.provisioner.drop(place.tenant, &place.server).await?)
+    }
+
+    /// A home's state and version.
+    pub(crate) async fn describe(&self, place: &Place) -> Result<Home, Error> {
+        Ok(self.provisioner.describe(place.tenant, &place.server).await?)
+    }
+
+    async fn permit(&self, ctx: &Ctx) -> Result<SemaphorePermit<'_>, Error> {
+        let permit = tokio::time::timeout_at(ctx.deadline(), self.builds.acquire()).await;
+        permit.map_err(|_| Error::TooMany)?.map_err(|_| Error::TooMany)
+    }
+}
+
+// === impl Error ===
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let error = match error {
+            Error::TooMany => return Self::new(Reason::DeadlineExceeded, "too many homes are being built"),
+            Error::Provision(error) => error,
+        };
+        let text = error.to_string();
+        match error {
+            ProvisionError::ServerUnknown(_) => Self::field("server", "is not a data server of this participant"),
+            ProvisionError::PlacementNotBuilt(_) => Self::field("placement", "is not available yet"),
+            ProvisionError::HomeAbsent => Self::new(Reason::ResourceNotFound, "home not found"),
+            ProvisionError::HomeDropped | ProvisionError::HomeExists | ProvisionError::NotFrozen => {
+                Self::new(Reason::StateForbids, text)
+            }
+            ProvisionError::Busy => Self::unavailable("data server", text),
+            ProvisionError::Database(fault) => from_database(&fault),
+            ProvisionError::VersionUnknown(_) | ProvisionError::Rule(_) | ProvisionError::Damaged(_) => {
+                Self::internal(text)
+            }
+        }
+    }
+}
+
+/// The tenant service repeats an order until it is carried out, so a server's fault is always worth another try; a
+/// mistake of ours shows in the logs each time.
+fn from_database(fault: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::unavailable("data server", fault)
+}

@@ -1,0 +1,1 @@
+//! Orders of the tenant service against a real data server.

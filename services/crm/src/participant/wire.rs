@@ -1,0 +1,113 @@
+//! Orders and homes between proto and domain.
+
+use rowhouse_context::ServiceName;
+use rowhouse_db::Home;
+use rowhouse_proto::common::v1 as proto;
+use rowhouse_status::{Failure, Violations};
+use rowhouse_types::{HomeState, Placement};
+
+use super::{Order, Place};
+
+/// Reads an order to make a home ready.
+///
+/// # Errors
+/// Every field that is wrong; another placement than SCHEMA among them.
+pub(super) fn order(request: &proto::PrepareRequest) -> Result<Order, Failure> {
+    let mut violations = Violations::default();
+    let tenant = violations.take("tenant_id", request.tenant_id.parse());
+    let server = violations.take("server", request.server.parse());
+    let placement = violations.take("placement", placement(request.placement));
+    let operation = violations.take("operation_id", request.operation_id.parse());
+    let read = tenant.zip(server).zip(placement).zip(operation);
+    let (((tenant, server), placement), operation) = violations.finish(read)?;
+    Ok(Order {
+        place: Place { tenant, server },
+        placement,
+        operation,
+    })
+}
+
+/// Reads which home is meant.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(super) fn place(tenant_id: &str, server: &str) -> Result<Place, Failure> {
+    let mut violations = Violations::default();
+    let tenant = violations.take("tenant_id", tenant_id.parse());
+    let server = violations.take("server", server.parse());
+    let (tenant, server) = violations.finish(tenant.zip(server))?;
+    Ok(Place { tenant, server })
+}
+
+/// Writes a home.
+pub(super) fn home(home: &Home) -> proto::Home {
+    proto::Home {
+        tenant_id: home.tenant.to_string(),
+        participant: ServiceName::Crm.to_string(),
+        server: home.server.to_string(),
+        placement: match home.placement {
+            Placement::Schema => proto::Placement::Schema,
+            Placement::Shared => proto::Placement::Shared,
+            Placement::Database => proto::Placement::Database,
+        }
+        .into(),
+        generation: home.generation,
+        version: home.version,
+        state: match home.state {
+            HomeState::Active => proto::HomeState::Active,
+            HomeState::Frozen => proto::HomeState::Frozen,
+        }
+        .into(),
+    }
+}
+
+fn placement(number: i32) -> Result<Placement, &'static str> {
+    match proto::Placement::try_from(number) {
+        Ok(proto::Placement::Unspecified | proto::Placement::Schema) => Ok(Placement::Schema),
+        Ok(proto::Placement::Shared | proto::Placement::Database) => Err("is not available yet"),
+        Err(_) => Err("is not a known placement"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rowhouse_types::{OperationId, TenantId};
+    use tonic::Status;
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    fn fields<T>(read: Result<T, Failure>) -> Vec<String> {
+        let Err(failure) = read else {
+            panic!("was accepted");
+        };
+        let details = Status::from(failure).get_error_details();
+        let violations = &details.bad_request().unwrap().field_violations;
+        violations.iter().map(|violation| violation.field.clone()).collect()
+    }
+
+    #[test]
+    fn only_the_placement_schema_is_taken() {
+        let request = |placement| proto::PrepareRequest {
+            tenant_id: TenantId::generate().to_string(),
+            server: "data1".to_owned(),
+            placement,
+            operation_id: OperationId::generate().to_string(),
+        };
+        for placement in [proto::Placement::Unspecified, proto::Placement::Schema] {
+            assert_eq!(order(&request(placement.into())).unwrap().placement, Placement::Schema);
+        }
+        for placement in [2, 3, 4, -1, i32::MAX] {
+            assert_eq!(fields(order(&request(placement))), ["placement"]);
+        }
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let empty = proto::PrepareRequest::default();
+        assert_eq!(fields(order(&empty)), ["tenant_id", "server", "operation_id"]);
+        for server in ["", "Data1", "data1; DROP", "a\0b", &"x".repeat(1 << 20)] {
+            assert_eq!(fields(place("tenant_x", server)), ["tenant_id", "server"]);
+        }
+    }
+}
