@@ -1,0 +1,122 @@
+//! The texts of mails. To add one: a folder with its three templates, a struct with what they say, a line in `SOURCES`.
+
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+
+/// Steps that one template may take: ours take a few hundred, and none has a loop over what somebody typed.
+const FUEL: u64 = 20_000;
+
+/// Longest subject, in characters.
+const SUBJECT_CHARS_MAX: usize = 150;
+
+macro_rules! sources {
+    ($($name:literal),*) => {
+        &[$(
+            (concat!($name, "/subject.txt"), include_str!(concat!($name, "/subject.txt.j2"))),
+            (concat!($name, "/body.txt"), include_str!(concat!($name, "/body.txt.j2"))),
+            (concat!($name, "/body.html"), include_str!(concat!($name, "/body.html.j2"))),
+        )*]
+    };
+}
+
+const SOURCES: &[(&str, &str)] = sources!("invitation", "report_finished");
+
+/// What the mail of an invitation says. It holds the secret link: no `Debug`.
+pub(crate) struct InvitationText {
+    pub(crate) organisation: String,
+    pub(crate) link: String,
+    /// The secret alone, for those who accept by a call.
+    pub(crate) token: String,
+    pub(crate) expires: String,
+}
+
+/// What the mail about a finished report says.
+pub(crate) struct ReportText {
+    pub(crate) name: String,
+    pub(crate) succeeded: bool,
+    pub(crate) report_id: String,
+    pub(crate) row_count: i64,
+    pub(crate) failure: String,
+    pub(crate) link: String,
+}
+
+/// All texts, read once.
+#[derive(Debug)]
+pub(crate) struct Templates {
+    environment: Environment<'static>,
+}
+
+/// A text with everything filled in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) subject: String,
+    pub(crate) text: String,
+    pub(crate) html: String,
+}
+
+// === impl Templates ===
+
+impl Templates {
+    pub(crate) fn new() -> Result<Self, minijinja::Error> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(FUEL));
+        environment.set_auto_escape_callback(|name| {
+            if name.ends_with(".html") {
+                AutoEscape::Html
+            } else {
+                AutoEscape::None
+            }
+        });
+        for (name, source) in SOURCES {
+            environment.add_template(name, source)?;
+        }
+        Ok(Self { environment })
+    }
+
+    pub(crate) fn invitation(&self, text: &InvitationText) -> Result<Written, minijinja::Error> {
+        self.write(
+            "invitation",
+            &context! {
+                organisation => text.organisation.as_str(),
+                link => text.link.as_str(),
+                token => text.token.as_str(),
+                expires => text.expires.as_str(),
+            },
+        )
+    }
+
+    pub(crate) fn report_finished(&self, text: &ReportText) -> Result<Written, minijinja::Error> {
+        self.write(
+            "report_finished",
+            &context! {
+                name => text.name.as_str(),
+                succeeded => text.succeeded,
+                report_id => text.report_id.as_str(),
+                row_count => text.row_count,
+                failure => text.failure.as_str(),
+                link => text.link.as_str(),
+            },
+        )
+    }
+
+    fn write(&self, name: &str, filled: &Value) -> Result<Written, minijinja::Error> {
+        let part = |part: &str| {
+            self.environment
+                .get_template(&format!("{name}/{part}"))?
+                .render(filled.clone())
+        };
+        Ok(Written {
+            subject: one_line(&part("subject.txt")?, SUBJECT_CHARS_MAX),
+            text: part("body.txt")?,
+            html: part("body.html")?,
+        })
+    }
+}
+
+/// Text for a header: one line without control characters, whatever was typed into it. A line break there would begin
+/// another header (RFC 5322, section 2.2).
+pub(super) fn one_line(text: &str, chars_max: usize) -> String {
+    let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let words: Vec<&str> = flat.split_whitespace().collect();
+    words.join(" ").chars().take(chars_max).collect()
+}

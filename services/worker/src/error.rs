@@ -1,0 +1,89 @@
+//! What can go wrong in this service, as facts, and what the caller hears of it.
+
+use rowhouse_context::NoTenant;
+use rowhouse_status::{Failure, Reason};
+use rowhouse_types::ReportId;
+
+use crate::report::State;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// There is no such report, or none that the caller may know of.
+    #[error("there is no report {id}")]
+    ReportUnknown {
+        /// As asked for.
+        id: ReportId,
+    },
+    /// The report has no file.
+    #[error("report {id} is {state} and has no file")]
+    NoFile {
+        /// The report.
+        id: ReportId,
+        /// Its state.
+        state: State,
+    },
+    /// The request id was used for something else.
+    #[error("the request id was used with other content")]
+    RequestReused,
+    /// Nobody in particular asked.
+    #[error("the call has no person behind it")]
+    NoPerson,
+    /// The call names no tenant.
+    #[error(transparent)]
+    NoTenant(#[from] NoTenant),
+    /// The database failed or did not answer.
+    #[error("the control database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The store of files failed or did not answer.
+    #[error("the store of files failed: {0}")]
+    Files(#[from] object_store::Error),
+    /// A row holds what this code cannot read.
+    #[error("the database holds what this code cannot read: {what}")]
+    Unreadable {
+        /// Which value.
+        what: String,
+    },
+}
+
+/// What a statement or an action answers.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::ReportUnknown { id } => Self::not_found("report", id),
+            Error::NoFile { id, state } => Self::new(
+                Reason::StateForbids,
+                format!("a report that is {state} cannot be downloaded"),
+            )
+            .with("state", state)
+            .about("report", id),
+            Error::RequestReused => Self::new(
+                Reason::RequestIdReused,
+                "the request_id was used before with other content",
+            ),
+            Error::Database(fault) => from_database(&fault),
+            Error::Files(object_store::Error::NotFound { .. }) => Self::internal("the file of a report is not there"),
+            Error::Files(fault) => Self::unavailable("store of files", fault),
+            Error::NoPerson | Error::NoTenant(_) | Error::Unreadable { .. } => Self::internal(error),
+        }
+    }
+}
+
+/// Tells a database that is away from a statement that is wrong: the first is worth another try.
+fn from_database(error: &sqlx::Error) -> Failure {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => Failure::unavailable("database", error),
+        // Class 57 is operator intervention (shutdown, cancelled), 53 insufficient resources, 08 the connection.
+        sqlx::Error::Database(fault) => match fault.code().as_deref().and_then(|code| code.get(..2)) {
+            Some("57" | "53" | "08") => Failure::unavailable("database", error),
+            _ => Failure::internal(error),
+        },
+        _ => Failure::internal(error),
+    }
+}

@@ -1,0 +1,152 @@
+//! What a caller may do with reports. One function each.
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use rowhouse_context::{Ctx, Principal};
+use rowhouse_mq::{Event, Wake, outbox};
+use rowhouse_types::ReportId;
+use serde_json::json;
+use sqlx::PgPool;
+
+use super::store::{self, Request};
+use super::{NewReport, Report, State};
+use crate::audit::{self, Entry};
+use crate::error::{Error, Result};
+use crate::files::Files;
+use crate::peer::Requester;
+
+/// Says that a report is to be made.
+pub(crate) const REQUESTED: &str = "worker.report_requested.v1";
+/// Says that a report has succeeded or failed.
+pub(crate) const FINISHED: &str = "worker.report_finished.v1";
+
+/// Largest piece of a file in one message, in bytes, as the API promises.
+const CHUNK_BYTES_MAX: usize = 64 * 1024;
+
+/// What a caller may do with reports. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Reports {
+    pool: PgPool,
+    files: Files,
+    wake: Wake,
+}
+
+// === impl Reports ===
+
+impl Reports {
+    pub(crate) fn new(pool: PgPool, files: Files, wake: Wake) -> Self {
+        Self { pool, files, wake }
+    }
+
+    /// Queues a report: the row, its event and the audit entry, or none of them.
+    pub(crate) async fn run(&self, ctx: &Ctx, new: NewReport) -> Result<Report> {
+        let requester = requester(ctx)?;
+        let id = ReportId::generate();
+        let mut transaction = self.pool.begin().await?;
+        if let Some(request) = new.request {
+            let print = fingerprint(new, requester);
+            match store::claim_request(&mut transaction, requester.tenant, request, &print, id).await? {
+                Request::First => {}
+                Request::Repeated(earlier) => {
+                    transaction.rollback().await?;
+                    return self.get(ctx, earlier).await;
+                }
+                Request::Reused => return Err(Error::RequestReused),
+            }
+        }
+        let report = store::insert(&mut transaction, id, new, requester, ctx.reason()).await?;
+        let event = Event::new(ctx, REQUESTED, json!({ "report_id": id }));
+        outbox::append(&mut transaction, "worker", &event).await?;
+        let entry = Entry {
+            action: "report.run",
+            target: id.to_string(),
+            after: json!({ "kind": new.kind.as_str() }),
+            outcome: "done",
+        };
+        audit::record(&mut transaction, ctx, &entry).await?;
+        transaction.commit().await?;
+        self.wake.notify();
+        Ok(report)
+    }
+
+    /// How far a report is.
+    pub(crate) async fn get(&self, ctx: &Ctx, id: ReportId) -> Result<Report> {
+        let report = store::get(&self.pool, ctx.tenant()?, id).await?;
+        report.ok_or(Error::ReportUnknown { id })
+    }
+
+    /// The file of a report that has succeeded, in pieces of at most 64 KiB.
+    pub(crate) async fn download(
+        &self,
+        ctx: &Ctx,
+        id: ReportId,
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
+        let report = self.get(ctx, id).await?;
+        let Some(file) = report.file.filter(|_| report.state == State::Succeeded) else {
+            return Err(Error::NoFile {
+                id,
+                state: report.state,
+            });
+        };
+        let bytes = self.files.read(&file).await?.map_err(Error::from);
+        Ok(bytes
+            .map_ok(|bytes| futures_util::stream::iter(pieces(bytes).into_iter().map(Ok)))
+            .try_flatten()
+            .boxed())
+    }
+}
+
+/// Cuts bytes into pieces that a message may hold, without copying them.
+fn pieces(mut bytes: Bytes) -> Vec<Bytes> {
+    let mut pieces = Vec::with_capacity(bytes.len().div_ceil(CHUNK_BYTES_MAX));
+    while bytes.len() > CHUNK_BYTES_MAX {
+        pieces.push(bytes.split_to(CHUNK_BYTES_MAX));
+    }
+    if !bytes.is_empty() {
+        pieces.push(bytes);
+    }
+    pieces
+}
+
+/// The person behind a call. Work for a tenant needs one: it is done later with that person's rights.
+fn requester(ctx: &Ctx) -> Result<Requester> {
+    let platform = match ctx.principal() {
+        Principal::Operator { .. } => true,
+        Principal::Delegate { operator, .. } => *operator,
+        Principal::Member { .. } | Principal::Anonymous | Principal::Service { .. } => false,
+    };
+    Ok(Requester {
+        tenant: ctx.tenant()?,
+        user: ctx.principal().user().ok_or(Error::NoPerson)?,
+        platform,
+    })
+}
+
+/// Tells a repeated call from another one under the same request id: who asked for what.
+fn fingerprint(new: NewReport, requester: Requester) -> Vec<u8> {
+    let text = format!("{}\n{}\n{}", new.kind.as_str(), requester.user, requester.platform);
+    digest::digest(&digest::SHA256, text.as_bytes()).as_ref().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_small_and_lose_nothing() {
+        for length in [
+            0,
+            1,
+            CHUNK_BYTES_MAX - 1,
+            CHUNK_BYTES_MAX,
+            CHUNK_BYTES_MAX + 1,
+            5 * CHUNK_BYTES_MAX + 3,
+        ] {
+            let bytes = Bytes::from((0..length).map(|at| at.to_le_bytes()[0]).collect::<Vec<u8>>());
+            let pieces = pieces(bytes.clone());
+            assert!(pieces.iter().all(|piece| (1..=CHUNK_BYTES_MAX).contains(&piece.len())));
+            assert_eq!(pieces.concat(), bytes);
+        }
+    }
+}

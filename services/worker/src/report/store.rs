@@ -1,0 +1,237 @@
+//! SQL of reports.
+
+use rowhouse_types::{ReportId, TenantId, UserId};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, PgPool, Row as _};
+use uuid::Uuid;
+
+use super::{NewReport, Report};
+use crate::error::{Error, Result};
+use crate::peer::Requester;
+
+macro_rules! columns {
+    () => {
+        "tenant_id, id, kind, state, requester_id, platform, reason, progress_percent, row_count, size_bytes, file, \
+         failure, created_at, finished_at"
+    };
+}
+
+/// The no-op update makes the second of two simultaneous calls wait for the first and then see its row; DO NOTHING would
+/// show it nothing. A row that has expired is taken over.
+const CLAIM_REQUEST: &str = "INSERT INTO worker.requests AS request \
+    (tenant_id, method, request_id, fingerprint, resource_id, expires_at) \
+    VALUES ($1, 'RunReport', $2, $3, $4, now() + interval '24 hours') \
+    ON CONFLICT (tenant_id, method, request_id) DO UPDATE SET \
+        fingerprint = CASE WHEN request.expires_at < now() THEN excluded.fingerprint ELSE request.fingerprint END, \
+        resource_id = CASE WHEN request.expires_at < now() THEN excluded.resource_id ELSE request.resource_id END, \
+        expires_at = CASE WHEN request.expires_at < now() THEN excluded.expires_at ELSE request.expires_at END \
+    RETURNING fingerprint, resource_id";
+
+const PRUNE_REQUESTS: &str = "DELETE FROM worker.requests WHERE (tenant_id, method, request_id) IN \
+    (SELECT tenant_id, method, request_id FROM worker.requests WHERE expires_at < now() LIMIT 1000)";
+
+const INSERT: &str = concat!(
+    "INSERT INTO worker.reports (tenant_id, id, kind, requester_id, platform, reason) ",
+    "VALUES ($1, $2, $3, $4, $5, $6) RETURNING ",
+    columns!()
+);
+
+const GET: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM worker.reports WHERE tenant_id = $1 AND id = $2"
+);
+
+const CLAIM: &str = concat!(
+    "UPDATE worker.reports SET state = 'running', attempt = attempt + 1, progress_percent = 0, updated_at = now() ",
+    "WHERE tenant_id = $1 AND id = $2 AND state IN ('queued', 'running') RETURNING attempt, ",
+    columns!()
+);
+
+const PROGRESS: &str = "UPDATE worker.reports SET progress_percent = $4, updated_at = now() \
+    WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'";
+
+const SUCCEED: &str = "UPDATE worker.reports SET state = 'succeeded', progress_percent = 100, row_count = $4, \
+    size_bytes = $5, file = $6, finished_at = now(), updated_at = now() \
+    WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'";
+
+const FAIL: &str = "UPDATE worker.reports SET state = 'failed', failure = $4, finished_at = now(), updated_at = now() \
+    WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'";
+
+/// All of the above, for the test that prepares them.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    CLAIM_REQUEST,
+    PRUNE_REQUESTS,
+    INSERT,
+    GET,
+    CLAIM,
+    PROGRESS,
+    SUCCEED,
+    FAIL,
+];
+
+/// What became of a request id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// The call is the first.
+    First,
+    /// The same call asked for this report before.
+    Repeated(ReportId),
+    /// The request id was used for something else.
+    Reused,
+}
+
+/// An attempt at a report. Whoever begins a later one takes the report away from this.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) number: i32,
+    pub(crate) report: Report,
+}
+
+/// What was made of a report's records.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub(crate) row_count: i64,
+    pub(crate) size_bytes: i64,
+    pub(crate) file: String,
+}
+
+/// Claims a request id within the transaction that does the work.
+pub(crate) async fn claim_request(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    request: Uuid,
+    fingerprint: &[u8],
+    report: ReportId,
+) -> Result<Request> {
+    let (known, resource): (Vec<u8>, Uuid) = sqlx::query_as(CLAIM_REQUEST)
+        .bind(tenant.uuid())
+        .bind(request)
+        .bind(fingerprint)
+        .bind(report.uuid())
+        .fetch_one(connection)
+        .await?;
+    Ok(if resource == report.uuid() {
+        Request::First
+    } else if known == fingerprint {
+        Request::Repeated(ReportId::from_uuid(resource))
+    } else {
+        Request::Reused
+    })
+}
+
+/// Forgets request ids that have expired.
+pub(crate) async fn prune_requests(pool: &PgPool) -> Result<u64> {
+    Ok(sqlx::query(PRUNE_REQUESTS).execute(pool).await?.rows_affected())
+}
+
+/// Queues a report.
+pub(crate) async fn insert(
+    connection: &mut PgConnection,
+    id: ReportId,
+    new: NewReport,
+    requester: Requester,
+    reason: Option<&str>,
+) -> Result<Report> {
+    let row = sqlx::query(INSERT)
+        .bind(requester.tenant.uuid())
+        .bind(id.uuid())
+        .bind(new.kind.as_str())
+        .bind(requester.user.uuid())
+        .bind(requester.platform)
+        .bind(reason)
+        .fetch_one(connection)
+        .await?;
+    read(&row)
+}
+
+/// A tenant's report.
+pub(crate) async fn get(pool: &PgPool, tenant: TenantId, id: ReportId) -> Result<Option<Report>> {
+    let row = sqlx::query(GET)
+        .bind(tenant.uuid())
+        .bind(id.uuid())
+        .fetch_optional(pool)
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Begins an attempt, unless the report is finished or not there.
+pub(crate) async fn claim(pool: &PgPool, tenant: TenantId, id: ReportId) -> Result<Option<Attempt>> {
+    let row = sqlx::query(CLAIM)
+        .bind(tenant.uuid())
+        .bind(id.uuid())
+        .fetch_optional(pool)
+        .await?;
+    let attempt = |row: &PgRow| {
+        Ok(Attempt {
+            number: row.try_get("attempt")?,
+            report: read(row)?,
+        })
+    };
+    row.as_ref().map(attempt).transpose()
+}
+
+/// Notes how far an attempt is; `false` where the report is no longer this attempt's.
+pub(crate) async fn progress(pool: &PgPool, attempt: &Attempt, percent: i32) -> Result<bool> {
+    let report = &attempt.report;
+    let done = sqlx::query(PROGRESS)
+        .bind(report.tenant.uuid())
+        .bind(report.id.uuid())
+        .bind(attempt.number)
+        .bind(percent)
+        .execute(pool)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends a report with a file; `false` where it is no longer this attempt's.
+pub(crate) async fn succeed(connection: &mut PgConnection, attempt: &Attempt, made: &Made) -> Result<bool> {
+    let report = &attempt.report;
+    let done = sqlx::query(SUCCEED)
+        .bind(report.tenant.uuid())
+        .bind(report.id.uuid())
+        .bind(attempt.number)
+        .bind(made.row_count)
+        .bind(made.size_bytes)
+        .bind(&made.file)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends a report without a file; `false` where it is no longer this attempt's.
+pub(crate) async fn fail(connection: &mut PgConnection, attempt: &Attempt, failure: &str) -> Result<bool> {
+    let report = &attempt.report;
+    let done = sqlx::query(FAIL)
+        .bind(report.tenant.uuid())
+        .bind(report.id.uuid())
+        .bind(attempt.number)
+        .bind(failure)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+fn read(row: &PgRow) -> Result<Report> {
+    let unreadable = |fault: super::ParseWordError| Error::Unreadable {
+        what: fault.to_string(),
+    };
+    let (kind, state): (&str, &str) = (row.try_get("kind")?, row.try_get("state")?);
+    Ok(Report {
+        tenant: TenantId::from_uuid(row.try_get("tenant_id")?),
+        id: ReportId::from_uuid(row.try_get("id")?),
+        kind: kind.parse().map_err(unreadable)?,
+        state: state.parse().map_err(unreadable)?,
+        requester: UserId::from_uuid(row.try_get("requester_id")?),
+        platform: row.try_get("platform")?,
+        reason: row.try_get("reason")?,
+        progress_percent: row.try_get("progress_percent")?,
+        row_count: row.try_get::<Option<i64>, _>("row_count")?.unwrap_or(0),
+        size_bytes: row.try_get::<Option<i64>, _>("size_bytes")?.unwrap_or(0),
+        file: row.try_get("file")?,
+        failure: row.try_get("failure")?,
+        created_at: row.try_get("created_at")?,
+        finished_at: row.try_get("finished_at")?,
+    })
+}
