@@ -136,7 +136,7 @@ impl App {
             relay.run(relaying.clone()),
         );
         self.broker.close().await;
-        self.control.close().await;
+        self.control.shutdown().await;
         Ok(served?)
     }
 
