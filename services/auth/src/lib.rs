@@ -1,1 +1,43 @@
-//! .
+//! Who people are and what they may do.
+//!
+//! - [`config`]: the variables of each subcommand.
+//! - [`App`]: wiring.
+//! - `identity`: persons and their passwords.
+//! - `invitation`: how somebody becomes a member.
+//! - `member`: who belongs to a tenant, in which role.
+//! - `session`: log-ins and refresh tokens; serves `AuthService`.
+//! - `key`: the keys that sign access tokens.
+//! - `rights`: what a principal may do, and the lease protocol by which changes are acknowledged.
+//! - `tenant`: what auth knows of tenants; serves `ProvisioningService`.
+//! - `delegation`: tokens for jobs.
+//! - `mail`: what mails need.
+//! - `bootstrap`: the first platform operator.
+//! - `audit`, `request`, `housekeeping`, `master`, `random`, `state`, `error`: what these stand on.
+
+mod app;
+mod audit;
+mod bootstrap;
+pub mod config;
+mod delegation;
+mod error;
+mod housekeeping;
+mod identity;
+mod invitation;
+mod key;
+mod mail;
+mod master;
+mod member;
+mod random;
+mod request;
+mod rights;
+mod session;
+mod state;
+mod tenant;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use app::App;
+
+/// The migrations of schema `auth` in the control database.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/control");

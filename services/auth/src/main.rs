@@ -1,2 +1,37 @@
-//! .
-fn main() {}
+//! `rowhouse-auth serve | migrate | bootstrap-admin | variables`.
+
+use std::process::ExitCode;
+
+use rowhouse_auth::App;
+use rowhouse_auth::config::{BootstrapConfig, MigrateConfig, ServeConfig};
+use rowhouse_server::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::new("rowhouse-auth")
+        .command(
+            "serve",
+            "serves until SIGTERM",
+            ServeConfig::read,
+            |config, process| async move { Ok(App::build(config, process.metrics).await?.run(process.stop).await?) },
+        )
+        .command(
+            "migrate",
+            "brings the control schema to the newest version",
+            MigrateConfig::read,
+            |config, _| async move { Ok(App::migrate(&config).await?) },
+        )
+        .command(
+            "bootstrap-admin",
+            "--email E [--secret-file F]: makes the first platform operator",
+            BootstrapConfig::read,
+            |config, process| async move {
+                let mut arguments = process.arguments;
+                let email = arguments.require("--email")?;
+                let secret_file = arguments.take("--secret-file").map(Into::into);
+                arguments.finish()?;
+                eprintln!("{}", App::bootstrap_admin(&config, &email, secret_file).await?);
+                Ok(())
+            },
+        )
+        .main()
+}

@@ -1,0 +1,186 @@
+//! Wiring: pools, keys, actions, gRPC services, and what runs beside them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use rowhouse_auth_kit::{AccessTokenVerifier, ServiceVerifier};
+use rowhouse_config::Secret;
+use rowhouse_context::ServiceName;
+use rowhouse_db::ControlDb;
+use rowhouse_db::paging::PageTokens;
+use rowhouse_middleware::Security;
+use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
+use rowhouse_proto::auth::v1::auth_service_server::AuthServiceServer;
+use rowhouse_proto::auth::v1::delegation_service_server::DelegationServiceServer;
+use rowhouse_proto::auth::v1::mail_data_service_server::MailDataServiceServer;
+use rowhouse_proto::auth::v1::member_service_server::MemberServiceServer;
+use rowhouse_proto::auth::v1::provisioning_service_server::ProvisioningServiceServer;
+use rowhouse_proto::auth::v1::rights_service_server::RightsServiceServer;
+use rowhouse_server::{Server, Services};
+use rowhouse_telemetry::metrics::Metrics;
+use rowhouse_types::Email;
+use tokio_util::sync::CancellationToken;
+
+use crate::bootstrap::{self, Bootstrapped};
+use crate::config::{BootstrapConfig, MigrateConfig, ServeConfig};
+use crate::delegation::DelegationRpc;
+use crate::identity::Hasher;
+use crate::invitation::InvitationTokens;
+use crate::key::{OwnKeys, Signing};
+use crate::mail::MailDataRpc;
+use crate::member::MemberRpc;
+use crate::rights::{Clock, OwnRights, RightsRpc};
+use crate::session::AuthRpc;
+use crate::state::State;
+use crate::tenant::ProvisioningRpc;
+use crate::{housekeeping, rights};
+
+/// Connections to the control database. A call holds one for a statement or a short transaction, and none while it
+/// waits or hashes.
+const CONTROL_CONNECTIONS_MAX: u32 = 16;
+
+/// Schema of this service in the control database.
+pub(crate) const SCHEMA: &str = "auth";
+
+/// The serving process.
+#[must_use = "it serves only when run"]
+pub struct App {
+    server: Server,
+    state: Arc<State>,
+    keys: OwnKeys,
+    broker: Broker,
+}
+
+// === impl App ===
+
+impl App {
+    /// Wires the process. Nothing is connected yet: the servers behind it may start later.
+    ///
+    /// # Errors
+    /// When an address or key cannot be used.
+    pub async fn build(config: ServeConfig, metrics: Metrics) -> Result<Self> {
+        let broker = Broker::connect(&config.amqp_url)?;
+        let identity = config.identity.clone();
+        let listen = config.listen.clone();
+        let state = Arc::new(state(config).await?);
+        let tokens = Arc::new(AccessTokenVerifier::new(&identity.token_issuer));
+        let keys = OwnKeys::new(state.clone(), tokens.clone());
+        let security = Security {
+            service: ServiceName::Auth,
+            tokens,
+            keys: Arc::new(keys.clone()),
+            rights: Arc::new(OwnRights { state: state.clone() }),
+            services: Arc::new(ServiceVerifier::new(ServiceName::Auth, &identity.keys)?),
+        };
+        let auth = AuthServiceServer::new(AuthRpc { state: state.clone() });
+        let public = Services::new()
+            .with(auth.clone())
+            .with(MemberServiceServer::new(MemberRpc { state: state.clone() }));
+        // The stack serves nothing of `AuthService` to services but the keys.
+        let internal = Services::new()
+            .with(auth)
+            .with(RightsServiceServer::new(RightsRpc { state: state.clone() }))
+            .with(ProvisioningServiceServer::new(ProvisioningRpc { state: state.clone() }))
+            .with(DelegationServiceServer::new(DelegationRpc { state: state.clone() }))
+            .with(MailDataServiceServer::new(MailDataRpc { state: state.clone() }));
+        let ready = state.clone();
+        let server = Server::new(ServiceName::Auth, &listen, security)
+            .public(public)
+            .internal(internal)
+            .metrics(metrics)
+            .ready("control database", move || {
+                let state = ready.clone();
+                async move {
+                    // The key too: without it nobody logs in.
+                    state.signer().await.map_err(|error| error.to_string())?;
+                    state.db.ping().await.map_err(|error| error.to_string())
+                }
+            });
+        Ok(Self {
+            server,
+            state,
+            keys,
+            broker,
+        })
+    }
+
+    /// Serves until `stop` is cancelled. Calls are finished first, and the relay stops last, so that it still publishes
+    /// what they wrote.
+    ///
+    /// # Errors
+    /// When a listener's address is not to be had.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let outbox = OutboxTable::new(self.state.db.pool().clone(), SCHEMA);
+        let relay = Relay::new("auth", outbox, self.broker.clone(), self.state.wake.clone());
+        let beside = CancellationToken::new();
+        let serving = async {
+            let served = self.server.run(stop).await;
+            beside.cancel();
+            served
+        };
+        let (served, (), (), (), ()) = tokio::join!(
+            serving,
+            rights::watch(self.state.clone(), beside.clone()),
+            housekeeping::run(self.state.clone(), beside.clone()),
+            self.keys.run(beside.clone()),
+            relay.run(beside.clone()),
+        );
+        self.broker.close().await;
+        self.state.db.clone().shutdown().await;
+        Ok(served?)
+    }
+
+    /// Brings schema `auth` of the control database to the newest version.
+    ///
+    /// # Errors
+    /// When the database does not answer, or a migration fails; then the version before it stays.
+    pub async fn migrate(config: &MigrateConfig) -> Result<()> {
+        rowhouse_db::migrate_control(&config.control_owner_url, SCHEMA, &crate::MIGRATIONS)
+            .await
+            .context("the control database was not migrated")
+    }
+
+    /// Makes the first platform operator and says what happened. Their password goes to standard output, or into
+    /// `secret_file`, which only its owner can read; a second call changes nothing.
+    ///
+    /// # Errors
+    /// When the address is none, the database does not answer, or the password cannot be handed over; then nothing was
+    /// done.
+    pub async fn bootstrap_admin(
+        config: &BootstrapConfig,
+        email: &str,
+        secret_file: Option<PathBuf>,
+    ) -> Result<&'static str> {
+        let email: Email = email.parse().context("--email")?;
+        let db = connect(&config.control_url).await?;
+        let done = bootstrap::bootstrap(&db, &email, bootstrap::deliver_to(secret_file)).await;
+        db.shutdown().await;
+        Ok(match done? {
+            Bootstrapped::Exists => "a platform operator exists; nothing was changed",
+            Bootstrapped::Promoted => "the account is a platform operator now and keeps its password",
+            Bootstrapped::Created => "the platform operator was created; the password is not shown again",
+        })
+    }
+}
+
+async fn connect(url: &Secret) -> Result<ControlDb> {
+    ControlDb::connect(url, CONTROL_CONNECTIONS_MAX)
+        .await
+        .context("ROWHOUSE_CONTROL_URL")
+}
+
+async fn state(config: ServeConfig) -> Result<State> {
+    let master_key = config.master_key.context("ROWHOUSE_MASTER_KEY is missing")?;
+    let page_token_key = config.page_token_key.context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
+    let db = connect(&config.control_url).await?;
+    Ok(State {
+        hasher: Hasher::new(config.hash_concurrency)?,
+        invitation_tokens: InvitationTokens::new(&master_key)?,
+        signing: Signing::new(master_key, config.identity.token_issuer),
+        clock: Clock::new(db.clone()),
+        pages: PageTokens::new(page_token_key.expose()),
+        wake: Wake::new(),
+        db,
+    })
+}

@@ -1,0 +1,68 @@
+//! The record of every change, written in the change's own transaction.
+//!
+//! Entries hold ids, roles and states; never a secret and never a person's address.
+
+mod store;
+
+use rowhouse_context::Ctx;
+use rowhouse_types::{TenantId, UserId};
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use crate::error::Error;
+#[cfg(test)]
+pub(crate) use store::STATEMENTS;
+
+/// What was done.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    action: &'static str,
+    target: String,
+    actor: Option<UserId>,
+    tenant: Option<TenantId>,
+    before: Option<Value>,
+    after: Option<Value>,
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// An entry about `target`. `action`: such as `member.update`.
+    pub(crate) fn new(action: &'static str, target: impl ToString) -> Self {
+        Self {
+            action,
+            target: target.to_string(),
+            actor: None,
+            tenant: None,
+            before: None,
+            after: None,
+        }
+    }
+
+    /// Who did it, where the call itself was anonymous: a log-in becomes somebody only by succeeding.
+    pub(crate) fn by(mut self, actor: UserId) -> Self {
+        self.actor = Some(actor);
+        self
+    }
+
+    /// In which tenant, where the call itself names none.
+    pub(crate) fn within(mut self, tenant: Option<TenantId>) -> Self {
+        self.tenant = tenant;
+        self
+    }
+
+    pub(crate) fn before(mut self, value: Value) -> Self {
+        self.before = Some(value);
+        self
+    }
+
+    pub(crate) fn after(mut self, value: Value) -> Self {
+        self.after = Some(value);
+        self
+    }
+}
+
+/// Records what the call has done.
+pub(crate) async fn record(conn: &mut PgConnection, ctx: &Ctx, entry: Entry) -> Result<(), Error> {
+    store::insert(conn, ctx, entry).await
+}

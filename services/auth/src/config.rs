@@ -1,0 +1,121 @@
+//! The variables of each subcommand, by section.
+
+use rowhouse_config::secret::SecretKey;
+use rowhouse_config::section::{Identity, Listen, Telemetry};
+use rowhouse_config::{Env, Secret};
+
+/// Most hashes at once that are taken for meant: each needs 19 MiB and a core.
+const HASH_CONCURRENCY_MAX: usize = 256;
+
+/// What `serve` needs.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// How it listens and stops.
+    pub listen: Listen,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// Who it is to the other services.
+    pub identity: Identity,
+    /// The control database, with this service's own login, direct.
+    pub control_url: Secret,
+    /// RabbitMQ, for the relay.
+    pub amqp_url: Secret,
+    /// Authenticates page tokens; there once the environment was found without fault.
+    pub page_token_key: Option<SecretKey>,
+    /// What seals signing keys and derives the tokens of invitations; there once the environment was found without
+    /// fault.
+    pub master_key: Option<SecretKey>,
+    /// Passwords hashed at once.
+    pub hash_concurrency: usize,
+}
+
+/// What `migrate` needs.
+#[derive(Clone, Debug)]
+pub struct MigrateConfig {
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// The control database, with the owner's login, direct.
+    pub control_owner_url: Secret,
+}
+
+/// What `bootstrap-admin` needs.
+#[derive(Clone, Debug)]
+pub struct BootstrapConfig {
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// The control database, with this service's own login, direct.
+    pub control_url: Secret,
+}
+
+// === impl ServeConfig ===
+
+impl ServeConfig {
+    /// Reads the section.
+    pub fn read(env: &mut Env) -> Self {
+        Self {
+            listen: Listen::read(env),
+            telemetry: Telemetry::read(env),
+            identity: Identity::read(env),
+            control_url: env.secret("ROWHOUSE_CONTROL_URL"),
+            amqp_url: env.secret("ROWHOUSE_AMQP_URL"),
+            page_token_key: env.secret_key("ROWHOUSE_PAGE_TOKEN_KEY"),
+            master_key: env.secret_key("ROWHOUSE_MASTER_KEY"),
+            hash_concurrency: hash_concurrency(env),
+        }
+    }
+}
+
+/// As many as there are cores: more would only make each slower.
+fn hash_concurrency(env: &mut Env) -> usize {
+    const NAME: &str = "ROWHOUSE_HASH_CONCURRENCY";
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let concurrency = env.or(NAME, cores.min(HASH_CONCURRENCY_MAX));
+    if !(1..=HASH_CONCURRENCY_MAX).contains(&concurrency) {
+        env.refuse(NAME, "must be 1 to 256");
+    }
+    concurrency
+}
+
+// === impl MigrateConfig ===
+
+impl MigrateConfig {
+    /// Reads the section.
+    pub fn read(env: &mut Env) -> Self {
+        Self {
+            telemetry: Telemetry::read(env),
+            control_owner_url: env.secret("ROWHOUSE_CONTROL_OWNER_URL"),
+        }
+    }
+}
+
+// === impl BootstrapConfig ===
+
+impl BootstrapConfig {
+    /// Reads the section.
+    pub fn read(env: &mut Env) -> Self {
+        Self {
+            telemetry: Telemetry::read(env),
+            control_url: env.secret("ROWHOUSE_CONTROL_URL"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_missing_is_named_at_once() {
+        let mut env = Env::from_pairs([("ROWHOUSE_HASH_CONCURRENCY".to_owned(), "0".to_owned())]);
+        ServeConfig::read(&mut env);
+        let faults = env.finish(()).unwrap_err().to_string();
+        for name in [
+            "ROWHOUSE_CONTROL_URL",
+            "ROWHOUSE_MASTER_KEY",
+            "ROWHOUSE_AMQP_URL",
+            "ROWHOUSE_HASH_CONCURRENCY",
+        ] {
+            assert!(faults.contains(name), "{faults}");
+        }
+    }
+}

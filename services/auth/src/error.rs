@@ -1,0 +1,184 @@
+//! What can keep auth from doing what was asked: facts, and the kind of failure that each one is.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use rowhouse_context::NoTenant;
+use rowhouse_status::{Failure, Reason};
+
+/// A fact that ends an action.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Account, password or membership do not match: never told apart.
+    #[error("e-mail and password do not match an account that may log in here")]
+    LoginFailed,
+    /// The person belongs to several tenants and named none.
+    #[error("the account belongs to several tenants")]
+    TenantChoiceRequired,
+    /// The tenant is suspended.
+    #[error("the tenant is suspended")]
+    TenantSuspended,
+    /// The tenant is still being provisioned.
+    #[error("the tenant is not ready yet")]
+    TenantNotReady,
+    /// The refresh token is unknown, expired, revoked or was used.
+    #[error("the refresh token is not valid")]
+    RefreshTokenInvalid,
+    /// The invitation is unknown, expired or was used: never told apart.
+    #[error("the invitation is not valid")]
+    InvitationInvalid,
+    /// The session, the account or the membership was ended.
+    #[error("the session was revoked or the account disabled")]
+    Revoked,
+    /// There is no such thing, or none that the caller may know of.
+    #[error("{kind} not found")]
+    NotFound {
+        /// What was looked for.
+        kind: &'static str,
+        /// Its id, as the caller sent it.
+        id: String,
+    },
+    /// The address belongs to a member already.
+    #[error("a member with this address exists")]
+    MemberExists,
+    /// A field is wrong in a way that only the action can see.
+    #[error("{field} {description}")]
+    Field {
+        /// Path of the field.
+        field: &'static str,
+        /// What it must be.
+        description: String,
+    },
+    /// The caller would give more than they hold.
+    #[error("the role gives permissions that the caller does not hold")]
+    RoleNotCovered,
+    /// The membership has changed since the etag was issued.
+    #[error("the member has changed since the etag was issued")]
+    EtagMismatch,
+    /// The tenant would be left without an administrator.
+    #[error("the last active administrator cannot be demoted or disabled")]
+    LastAdministrator,
+    /// The invitation was accepted, replaced, or has expired.
+    #[error("the invitation is no longer open")]
+    InvitationClosed,
+    /// The operation belongs to another tenant.
+    #[error("the operation belongs to another tenant")]
+    OperationReused,
+    /// The request id was used for something else.
+    #[error("the request id was used before with different content")]
+    RequestIdReused,
+    /// The page token is not one of ours for this list.
+    #[error("the page token is not valid for this list")]
+    PageToken,
+    /// As much hashing is waiting as may wait.
+    #[error("too many log-ins at once")]
+    Overloaded,
+    /// The caller stopped waiting.
+    #[error("the work did not finish within the deadline")]
+    DeadlineExceeded,
+    /// The database did not answer.
+    #[error("the database does not answer")]
+    DatabaseUnavailable(String),
+    /// A fault of ours.
+    #[error("{0}")]
+    Fault(String),
+}
+
+// === impl Error ===
+
+impl Error {
+    /// A fault of ours, with words for operators.
+    pub(crate) fn fault(cause: impl Display) -> Self {
+        Self::Fault(cause.to_string())
+    }
+
+    fn reason(&self) -> Reason {
+        match self {
+            Self::LoginFailed => Reason::LoginFailed,
+            Self::TenantSuspended => Reason::TenantSuspended,
+            Self::TenantNotReady => Reason::TenantNotReady,
+            Self::RefreshTokenInvalid => Reason::RefreshTokenInvalid,
+            Self::InvitationInvalid => Reason::InvitationInvalid,
+            Self::Revoked => Reason::SessionRevoked,
+            Self::NotFound { .. } => Reason::ResourceNotFound,
+            Self::MemberExists => Reason::ResourceAlreadyExists,
+            Self::TenantChoiceRequired | Self::Field { .. } => Reason::FieldInvalid,
+            Self::RoleNotCovered => Reason::PermissionMissing,
+            Self::EtagMismatch => Reason::EtagMismatch,
+            Self::LastAdministrator | Self::InvitationClosed | Self::OperationReused => Reason::StateForbids,
+            Self::RequestIdReused => Reason::RequestIdReused,
+            Self::PageToken => Reason::PageTokenInvalid,
+            Self::Overloaded => Reason::Overloaded,
+            Self::DeadlineExceeded => Reason::DeadlineExceeded,
+            Self::DatabaseUnavailable(_) => Reason::DependencyUnavailable,
+            Self::Fault(_) => Reason::Internal,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::NotFound { kind, id } => Self::not_found(kind, id),
+            Error::Field { field, description } => Self::field(*field, description),
+            Error::TenantChoiceRequired => Self::field("tenant_id", "must name one of the account's tenants"),
+            Error::Overloaded => Self::new(error.reason(), error.to_string()).retry_after(Duration::from_secs(1)),
+            Error::DatabaseUnavailable(cause) => Self::unavailable("database", cause),
+            Error::Fault(cause) => Self::internal(cause),
+            _ => Self::new(error.reason(), error.to_string()),
+        }
+    }
+}
+
+impl From<NoTenant> for Error {
+    fn from(fault: NoTenant) -> Self {
+        Self::fault(fault)
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let away = match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            // 08: connection, 53: resources, 57P: shut down by an operator or a crash (PostgreSQL, appendix A).
+            sqlx::Error::Database(fault) => fault
+                .code()
+                .is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class))),
+            _ => false,
+        };
+        if away {
+            Self::DatabaseUnavailable(error.to_string())
+        } else {
+            Self::fault(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_not_be_told_apart_is_answered_alike() {
+        let answer = |error: Error| Failure::from(error).to_string();
+        assert_eq!(answer(Error::InvitationInvalid), answer(Error::InvitationInvalid));
+        assert!(answer(Error::LoginFailed).starts_with("LOGIN_FAILED"));
+        assert!(!answer(Error::Fault("relation \"auth.x\"".into())).contains("relation"));
+    }
+
+    #[test]
+    fn a_pool_that_is_exhausted_is_no_fault_of_ours() {
+        assert_eq!(
+            Failure::from(Error::from(sqlx::Error::PoolTimedOut)).reason(),
+            Reason::DependencyUnavailable
+        );
+        assert_eq!(
+            Failure::from(Error::from(sqlx::Error::RowNotFound)).reason(),
+            Reason::Internal
+        );
+    }
+}

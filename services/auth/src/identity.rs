@@ -1,0 +1,37 @@
+//! A person: one address, one password, whatever tenants they belong to.
+
+mod password;
+mod store;
+
+use rowhouse_types::{Email, Text, UserId};
+
+pub(crate) use password::{Hasher, NewPassword, OfferedPassword};
+#[cfg(test)]
+pub(crate) use store::STATEMENTS;
+pub(crate) use store::{account, insert, person};
+
+/// Name of a person.
+pub(crate) type DisplayName = Text<200>;
+
+/// Who somebody is, for those who may know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Person {
+    pub(crate) id: UserId,
+    pub(crate) email: String,
+    pub(crate) display_name: String,
+}
+
+/// An account as the log-in sees it.
+pub(crate) struct Account {
+    pub(crate) id: UserId,
+    pub(crate) password_hash: String,
+    pub(crate) active: bool,
+}
+
+/// A person who is to be added.
+pub(crate) struct NewIdentity<'a> {
+    pub(crate) id: UserId,
+    pub(crate) email: &'a Email,
+    pub(crate) display_name: &'a DisplayName,
+    pub(crate) password_hash: &'a str,
+}

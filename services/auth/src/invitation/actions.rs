@@ -1,0 +1,140 @@
+//! Sending invitations and accepting them.
+
+use rowhouse_context::Ctx;
+use rowhouse_mq::Event;
+use rowhouse_types::{Email, UserId};
+use serde_json::json;
+use sqlx::PgConnection;
+
+use super::store::Open;
+use super::{Acceptance, CREATED, Draft, Invitation, Joined, store};
+use crate::audit::{self, Entry};
+use crate::error::Error;
+use crate::identity::{self, NewIdentity};
+use crate::rights::{self, Subject};
+use crate::state::State;
+use crate::tenant::Access;
+use crate::{member, random, tenant};
+
+/// Writes an invitation with its event, in the caller's transaction, which has locked the tenant. An open invitation of
+/// the same address gives way: its link would give another role, or keep a way in that the new one was to replace.
+pub(crate) async fn issue(
+    conn: &mut PgConnection,
+    ctx: &Ctx,
+    state: &State,
+    draft: &Draft<'_>,
+) -> Result<Invitation, Error> {
+    let id = draft.id;
+    let nonce = random::bytes().map_err(Error::fault)?;
+    let token_hash = state.invitation_tokens.token(id, &nonce).hash();
+    store::supersede(conn, draft.tenant, draft.email.as_str()).await?;
+    let invitation = store::insert(conn, draft, &nonce, &token_hash).await?;
+    let entry = Entry::new("invitation.create", id)
+        .within(Some(draft.tenant))
+        .after(json!({ "role": draft.role.as_str() }));
+    audit::record(conn, ctx, entry).await?;
+    let mut event = Event::new(ctx, CREATED, json!({ "invitation_id": id.to_string() }));
+    event.tenant = Some(draft.tenant);
+    event.traceparent = rowhouse_telemetry::trace::current_traceparent();
+    rowhouse_mq::outbox::append(conn, "auth", &event).await?;
+    Ok(invitation)
+}
+
+/// Uses up an invitation: a new identity gets the password, one that exists proves itself with its own.
+pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) -> Result<Joined, Error> {
+    let token_hash = acceptance.token.hash();
+    // Twice at most: an account may come into being between the look and the insert, and must then prove itself.
+    for _ in 0..2 {
+        let mut conn = state.connection().await?;
+        let open = store::open(&mut conn, &token_hash)
+            .await?
+            .ok_or(Error::InvitationInvalid)?;
+        let account = identity::account(&mut conn, &open.email).await?;
+        // Hashing takes long: no connection waits for it.
+        drop(conn);
+        let known = match account {
+            Some(account) => {
+                let password = acceptance.password.offered();
+                let right = state.hasher.verify(ctx, &password, Some(account.password_hash)).await?;
+                if !right || !account.active {
+                    return Err(Error::LoginFailed);
+                }
+                Known::Yes(account.id)
+            }
+            None if acceptance.display_name.as_str().is_empty() => {
+                let description = "must not be empty for a new account".to_owned();
+                return Err(Error::Field {
+                    field: "display_name",
+                    description,
+                });
+            }
+            None => Known::No(state.hasher.hash(ctx, &acceptance.password).await?),
+        };
+        if let Some(joined) = join(ctx, state, acceptance, &open, known).await? {
+            return Ok(joined);
+        }
+    }
+    Err(Error::fault("an account comes and goes"))
+}
+
+/// Whether the address has an account, whose password was right, or gets one with this hash.
+enum Known {
+    Yes(UserId),
+    No(String),
+}
+
+/// Makes the person a member. `None` where an account came into being meanwhile.
+async fn join(
+    ctx: &Ctx,
+    state: &State,
+    acceptance: &Acceptance,
+    open: &Open,
+    known: Known,
+) -> Result<Option<Joined>, Error> {
+    let mut tx = state.begin().await?;
+    let applied = tenant::lock(&mut tx, open.tenant)
+        .await?
+        .ok_or(Error::InvitationInvalid)?;
+    if applied.access == Access::Suspended {
+        return Err(Error::TenantSuspended);
+    }
+    // Of several at once, one finds the invitation open.
+    let role = store::lock_open(&mut tx, open.id)
+        .await?
+        .ok_or(Error::InvitationInvalid)?;
+    let user = match known {
+        Known::Yes(user) => user,
+        Known::No(password_hash) => {
+            let email: Email = open.email.parse().map_err(Error::fault)?;
+            let new = NewIdentity {
+                id: UserId::generate(),
+                email: &email,
+                display_name: &acceptance.display_name,
+                password_hash: &password_hash,
+            };
+            if !identity::insert(&mut tx, &new).await? {
+                return Ok(None);
+            }
+            let entry = Entry::new("identity.create", new.id)
+                .by(new.id)
+                .within(Some(open.tenant));
+            audit::record(&mut tx, ctx, entry).await?;
+            new.id
+        }
+    };
+    member::join(&mut tx, open.tenant, user, role).await?;
+    store::mark_accepted(&mut tx, open.id, user).await?;
+    let entry = Entry::new("invitation.accept", open.id)
+        .by(user)
+        .within(Some(open.tenant))
+        .after(json!({ "user": user.to_string(), "role": role.as_str() }));
+    audit::record(&mut tx, ctx, entry).await?;
+    let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
+    tx.commit().await?;
+    // Rights only grew, so nobody waits; but a cached refusal must go.
+    state.clock.publish(version);
+    Ok(Some(Joined {
+        user,
+        tenant: open.tenant,
+    }))
+}

@@ -1,0 +1,172 @@
+//! SQL of invitations.
+
+use chrono::{DateTime, Utc};
+use rowhouse_auth_kit::Role;
+use rowhouse_types::{InvitationId, OperationId, TenantId, UserId};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Draft, Invitation, LIFETIME_DAYS};
+use crate::error::Error;
+
+const OF_OPERATION: &str = "SELECT id, tenant_id FROM auth.invitations WHERE operation_id = $1";
+
+const SUPERSEDE: &str = "UPDATE auth.invitations SET state = 'superseded' \
+    WHERE tenant_id = $1 AND email_key = lower($2) AND state = 'open'";
+
+const INSERT: &str = "INSERT INTO auth.invitations \
+    (id, tenant_id, email, role, nonce, token_hash, operation_id, expires_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(days => $8)) RETURNING created_at, expires_at";
+
+const FIND: &str = "SELECT email, role, created_at, expires_at FROM auth.invitations WHERE id = $1 AND tenant_id = $2";
+
+const OPEN: &str = "SELECT id, tenant_id, email FROM auth.invitations \
+    WHERE token_hash = $1 AND state = 'open' AND expires_at > clock_timestamp()";
+
+const LOCK_OPEN: &str = "SELECT role FROM auth.invitations \
+    WHERE id = $1 AND state = 'open' AND expires_at > clock_timestamp() FOR UPDATE";
+
+const ACCEPT: &str = "UPDATE auth.invitations SET state = 'accepted', accepted_by = $2 WHERE id = $1";
+
+const FOR_MAIL: &str = "SELECT invitation.email, tenant.display_name, invitation.nonce, invitation.token_hash, \
+    invitation.expires_at, invitation.state = 'open' AND invitation.expires_at > now() \
+    FROM auth.invitations AS invitation JOIN auth.tenants AS tenant ON tenant.id = invitation.tenant_id \
+    WHERE invitation.id = $1";
+
+/// All of the above, for the test that prepares them.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[OF_OPERATION, SUPERSEDE, INSERT, FIND, OPEN, LOCK_OPEN, ACCEPT, FOR_MAIL];
+
+/// An invitation that can be accepted.
+pub(super) struct Open {
+    pub(super) id: InvitationId,
+    pub(super) tenant: TenantId,
+    pub(super) email: String,
+}
+
+/// What a mail needs.
+pub(crate) struct MailData {
+    pub(crate) email: String,
+    pub(crate) tenant_name: String,
+    pub(crate) nonce: Vec<u8>,
+    pub(crate) token_hash: Vec<u8>,
+    pub(crate) expires: DateTime<Utc>,
+    pub(crate) open: bool,
+}
+
+/// The invitation that a provisioning operation has sent, and its tenant.
+pub(crate) async fn of_operation(
+    conn: &mut PgConnection,
+    operation: OperationId,
+) -> Result<Option<(InvitationId, TenantId)>, Error> {
+    let row: Option<(Uuid, Uuid)> = sqlx::query_as(OF_OPERATION)
+        .bind(operation.uuid())
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.map(|(id, tenant)| (InvitationId::from_uuid(id), TenantId::from_uuid(tenant))))
+}
+
+/// Closes an open invitation of the same address.
+pub(super) async fn supersede(conn: &mut PgConnection, tenant: TenantId, email: &str) -> Result<(), Error> {
+    sqlx::query(SUPERSEDE)
+        .bind(tenant.uuid())
+        .bind(email)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn insert(
+    conn: &mut PgConnection,
+    draft: &Draft<'_>,
+    nonce: &[u8],
+    token_hash: &[u8],
+) -> Result<Invitation, Error> {
+    let (created, expires) = sqlx::query_as(INSERT)
+        .bind(draft.id.uuid())
+        .bind(draft.tenant.uuid())
+        .bind(draft.email.as_str())
+        .bind(draft.role.as_str())
+        .bind(nonce)
+        .bind(token_hash)
+        .bind(draft.operation.map(|operation| operation.uuid()))
+        .bind(LIFETIME_DAYS)
+        .fetch_one(conn)
+        .await?;
+    let email = draft.email.to_string();
+    Ok(Invitation {
+        id: draft.id,
+        email,
+        role: draft.role,
+        created,
+        expires,
+    })
+}
+
+/// An invitation of a tenant, whatever its state.
+pub(crate) async fn find(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: InvitationId,
+) -> Result<Option<Invitation>, Error> {
+    let row: Option<(String, String, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(FIND)
+        .bind(id.uuid())
+        .bind(tenant.uuid())
+        .fetch_optional(conn)
+        .await?;
+    row.map(|(email, role, created, expires)| {
+        let role = role.parse().map_err(Error::fault)?;
+        Ok(Invitation {
+            id,
+            email,
+            role,
+            created,
+            expires,
+        })
+    })
+    .transpose()
+}
+
+/// The open invitation of a token.
+pub(super) async fn open(conn: &mut PgConnection, token_hash: &[u8]) -> Result<Option<Open>, Error> {
+    let row: Option<(Uuid, Uuid, String)> = sqlx::query_as(OPEN).bind(token_hash).fetch_optional(conn).await?;
+    Ok(row.map(|(id, tenant, email)| Open {
+        id: InvitationId::from_uuid(id),
+        tenant: TenantId::from_uuid(tenant),
+        email,
+    }))
+}
+
+/// Locks an invitation that is still open, and gives its role.
+pub(super) async fn lock_open(conn: &mut PgConnection, id: InvitationId) -> Result<Option<Role>, Error> {
+    let role: Option<String> = sqlx::query_scalar(LOCK_OPEN)
+        .bind(id.uuid())
+        .fetch_optional(conn)
+        .await?;
+    role.map(|role| role.parse().map_err(Error::fault)).transpose()
+}
+
+pub(super) async fn mark_accepted(conn: &mut PgConnection, id: InvitationId, by: UserId) -> Result<(), Error> {
+    sqlx::query(ACCEPT)
+        .bind(id.uuid())
+        .bind(by.uuid())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// What the mail of an invitation needs.
+pub(crate) async fn for_mail(conn: &mut PgConnection, id: InvitationId) -> Result<Option<MailData>, Error> {
+    let row: Option<(String, String, Vec<u8>, Vec<u8>, DateTime<Utc>, bool)> =
+        sqlx::query_as(FOR_MAIL).bind(id.uuid()).fetch_optional(conn).await?;
+    Ok(
+        row.map(|(email, tenant_name, nonce, token_hash, expires, open)| MailData {
+            email,
+            tenant_name,
+            nonce,
+            token_hash,
+            expires,
+            open,
+        }),
+    )
+}

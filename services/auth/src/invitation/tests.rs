@@ -1,0 +1,208 @@
+//! Invitations on a real database.
+
+use futures_util::future::join_all;
+use rowhouse_auth_kit::Role;
+use rowhouse_types::{InvitationId, TenantId};
+
+use super::{Token, accept};
+use crate::error::Error;
+use crate::member::{self, Invite};
+use crate::rights::{Query, Standing};
+use crate::tenant::{self, Access};
+use crate::tests::bench::{Bench, PASSWORD, acceptance, anonymous, founding, service_ctx};
+use crate::{mail, random};
+
+/// Acceptances at once of one invitation.
+const RACERS: usize = 8;
+
+/// Another word for everybody's password.
+const OTHER: &str = "another password";
+
+async fn found(bench: &Bench, email: &str) -> (TenantId, InvitationId) {
+    let founding = founding(TenantId::generate(), email);
+    let sent = tenant::actions::create_first_administrator(&service_ctx(), &bench.state, &founding).await;
+    (founding.tenant, sent.unwrap())
+}
+
+#[tokio::test]
+async fn an_invitation_is_good_for_one_of_many_at_once() {
+    let bench = Bench::start("invitation_race").await;
+    let (tenant, invitation) = found(&bench, "ada@acme.example").await;
+    let mail = mail::actions::invitation_mail(&service_ctx(), &bench.state, invitation)
+        .await
+        .unwrap();
+    let calls = (0..RACERS).map(|_| {
+        let (state, acceptance) = (bench.state.clone(), acceptance(mail.token.clone(), PASSWORD));
+        tokio::spawn(async move { accept(&anonymous(), &state, &acceptance).await })
+    });
+    let answers = join_all(calls.collect::<Vec<_>>()).await;
+    let (joined, refused): (Vec<_>, Vec<_>) = answers
+        .into_iter()
+        .map(|answer| answer.unwrap())
+        .partition(Result::is_ok);
+    assert_eq!((joined.len(), refused.len()), (1, RACERS - 1));
+    assert!(
+        refused
+            .iter()
+            .all(|answer| matches!(answer, Err(Error::InvitationInvalid)))
+    );
+    for table in ["identities", "memberships"] {
+        assert_eq!(
+            bench.count(&format!("SELECT count(*) FROM auth.{table}")).await,
+            1,
+            "{table}"
+        );
+    }
+    assert_eq!(joined[0].as_ref().unwrap().tenant, tenant);
+}
+
+#[tokio::test]
+async fn used_expired_replaced_and_unknown_ones_are_answered_alike() {
+    let bench = Bench::start("invitation_alike").await;
+    let (_, used) = found(&bench, "used@acme.example").await;
+    let (_, expired) = found(&bench, "expired@acme.example").await;
+    let mut tokens = Vec::new();
+    for invitation in [used, expired] {
+        let mail = mail::actions::invitation_mail(&service_ctx(), &bench.state, invitation)
+            .await
+            .unwrap();
+        tokens.push(mail.token);
+    }
+    bench.accept(used, PASSWORD).await.unwrap();
+    bench
+        .execute("UPDATE auth.invitations SET expires_at = now() WHERE email LIKE 'expired%'")
+        .await;
+    tokens.push(Token::parse(&random::text().unwrap()).unwrap());
+    for token in tokens {
+        let answer = accept(&anonymous(), &bench.state, &acceptance(token, PASSWORD)).await;
+        assert!(matches!(answer, Err(Error::InvitationInvalid)), "{answer:?}");
+    }
+    for closed in [used, expired] {
+        let mail = mail::actions::invitation_mail(&service_ctx(), &bench.state, closed).await;
+        assert!(matches!(mail, Err(Error::InvitationClosed)), "{mail:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_who_has_an_account_proves_it_and_keeps_it() {
+    let bench = Bench::start("invitation_existing").await;
+    let house = bench.house("acme").await;
+    let (tenant, invitation) = found(&bench, &house.email.to_uppercase()).await;
+    let wrong = bench.accept(invitation, OTHER).await;
+    assert!(matches!(wrong, Err(Error::LoginFailed)), "{wrong:?}");
+    let joined = bench.accept(invitation, PASSWORD).await.unwrap();
+    assert_eq!((joined.user, joined.tenant), (house.admin, tenant));
+    assert_eq!(bench.count("SELECT count(*) FROM auth.identities").await, 1);
+    assert_eq!(bench.count("SELECT count(*) FROM auth.memberships").await, 2);
+}
+
+#[tokio::test]
+async fn an_account_that_comes_into_being_meanwhile_must_prove_itself_too() {
+    let bench = Bench::start("invitation_meanwhile").await;
+    let mut calls = Vec::new();
+    for password in [PASSWORD, OTHER] {
+        let (_, invitation) = found(&bench, "ada@acme.example").await;
+        let mail = mail::actions::invitation_mail(&service_ctx(), &bench.state, invitation)
+            .await
+            .unwrap();
+        let (state, acceptance) = (bench.state.clone(), acceptance(mail.token, password));
+        calls.push(tokio::spawn(
+            async move { accept(&anonymous(), &state, &acceptance).await },
+        ));
+    }
+    let answers = join_all(calls).await;
+    let joined = answers.iter().filter(|answer| answer.as_ref().unwrap().is_ok()).count();
+    assert_eq!(joined, 1, "{answers:?}");
+    let refused = answers.into_iter().find_map(|answer| answer.unwrap().err()).unwrap();
+    assert!(matches!(refused, Error::LoginFailed), "{refused:?}");
+    assert_eq!(bench.count("SELECT count(*) FROM auth.memberships").await, 1);
+}
+
+#[tokio::test]
+async fn the_link_is_kept_nowhere_and_the_event_names_only_the_invitation() {
+    let bench = Bench::start("invitation_secret").await;
+    let (tenant, invitation) = found(&bench, "ada@acme.example").await;
+    let mail = mail::actions::invitation_mail(&service_ctx(), &bench.state, invitation)
+        .await
+        .unwrap();
+    assert_eq!(
+        (mail.email.as_str(), mail.tenant_name.as_str()),
+        ("ada@acme.example", "Acme")
+    );
+    assert!(!bench.dump().await.contains(mail.token.expose()));
+    let (kind, of, payload): (String, uuid::Uuid, serde_json::Value) =
+        sqlx::query_as("SELECT kind, tenant_id, payload FROM auth.outbox")
+            .fetch_one(&bench.superuser)
+            .await
+            .unwrap();
+    assert_eq!((kind.as_str(), of), ("auth.invitation_created.v1", tenant.uuid()));
+    assert_eq!(payload, serde_json::json!({ "invitation_id": invitation.to_string() }));
+    let elsewhere = bench.with_another_master_key().await;
+    let refused = mail::actions::invitation_mail(&service_ctx(), &elsewhere, invitation).await;
+    assert!(
+        matches!(refused, Err(Error::Fault(_))),
+        "a link that nobody could use is not mailed"
+    );
+}
+
+#[tokio::test]
+async fn a_newer_invitation_of_the_same_address_replaces_the_older() {
+    let bench = Bench::start("invitation_newer").await;
+    let house = bench.house("acme").await;
+    let ctx = bench.ctx_of(house.admin, house.tenant).await;
+    let mut sent = Vec::new();
+    for role in [Role::TenantAdmin, Role::User] {
+        let invite = Invite {
+            email: "ada@acme.example".parse().unwrap(),
+            role,
+            request: None,
+        };
+        sent.push(member::actions::invite(&ctx, &bench.state, &invite).await.unwrap());
+    }
+    assert!(matches!(
+        bench.accept(sent[0].id, PASSWORD).await,
+        Err(Error::InvitationClosed)
+    ));
+    let joined = bench.accept(sent[1].id, PASSWORD).await.unwrap();
+    let member = member::actions::get(&ctx, &bench.state, joined.user).await.unwrap();
+    assert_eq!(member.role, Role::User);
+}
+
+#[tokio::test]
+async fn an_old_link_enables_nobody_again() {
+    let bench = Bench::start("invitation_disabled").await;
+    let house = bench.house("acme").await;
+    let user = bench.member(&house, "ada@acme.example", Role::User).await;
+    bench
+        .execute("UPDATE auth.memberships SET state = 'disabled' WHERE role = 'user'")
+        .await;
+    // A second founding invites the same address once more.
+    let founding = founding(house.tenant, "ada@acme.example");
+    let sent = tenant::actions::create_first_administrator(&service_ctx(), &bench.state, &founding)
+        .await
+        .unwrap();
+    assert_eq!(bench.accept(sent, PASSWORD).await.unwrap().user, user);
+    let query = Query {
+        user,
+        session: None,
+        tenant: Some(house.tenant),
+        platform: false,
+    };
+    assert_eq!(bench.rights(query).await.standing, Standing::Revoked);
+}
+
+#[tokio::test]
+async fn nobody_joins_a_suspended_tenant() {
+    let bench = Bench::start("invitation_suspended").await;
+    let (tenant, invitation) = found(&bench, "ada@acme.example").await;
+    bench.set_access(tenant, Access::Suspended).await;
+    assert!(matches!(
+        bench.accept(invitation, PASSWORD).await,
+        Err(Error::TenantSuspended)
+    ));
+    bench.set_access(tenant, Access::Allowed).await;
+    assert!(
+        bench.accept(invitation, PASSWORD).await.is_ok(),
+        "a refusal uses nothing up"
+    );
+}

@@ -1,0 +1,58 @@
+//! Handing out what mails need.
+
+use rowhouse_context::Ctx;
+use rowhouse_types::InvitationId;
+
+use super::{Addressee, InvitationMail};
+use crate::error::Error;
+use crate::identity::{self, Person};
+use crate::invitation;
+use crate::rights::{self, Query, Rights, Standing};
+use crate::state::State;
+
+/// An open invitation with the token of its link, derived at this moment.
+pub(crate) async fn invitation_mail(_ctx: &Ctx, state: &State, id: InvitationId) -> Result<InvitationMail, Error> {
+    let data = invitation::for_mail(&mut *state.connection().await?, id).await?;
+    let data = data.ok_or_else(|| Error::NotFound {
+        kind: "invitation",
+        id: id.to_string(),
+    })?;
+    if !data.open {
+        return Err(Error::InvitationClosed);
+    }
+    let token = state.invitation_tokens.token(id, &data.nonce);
+    if token.hash() != data.token_hash {
+        // A link that nobody could use must not be mailed.
+        return Err(Error::fault(
+            "an invitation's token cannot be derived: was the master key changed?",
+        ));
+    }
+    Ok(InvitationMail {
+        email: data.email,
+        tenant_name: data.tenant_name,
+        token,
+        expires: data.expires,
+    })
+}
+
+/// A person to write to, only while they may act in the tenant.
+pub(crate) async fn recipient(_ctx: &Ctx, state: &State, addressee: Addressee) -> Result<Person, Error> {
+    let Addressee { tenant, user, platform } = addressee;
+    let query = Query {
+        user,
+        session: None,
+        tenant: Some(tenant),
+        platform,
+    };
+    let mut conn = state.connection().await?;
+    let facts = rights::read(&mut conn, &query).await?;
+    let not_found = || Error::NotFound {
+        kind: "recipient",
+        id: user.to_string(),
+    };
+    match Rights::judge(&query, &facts).standing {
+        Standing::Good => identity::person(&mut conn, user).await?.ok_or_else(not_found),
+        Standing::Revoked | Standing::TenantUnknown => Err(not_found()),
+        Standing::TenantSuspended => Err(Error::TenantSuspended),
+    }
+}

@@ -1,0 +1,125 @@
+//! SQL of memberships.
+
+use chrono::{DateTime, Utc};
+use rowhouse_auth_kit::Role;
+use rowhouse_types::{Etag, TenantId, UserId};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Cursor, Member};
+use crate::error::Error;
+
+const JOIN: &str = "INSERT INTO auth.memberships (tenant_id, identity_id, role) VALUES ($1, $2, $3) \
+    ON CONFLICT (tenant_id, identity_id) DO NOTHING";
+
+const FIND: &str = "SELECT membership.identity_id, identity.email, identity.display_name, membership.role, \
+    membership.state, membership.created_at, membership.revision \
+    FROM auth.memberships AS membership JOIN auth.identities AS identity ON identity.id = membership.identity_id \
+    WHERE membership.tenant_id = $1 AND membership.identity_id = $2";
+
+const PAGE: &str = "SELECT membership.identity_id, identity.email, identity.display_name, membership.role, \
+    membership.state, membership.created_at, membership.revision \
+    FROM auth.memberships AS membership JOIN auth.identities AS identity ON identity.id = membership.identity_id \
+    WHERE membership.tenant_id = $1 \
+    AND ($2::timestamptz IS NULL OR (membership.created_at, membership.identity_id) > ($2, $3::uuid)) \
+    ORDER BY membership.created_at, membership.identity_id LIMIT $4";
+
+const HAS_ADDRESS: &str = "SELECT EXISTS (SELECT FROM auth.memberships AS membership \
+    JOIN auth.identities AS identity ON identity.id = membership.identity_id \
+    WHERE membership.tenant_id = $1 AND identity.email_key = lower($2))";
+
+const OTHER_ADMINISTRATORS: &str = "SELECT count(*) FROM auth.memberships \
+    WHERE tenant_id = $1 AND identity_id <> $2 AND role = 'tenant_admin' AND state = 'active'";
+
+const UPDATE: &str = "UPDATE auth.memberships SET role = $3, state = $4, revision = revision + 1, updated_at = now() \
+    WHERE tenant_id = $1 AND identity_id = $2 RETURNING revision";
+
+/// All of the above, for the test that prepares them.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[JOIN, FIND, PAGE, HAS_ADDRESS, OTHER_ADMINISTRATORS, UPDATE];
+
+type Row = (Uuid, String, String, String, String, DateTime<Utc>, i64);
+
+fn member(row: Row) -> Result<Member, Error> {
+    let (user, email, display_name, role, state, created, revision) = row;
+    Ok(Member {
+        user: UserId::from_uuid(user),
+        email,
+        display_name,
+        role: role.parse().map_err(Error::fault)?,
+        state: state.parse().map_err(Error::fault)?,
+        created,
+        etag: Etag::from_revision(revision),
+    })
+}
+
+/// Makes a person a member. Who is one already stays what they are: an old link enables nobody again.
+pub(crate) async fn join(conn: &mut PgConnection, tenant: TenantId, user: UserId, role: Role) -> Result<(), Error> {
+    sqlx::query(JOIN)
+        .bind(tenant.uuid())
+        .bind(user.uuid())
+        .bind(role.as_str())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn find(conn: &mut PgConnection, tenant: TenantId, user: UserId) -> Result<Option<Member>, Error> {
+    let row: Option<Row> = sqlx::query_as(FIND)
+        .bind(tenant.uuid())
+        .bind(user.uuid())
+        .fetch_optional(conn)
+        .await?;
+    row.map(member).transpose()
+}
+
+/// At most `limit` members after `cursor`, the earliest first.
+pub(super) async fn page(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    cursor: Option<Cursor>,
+    limit: i64,
+) -> Result<Vec<Member>, Error> {
+    let rows: Vec<Row> = sqlx::query_as(PAGE)
+        .bind(tenant.uuid())
+        .bind(cursor.map(|cursor| cursor.created))
+        .bind(cursor.map(|cursor| cursor.user.uuid()))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.into_iter().map(member).collect()
+}
+
+/// Whether a member has this address.
+pub(super) async fn has_address(conn: &mut PgConnection, tenant: TenantId, email: &str) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar(HAS_ADDRESS)
+        .bind(tenant.uuid())
+        .bind(email)
+        .fetch_one(conn)
+        .await?)
+}
+
+/// How many active administrators there are beside a member; to be read under the tenant's lock.
+pub(super) async fn other_administrators(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    user: UserId,
+) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar(OTHER_ADMINISTRATORS)
+        .bind(tenant.uuid())
+        .bind(user.uuid())
+        .fetch_one(conn)
+        .await?)
+}
+
+/// Writes a member's role and state, and returns the new etag.
+pub(super) async fn update(conn: &mut PgConnection, tenant: TenantId, member: &Member) -> Result<Etag, Error> {
+    let revision = sqlx::query_scalar(UPDATE)
+        .bind(tenant.uuid())
+        .bind(member.user.uuid())
+        .bind(member.role.as_str())
+        .bind(member.state.as_str())
+        .fetch_one(conn)
+        .await?;
+    Ok(Etag::from_revision(revision))
+}

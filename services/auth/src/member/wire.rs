@@ -1,0 +1,183 @@
+//! Members as messages.
+
+use rowhouse_auth_kit::Role;
+use rowhouse_proto::auth::v1 as proto;
+use rowhouse_status::{Failure, Violations};
+use rowhouse_types::UserId;
+
+use super::{Change, Invite, Member, MemberState};
+use crate::invitation::Invitation;
+use crate::wire::{optional, timestamp};
+
+/// A role that can be held in a tenant.
+fn role(text: &str) -> Result<Role, &'static str> {
+    let role = text.parse::<Role>().ok().filter(|role| role.is_of_tenant());
+    role.ok_or("must be tenant_admin, manager or user")
+}
+
+fn state(number: i32) -> Result<MemberState, &'static str> {
+    match proto::MemberState::try_from(number) {
+        Ok(proto::MemberState::Active) => Ok(MemberState::Active),
+        Ok(proto::MemberState::Disabled) => Ok(MemberState::Disabled),
+        Ok(proto::MemberState::Unspecified) | Err(_) => Err("must be MEMBER_STATE_ACTIVE or MEMBER_STATE_DISABLED"),
+    }
+}
+
+pub(super) fn invite(request: &proto::InviteMemberRequest) -> Result<Invite, Failure> {
+    let mut violations = Violations::default();
+    let email = violations.take("email", request.email.parse());
+    let role = violations.take("role", role(&request.role));
+    let request_id = violations.take(
+        "request_id",
+        optional(&request.request_id).map_err(|_| "must be a UUID"),
+    );
+    let read = email.zip(role).zip(request_id);
+    violations.finish(read.map(|((email, role), request)| Invite { email, role, request }))
+}
+
+pub(super) fn user(request: &proto::GetMemberRequest) -> Result<UserId, Failure> {
+    request
+        .user_id
+        .parse()
+        .map_err(|fault| Failure::field("user_id", fault))
+}
+
+/// The change that a mask and its values ask for. Without a mask, the fields that are set count (AIP-134).
+pub(super) fn change(request: &proto::UpdateMemberRequest) -> Result<Change, Failure> {
+    let member = request.member.as_ref();
+    let member = member.ok_or_else(|| Failure::field("member", "must be set"))?;
+    let mut violations = Violations::default();
+    let user = violations.take("member.user_id", member.user_id.parse());
+    let etag = violations.take("member.etag", optional(&member.etag));
+    let (wants_role, wants_state) = mask(request, member, &mut violations);
+    let role = wants_role.then(|| violations.take("member.role", role(&member.role)));
+    let state = wants_state.then(|| violations.take("member.state", state(member.state)));
+    violations.finish(user.zip(etag).map(|(user, etag)| Change {
+        user,
+        role: role.flatten(),
+        state: state.flatten(),
+        etag,
+    }))
+}
+
+/// Whether the role and the state are to be changed.
+fn mask(request: &proto::UpdateMemberRequest, member: &proto::Member, violations: &mut Violations) -> (bool, bool) {
+    let paths = request
+        .update_mask
+        .as_ref()
+        .map(|mask| mask.paths.as_slice())
+        .unwrap_or_default();
+    let wanted = if paths.is_empty() {
+        (!member.role.is_empty(), member.state != 0)
+    } else {
+        let count = |name: &str| paths.iter().filter(|path| *path == name).count();
+        let (roles, states) = (count("role"), count("state"));
+        if roles > 1 || states > 1 {
+            violations.add("update_mask", "must name each field once");
+        }
+        if roles.saturating_add(states) < paths.len() {
+            violations.add("update_mask", "must name role or state");
+        }
+        return (roles > 0, states > 0);
+    };
+    if wanted == (false, false) {
+        violations.add("update_mask", "must name role or state");
+    }
+    wanted
+}
+
+pub(super) fn member(member: Member) -> proto::Member {
+    let state = match member.state {
+        MemberState::Active => proto::MemberState::Active,
+        MemberState::Disabled => proto::MemberState::Disabled,
+    };
+    proto::Member {
+        user_id: member.user.to_string(),
+        email: member.email,
+        display_name: member.display_name,
+        role: member.role.to_string(),
+        state: state.into(),
+        create_time: Some(timestamp(member.created)),
+        etag: member.etag.to_string(),
+    }
+}
+
+pub(super) fn invitation(invitation: Invitation) -> proto::Invitation {
+    proto::Invitation {
+        id: invitation.id.to_string(),
+        email: invitation.email,
+        role: invitation.role.to_string(),
+        expire_time: Some(timestamp(invitation.expires)),
+        create_time: Some(timestamp(invitation.created)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rowhouse_proto::well_known::FieldMask;
+
+    use super::*;
+
+    fn update(paths: &[&str], role: &str, state: i32) -> Result<Change, Failure> {
+        change(&proto::UpdateMemberRequest {
+            member: Some(proto::Member {
+                user_id: UserId::generate().to_string(),
+                role: role.to_owned(),
+                state,
+                ..proto::Member::default()
+            }),
+            update_mask: Some(FieldMask {
+                paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            }),
+        })
+    }
+
+    #[test]
+    fn only_the_fields_in_the_mask_change() {
+        let change = update(&["state"], "nonsense", 2).unwrap();
+        assert_eq!((change.role, change.state), (None, Some(MemberState::Disabled)));
+        let change = update(&[], "user", 0).unwrap();
+        assert_eq!((change.role, change.state), (Some(Role::User), None));
+    }
+
+    #[test]
+    fn masks_that_name_anything_else_are_refused() {
+        for paths in [
+            ["id"].as_slice(),
+            &["*"],
+            &["email"],
+            &["role", "role"],
+            &["role", "tenant_id"],
+            &["Role"],
+        ] {
+            assert!(update(paths, "user", 1).is_err(), "{paths:?}");
+        }
+        assert!(update(&[], "", 0).is_err());
+    }
+
+    #[test]
+    fn roles_of_the_platform_and_unknown_values_are_refused() {
+        for role in ["super_admin", "", "USER", "admin"] {
+            assert!(update(&["role"], role, 0).is_err(), "{role:?}");
+        }
+        for state in [0, 3, -1] {
+            assert!(update(&["state"], "", state).is_err(), "{state}");
+        }
+    }
+
+    #[test]
+    fn an_invitation_needs_an_address_a_role_and_at_most_a_uuid() {
+        let request = |email: &str, role: &str, request_id: &str| {
+            invite(&proto::InviteMemberRequest {
+                email: email.to_owned(),
+                role: role.to_owned(),
+                request_id: request_id.to_owned(),
+            })
+        };
+        assert!(request("ada@example.com", "user", "").is_ok());
+        assert!(request("ada@example.com", "user", "7e0f2d0a-4f1b-4c0e-9c4f-3f3b2a1c0d9e").is_ok());
+        assert!(request("ada@example.com", "user", "again").is_err());
+        assert!(request("ada", "user", "").is_err());
+        assert!(request("ada@example.com", "super_admin", "").is_err());
+    }
+}

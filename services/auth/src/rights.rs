@@ -1,0 +1,355 @@
+//! What a principal may do, and the protocol by which a change of that is acknowledged only when nobody honours the
+//! old rights any more.
+//!
+//! The protocol has three parts, all kept in the database, so that any number of auth processes play them together:
+//!
+//! - **The clock** is one row. A change of rights adds one to it in its own transaction, and notes whose rights changed.
+//! - **Leases**: a process that verifies tokens may use cached rights only while its lease lasts (2 s). It renews the
+//!   lease by saying up to which version it has dropped what changed.
+//! - **The acknowledgement**: after its commit, a change at version `v` waits until every lease that has not run out has
+//!   confirmed `v`.
+//!
+//! Why nothing slips through: a renewal reads the clock's row `FOR SHARE` in the statement that extends the lease. The
+//! change updates that row, so the two exclude each other until one of them has committed. If the renewal commits
+//! first, the change's wait begins after its own commit and sees the extended lease, with a version below `v`. If the
+//! change commits first, the renewal reads `v` or more and hands out what changed. There is no third order.
+//!
+//! A lease that has run out in the snapshot of the wait may have been renewed since. That renewal came after the
+//! change's commit, so its answer tells of the change; and until the answer arrives the holder, which counts from
+//! before it asked, does not trust its cache. PostgreSQL's clock alone decides when a lease has run out here.
+
+pub(crate) mod actions;
+mod clock;
+mod rpc;
+mod source;
+mod store;
+mod wire;
+
+use std::time::Duration;
+
+use rowhouse_auth_kit::{Grants, Role};
+use rowhouse_context::Principal;
+use rowhouse_types::{SessionId, TenantId, UserId};
+use uuid::Uuid;
+
+use crate::tenant::Access;
+pub(crate) use clock::{Clock, watch};
+pub(crate) use rpc::RightsRpc;
+pub(crate) use source::OwnRights;
+#[cfg(test)]
+pub(crate) use store::STATEMENTS;
+pub(crate) use store::{bump, prune, read};
+
+/// How long a lease lasts.
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
+
+/// Longest long poll of a renewal.
+pub(crate) const WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// Most changes told one by one; who is further behind drops everything.
+pub(crate) const CHANGES_MAX: i64 = 1_000;
+
+/// A version of the rights: position of a change in the order of commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(pub(crate) i64);
+
+/// Whose rights are asked for, and where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Query {
+    pub(crate) user: UserId,
+    /// The log-in; absent in delegated tokens.
+    pub(crate) session: Option<SessionId>,
+    /// The tenant to act in; absent on the platform itself.
+    pub(crate) tenant: Option<TenantId>,
+    /// Whether the person acts as a platform operator.
+    pub(crate) platform: bool,
+}
+
+/// Whether a principal may act at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Good,
+    Revoked,
+    TenantSuspended,
+    TenantUnknown,
+}
+
+/// What a principal may do, as of a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rights {
+    pub(crate) version: Version,
+    pub(crate) standing: Standing,
+    pub(crate) role: Option<Role>,
+}
+
+/// What the database says about a [`Query`], all read in one snapshot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub(crate) version: Version,
+    pub(crate) identity_active: bool,
+    /// The session exists, belongs to this person and this tenant, was not revoked and has not expired.
+    pub(crate) session_live: bool,
+    /// Role of an active membership.
+    pub(crate) member: Option<Role>,
+    /// Role on the platform.
+    pub(crate) operator: Option<Role>,
+    pub(crate) access: Option<Access>,
+}
+
+/// Something whose rights changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Tenant(TenantId),
+    User(UserId),
+    Session(SessionId),
+}
+
+/// A renewal of a lease.
+#[derive(Clone, Debug)]
+pub(crate) struct Renewal {
+    pub(crate) instance: Uuid,
+    pub(crate) service: &'static str,
+    pub(crate) confirmed: Version,
+    pub(crate) wait: Duration,
+}
+
+/// What changed since a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) version: Version,
+    pub(crate) subjects: Vec<String>,
+    /// The changes are no longer known one by one.
+    pub(crate) drop_all: bool,
+}
+
+// === impl Query ===
+
+impl Query {
+    /// The query about a caller. `within`: the tenant to act in, where an operator has named one; a member's and a
+    /// delegate's is their token's. `None` for callers who are no person.
+    pub(crate) fn of(principal: &Principal, within: Option<TenantId>) -> Option<Self> {
+        match principal {
+            Principal::Member { user, session, tenant } => Some(Self {
+                user: *user,
+                session: Some(*session),
+                tenant: Some(*tenant),
+                platform: false,
+            }),
+            Principal::Operator { user, session } => Some(Self {
+                user: *user,
+                session: Some(*session),
+                tenant: within,
+                platform: true,
+            }),
+            Principal::Delegate {
+                user, tenant, operator, ..
+            } => Some(Self {
+                user: *user,
+                session: None,
+                tenant: Some(*tenant),
+                platform: *operator,
+            }),
+            Principal::Anonymous | Principal::Service { .. } => None,
+        }
+    }
+}
+
+// === impl Rights ===
+
+impl Rights {
+    /// Judges the facts. Who is revoked is not told what state the tenant is in.
+    pub(crate) fn judge(query: &Query, facts: &Facts) -> Self {
+        let (role, access_needed) = if query.platform {
+            (facts.operator, query.tenant.is_some())
+        } else {
+            (facts.member, true)
+        };
+        let ended = !facts.identity_active || (query.session.is_some() && !facts.session_live) || role.is_none();
+        let standing = match facts.access {
+            _ if ended => Standing::Revoked,
+            Some(Access::Suspended) if access_needed => Standing::TenantSuspended,
+            Some(Access::Pending) | None if access_needed => Standing::TenantUnknown,
+            _ => Standing::Good,
+        };
+        Self {
+            version: facts.version,
+            standing,
+            role: role.filter(|_| standing == Standing::Good),
+        }
+    }
+
+    /// What the role gives; nothing without good standing.
+    pub(crate) fn grants(&self) -> Grants {
+        self.role.map(Role::grants).unwrap_or_default()
+    }
+}
+
+// === impl Subject ===
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tenant(id) => id.fmt(f),
+            Self::User(id) => id.fmt(f),
+            Self::Session(id) => id.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod rules {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            version: Version(7),
+            identity_active: true,
+            session_live: true,
+            member: Some(Role::Manager),
+            operator: None,
+            access: Some(Access::Allowed),
+        }
+    }
+
+    fn query() -> Query {
+        Query {
+            user: UserId::generate(),
+            session: Some(SessionId::generate()),
+            tenant: Some(TenantId::generate()),
+            platform: false,
+        }
+    }
+
+    fn standing(query: Query, facts: Facts) -> Standing {
+        Rights::judge(&query, &facts).standing
+    }
+
+    #[test]
+    fn a_member_in_good_standing_has_the_roles_rights() {
+        let rights = Rights::judge(&query(), &facts());
+        assert_eq!((rights.standing, rights.role), (Standing::Good, Some(Role::Manager)));
+        assert!(rights.grants().allow("contacts:read"));
+    }
+
+    #[test]
+    fn anything_ended_revokes_and_gives_nothing() {
+        let ended = [
+            Facts {
+                identity_active: false,
+                ..facts()
+            },
+            Facts {
+                session_live: false,
+                ..facts()
+            },
+            Facts {
+                member: None,
+                ..facts()
+            },
+            Facts {
+                member: None,
+                access: Some(Access::Suspended),
+                ..facts()
+            },
+            Facts {
+                member: None,
+                operator: Some(Role::SuperAdmin),
+                ..facts()
+            },
+        ];
+        for facts in ended {
+            let rights = Rights::judge(&query(), &facts);
+            assert_eq!(rights.standing, Standing::Revoked, "{facts:?}");
+            assert!(!rights.grants().allow("contacts:read"));
+        }
+    }
+
+    #[test]
+    fn nobody_acts_in_a_tenant_that_is_not_open() {
+        let operator = Query {
+            platform: true,
+            ..query()
+        };
+        for (access, expected) in [
+            (Some(Access::Suspended), Standing::TenantSuspended),
+            (Some(Access::Pending), Standing::TenantUnknown),
+            (None, Standing::TenantUnknown),
+        ] {
+            let facts = Facts {
+                access,
+                operator: Some(Role::SuperAdmin),
+                ..facts()
+            };
+            assert_eq!(standing(query(), facts), expected);
+            assert_eq!(standing(operator, facts), expected);
+            assert_eq!(
+                standing(
+                    Query {
+                        tenant: None,
+                        ..operator
+                    },
+                    facts
+                ),
+                Standing::Good
+            );
+        }
+    }
+
+    #[test]
+    fn a_member_is_no_operator_and_an_operator_no_member() {
+        let operator = Facts {
+            member: None,
+            operator: Some(Role::SuperAdmin),
+            ..facts()
+        };
+        assert_eq!(
+            standing(
+                Query {
+                    platform: true,
+                    ..query()
+                },
+                operator
+            ),
+            Standing::Good
+        );
+        assert_eq!(standing(query(), operator), Standing::Revoked);
+        assert_eq!(
+            standing(
+                Query {
+                    platform: true,
+                    ..query()
+                },
+                facts()
+            ),
+            Standing::Revoked
+        );
+    }
+
+    #[test]
+    fn a_delegate_needs_no_session_but_all_the_rest() {
+        let delegate = Query {
+            session: None,
+            ..query()
+        };
+        assert_eq!(
+            standing(
+                delegate,
+                Facts {
+                    session_live: false,
+                    ..facts()
+                }
+            ),
+            Standing::Good
+        );
+        assert_eq!(
+            standing(
+                delegate,
+                Facts {
+                    member: None,
+                    ..facts()
+                }
+            ),
+            Standing::Revoked
+        );
+    }
+}

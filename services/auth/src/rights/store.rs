@@ -1,0 +1,156 @@
+//! SQL of rights, their clock, and leases.
+
+use rowhouse_auth_kit::Role;
+use sqlx::PgConnection;
+
+use super::{CHANGES_MAX, Facts, LEASE, News, Query, Renewal, Subject, Version};
+use crate::error::Error;
+use crate::tenant::Access;
+
+/// One statement, so that rights and version are of one snapshot: a change is in both or in neither.
+const FACTS: &str = "SELECT clock.version, coalesce(identity.state = 'active', false), \
+    coalesce(session.revoked_at IS NULL AND session.expires_at > now() AND session.identity_id = $1 \
+        AND session.tenant_id IS NOT DISTINCT FROM CASE WHEN $4 THEN NULL ELSE $3::uuid END, false), \
+    CASE WHEN membership.state = 'active' THEN membership.role END, \
+    platform.role, tenant.access \
+    FROM auth.rights_clock AS clock \
+    LEFT JOIN auth.identities AS identity ON identity.id = $1 \
+    LEFT JOIN auth.sessions AS session ON session.id = $2 \
+    LEFT JOIN auth.tenants AS tenant ON tenant.id = $3 \
+    LEFT JOIN auth.memberships AS membership ON membership.tenant_id = $3 AND membership.identity_id = $1 \
+    LEFT JOIN auth.platform_grants AS platform ON platform.identity_id = $1";
+
+const BUMP: &str = "WITH clock AS (UPDATE auth.rights_clock SET version = version + 1 RETURNING version) \
+    INSERT INTO auth.right_changes (version, subjects) SELECT clock.version, $1 FROM clock RETURNING version";
+
+const VERSION: &str = "SELECT version FROM auth.rights_clock";
+
+/// FOR SHARE excludes changes until this has committed, and the other way round: see the module's reasoning. Nobody can
+/// confirm a version that is not there yet.
+const EXTEND: &str = "WITH clock AS (SELECT version FROM auth.rights_clock FOR SHARE) \
+    INSERT INTO auth.leases (instance_id, service, confirmed_version, expires_at) \
+    SELECT $1, $2, least($3, clock.version), clock_timestamp() + make_interval(secs => $4) FROM clock \
+    ON CONFLICT (instance_id) DO UPDATE SET service = excluded.service, expires_at = excluded.expires_at, \
+        confirmed_version = greatest(leases.confirmed_version, excluded.confirmed_version) \
+    RETURNING (SELECT clock.version FROM clock)";
+
+/// The version that every live lease has confirmed. Without leases it is the clock's, in the same snapshot.
+const FLOOR: &str = "SELECT coalesce( \
+    (SELECT min(confirmed_version) FROM auth.leases WHERE expires_at > clock_timestamp()), version) \
+    FROM auth.rights_clock";
+
+/// The newest version and the changes up to it, in one snapshot; one row without subjects where there are none.
+const CHANGES: &str = "SELECT clock.version, change.subjects FROM auth.rights_clock AS clock \
+    LEFT JOIN auth.right_changes AS change ON change.version > $1 AND change.version <= clock.version \
+    ORDER BY change.version LIMIT $2";
+
+const PRUNE_CHANGES: &str = "DELETE FROM auth.right_changes WHERE version <= \
+    (SELECT version - $1 FROM auth.rights_clock) AND created_at < now() - interval '1 hour'";
+
+const PRUNE_LEASES: &str = "DELETE FROM auth.leases WHERE expires_at < now() - interval '1 minute'";
+
+/// All of the above, for the test that prepares them.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    FACTS,
+    BUMP,
+    VERSION,
+    EXTEND,
+    FLOOR,
+    CHANGES,
+    PRUNE_CHANGES,
+    PRUNE_LEASES,
+];
+
+type FactsRow = (i64, bool, bool, Option<String>, Option<String>, Option<String>);
+
+/// What is known about a query.
+pub(crate) async fn read(conn: &mut PgConnection, query: &Query) -> Result<Facts, Error> {
+    let row: FactsRow = sqlx::query_as(FACTS)
+        .bind(query.user.uuid())
+        .bind(query.session.map(|session| session.uuid()))
+        .bind(query.tenant.map(|tenant| tenant.uuid()))
+        .bind(query.platform)
+        .fetch_one(conn)
+        .await?;
+    let (version, identity_active, session_live, member, operator, access) = row;
+    Ok(Facts {
+        version: Version(version),
+        identity_active,
+        session_live,
+        member: role(member)?,
+        operator: role(operator)?,
+        access: access
+            .map(|access| access.parse::<Access>())
+            .transpose()
+            .map_err(Error::fault)?,
+    })
+}
+
+fn role(text: Option<String>) -> Result<Option<Role>, Error> {
+    text.map(|text| text.parse().map_err(Error::fault)).transpose()
+}
+
+/// Adds one to the clock and notes whose rights change. To be called last in a transaction: it holds the clock's row
+/// until the commit, and whoever holds it takes no other lock.
+pub(crate) async fn bump(conn: &mut PgConnection, subjects: &[Subject]) -> Result<Version, Error> {
+    let subjects: Vec<String> = subjects.iter().map(ToString::to_string).collect();
+    let version = sqlx::query_scalar(BUMP).bind(subjects).fetch_one(conn).await?;
+    Ok(Version(version))
+}
+
+/// The clock's version.
+pub(super) async fn version(conn: &mut PgConnection) -> Result<Version, Error> {
+    Ok(Version(sqlx::query_scalar(VERSION).fetch_one(conn).await?))
+}
+
+/// Extends a lease and returns the clock's version.
+pub(super) async fn extend(conn: &mut PgConnection, renewal: &Renewal) -> Result<Version, Error> {
+    let version = sqlx::query_scalar(EXTEND)
+        .bind(renewal.instance)
+        .bind(renewal.service)
+        .bind(renewal.confirmed.0)
+        .bind(LEASE.as_secs_f64())
+        .fetch_one(conn)
+        .await?;
+    Ok(Version(version))
+}
+
+/// The version that every live lease has confirmed.
+pub(super) async fn floor(conn: &mut PgConnection) -> Result<Version, Error> {
+    Ok(Version(sqlx::query_scalar(FLOOR).fetch_one(conn).await?))
+}
+
+/// What changed after `since`.
+pub(super) async fn news(conn: &mut PgConnection, since: Version) -> Result<News, Error> {
+    let rows: Vec<(i64, Option<Vec<String>>)> = sqlx::query_as(CHANGES)
+        .bind(since.0)
+        .bind(CHANGES_MAX.saturating_add(1))
+        .fetch_all(conn)
+        .await?;
+    let version = rows.first().map(|(version, _)| *version);
+    let version = version.ok_or_else(|| Error::fault("the clock of rights has no row"))?;
+    let known: Vec<Vec<String>> = rows.into_iter().filter_map(|(_, subjects)| subjects).collect();
+    // Every version between has a change of its own, unless it was pruned, or there are more than are told.
+    let wanted = version.saturating_sub(since.0);
+    let drop_all = wanted < 0 || i64::try_from(known.len()).is_ok_and(|known| known != wanted) || wanted > CHANGES_MAX;
+    let mut subjects: Vec<String> = if drop_all {
+        Vec::new()
+    } else {
+        known.into_iter().flatten().collect()
+    };
+    subjects.sort();
+    subjects.dedup();
+    Ok(News {
+        version: Version(version),
+        subjects,
+        drop_all,
+    })
+}
+
+/// Forgets old changes and leases. `keep`: how many versions stay whatever their age.
+pub(crate) async fn prune(conn: &mut PgConnection, keep: i64) -> Result<(), Error> {
+    sqlx::query(PRUNE_CHANGES).bind(keep).execute(&mut *conn).await?;
+    sqlx::query(PRUNE_LEASES).execute(conn).await?;
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! Rights as messages.
+
+use std::time::Duration;
+
+use rowhouse_context::{Ctx, Principal};
+use rowhouse_proto::auth::v1 as proto;
+use rowhouse_status::{Failure, Reason, Violations};
+use rowhouse_types::UserId;
+
+use super::{LEASE, News, Query, Renewal, Rights, Standing, Version, WAIT_MAX};
+use crate::wire::optional;
+
+pub(super) fn renewal(ctx: &Ctx, request: &proto::RenewLeaseRequest) -> Result<Renewal, Failure> {
+    let Principal::Service { name } = ctx.principal() else {
+        return Err(Failure::new(Reason::AudienceMismatch, "only services hold leases"));
+    };
+    let mut violations = Violations::default();
+    let instance = violations.take("instance_id", request.instance_id.parse().map_err(|_| "must be a UUID"));
+    if request.confirmed_version < 0 {
+        violations.add("confirmed_version", "must not be negative");
+    }
+    let wait = violations.take(
+        "wait_ms",
+        u64::try_from(request.wait_ms).map_err(|_| "must not be negative"),
+    );
+    violations.finish(instance.zip(wait).map(|(instance, wait_ms)| Renewal {
+        instance,
+        service: name.as_str(),
+        confirmed: Version(request.confirmed_version),
+        wait: Duration::from_millis(wait_ms).min(WAIT_MAX),
+    }))
+}
+
+pub(super) fn query(request: &proto::GetRightsRequest) -> Result<Query, Failure> {
+    let mut violations = Violations::default();
+    let user = violations.take("user_id", request.user_id.parse::<UserId>());
+    let session = violations.take("session_id", optional(&request.session_id));
+    let tenant = violations.take("tenant_id", optional(&request.tenant_id));
+    let read = user.zip(session).zip(tenant);
+    violations.finish(read.map(|((user, session), tenant)| Query {
+        user,
+        session,
+        tenant,
+        platform: request.platform,
+    }))
+}
+
+pub(super) fn news(news: News) -> proto::RenewLeaseResponse {
+    proto::RenewLeaseResponse {
+        version: news.version.0,
+        changed_subjects: news.subjects,
+        drop_all: news.drop_all,
+        lease_ms: i32::try_from(LEASE.as_millis()).unwrap_or_default(),
+    }
+}
+
+pub(super) fn rights(rights: &Rights) -> proto::Rights {
+    let standing = match rights.standing {
+        Standing::Good => proto::Standing::Good,
+        Standing::Revoked => proto::Standing::Revoked,
+        Standing::TenantSuspended => proto::Standing::TenantSuspended,
+        Standing::TenantUnknown => proto::Standing::TenantUnknown,
+    };
+    proto::Rights {
+        version: rights.version.0,
+        standing: standing.into(),
+        roles: rights.role.iter().map(ToString::to_string).collect(),
+        permissions: rights.grants().to_strings(),
+    }
+}

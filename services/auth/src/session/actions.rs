@@ -1,0 +1,119 @@
+//! Logging in and out, and who one is.
+
+use rowhouse_context::{Ctx, Principal};
+use rowhouse_types::{SessionId, TenantId, UserId};
+use sqlx::PgConnection;
+
+use super::{Attempt, EndReason, Pair, RefreshToken, Session, store};
+use crate::audit::{self, Entry};
+use crate::error::Error;
+use crate::identity::{self, Person};
+use crate::rights::{self, Query, Rights, Subject};
+use crate::state::State;
+use crate::tenant::{self, Access};
+
+/// Who the caller is and what they may do.
+pub(crate) struct Identity {
+    pub(crate) person: Person,
+    pub(crate) tenant: Option<TenantId>,
+    pub(crate) session: Option<SessionId>,
+    pub(crate) rights: Rights,
+}
+
+/// Opens a session.
+///
+/// Until the password was right, an unknown account and a known one go the same way: one look, one hash, one answer.
+pub(crate) async fn login(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Error> {
+    let account = identity::account(&mut *state.connection().await?, attempt.email.as_str()).await?;
+    let (user, active, hash) = match account {
+        Some(account) => (Some(account.id), account.active, Some(account.password_hash)),
+        None => (None, false, None),
+    };
+    let right = state.hasher.verify(ctx, &attempt.password, hash).await?;
+    let user = user.filter(|_| right && active).ok_or(Error::LoginFailed)?;
+
+    let mut tx = state.begin().await?;
+    let tenant = choose_tenant(&mut tx, user, attempt.tenant).await?;
+    let session = Session {
+        id: SessionId::generate(),
+        user,
+        tenant,
+    };
+    let refresh_token = RefreshToken::generate()?;
+    store::insert(&mut tx, &session).await?;
+    store::insert_token(&mut tx, session.id, &refresh_token).await?;
+    audit::record(
+        &mut tx,
+        ctx,
+        Entry::new("session.open", session.id).by(user).within(tenant),
+    )
+    .await?;
+    tx.commit().await?;
+    pair(state, session, refresh_token).await
+}
+
+/// Where the person logs in: the tenant they name, else the platform for an operator, else their only tenant.
+async fn choose_tenant(
+    conn: &mut PgConnection,
+    user: UserId,
+    named: Option<TenantId>,
+) -> Result<Option<TenantId>, Error> {
+    if named.is_none() && store::platform(conn, user).await?.is_some() {
+        return Ok(None);
+    }
+    let tenant = match store::memberships(conn, user, named).await?.as_slice() {
+        [] => return Err(Error::LoginFailed),
+        [tenant] => *tenant,
+        _ => return Err(Error::TenantChoiceRequired),
+    };
+    match tenant::access(conn, tenant).await? {
+        Some(Access::Allowed) => Ok(Some(tenant)),
+        Some(Access::Suspended) => Err(Error::TenantSuspended),
+        Some(Access::Pending) | None => Err(Error::TenantNotReady),
+    }
+}
+
+/// Signs an access token to go with a refresh token.
+pub(super) async fn pair(state: &State, session: Session, refresh_token: RefreshToken) -> Result<Pair, Error> {
+    let access = state
+        .signer()
+        .await?
+        .session_token(session.user, session.id, session.tenant)?;
+    Ok(Pair {
+        session,
+        access_token: access.text,
+        expires: access.expires,
+        refresh_token,
+    })
+}
+
+/// Ends the caller's session, and answers when no service honours it any more.
+pub(crate) async fn logout(ctx: &Ctx, state: &State) -> Result<(), Error> {
+    let (Principal::Member { session, .. } | Principal::Operator { session, .. }) = ctx.principal() else {
+        return Err(Error::Revoked);
+    };
+    let mut tx = state.begin().await?;
+    if !store::end(&mut tx, *session, EndReason::Logout).await? {
+        tx.rollback().await?;
+        // Another call has ended it, and may still be waiting.
+        return state.clock.acknowledge_all(ctx).await;
+    }
+    audit::record(&mut tx, ctx, Entry::new("session.end", session)).await?;
+    let version = rights::bump(&mut tx, &[Subject::Session(*session)]).await?;
+    tx.commit().await?;
+    state.clock.acknowledge(ctx, version).await
+}
+
+/// Who the caller is and what they may do.
+pub(crate) async fn who_am_i(ctx: &Ctx, state: &State) -> Result<Identity, Error> {
+    let query = Query::of(ctx.principal(), None).ok_or(Error::Revoked)?;
+    let mut conn = state.connection().await?;
+    let person = identity::person(&mut conn, query.user).await?.ok_or(Error::Revoked)?;
+    let facts = rights::read(&mut conn, &query).await?;
+    Ok(Identity {
+        person,
+        tenant: query.tenant,
+        session: query.session,
+        rights: Rights::judge(&query, &facts),
+    })
+}

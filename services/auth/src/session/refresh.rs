@@ -1,0 +1,90 @@
+//! Exchanging a refresh token for a new pair.
+
+use rowhouse_context::Ctx;
+use serde_json::json;
+use sqlx::{Postgres, Transaction};
+
+use super::actions::pair;
+use super::{EndReason, Pair, RefreshToken, Session, Verdict, store};
+use crate::audit::{self, Entry};
+use crate::error::Error;
+use crate::rights::{self, Query, Rights, Standing, Subject};
+use crate::state::State;
+
+/// Exchanges a refresh token. All uses of one family's tokens wait for each other at their session's row.
+///
+/// A rotation leaves its trace in the table of tokens and not in the audit log: every session makes one each five
+/// minutes. Its beginning and its end are audited.
+pub(crate) async fn refresh(ctx: &Ctx, state: &State, token: &RefreshToken) -> Result<Pair, Error> {
+    let mut tx = state.begin().await?;
+    let session = store::of_token(&mut tx, token)
+        .await?
+        .ok_or(Error::RefreshTokenInvalid)?;
+    let session = store::lock_live(&mut tx, session)
+        .await?
+        .ok_or(Error::RefreshTokenInvalid)?;
+    // Read after the lock: whoever held it may have used the token.
+    let presented = store::presented(&mut tx, token)
+        .await?
+        .ok_or(Error::RefreshTokenInvalid)?;
+    let revoke = match presented.verdict() {
+        Verdict::Rotate => None,
+        Verdict::Replace(successor) => Some(successor),
+        Verdict::Refuse => return Err(Error::RefreshTokenInvalid),
+        Verdict::End => return Err(end(ctx, state, tx, session).await),
+    };
+    check_standing(&mut tx, session).await?;
+    let successor = RefreshToken::generate()?;
+    match revoke {
+        Some(lost) => {
+            store::revoke_token(&mut tx, &lost).await?;
+            store::insert_token(&mut tx, session.id, &successor).await?;
+            store::mark_used(&mut tx, token, &successor).await?;
+        }
+        None => {
+            store::mark_used(&mut tx, token, &successor).await?;
+            store::insert_token(&mut tx, session.id, &successor).await?;
+        }
+    }
+    tx.commit().await?;
+    pair(state, session, successor).await
+}
+
+/// Refuses, and uses up nothing, where the person could do nothing with the new pair.
+async fn check_standing(tx: &mut Transaction<'static, Postgres>, session: Session) -> Result<(), Error> {
+    let query = Query {
+        user: session.user,
+        session: Some(session.id),
+        tenant: session.tenant,
+        platform: session.tenant.is_none(),
+    };
+    let facts = rights::read(tx, &query).await?;
+    match Rights::judge(&query, &facts).standing {
+        Standing::Good => Ok(()),
+        Standing::Revoked => Err(Error::RefreshTokenInvalid),
+        Standing::TenantSuspended => Err(Error::TenantSuspended),
+        Standing::TenantUnknown => Err(Error::TenantNotReady),
+    }
+}
+
+/// Ends a family of which two parties hold tokens. The answer is the same as for any other token that is not good, and
+/// comes when no service honours the session any more.
+async fn end(ctx: &Ctx, state: &State, mut tx: Transaction<'static, Postgres>, session: Session) -> Error {
+    let ended = async {
+        store::end(&mut tx, session.id, EndReason::RefreshReuse).await?;
+        let entry = Entry::new("session.end", session.id)
+            .within(session.tenant)
+            .after(json!({ "reason": EndReason::RefreshReuse.as_str() }));
+        audit::record(&mut tx, ctx, entry).await?;
+        let version = rights::bump(&mut tx, &[Subject::Session(session.id)]).await?;
+        tx.commit().await?;
+        state.clock.acknowledge(ctx, version).await
+    };
+    match ended.await {
+        Ok(()) => {
+            tracing::warn!(session = %session.id, "a refresh token was used again, and its session ended");
+            Error::RefreshTokenInvalid
+        }
+        Err(error) => error,
+    }
+}

@@ -1,0 +1,199 @@
+//! SQL of sessions and refresh tokens.
+
+use rowhouse_auth_kit::Role;
+use rowhouse_types::{SessionId, TenantId, UserId};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{EndReason, GRACE_S, IDLE_DAYS, LIFETIME_DAYS, Presented, RefreshToken, Session};
+use crate::error::Error;
+
+/// FOR SHARE: who disables the member waits for the session to be there, and then ends it.
+const MEMBERSHIPS: &str = "SELECT tenant_id FROM auth.memberships \
+    WHERE identity_id = $1 AND state = 'active' AND tenant_id = coalesce($2, tenant_id) \
+    ORDER BY tenant_id LIMIT 2 FOR SHARE";
+
+const PLATFORM: &str = "SELECT role FROM auth.platform_grants WHERE identity_id = $1";
+
+const INSERT: &str = "INSERT INTO auth.sessions (id, identity_id, tenant_id, expires_at) \
+    VALUES ($1, $2, $3, now() + make_interval(days => $4))";
+
+const INSERT_TOKEN: &str = "INSERT INTO auth.refresh_tokens (token_hash, session_id, expires_at) \
+    SELECT $1, session.id, least(session.expires_at, clock_timestamp() + make_interval(days => $3)) \
+    FROM auth.sessions AS session WHERE session.id = $2";
+
+const OF_TOKEN: &str = "SELECT session_id FROM auth.refresh_tokens WHERE token_hash = $1";
+
+const LOCK_LIVE: &str = "SELECT identity_id, tenant_id FROM auth.sessions \
+    WHERE id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp() FOR UPDATE";
+
+const PRESENTED: &str = "SELECT token.revoked_at IS NOT NULL, token.expires_at <= clock_timestamp(), \
+    token.successor_hash, coalesce(successor.used_at IS NOT NULL, false), \
+    coalesce(token.used_at + make_interval(secs => $2) > clock_timestamp(), false) \
+    FROM auth.refresh_tokens AS token \
+    LEFT JOIN auth.refresh_tokens AS successor ON successor.token_hash = token.successor_hash \
+    WHERE token.token_hash = $1";
+
+const MARK_USED: &str = "UPDATE auth.refresh_tokens SET successor_hash = $2, \
+    used_at = coalesce(used_at, clock_timestamp()) WHERE token_hash = $1";
+
+const REVOKE_TOKEN: &str = "UPDATE auth.refresh_tokens SET revoked_at = clock_timestamp() WHERE token_hash = $1";
+
+const END: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $2 \
+    WHERE id = $1 AND revoked_at IS NULL";
+
+const END_OF_MEMBER: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), \
+    revoke_reason = 'member_disabled' WHERE identity_id = $1 AND tenant_id = $2 AND revoked_at IS NULL";
+
+/// Refresh tokens go with their session. A day later nobody's access token names it any more.
+const PRUNE: &str = "DELETE FROM auth.sessions WHERE id IN (SELECT id FROM auth.sessions \
+    WHERE expires_at < now() - interval '1 day' ORDER BY expires_at LIMIT 1000)";
+
+/// All of the above, for the test that prepares them.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    MEMBERSHIPS,
+    PLATFORM,
+    INSERT,
+    INSERT_TOKEN,
+    OF_TOKEN,
+    LOCK_LIVE,
+    PRESENTED,
+    MARK_USED,
+    REVOKE_TOKEN,
+    END,
+    END_OF_MEMBER,
+    PRUNE,
+];
+
+/// Tenants where a person is an active member, two at most; only `tenant` where one is named.
+pub(super) async fn memberships(
+    conn: &mut PgConnection,
+    user: UserId,
+    tenant: Option<TenantId>,
+) -> Result<Vec<TenantId>, Error> {
+    let rows: Vec<Uuid> = sqlx::query_scalar(MEMBERSHIPS)
+        .bind(user.uuid())
+        .bind(tenant.map(|tenant| tenant.uuid()))
+        .fetch_all(conn)
+        .await?;
+    Ok(rows.into_iter().map(TenantId::from_uuid).collect())
+}
+
+/// A person's role on the platform.
+pub(super) async fn platform(conn: &mut PgConnection, user: UserId) -> Result<Option<Role>, Error> {
+    let role: Option<String> = sqlx::query_scalar(PLATFORM)
+        .bind(user.uuid())
+        .fetch_optional(conn)
+        .await?;
+    role.map(|role| role.parse().map_err(Error::fault)).transpose()
+}
+
+pub(super) async fn insert(conn: &mut PgConnection, session: &Session) -> Result<(), Error> {
+    sqlx::query(INSERT)
+        .bind(session.id.uuid())
+        .bind(session.user.uuid())
+        .bind(session.tenant.map(|tenant| tenant.uuid()))
+        .bind(LIFETIME_DAYS)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Adds the token that the session can be refreshed with. There is at most one that was neither used nor revoked.
+pub(super) async fn insert_token(
+    conn: &mut PgConnection,
+    session: SessionId,
+    token: &RefreshToken,
+) -> Result<(), Error> {
+    sqlx::query(INSERT_TOKEN)
+        .bind(token.hash())
+        .bind(session.uuid())
+        .bind(IDLE_DAYS)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The session of a token.
+pub(super) async fn of_token(conn: &mut PgConnection, token: &RefreshToken) -> Result<Option<SessionId>, Error> {
+    let id: Option<Uuid> = sqlx::query_scalar(OF_TOKEN)
+        .bind(token.hash())
+        .fetch_optional(conn)
+        .await?;
+    Ok(id.map(SessionId::from_uuid))
+}
+
+/// Locks a session that was not ended.
+pub(super) async fn lock_live(conn: &mut PgConnection, id: SessionId) -> Result<Option<Session>, Error> {
+    let row: Option<(Uuid, Option<Uuid>)> = sqlx::query_as(LOCK_LIVE).bind(id.uuid()).fetch_optional(conn).await?;
+    Ok(row.map(|(user, tenant)| Session {
+        id,
+        user: UserId::from_uuid(user),
+        tenant: tenant.map(TenantId::from_uuid),
+    }))
+}
+
+/// What is known of a token; to be read under the lock of its session.
+pub(super) async fn presented(conn: &mut PgConnection, token: &RefreshToken) -> Result<Option<Presented>, Error> {
+    let row: Option<(bool, bool, Option<Vec<u8>>, bool, bool)> = sqlx::query_as(PRESENTED)
+        .bind(token.hash())
+        .bind(GRACE_S)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.map(
+        |(revoked, expired, successor, successor_used, within_grace)| Presented {
+            revoked,
+            expired,
+            successor,
+            successor_used,
+            within_grace,
+        },
+    ))
+}
+
+/// Names a token's successor; the time of its first use stays.
+pub(super) async fn mark_used(
+    conn: &mut PgConnection,
+    token: &RefreshToken,
+    successor: &RefreshToken,
+) -> Result<(), Error> {
+    sqlx::query(MARK_USED)
+        .bind(token.hash())
+        .bind(successor.hash())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Revokes a token by its hash.
+pub(super) async fn revoke_token(conn: &mut PgConnection, token_hash: &[u8]) -> Result<(), Error> {
+    sqlx::query(REVOKE_TOKEN).bind(token_hash).execute(conn).await?;
+    Ok(())
+}
+
+/// Ends a session. `false` where it was ended before.
+pub(super) async fn end(conn: &mut PgConnection, id: SessionId, reason: EndReason) -> Result<bool, Error> {
+    let done = sqlx::query(END)
+        .bind(id.uuid())
+        .bind(reason.as_str())
+        .execute(conn)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends all sessions of a member in a tenant.
+pub(crate) async fn end_of_member(conn: &mut PgConnection, user: UserId, tenant: TenantId) -> Result<(), Error> {
+    sqlx::query(END_OF_MEMBER)
+        .bind(user.uuid())
+        .bind(tenant.uuid())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Forgets sessions that expired long ago.
+pub(crate) async fn prune(conn: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query(PRUNE).execute(conn).await?;
+    Ok(())
+}

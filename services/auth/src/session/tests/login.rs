@@ -1,0 +1,199 @@
+//! Who gets in, and what those hear who do not.
+
+use rowhouse_auth_kit::{AccessTokenVerifier, Role};
+use rowhouse_context::Principal;
+use rowhouse_status::Failure;
+use rowhouse_types::TenantId;
+
+use crate::error::Error;
+use crate::key;
+use crate::rights::{Query, Standing};
+use crate::session::actions;
+use crate::tenant::Access;
+use crate::tests::bench::{Bench, PASSWORD, ctx};
+
+#[tokio::test]
+async fn a_member_gets_a_token_that_every_service_can_verify() {
+    let bench = Bench::start("login_token").await;
+    let house = bench.house("acme").await;
+    let pair = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    assert_eq!(
+        (pair.session.user, pair.session.tenant),
+        (house.admin, Some(house.tenant))
+    );
+
+    let verifier = AccessTokenVerifier::new("rowhouse");
+    let keys = key::published(&bench.state).await.unwrap();
+    verifier.set_keys(keys.into_iter().map(|published| (published.kid, published.key)));
+    let verified = verifier.verify(&pair.access_token).unwrap();
+    let Principal::Member { user, session, tenant } = verified.principal else {
+        panic!("not a member")
+    };
+    assert_eq!((user, session, tenant), (house.admin, pair.session.id, house.tenant));
+    assert_eq!(u64::try_from(pair.expires.timestamp()).unwrap(), verified.expires_at_s);
+}
+
+#[tokio::test]
+async fn an_unknown_account_a_wrong_password_and_another_tenant_are_answered_alike() {
+    let bench = Bench::start("login_alike").await;
+    let house = bench.house("acme").await;
+    let neighbour = bench.house("globex").await;
+    let tries = [
+        ("nobody@acme.example", PASSWORD, None),
+        (house.email.as_str(), "wrong horse battery", None),
+        (house.email.as_str(), "wrong horse battery", Some(house.tenant)),
+        (house.email.as_str(), PASSWORD, Some(neighbour.tenant)),
+        (house.email.as_str(), PASSWORD, Some(TenantId::generate())),
+    ];
+    let mut answers = Vec::new();
+    for (email, password, tenant) in tries {
+        let before = bench.state.hasher.runs();
+        let error = bench.login(email, password, tenant).await.map(drop).unwrap_err();
+        assert_eq!(bench.state.hasher.runs() - before, 1, "each costs one hash: {email}");
+        answers.push(format!("{:?}", Failure::from(error)));
+    }
+    assert!(
+        answers
+            .iter()
+            .all(|answer| *answer == answers[0] && answer.contains("LoginFailed")),
+        "{answers:?}"
+    );
+    assert_eq!(bench.count("SELECT count(*) FROM auth.sessions").await, 0);
+}
+
+#[tokio::test]
+async fn an_address_is_the_same_in_any_case() {
+    let bench = Bench::start("login_case").await;
+    bench.house("acme").await;
+    assert!(bench.login("ADMIN@Acme.Example", PASSWORD, None).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_is_told_only_to_those_who_know_the_password() {
+    let bench = Bench::start("login_suspended").await;
+    let house = bench.house("acme").await;
+    bench.set_access(house.tenant, Access::Suspended).await;
+    let wrong = bench
+        .login(&house.email, "wrong horse battery", Some(house.tenant))
+        .await;
+    assert!(matches!(wrong, Err(Error::LoginFailed)));
+    let right = bench.login(&house.email, PASSWORD, Some(house.tenant)).await;
+    assert!(matches!(right, Err(Error::TenantSuspended)));
+    bench.set_access(house.tenant, Access::Allowed).await;
+    assert!(bench.login(&house.email, PASSWORD, None).await.is_ok());
+}
+
+#[tokio::test]
+async fn who_belongs_to_several_tenants_must_name_one() {
+    let bench = Bench::start("login_several").await;
+    let (one, two) = (bench.house("acme").await, bench.house("globex").await);
+    bench.member(&one, &two.email, Role::User).await;
+    let unnamed = bench.login(&two.email, PASSWORD, None).await;
+    assert!(matches!(unnamed, Err(Error::TenantChoiceRequired)));
+    let wrong = bench.login(&two.email, "wrong horse battery", None).await;
+    assert!(
+        matches!(wrong, Err(Error::LoginFailed)),
+        "only who knows the password hears of tenants"
+    );
+    for tenant in [one.tenant, two.tenant] {
+        let pair = bench.login(&two.email, PASSWORD, Some(tenant)).await.unwrap();
+        assert_eq!((pair.session.user, pair.session.tenant), (two.admin, Some(tenant)));
+    }
+}
+
+#[tokio::test]
+async fn an_operator_logs_in_to_the_platform_and_a_disabled_account_nowhere() {
+    let bench = Bench::start("login_operator").await;
+    let house = bench.house("acme").await;
+    let password = bench.operator("root@rowhouse.example").await;
+    let pair = bench.login("root@rowhouse.example", &password, None).await.unwrap();
+    assert_eq!(pair.session.tenant, None);
+    let there = bench
+        .login("root@rowhouse.example", &password, Some(house.tenant))
+        .await;
+    assert!(matches!(there, Err(Error::LoginFailed)), "an operator is no member");
+    bench.execute("UPDATE auth.identities SET state = 'disabled'").await;
+    for (email, password) in [("root@rowhouse.example", password.as_str()), (&house.email, PASSWORD)] {
+        assert!(
+            matches!(bench.login(email, password, None).await, Err(Error::LoginFailed)),
+            "{email}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_am_i_tells_roles_and_permissions() {
+    let bench = Bench::start("login_whoami").await;
+    let house = bench.house("acme").await;
+    let pair = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    let principal = Principal::Member {
+        user: house.admin,
+        session: pair.session.id,
+        tenant: house.tenant,
+    };
+    let identity = actions::who_am_i(&ctx(principal, Some(house.tenant)), &bench.state)
+        .await
+        .unwrap();
+    assert_eq!((identity.person.id, identity.person.email), (house.admin, house.email));
+    assert_eq!(
+        (identity.tenant, identity.session),
+        (Some(house.tenant), Some(pair.session.id))
+    );
+    assert_eq!(identity.rights.role, Some(Role::TenantAdmin));
+}
+
+#[tokio::test]
+async fn logging_out_ends_the_session_and_is_repeatable() {
+    let bench = Bench::start("login_logout").await;
+    let house = bench.house("acme").await;
+    let pair = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    let other = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    let principal = Principal::Member {
+        user: house.admin,
+        session: pair.session.id,
+        tenant: house.tenant,
+    };
+    for _ in 0..2 {
+        actions::logout(&ctx(principal.clone(), Some(house.tenant)), &bench.state)
+            .await
+            .unwrap();
+    }
+    let standing = |session| {
+        let query = Query {
+            user: house.admin,
+            session: Some(session),
+            tenant: Some(house.tenant),
+            platform: false,
+        };
+        bench.rights(query)
+    };
+    assert_eq!(standing(pair.session.id).await.standing, Standing::Revoked);
+    assert_eq!(standing(other.session.id).await.standing, Standing::Good);
+    let refreshed = crate::session::refresh::refresh(&ctx(principal, None), &bench.state, &pair.refresh_token).await;
+    assert!(matches!(refreshed, Err(Error::RefreshTokenInvalid)));
+    assert_eq!(
+        bench
+            .count("SELECT count(*) FROM auth.audit WHERE action = 'session.end'")
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn nothing_secret_is_kept_in_the_clear() {
+    let bench = Bench::start("login_secrets").await;
+    let house = bench.house("acme").await;
+    let pair = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    let dump = bench.dump().await;
+    assert!(dump.contains(&house.email), "the control: what is kept is seen");
+    for secret in [PASSWORD, pair.refresh_token.expose(), &pair.access_token] {
+        assert!(!dump.contains(secret));
+        let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        assert!(!dump.contains(&hex));
+    }
+    let found = format!(
+        "SELECT count(*) FROM auth.audit AS a WHERE a::text ILIKE '%{}%'",
+        house.email
+    );
+    assert_eq!(bench.count(&found).await, 0, "the audit log holds no addresses");
+}

@@ -1,0 +1,45 @@
+//! What the actions of this service work with.
+
+use rowhouse_db::ControlDb;
+use rowhouse_db::paging::PageTokens;
+use rowhouse_mq::Wake;
+use sqlx::pool::PoolConnection;
+use sqlx::{Postgres, Transaction};
+
+use crate::error::Error;
+use crate::identity::Hasher;
+use crate::invitation::InvitationTokens;
+use crate::key::{Signer, Signing};
+use crate::rights::Clock;
+
+/// Everything an action may need. One per process, shared.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) db: ControlDb,
+    pub(crate) hasher: Hasher,
+    pub(crate) signing: Signing,
+    pub(crate) invitation_tokens: InvitationTokens,
+    pub(crate) clock: Clock,
+    pub(crate) pages: PageTokens,
+    /// Hurries the relay after a commit that left an event.
+    pub(crate) wake: Wake,
+}
+
+// === impl State ===
+
+impl State {
+    /// A transaction.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
+        Ok(self.db.begin().await?)
+    }
+
+    /// A connection for single statements.
+    pub(crate) async fn connection(&self) -> Result<PoolConnection<Postgres>, Error> {
+        Ok(self.db.pool().acquire().await?)
+    }
+
+    /// What signs access tokens. Not to be called inside a transaction: the first call reads the key.
+    pub(crate) async fn signer(&self) -> Result<&Signer, Error> {
+        self.signing.signer(&self.db).await
+    }
+}

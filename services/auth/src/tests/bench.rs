@@ -1,0 +1,246 @@
+//! A database of its own, this service's state on it, and the usual people.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rowhouse_auth_kit::Role;
+use rowhouse_config::Secret;
+use rowhouse_config::secret::SecretKey;
+use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
+use rowhouse_db::ControlDb;
+use rowhouse_db::paging::PageTokens;
+use rowhouse_devkit::fixture::Databases;
+use rowhouse_devkit::servers::Login;
+use rowhouse_mq::Wake;
+use rowhouse_types::{InvitationId, OperationId, SessionId, TenantId, UserId};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, PgPool};
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::identity::{DisplayName, Hasher, NewPassword, OfferedPassword};
+use crate::invitation::{self, Acceptance, InvitationTokens, Joined};
+use crate::key::Signing;
+use crate::member::Invite;
+use crate::rights::{Clock, Query, Rights};
+use crate::session::{Attempt, Pair};
+use crate::state::State;
+use crate::tenant::{Access, AccessChange, Founding, TenantName};
+use crate::{mail, member, rights, session, tenant};
+
+/// Long enough for anything on a busy machine; only a test that fails waits for it.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// Everybody's password.
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// What one test works with.
+pub(crate) struct Bench {
+    pub(crate) state: Arc<State>,
+    /// For looking, and for planting faults.
+    pub(crate) superuser: PgPool,
+    databases: Databases,
+}
+
+/// A tenant that is open, and its administrator.
+#[derive(Clone, Debug)]
+pub(crate) struct House {
+    pub(crate) tenant: TenantId,
+    pub(crate) admin: UserId,
+    pub(crate) email: String,
+}
+
+// === impl Bench ===
+
+impl Bench {
+    pub(crate) async fn start(name: &str) -> Self {
+        rowhouse_server::provider::install();
+        let databases = Databases::create(name).await.unwrap();
+        let superuser = PgPoolOptions::new().max_connections(4);
+        let superuser = superuser.connect_lazy(&databases.control_superuser_url()).unwrap();
+        let state = Self::state_on(&databases, "A").await;
+        Self {
+            state,
+            superuser,
+            databases,
+        }
+    }
+
+    /// Another process of the service.
+    pub(crate) async fn replica(&self) -> Arc<State> {
+        Self::state_on(&self.databases, "A").await
+    }
+
+    /// Another process, whose master key is not the one that everything was made with.
+    pub(crate) async fn with_another_master_key(&self) -> Arc<State> {
+        Self::state_on(&self.databases, "B").await
+    }
+
+    async fn state_on(databases: &Databases, key: &str) -> Arc<State> {
+        let url = Secret::new(databases.control_url(Login::ControlAuth));
+        let db = ControlDb::connect(&url, 12).await.unwrap();
+        let master = SecretKey::from_base64(&format!("{key}{}=", "A".repeat(42))).unwrap();
+        Arc::new(State {
+            hasher: Hasher::new(4).unwrap(),
+            invitation_tokens: InvitationTokens::new(&master).unwrap(),
+            signing: Signing::new(master, "rowhouse".to_owned()),
+            clock: Clock::new(db.clone()),
+            pages: PageTokens::new(&[7; 32]),
+            wake: Wake::new(),
+            db,
+        })
+    }
+
+    /// An open tenant with one administrator, `admin@<name>.example`.
+    pub(crate) async fn house(&self, name: &str) -> House {
+        let (tenant, email) = (TenantId::generate(), format!("admin@{name}.example"));
+        let founding = founding(tenant, &email);
+        let invitation = tenant::actions::create_first_administrator(&service_ctx(), &self.state, &founding).await;
+        let admin = self.accept(invitation.unwrap(), PASSWORD).await.unwrap().user;
+        self.set_access(tenant, Access::Allowed).await;
+        House { tenant, admin, email }
+    }
+
+    pub(crate) async fn set_access(&self, tenant: TenantId, access: Access) {
+        let change = AccessChange {
+            tenant,
+            access,
+            operation: OperationId::generate(),
+        };
+        tenant::actions::set_access(&service_ctx(), &self.state, &change)
+            .await
+            .unwrap();
+    }
+
+    /// A member with a role.
+    pub(crate) async fn member(&self, house: &House, email: &str, role: Role) -> UserId {
+        let invite = Invite {
+            email: email.parse().unwrap(),
+            role,
+            request: None,
+        };
+        let ctx = self.ctx_of(house.admin, house.tenant).await;
+        let sent = member::actions::invite(&ctx, &self.state, &invite).await.unwrap();
+        self.accept(sent.id, PASSWORD).await.unwrap().user
+    }
+
+    /// Reads the mail of an invitation and accepts it.
+    pub(crate) async fn accept(&self, invitation: InvitationId, password: &str) -> Result<Joined, Error> {
+        let mail = mail::actions::invitation_mail(&service_ctx(), &self.state, invitation).await?;
+        invitation::accept(&anonymous(), &self.state, &acceptance(mail.token, password)).await
+    }
+
+    pub(crate) async fn login(&self, email: &str, password: &str, tenant: Option<TenantId>) -> Result<Pair, Error> {
+        let password = OfferedPassword::parse(password).unwrap();
+        let attempt = Attempt {
+            email: email.parse().unwrap(),
+            password,
+            tenant,
+        };
+        session::actions::login(&anonymous(), &self.state, &attempt).await
+    }
+
+    /// The context of a call by a member, with a session that exists.
+    pub(crate) async fn ctx_of(&self, user: UserId, tenant: TenantId) -> Ctx {
+        let session = SessionId::generate();
+        let sql = format!(
+            "INSERT INTO auth.sessions (id, identity_id, tenant_id, expires_at) \
+             VALUES ('{}', '{}', '{}', now() + interval '1 day')",
+            session.uuid(),
+            user.uuid(),
+            tenant.uuid()
+        );
+        self.execute(&sql).await;
+        ctx(Principal::Member { user, session, tenant }, Some(tenant))
+    }
+
+    /// What somebody may do now.
+    pub(crate) async fn rights(&self, query: Query) -> Rights {
+        rights::actions::rights_now(&anonymous(), &self.state, &query)
+            .await
+            .unwrap()
+    }
+
+    /// Makes an operator.
+    pub(crate) async fn operator(&self, email: &str) -> String {
+        let mut password = String::new();
+        let email = email.parse().unwrap();
+        let keep = |secret: &str| {
+            password = secret.to_owned();
+            Ok(())
+        };
+        crate::bootstrap::bootstrap(&self.state.db, &email, keep).await.unwrap();
+        password
+    }
+
+    pub(crate) async fn execute(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&self.superuser)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&self.superuser)
+            .await
+            .unwrap()
+    }
+
+    /// Everything that the schema holds, as text.
+    pub(crate) async fn dump(&self) -> String {
+        let tables: Vec<String> =
+            sqlx::query_scalar("SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'auth'")
+                .fetch_all(&self.superuser)
+                .await
+                .unwrap();
+        let mut all = String::new();
+        for table in tables {
+            let sql = format!("SELECT coalesce(string_agg(row::text, E'\\n'), '') FROM auth.{table} AS row");
+            let rows: String = sqlx::query_scalar(AssertSqlSafe(sql))
+                .fetch_one(&self.superuser)
+                .await
+                .unwrap();
+            all.push_str(&rows);
+        }
+        all
+    }
+}
+
+pub(crate) fn founding(tenant: TenantId, email: &str) -> Founding {
+    Founding {
+        tenant,
+        name: TenantName::parse_required("Acme").unwrap(),
+        email: email.parse().unwrap(),
+        operation: OperationId::generate(),
+    }
+}
+
+pub(crate) fn acceptance(token: invitation::Token, password: &str) -> Acceptance {
+    Acceptance {
+        token,
+        display_name: DisplayName::parse_required("Somebody").unwrap(),
+        password: NewPassword::parse(password).unwrap(),
+    }
+}
+
+pub(crate) fn ctx(principal: Principal, tenant: Option<TenantId>) -> Ctx {
+    within(principal, tenant, LONG)
+}
+
+pub(crate) fn within(principal: Principal, tenant: Option<TenantId>, time: Duration) -> Ctx {
+    Ctx::new(RequestId::generate(), principal, tenant, Instant::now() + time)
+}
+
+pub(crate) fn anonymous() -> Ctx {
+    ctx(Principal::Anonymous, None)
+}
+
+pub(crate) fn service_ctx() -> Ctx {
+    ctx(
+        Principal::Service {
+            name: ServiceName::Tenant,
+        },
+        None,
+    )
+}
