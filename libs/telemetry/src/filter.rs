@@ -1,54 +1,85 @@
 //! Which log lines are written.
 
+use tracing::level_filters::LevelFilter;
+use tracing::{Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::Filter;
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::Error;
 
-/// Crates that print parameters of statements, frames with metadata, or credentials in URLs below `info`. A filter such
-/// as `debug` must not make a leak of them.
-const HELD_BACK: [&str; 9] = [
-    "tokio_postgres=info",
-    "sqlx=info",
-    "h2=info",
-    "hyper=info",
-    "tonic=info",
-    "tower=info",
-    "lapin=info",
-    "lettre=info",
-    "redis=info",
-];
-
-/// The filter for log lines: what the operator asks for, with [`HELD_BACK`] on top.
-pub(crate) fn log_filter(text: &str) -> Result<EnvFilter, Error> {
-    let mut filter = EnvFilter::builder()
+/// The filter for log lines: what the operator asks for, and never more than `info` of other people's crates.
+///
+/// Drivers and HTTP libraries print parameters of statements, frames with metadata, and credentials in URLs at `debug`
+/// and `trace`. A filter such as `debug` must not make a leak of them.
+pub(crate) fn log_filter<S>(text: &str) -> Result<impl Filter<S> + use<S>, Error>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let asked = EnvFilter::builder()
         .with_regex(false)
         .parse(text)
         .map_err(|_| Error::Filter)?;
-    for directive in HELD_BACK {
-        let directive = directive.parse().map_err(|_| Error::Filter)?;
-        filter = filter.add_directive(directive);
-    }
-    Ok(filter)
+    Ok(asked.and(filter_fn(is_ours_or_terse)))
+}
+
+fn is_ours_or_terse(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("rowhouse") || *metadata.level() <= LevelFilter::INFO
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::Event;
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::{Context, SubscriberExt as _};
+
     use super::*;
 
-    #[test]
-    fn crates_that_print_parameters_are_held_back_whatever_is_asked() {
-        for asked in ["trace", "tokio_postgres=trace", "debug,sqlx=debug"] {
-            let shown = log_filter(asked).unwrap().to_string();
-            assert!(
-                shown.contains("tokio_postgres=info") && shown.contains("sqlx=info"),
-                "{shown}"
-            );
-            assert!(!shown.contains("tokio_postgres=trace"), "{shown}");
+    #[derive(Clone, Default)]
+    struct Written {
+        lines: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl<S: Subscriber> Layer<S> for Written {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let (level, target) = (event.metadata().level(), event.metadata().target());
+            self.lines.lock().unwrap().push(format!("{level} {target}"));
         }
+    }
+
+    fn written(filter: &str) -> Vec<String> {
+        let written = Written::default();
+        let layer = written.clone().with_filter(log_filter(filter).unwrap());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info!(target: "driver", "connected");
+            tracing::debug!(target: "driver::query", "parameters: hunter2");
+            tracing::trace!(target: "driver", "frame: hunter2");
+            tracing::debug!(target: "rowhouse_crm", "ours");
+        });
+        written.lines.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn crates_of_others_say_no_more_than_info_whatever_is_asked() {
+        for asked in [
+            "trace",
+            "debug,driver=trace",
+            "driver::query=debug,info,rowhouse_crm=debug",
+        ] {
+            assert_eq!(written(asked), ["INFO driver", "DEBUG rowhouse_crm"], "{asked}");
+        }
+        assert_eq!(written("warn,rowhouse_crm=debug"), ["DEBUG rowhouse_crm"]);
+        assert!(written("error").is_empty());
     }
 
     #[test]
     fn a_damaged_filter_is_an_error() {
-        assert!(matches!(log_filter("info,=x=y"), Err(Error::Filter)));
+        assert!(matches!(
+            log_filter::<tracing_subscriber::Registry>("info,=x=y").err(),
+            Some(Error::Filter)
+        ));
     }
 }

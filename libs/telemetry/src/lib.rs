@@ -4,8 +4,8 @@
 //! - [`trace`]: W3C trace context in and out.
 //! - [`metrics`]: the recorder, its buckets, and the text that Prometheus scrapes.
 //!
-//! Secrets, tokens, bodies and mail addresses are never logged. Crates that print some of those when asked for details
-//! are held at `info`, whatever the filter says.
+//! Secrets, tokens, bodies and mail addresses are never logged. Other people's crates print some of those when asked for
+//! details, so they say no more than `info`, whatever the filter asks for.
 
 mod filter;
 mod guard;

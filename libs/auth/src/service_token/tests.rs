@@ -1,3 +1,5 @@
+//! Tokens between services: good ones, hostile ones, and time.
+
 use std::time::UNIX_EPOCH;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Good tokens, hostile ones, and time.
+
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, Validation};

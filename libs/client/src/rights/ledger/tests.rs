@@ -1,3 +1,5 @@
+//! The rules of lease and versions, one by one, by clocks that are moved by hand.
+
 use super::*;
 
 /// Clocks that are only moved by hand.
