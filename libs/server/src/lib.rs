@@ -16,6 +16,8 @@ mod reflection;
 mod server;
 mod services;
 pub mod signal;
+#[cfg(test)]
+mod tests;
 
 pub use rowhouse_middleware::{Limits, Security, ctx, rights};
 pub use server::{Error, Server};

@@ -136,3 +136,43 @@ impl Readiness {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs one round by a clock that jumps.
+    async fn round_of(checks: &Checks) -> Round {
+        tokio::time::pause();
+        checks.round().await
+    }
+
+    #[tokio::test]
+    async fn a_check_that_hangs_fails_and_holds_up_no_other() {
+        let mut checks = Checks::default();
+        checks.add("hung", std::future::pending);
+        checks.add("good", || async { Ok(()) });
+        let round = round_of(&checks).await;
+        assert_eq!(round.failed(), [("hung", "did not answer in time")]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_ready_before_the_first_round_after_the_stop_or_when_rounds_stop() {
+        let stop = CancellationToken::new();
+        let (publish, readiness) = Readiness::channel(stop.clone());
+        assert!(!readiness.is_ready());
+        let round = Arc::new(round_of(&Checks::default()).await);
+        publish.send_replace(Some(Arc::clone(&round)));
+        assert!(readiness.is_ready());
+        tokio::time::advance(ROUND_COUNTS).await;
+        assert!(!readiness.is_ready());
+        publish.send_replace(Some(Arc::new(round_again().await)));
+        assert!(readiness.is_ready());
+        stop.cancel();
+        assert!(!readiness.is_ready());
+    }
+
+    async fn round_again() -> Round {
+        Checks::default().round().await
+    }
+}

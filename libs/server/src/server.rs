@@ -35,6 +35,14 @@ pub struct Server {
     checks: Checks,
 }
 
+/// What a server listens on.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) public: Option<TcpListener>,
+    pub(crate) internal: Option<TcpListener>,
+    pub(crate) admin: TcpListener,
+}
+
 /// The process cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -102,6 +110,19 @@ impl Server {
     /// # Errors
     /// [`Error`] where it cannot begin; nothing is left running then.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let sockets = self.bind().await?;
+        self.run_on(sockets, stop).await
+    }
+
+    pub(crate) async fn bind(&self) -> Result<Sockets, Error> {
+        Ok(Sockets {
+            public: bind_if(self.public.is_some(), self.listen.public).await?,
+            internal: bind_if(self.internal.is_some(), self.listen.internal).await?,
+            admin: bind(self.listen.admin).await?,
+        })
+    }
+
+    pub(crate) async fn run_on(self, sockets: Sockets, stop: CancellationToken) -> Result<(), Error> {
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (publish, readiness) = Readiness::channel(stop.clone());
@@ -112,30 +133,27 @@ impl Server {
 
         let mut healths = Vec::new();
         let mut listeners = JoinSet::new();
-        if let Some(services) = self.public {
-            let socket = bind(self.listen.public).await?;
+        if let (Some(services), Some(socket)) = (self.public, sockets.public) {
             let (health, services) = Health::add(reflection::add(services)?).await;
             let router = stack::public(services.routes, self.security.clone(), limits, tasks.clone());
             listeners.spawn(listener::serve("public", socket, router, closing.clone()));
             healths.push(health);
         }
-        if let Some(services) = self.internal {
-            let socket = bind(self.listen.internal).await?;
+        if let (Some(services), Some(socket)) = (self.internal, sockets.internal) {
             let (health, services) = Health::add(services).await;
             let router = stack::internal(services.routes, self.security.clone(), limits, tasks.clone());
             listeners.spawn(listener::serve("internal", socket, router, closing.clone()));
             healths.push(health);
         }
-        let admin = bind(self.listen.admin).await?;
-        let admin = serve_admin(admin, admin::router(readiness.clone(), self.metrics.clone()));
         tracing::info!(
             service = %self.service, public = %self.listen.public, internal = %self.listen.internal,
             admin = %self.listen.admin, "serving"
         );
 
+        let admin = admin::router(readiness.clone(), self.metrics.clone());
         let beside = async {
             tokio::join!(
-                admin,
+                serve_admin(sockets.admin, admin),
                 self.checks.run(&publish),
                 follow(&healths, readiness),
                 upkeep(self.metrics.as_ref())
@@ -151,6 +169,14 @@ impl Server {
             () = beside => {}
         }
         Ok(())
+    }
+}
+
+async fn bind_if(wanted: bool, address: SocketAddr) -> Result<Option<TcpListener>, Error> {
+    if wanted {
+        bind(address).await.map(Some)
+    } else {
+        Ok(None)
     }
 }
 

@@ -116,6 +116,8 @@ fn reason_of_foreign(status: &Status) -> Reason {
         Code::Internal | Code::Unknown if blames_body => Reason::MessageMalformed,
         Code::InvalidArgument => Reason::MessageMalformed,
         Code::OutOfRange | Code::ResourceExhausted => Reason::MessageTooLarge,
+        // The health service's answer about a service that it does not know.
+        Code::NotFound => Reason::ResourceNotFound,
         Code::Unimplemented => Reason::MethodUnknown,
         Code::DeadlineExceeded => Reason::DeadlineExceeded,
         Code::Cancelled => Reason::Cancelled,

@@ -1,0 +1,7 @@
+//! The whole server on loopback ports.
+
+mod abuse;
+mod admin;
+mod drain;
+mod reflection;
+mod suite;
