@@ -2,156 +2,30 @@
 
 mod condition;
 mod row;
+mod statement;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rowhouse_context::Ctx;
-use rowhouse_db::{AnyStatement, Statement, TenantTx, Type};
+use rowhouse_db::{Statement, TenantTx};
 use rowhouse_telemetry::trace::current_traceparent;
 use rowhouse_types::{ContactId, Etag};
 use uuid::Uuid;
 
 use super::{Contact, Patch};
 use crate::error::Result;
-use row::{Answer, Id, Request, Total};
+use row::Answer;
+use statement::{COUNT, CREATE, CREATE_ONCE, DELETE, GET, PAGE_BY_ID, UNDELETE, UPDATE};
 
 pub(super) use condition::{Cursor, ListScope, list};
 pub(super) use row::Outcome;
+#[cfg(test)]
+pub(super) use statement::STATEMENTS;
 
 /// The name under which creates are remembered.
 const CREATE_METHOD: &str = "CreateContact";
 
 /// How long a create is remembered (design of the API: 24 hours).
 const REMEMBERED: TimeDelta = TimeDelta::hours(24);
-
-const GET: Statement<Contact> = Statement::new("contact.get", include_str!("sql/get.sql"), &[Type::UUID]);
-
-const CREATE: Statement<Id> = Statement::new(
-    "contact.create",
-    include_str!("sql/create.sql"),
-    &[
-        // contact, time, details, owner
-        Type::UUID,
-        Type::TIMESTAMPTZ,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::UUID,
-        // audit entry, event; actor, on behalf of, reason, address, request id, trace; the contact's id as text
-        Type::UUID,
-        Type::UUID,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-    ],
-);
-
-const CREATE_ONCE: Statement<Request> = Statement::new(
-    "contact.create_once",
-    include_str!("sql/create_once.sql"),
-    &[
-        // as CREATE
-        Type::UUID,
-        Type::TIMESTAMPTZ,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::UUID,
-        Type::UUID,
-        Type::UUID,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        // method, request id, fingerprint, answer, until when
-        Type::TEXT,
-        Type::UUID,
-        Type::BYTEA,
-        Type::JSONB,
-        Type::TIMESTAMPTZ,
-    ],
-);
-
-/// What every change of a contact binds: contact, time, revision; audit entry, event; actor, on behalf of, reason,
-/// address, request id, trace; the contact's id as text.
-const CHANGE_BINDS: [Type; 12] = [
-    Type::UUID,
-    Type::TIMESTAMPTZ,
-    Type::INT8,
-    Type::UUID,
-    Type::UUID,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-];
-
-const UPDATE: Statement<Outcome> = Statement::new(
-    "contact.update",
-    include_str!("sql/update.sql"),
-    &[
-        Type::UUID,
-        Type::TIMESTAMPTZ,
-        Type::INT8,
-        Type::UUID,
-        Type::UUID,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        // new details
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-    ],
-);
-
-const DELETE: Statement<Outcome> = Statement::new("contact.delete", include_str!("sql/delete.sql"), &CHANGE_BINDS);
-
-const UNDELETE: Statement<Outcome> =
-    Statement::new("contact.undelete", include_str!("sql/undelete.sql"), &CHANGE_BINDS);
-
-const COUNT: Statement<Total> = Statement::new(
-    "contact.count",
-    "SELECT count(*) AS total FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL",
-    &[],
-);
-
-const PAGE_BY_ID: Statement<Contact> = Statement::new(
-    "contact.page_by_id",
-    include_str!("sql/page_by_id.sql"),
-    &[Type::UUID, Type::INT8],
-);
-
-/// Every statement that is written once; a test prepares them against a real home.
-pub(crate) const STATEMENTS: &[&dyn AnyStatement] = &[
-    &GET,
-    &CREATE,
-    &CREATE_ONCE,
-    &UPDATE,
-    &DELETE,
-    &UNDELETE,
-    &COUNT,
-    &PAGE_BY_ID,
-];
 
 /// What is written about a change: who did it, where from, and the ids of the entry and of the event.
 #[derive(Clone, Debug)]

@@ -1,1 +1,137 @@
 //! Orders of the tenant service against a real data server.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use rowhouse_config::Secret;
+use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
+use rowhouse_db::migrate_platform;
+use rowhouse_devkit::fixture::Databases;
+use rowhouse_devkit::servers::Login;
+use rowhouse_types::HomeState;
+use tokio::time::Instant;
+
+use super::*;
+use crate::migrations::MIGRATIONS;
+
+struct Bench {
+    homes: Homes,
+    _databases: Databases,
+}
+
+impl Bench {
+    async fn start(name: &str, builds_max: usize) -> Self {
+        let databases = Databases::empty(name).await.unwrap();
+        let url = Secret::new(databases.data_url(Login::Owner));
+        migrate_platform(&url).await.unwrap();
+        let urls = BTreeMap::from([("data1".to_owned(), url)]);
+        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS).await.unwrap();
+        Self {
+            homes: Homes::new(provisioner, builds_max),
+            _databases: databases,
+        }
+    }
+}
+
+fn ctx(bound: Duration) -> Ctx {
+    let principal = Principal::Service {
+        name: ServiceName::Tenant,
+    };
+    Ctx::new(RequestId::generate(), principal, None, Instant::now() + bound)
+}
+
+fn order() -> Order {
+    Order {
+        place: Place {
+            tenant: TenantId::generate(),
+            server: "data1".parse().unwrap(),
+        },
+        placement: Placement::Schema,
+        operation: OperationId::generate(),
+    }
+}
+
+fn reason<T>(outcome: Result<T, Error>) -> Reason {
+    match outcome {
+        Ok(_) => panic!("was carried out"),
+        Err(error) => Failure::from(error).reason(),
+    }
+}
+
+#[tokio::test]
+async fn a_home_lives_from_prepare_to_drop_and_every_order_can_be_repeated() {
+    let bench = Bench::start("crm_home_life", 3).await;
+    let (homes, ctx, order) = (bench.homes, ctx(Duration::from_secs(30)), order());
+    let place = &order.place;
+    let built = homes.prepare(&ctx, &order).await.unwrap();
+    assert_eq!((built.version, built.state), (MIGRATIONS.newest(), HomeState::Active));
+    assert_eq!(homes.prepare(&ctx, &order).await.unwrap(), built);
+    assert_eq!(homes.migrate(&ctx, place).await.unwrap(), built);
+    assert_eq!(homes.describe(place).await.unwrap(), built);
+
+    assert_eq!(reason(homes.drop(&ctx, place).await), Reason::StateForbids);
+    for _ in 0..2 {
+        assert_eq!(homes.freeze(place).await.unwrap().state, HomeState::Frozen);
+    }
+    for _ in 0..2 {
+        assert_eq!(homes.thaw(place).await.unwrap(), built);
+    }
+    homes.freeze(place).await.unwrap();
+    assert!(homes.drop(&ctx, place).await.unwrap());
+    assert!(!homes.drop(&ctx, place).await.unwrap());
+    assert_eq!(reason(homes.describe(place).await), Reason::ResourceNotFound);
+    // A late repetition of the first order must not build it again.
+    assert_eq!(reason(homes.prepare(&ctx, &order).await), Reason::StateForbids);
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_not_possible_is_refused() {
+    let bench = Bench::start("crm_home_refused", 3).await;
+    let (homes, ctx, order) = (bench.homes, ctx(Duration::from_secs(30)), order());
+    let mut elsewhere = order.clone();
+    elsewhere.place.server = "data9".parse().unwrap();
+    assert_eq!(reason(homes.prepare(&ctx, &elsewhere).await), Reason::FieldInvalid);
+    let mut shared = order.clone();
+    shared.placement = Placement::Shared;
+    assert_eq!(reason(homes.prepare(&ctx, &shared).await), Reason::FieldInvalid);
+    for outcome in [
+        homes.describe(&order.place).await,
+        homes.freeze(&order.place).await,
+        homes.thaw(&order.place).await,
+        homes.migrate(&ctx, &order.place).await,
+    ] {
+        assert_eq!(reason(outcome), Reason::ResourceNotFound);
+    }
+    homes.prepare(&ctx, &order).await.unwrap();
+    let mut another = order.clone();
+    another.operation = OperationId::generate();
+    assert_eq!(reason(homes.prepare(&ctx, &another).await), Reason::StateForbids);
+}
+
+#[tokio::test]
+async fn many_orders_at_once_are_all_carried_out() {
+    let bench = Bench::start("crm_homes_many", 2).await;
+    let ctx = ctx(Duration::from_secs(60));
+    let orders: Vec<Order> = (0..6).map(|_| order()).collect();
+    // Each twice at the same time, as a tenant service does that lost an answer.
+    let built = join_all(
+        orders
+            .iter()
+            .chain(&orders)
+            .map(|order| bench.homes.prepare(&ctx, order)),
+    )
+    .await;
+    assert!(built.iter().all(Result::is_ok), "{built:?}");
+}
+
+#[tokio::test]
+async fn a_freeze_does_not_wait_for_builds() {
+    let bench = Bench::start("crm_home_freeze", 1).await;
+    let (homes, order) = (bench.homes, order());
+    homes.prepare(&ctx(Duration::from_secs(30)), &order).await.unwrap();
+    let _busy = homes.builds.acquire().await.unwrap();
+    let late = homes.migrate(&ctx(Duration::from_millis(20)), &order.place).await;
+    assert_eq!(reason(late), Reason::DeadlineExceeded);
+    assert_eq!(homes.freeze(&order.place).await.unwrap().state, HomeState::Frozen);
+}

@@ -1,1 +1,95 @@
 //! The statements fit the schema, and the schema keeps the rules of tenants' tables (T08).
+
+use rowhouse_config::Secret;
+use rowhouse_db::testing::{audit_home, check_statements};
+use rowhouse_db::{AnyStatement, Statement, Type};
+
+use super::bench::Bench;
+use crate::contact::store::STATEMENTS;
+
+async fn violations(bench: &Bench) -> Vec<String> {
+    let url = Secret::new(bench.databases.data_superuser_url());
+    audit_home(&url, bench.one, Some(bench.two)).await.unwrap()
+}
+
+#[tokio::test]
+async fn every_statement_fits_the_schema() {
+    let bench = Bench::start("crm_statements").await;
+    let url = Secret::new(bench.databases.data_superuser_url());
+    let faults = check_statements(&url, bench.one, STATEMENTS).await.unwrap();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// The control: a statement with a wrong bind, and one that names a column that is not there.
+#[tokio::test]
+async fn a_statement_that_does_not_fit_is_noticed() {
+    const WRONG_BIND: Statement<()> = Statement::new(
+        "test.wrong_bind",
+        "DELETE FROM requests WHERE tenant_id = $1 AND method = $2",
+        &[Type::UUID],
+    );
+    const WRONG_COLUMN: Statement<()> = Statement::new(
+        "test.wrong_column",
+        "DELETE FROM requests WHERE tenant_id = $1 AND nobody = 1",
+        &[],
+    );
+    let bench = Bench::start("crm_wrong_statements").await;
+    let url = Secret::new(bench.databases.data_superuser_url());
+    let statements: [&dyn AnyStatement; 2] = [&WRONG_BIND, &WRONG_COLUMN];
+    let faults = check_statements(&url, bench.one, &statements).await.unwrap();
+    assert_eq!(faults.len(), 2, "{faults:#?}");
+}
+
+/// Every statement compares or inserts the tenant it is told, in each of its parts: a part that reads, changes or writes
+/// a table of tenants says `tenant_id` as often as `$1`.
+#[test]
+fn the_tenant_of_every_statement_is_its_first_bind() {
+    for statement in STATEMENTS {
+        let sql: String = statement
+            .sql()
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("--"))
+            .collect();
+        let tables = [
+            "FROM contacts",
+            "UPDATE contacts",
+            "INTO contacts",
+            "INTO requests",
+            "INTO audit_entries",
+        ]
+        .iter()
+        .chain(&["FROM requests", "INTO rowhouse.outbox"])
+        .map(|word| sql.matches(word).count())
+        .sum::<usize>();
+        let tenants = sql.matches("$1,").count() + sql.matches("tenant_id = $1").count();
+        assert_eq!(tenants, tables, "{}", statement.name());
+    }
+}
+
+#[tokio::test]
+async fn a_freshly_built_home_has_no_violations() {
+    let bench = Bench::start("crm_catalogue").await;
+    let found = violations(&bench).await;
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The control: each thing that the audit guards, broken, is noticed.
+#[tokio::test]
+async fn a_home_that_breaks_a_rule_is_noticed() {
+    let bench = Bench::start("crm_broken_catalogue").await;
+    let breaches = [
+        "ALTER TABLE contacts DROP CONSTRAINT contacts_house",
+        "CREATE INDEX contacts_phone_idx ON contacts (phone)",
+        "GRANT SELECT ON contacts TO rowhouse_app",
+        "GRANT UPDATE ON audit_entries TO rowhouse_tenant",
+        "CREATE TABLE notes (id uuid PRIMARY KEY)",
+        "ALTER TABLE requests OWNER TO rowhouse_keeper",
+    ];
+    let mut before = 0;
+    for breach in breaches {
+        bench.execute(bench.one, breach).await;
+        let found = violations(&bench).await.len();
+        assert!(found > before, "{breach} was not noticed");
+        before = found;
+    }
+}

@@ -1,0 +1,140 @@
+//! The statements that are written once, with the types of what they bind.
+
+#[cfg(test)]
+use rowhouse_db::AnyStatement;
+use rowhouse_db::{Statement, Type};
+
+use super::row::{Id, Outcome, Request, Total};
+use crate::contact::Contact;
+
+pub(super) const GET: Statement<Contact> = Statement::new("contact.get", include_str!("../sql/get.sql"), &[Type::UUID]);
+
+pub(super) const CREATE: Statement<Id> = Statement::new(
+    "contact.create",
+    include_str!("../sql/create.sql"),
+    &[
+        // contact, time, details, owner
+        Type::UUID,
+        Type::TIMESTAMPTZ,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::UUID,
+        // audit entry, event; actor, on behalf of, reason, address, request id, trace; the contact's id as text
+        Type::UUID,
+        Type::UUID,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+    ],
+);
+
+pub(super) const CREATE_ONCE: Statement<Request> = Statement::new(
+    "contact.create_once",
+    include_str!("../sql/create_once.sql"),
+    &[
+        // as CREATE
+        Type::UUID,
+        Type::TIMESTAMPTZ,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::UUID,
+        Type::UUID,
+        Type::UUID,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        // method, request id, fingerprint, answer, until when
+        Type::TEXT,
+        Type::UUID,
+        Type::BYTEA,
+        Type::JSONB,
+        Type::TIMESTAMPTZ,
+    ],
+);
+
+/// What every change of a contact binds: contact, time, revision; audit entry, event; actor, on behalf of, reason,
+/// address, request id, trace; the contact's id as text.
+const CHANGE_BINDS: [Type; 12] = [
+    Type::UUID,
+    Type::TIMESTAMPTZ,
+    Type::INT8,
+    Type::UUID,
+    Type::UUID,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+];
+
+pub(super) const UPDATE: Statement<Outcome> = Statement::new(
+    "contact.update",
+    include_str!("../sql/update.sql"),
+    &[
+        Type::UUID,
+        Type::TIMESTAMPTZ,
+        Type::INT8,
+        Type::UUID,
+        Type::UUID,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        // new details
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+    ],
+);
+
+pub(super) const DELETE: Statement<Outcome> =
+    Statement::new("contact.delete", include_str!("../sql/delete.sql"), &CHANGE_BINDS);
+
+pub(super) const UNDELETE: Statement<Outcome> =
+    Statement::new("contact.undelete", include_str!("../sql/undelete.sql"), &CHANGE_BINDS);
+
+pub(super) const COUNT: Statement<Total> = Statement::new(
+    "contact.count",
+    "SELECT count(*) AS total FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL",
+    &[],
+);
+
+pub(super) const PAGE_BY_ID: Statement<Contact> = Statement::new(
+    "contact.page_by_id",
+    include_str!("../sql/page_by_id.sql"),
+    &[Type::UUID, Type::INT8],
+);
+
+/// Every statement that is written once; a test prepares them against a real home.
+#[cfg(test)]
+pub(in crate::contact) const STATEMENTS: &[&dyn AnyStatement] = &[
+    &GET,
+    &CREATE,
+    &CREATE_ONCE,
+    &UPDATE,
+    &DELETE,
+    &UNDELETE,
+    &COUNT,
+    &PAGE_BY_ID,
+];
