@@ -1,0 +1,153 @@
+//! What a test owns: a data database, a provisioner, a directory, and `TenantDb` through PgBouncer.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rowhouse_config::Secret;
+use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
+use rowhouse_db::testing::StaticDirectory;
+use rowhouse_db::{Error, Home, Mode, Provisioner, TenantDb, TenantDbConfig, TenantMigrations, migrate_platform};
+use rowhouse_devkit::cluster;
+use rowhouse_devkit::fixture::Databases;
+use rowhouse_devkit::servers::Login;
+use rowhouse_types::{OperationId, Placement, ServerName, TenantId};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::notes::{INSERT, LIST, NEWEST, Note};
+
+/// Longer than anything here takes; what does not end by itself fails by it.
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+pub(crate) struct Bench {
+    pub(crate) provisioner: Provisioner,
+    pub(crate) directory: Arc<StaticDirectory>,
+    pub(crate) db: TenantDb,
+    pub(crate) databases: Databases,
+}
+
+impl Bench {
+    /// A database with the schema `rowhouse` and no home; `TenantDb` has `connections`.
+    pub(crate) async fn start(name: &str, connections: u32) -> Self {
+        let databases = Databases::empty(name).await.unwrap();
+        migrate_platform(&Secret::new(databases.data_url(Login::Owner)))
+            .await
+            .unwrap();
+        let directory = Arc::new(StaticDirectory::default());
+        let db = connect(&databases, &directory, connections, 1..=2).await;
+        Self {
+            provisioner: provisioner(&databases, NEWEST).await,
+            directory,
+            db,
+            databases,
+        }
+    }
+
+    /// Another pool, as another process of the service would have.
+    pub(crate) async fn another_db(&self, connections: u32) -> TenantDb {
+        connect(&self.databases, &self.directory, connections, 1..=2).await
+    }
+
+    pub(crate) async fn serving(&self, versions: RangeInclusive<i32>) -> TenantDb {
+        connect(&self.databases, &self.directory, 2, versions).await
+    }
+
+    /// A tenant with a home that the directory knows.
+    pub(crate) async fn tenant(&self) -> TenantId {
+        let tenant = TenantId::generate();
+        self.directory.put(self.prepare(tenant).await);
+        tenant
+    }
+
+    pub(crate) async fn prepare(&self, tenant: TenantId) -> Home {
+        self.provisioner
+            .prepare(tenant, &server(), Placement::Schema, OperationId::generate())
+            .await
+            .unwrap()
+    }
+
+    /// What every tenant's reader sees.
+    pub(crate) async fn list(&self, tenant: TenantId) -> Result<Vec<Note>, Error> {
+        let mut tx = self.db.begin_single(&ctx(tenant, LONG), Mode::Read).await?;
+        tx.fetch_all(&LIST, &[]).await
+    }
+
+    pub(crate) async fn insert(&self, tenant: TenantId, body: &str) -> Result<Note, Error> {
+        let mut tx = self.db.begin_single(&ctx(tenant, LONG), Mode::Write).await?;
+        tx.fetch_one(&INSERT, &[&Uuid::now_v7(), &body]).await
+    }
+
+    pub(crate) async fn superuser(&self) -> tokio_postgres::Client {
+        cluster::connect(&self.databases.data_superuser_url()).await.unwrap()
+    }
+
+    /// A client of `rowhouse_app` on PgBouncer, to plant what a mistake would leave behind.
+    pub(crate) async fn app(&self) -> tokio_postgres::Client {
+        cluster::connect(&self.databases.data_pooled_url()).await.unwrap()
+    }
+
+    /// Backends of the application's login that are inside a transaction, or run something.
+    pub(crate) async fn busy_backends(&self, superuser: &tokio_postgres::Client) -> i64 {
+        let row = superuser
+            .query_one(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE usename = 'rowhouse_app' AND datname = current_database() AND state <> 'idle'",
+                &[],
+            )
+            .await
+            .unwrap();
+        row.get(0)
+    }
+
+    /// Waits until no backend of the application is inside a transaction.
+    pub(crate) async fn until_idle(&self, superuser: &tokio_postgres::Client) {
+        until(|| async { self.busy_backends(superuser).await == 0 }).await;
+    }
+}
+
+pub(crate) async fn provisioner(databases: &Databases, migrations: TenantMigrations) -> Provisioner {
+    let urls = BTreeMap::from([("data1".to_owned(), Secret::new(databases.data_url(Login::Owner)))]);
+    Provisioner::connect(ServiceName::Crm, &urls, migrations).await.unwrap()
+}
+
+async fn connect(
+    databases: &Databases,
+    directory: &Arc<StaticDirectory>,
+    connections: u32,
+    versions: RangeInclusive<i32>,
+) -> TenantDb {
+    let config = TenantDbConfig {
+        participant: ServiceName::Crm,
+        urls: BTreeMap::from([("data1".to_owned(), Secret::new(databases.data_pooled_url()))]),
+        pool_size_max: connections,
+        versions,
+    };
+    TenantDb::connect(config, directory.clone()).await.unwrap()
+}
+
+pub(crate) fn server() -> ServerName {
+    "data1".parse().unwrap()
+}
+
+pub(crate) fn ctx(tenant: TenantId, left: Duration) -> Ctx {
+    let principal = Principal::Service { name: ServiceName::Crm };
+    Ctx::new(RequestId::generate(), principal, Some(tenant), Instant::now() + left)
+}
+
+pub(crate) fn schema(tenant: TenantId) -> String {
+    format!("t_{}", tenant.uuid().simple())
+}
+
+/// Waits for a condition that comes true soon.
+pub(crate) async fn until<F: Future<Output = bool>>(condition: impl Fn() -> F) {
+    let waiting = async {
+        while !condition().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, waiting)
+        .await
+        .expect("the condition never came true");
+}

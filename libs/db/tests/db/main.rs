@@ -1,0 +1,26 @@
+//! libs/db on a real PostgreSQL behind a real PgBouncer in transaction mode.
+//!
+//! - [`bench`]: what a test owns. [`notes`]: the tenant tables and statements that the tests use.
+//! - `homes`: building, migrating, freezing, dropping. `catalogue`: the audit of a home (T08), statements against it.
+//! - `enter`: who gets in. `transactions`: what TenantTx promises. `deadlines`. `drops`: T02. `walls`: T05. `fence`.
+//! - `control`: the services' own schemas.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail the test that calls them"
+)]
+
+mod bench;
+mod catalogue;
+mod control;
+mod deadlines;
+mod drops;
+mod enter;
+mod fence;
+mod homes;
+mod notes;
+mod transactions;
+mod walls;
