@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::peers::{Access, Peers};
-use super::{Held, Step, pause, store};
+use super::{Held, Kind, Step, pause, store};
 use crate::directory::Home;
 use crate::error::Result;
 use crate::tenant::Tenant;
@@ -158,21 +158,26 @@ impl Sagas {
                     return End::Left;
                 }
             };
+            let step = held.step;
             match self.record(&mut held, &homes).await {
-                Ok(Recorded::Next) => {}
+                Ok(Recorded::Next) => count(held.kind, step, "done"),
                 Ok(Recorded::Finished(tenant)) => {
                     self.inner.wake.notify();
+                    count(held.kind, step, "done");
                     let elapsed_ms = begun.elapsed().as_millis();
+                    metrics::histogram!("tenant_operation_seconds", "kind" => held.kind.as_str())
+                        .record(begun.elapsed().as_secs_f64());
                     tracing::info!(elapsed_ms, state = %tenant.state, "an operation is done");
                     return End::Finished(tenant);
                 }
                 Ok(Recorded::Lost) => {
-                    tracing::warn!(step = held.step.as_str(), "another process has taken an operation over");
+                    count(held.kind, step, "lost");
+                    tracing::warn!(step = step.as_str(), "another process has taken an operation over");
                     return End::Left;
                 }
                 Err(error) => {
                     // The lease runs out by itself, and then the step is repeated.
-                    tracing::warn!(step = held.step.as_str(), %error, "a step was not recorded");
+                    tracing::warn!(step = step.as_str(), %error, "a step was not recorded");
                     return End::Left;
                 }
             }
@@ -226,6 +231,7 @@ impl Sagas {
         let failures = held.attempts.saturating_add(1);
         let cause = failure.cause().unwrap_or_default();
         let step = held.step.as_str();
+        count(held.kind, held.step, "failed");
         tracing::warn!(
             step,
             failures,
@@ -252,6 +258,13 @@ impl Sagas {
             }
         }
     }
+}
+
+/// Counts steps: those that fail again and again say which service keeps tenants waiting.
+fn count(kind: Kind, step: Step, outcome: &'static str) {
+    let (kind, step) = (kind.as_str(), step.as_str());
+    metrics::counter!("tenant_operation_steps_total", "kind" => kind, "step" => step, "outcome" => outcome)
+        .increment(1);
 }
 
 /// What came of writing a step's record.
