@@ -82,7 +82,7 @@ fn metadata(token: Option<&str>, service: Option<&str>, entries: Vec<(&'static s
         map.insert("authorization", format!("Bearer {token}").parse().unwrap());
     }
     if let Some(token) = service {
-        map.insert("x-service-authorization", format!("Bearer {token}").parse().unwrap());
+        map.insert("x-service-authorization", token.parse().unwrap());
     }
     for (key, value) in entries {
         if key.ends_with("-bin") {

@@ -43,7 +43,7 @@ pub(crate) async fn job_token(world: &World, house: &House) -> Result<String> {
     let service = token(&world.suite, ServiceName::Worker, ServiceName::Auth)?;
     request
         .metadata_mut()
-        .insert("x-service-authorization", format!("Bearer {service}").parse()?);
+        .insert("x-service-authorization", service.parse()?);
     Ok(DelegationServiceClient::new(channel)
         .issue_job_token(request)
         .await?

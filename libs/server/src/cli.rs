@@ -129,6 +129,10 @@ impl Cli {
     }
 
     fn print_variables(&self, only: Option<&str>) -> ExitCode {
+        if only.is_some_and(|only| self.commands.iter().all(|command| command.name != only)) {
+            eprintln!("{self}");
+            return ExitCode::from(EXIT_USAGE);
+        }
         let mut found: BTreeMap<&'static str, Variable> = BTreeMap::new();
         let commands = self
             .commands
