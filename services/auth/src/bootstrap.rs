@@ -107,7 +107,7 @@ pub(crate) fn deliver_to(file: Option<PathBuf>) -> impl FnOnce(&str) -> io::Resu
 }
 
 #[cfg(test)]
-mod tests {
+mod rules {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -123,3 +123,6 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }
+
+#[cfg(test)]
+mod tests;

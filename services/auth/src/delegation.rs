@@ -66,3 +66,6 @@ mod rules {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

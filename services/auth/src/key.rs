@@ -158,7 +158,7 @@ fn now_s() -> Result<u64, Error> {
 }
 
 #[cfg(test)]
-mod tests {
+mod rules {
     use super::*;
 
     /// RFC 8037, appendix A.3.
@@ -168,3 +168,6 @@ mod tests {
         assert_eq!(key_id(key), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Who people are and what they may do.
 //!
-//! - [`config`]: the variables of each subcommand.
-//! - [`App`]: wiring.
+//! - [`config`] holds the variables of each subcommand.
+//! - [`App`] is the wiring.
 //! - `identity`: persons and their passwords.
 //! - `invitation`: how somebody becomes a member.
 //! - `member`: who belongs to a tenant, in which role.

@@ -28,3 +28,6 @@ pub(crate) struct Addressee {
     /// Whether it is a platform operator who acted there.
     pub(crate) platform: bool,
 }
+
+#[cfg(test)]
+mod tests;

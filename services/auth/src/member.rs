@@ -180,3 +180,6 @@ mod rules {
         assert!(matches!(administrator().changed(&stale, 9), Err(Error::EtagMismatch)));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -353,3 +353,6 @@ mod rules {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

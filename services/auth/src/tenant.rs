@@ -109,3 +109,6 @@ mod rules {
         assert!(!applied(Some(second)).is_followed_by(second));
     }
 }
+
+#[cfg(test)]
+mod tests;

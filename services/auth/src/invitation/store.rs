@@ -155,10 +155,11 @@ pub(super) async fn mark_accepted(conn: &mut PgConnection, id: InvitationId, by:
     Ok(())
 }
 
+type MailRow = (String, String, Vec<u8>, Vec<u8>, DateTime<Utc>, bool);
+
 /// What the mail of an invitation needs.
 pub(crate) async fn for_mail(conn: &mut PgConnection, id: InvitationId) -> Result<Option<MailData>, Error> {
-    let row: Option<(String, String, Vec<u8>, Vec<u8>, DateTime<Utc>, bool)> =
-        sqlx::query_as(FOR_MAIL).bind(id.uuid()).fetch_optional(conn).await?;
+    let row: Option<MailRow> = sqlx::query_as(FOR_MAIL).bind(id.uuid()).fetch_optional(conn).await?;
     Ok(
         row.map(|(email, tenant_name, nonce, token_hash, expires, open)| MailData {
             email,

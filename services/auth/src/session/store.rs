@@ -134,9 +134,11 @@ pub(super) async fn lock_live(conn: &mut PgConnection, id: SessionId) -> Result<
     }))
 }
 
+type PresentedRow = (bool, bool, Option<Vec<u8>>, bool, bool);
+
 /// What is known of a token; to be read under the lock of its session.
 pub(super) async fn presented(conn: &mut PgConnection, token: &RefreshToken) -> Result<Option<Presented>, Error> {
-    let row: Option<(bool, bool, Option<Vec<u8>>, bool, bool)> = sqlx::query_as(PRESENTED)
+    let row: Option<PresentedRow> = sqlx::query_as(PRESENTED)
         .bind(token.hash())
         .bind(GRACE_S)
         .fetch_optional(conn)

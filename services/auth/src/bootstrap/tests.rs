@@ -1,0 +1,64 @@
+//! The first operator, on a real database.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use super::{Bootstrapped, bootstrap};
+use crate::tests::bench::{Bench, PASSWORD};
+
+#[tokio::test]
+async fn of_two_at_once_one_makes_the_operator_and_only_it_shows_a_password() {
+    let bench = Bench::start("bootstrap_race").await;
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let calls = ["root@rowhouse.example", "other@rowhouse.example"].map(|email| {
+        let (db, shown) = (bench.state.db.clone(), shown.clone());
+        tokio::spawn(async move {
+            let deliver = |secret: &str| {
+                shown.lock().unwrap().push((email, secret.to_owned()));
+                Ok(())
+            };
+            bootstrap(&db, &email.parse().unwrap(), deliver).await.unwrap()
+        })
+    });
+    let mut outcomes = Vec::new();
+    for call in calls {
+        outcomes.push(call.await.unwrap());
+    }
+    assert!(
+        outcomes.contains(&Bootstrapped::Created) && outcomes.contains(&Bootstrapped::Exists),
+        "{outcomes:?}"
+    );
+    let shown = shown.lock().unwrap().clone();
+    let [(email, password)] = shown.as_slice() else {
+        panic!("one password is shown, not {}", shown.len())
+    };
+    assert!(bench.login(email, password, None).await.is_ok());
+    assert_eq!(bench.count("SELECT count(*) FROM auth.identities").await, 1);
+}
+
+#[tokio::test]
+async fn a_password_that_cannot_be_handed_over_leaves_nothing_behind() {
+    let bench = Bench::start("bootstrap_full").await;
+    let email = "root@rowhouse.example".parse().unwrap();
+    let failed = bootstrap(&bench.state.db, &email, |_| Err(io::Error::other("disk full"))).await;
+    assert!(failed.is_err());
+    assert_eq!(bench.count("SELECT count(*) FROM auth.platform_grants").await, 0);
+    let made = bootstrap(&bench.state.db, &email, |_| Ok(())).await.unwrap();
+    assert_eq!(made, Bootstrapped::Created);
+}
+
+#[tokio::test]
+async fn a_member_who_becomes_operator_keeps_their_password() {
+    let bench = Bench::start("bootstrap_member").await;
+    let house = bench.house("acme").await;
+    let made = bootstrap(&bench.state.db, &house.email.parse().unwrap(), |_| Ok(()))
+        .await
+        .unwrap();
+    assert_eq!(made, Bootstrapped::Promoted);
+    assert_eq!(
+        bench.login(&house.email, PASSWORD, None).await.unwrap().session.tenant,
+        None
+    );
+    let there = bench.login(&house.email, PASSWORD, Some(house.tenant)).await.unwrap();
+    assert_eq!(there.session.tenant, Some(house.tenant));
+}

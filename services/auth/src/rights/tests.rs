@@ -1,0 +1,4 @@
+//! The lease protocol on a real database, as its issuer.
+
+mod leases;
+mod protocol;
