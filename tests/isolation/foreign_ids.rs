@@ -322,12 +322,12 @@ impl Trial<'_> {
         };
         let mut metadata = MetadataMap::new();
         metadata.insert("x-request-id", "t03".parse().expect("metadata"));
-        for (key, token) in [
-            ("authorization", &self.user),
-            ("x-service-authorization", &self.service),
+        for (key, scheme, token) in [
+            ("authorization", "Bearer ", &self.user),
+            ("x-service-authorization", "", &self.service),
         ] {
             if let Some(token) = token {
-                metadata.insert(key, format!("Bearer {token}").parse().expect("metadata"));
+                metadata.insert(key, format!("{scheme}{token}").parse().expect("metadata"));
             }
         }
         raw::call(
