@@ -1,11 +1,10 @@
 //! From an outbox to the broker.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rowhouse_context::metadata;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -31,10 +30,10 @@ const ROUND_MAX: Duration = Duration::from_secs(30);
 const UNROUTABLE_MIN: Duration = Duration::from_millis(500);
 const UNROUTABLE_MAX: Duration = Duration::from_secs(5);
 
-/// Hurries a relay after a commit in its process. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+/// Hurries the relays of a process after a commit. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Wake {
-    notify: Arc<Notify>,
+    bell: watch::Sender<()>,
 }
 
 /// Publishes what an outbox holds.
@@ -69,15 +68,23 @@ enum RoundError {
 // === impl Wake ===
 
 impl Wake {
-    /// A new one, for a relay and for everybody who commits what it shall publish.
+    /// A new one, for one or more relays and for everybody who commits what they shall publish.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            bell: watch::Sender::new(()),
+        }
     }
 
-    /// Says that there may be new rows.
+    /// Says that there may be new rows. A relay that is at work looks again afterwards.
     pub fn notify(&self) {
-        self.notify.notify_one();
+        self.bell.send_replace(());
+    }
+}
+
+impl Default for Wake {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -112,6 +119,7 @@ impl Relay {
     /// Works until `stop`; the round that runs then is ended first.
     pub async fn run(mut self, stop: CancellationToken) {
         let (mut pause, mut failing) = (IDLE_MIN, false);
+        let mut bell = self.wake.bell.subscribe();
         while !stop.is_cancelled() {
             let outcome = match tokio::time::timeout(ROUND_MAX, self.round()).await {
                 Ok(outcome) => outcome,
@@ -144,7 +152,8 @@ impl Relay {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
                 // While something is broken a commit does not make it whole.
-                () = self.wake.notify.notified(), if !failing => pause = IDLE_MIN,
+                // The bell cannot go away: it is kept in `self.wake`.
+                Ok(()) = bell.changed(), if !failing => pause = IDLE_MIN,
             }
         }
     }

@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ServeConfig;
-use crate::email::{self, Mailer, PostOffice, Templates};
+use crate::email::{Mailer, PostOffice, Templates, store as mails};
 use crate::files::Files;
 use crate::job::{self, Tools};
 use crate::peer::{Auth, Crm};
@@ -134,18 +134,18 @@ impl App {
                 name
             });
         }
-        let (relay, relay_end) = (self.relay, end.clone());
-        tasks.spawn(async move {
-            relay.run(relay_end).await;
-            "relay"
-        });
         let (upkeep_end, control, ledger) = (end.clone(), self.control.clone(), self.ledger);
         tasks.spawn(async move {
             upkeep(&control, &ledger, upkeep_end).await;
             "upkeep"
         });
-        // Calls that are finished after the stop still need these two.
+        // Calls that are finished after the stop still need rights and keys, and what they commit is still published.
         let after = CancellationToken::new();
+        let (relay, relay_end) = (self.relay, after.clone());
+        tasks.spawn(async move {
+            relay.run(relay_end).await;
+            "relay"
+        });
         let (keys, keys_end) = (self.keys, after.clone());
         tasks.spawn(async move {
             keys.run(keys_end).await;
@@ -195,7 +195,7 @@ async fn upkeep(control: &ControlDb, ledger: &Ledger, stop: CancellationToken) {
         if let Err(fault) = reports::prune_requests(pool).await {
             tracing::warn!(cause = %fault, "expired request ids could not be removed");
         }
-        if let Err(fault) = email::prune(pool).await {
+        if let Err(fault) = mails::prune(pool).await {
             tracing::warn!(cause = %fault, "old mails could not be removed");
         }
         if let Err(fault) = ledger.prune(PROCESSED_KEPT).await {

@@ -8,7 +8,7 @@
 mod letter;
 mod mailer;
 mod post;
-mod store;
+pub(crate) mod store;
 mod template;
 
 #[cfg(test)]
@@ -16,5 +16,5 @@ mod tests;
 
 pub(crate) use letter::Letter;
 pub(crate) use mailer::Mailer;
-pub(crate) use post::{PostOffice, prune};
+pub(crate) use post::PostOffice;
 pub(crate) use template::{InvitationText, ReportText, Templates};

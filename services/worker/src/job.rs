@@ -123,3 +123,6 @@ impl From<crate::error::Error> for HandlerError {
         Self::Retry(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! What goes on after the call: reports and e-mails.
 //!
 //! - [`config`]: the variables of each subcommand.
-//! - [`App`]: wiring.
+//! - `app`: [`App`], the wiring.
 //! - `report`: the resource: run, look, download; and the files themselves, one module a kind.
 //! - `job`: what is done with messages, one module a queue.
 //! - `email`: texts, and the way to the mail server.
@@ -19,6 +19,8 @@ mod files;
 mod job;
 mod peer;
 mod report;
+#[cfg(test)]
+mod testing;
 
 pub use app::App;
 

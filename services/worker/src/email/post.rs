@@ -16,8 +16,6 @@ use super::store;
 use super::template::{InvitationText, ReportText, Templates, Written};
 use crate::error::Error;
 
-pub(crate) use super::store::prune;
-
 /// Writes and sends mails. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct PostOffice {

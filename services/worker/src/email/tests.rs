@@ -1,1 +1,279 @@
+//! Texts, headers, and mails that are sent once.
 
+use std::time::SystemTime;
+
+use lettre::message::Mailbox;
+use rowhouse_devkit::smtp::SmtpSink;
+use rowhouse_mq::{Delivery, HandlerError};
+use rowhouse_types::TenantId;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use super::letter::{Letter, message_id};
+use super::template::{InvitationText, ReportText, Templates, one_line};
+use crate::testing::{World, delivery};
+
+const QUEUE: &str = "worker.invitation_mails";
+
+fn invitation(organisation: &str) -> InvitationText {
+    InvitationText {
+        organisation: organisation.to_owned(),
+        link: "https://app.rowhouse.example/invitations/accept#token=abc".to_owned(),
+        token: "abc".to_owned(),
+        expires: "1 December 2026, 12:00 UTC".to_owned(),
+    }
+}
+
+fn report(name: &str, succeeded: bool) -> ReportText {
+    ReportText {
+        name: name.to_owned(),
+        succeeded,
+        report_id: "report_1".to_owned(),
+        row_count: 500,
+        failure: "the organisation is suspended".to_owned(),
+        link: "https://app.rowhouse.example/reports/report_1".to_owned(),
+    }
+}
+
+#[test]
+fn an_invitation_reads_well() {
+    let written = Templates::new().unwrap().invitation(&invitation("Ada & Sons")).unwrap();
+    assert_eq!(written.subject, "You are invited to Ada & Sons on Rowhouse");
+    assert_eq!(
+        written.text,
+        "Hello,\n\nyou are invited to join Ada & Sons on Rowhouse.\n\nTo accept, open this link:\n\n\
+         https://app.rowhouse.example/invitations/accept#token=abc\n\nIf you accept by a call instead, this is the \
+         token:\n\nabc\n\nThe invitation is for you alone, can be used once and ends on 1 December 2026, 12:00 UTC.\n\
+         If you did not expect it, you need not do anything."
+    );
+    assert!(
+        written.html.contains("<strong>Ada &amp; Sons</strong>"),
+        "{}",
+        written.html
+    );
+}
+
+#[test]
+fn a_report_that_is_ready_and_one_that_is_not_read_well() {
+    let templates = Templates::new().unwrap();
+    let ready = templates.report_finished(&report("Ada", true)).unwrap();
+    assert_eq!(ready.subject, "Your contacts report is ready");
+    assert_eq!(
+        ready.text,
+        "Hello Ada,\n\nyour report is ready. It has 500 rows.\n\nDownload it here:\n\n\
+         https://app.rowhouse.example/reports/report_1\n\nReport: report_1"
+    );
+    let failed = templates.report_finished(&report("", false)).unwrap();
+    assert_eq!(failed.subject, "Your contacts report could not be made");
+    assert_eq!(
+        failed.text,
+        "Hello,\n\nyour report could not be made: the organisation is suspended.\n\nReport: report_1"
+    );
+}
+
+#[test]
+fn what_somebody_typed_is_neither_markup_nor_template() {
+    let templates = Templates::new().unwrap();
+    for typed in [
+        "<script>alert(1)</script>",
+        "{{ 7 * 7 }}",
+        "{% for x in range(9) %}x{% endfor %}",
+        "\" onclick=\"x",
+    ] {
+        let written = templates.report_finished(&report(typed, true)).unwrap();
+        assert!(written.text.contains(typed), "{}", written.text);
+        let escaped = typed
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+            .replace('"', "&quot;")
+            .replace('/', "&#x2f;");
+        assert!(written.html.contains(&escaped), "{}", written.html);
+        assert!(!written.html.contains("<script>"), "{}", written.html);
+        let subject = templates.invitation(&invitation(typed)).unwrap().subject;
+        assert!(subject.contains(typed), "{subject}");
+    }
+}
+
+#[test]
+fn nothing_typed_begins_a_header_of_its_own() {
+    let typed = "Ada\r\nBcc: thief@example.com\r\n\r\nbody";
+    let templates = Templates::new().unwrap();
+    let letter = Letter {
+        to: "ada@example.com".parse().unwrap(),
+        name: typed.to_owned(),
+        written: templates.invitation(&invitation(typed)).unwrap(),
+    };
+    let from: Mailbox = "Rowhouse <no-reply@rowhouse.example>".parse().unwrap();
+    let message = letter.message(&from, Uuid::nil(), SystemTime::UNIX_EPOCH).unwrap();
+    let bytes = String::from_utf8(message.formatted()).unwrap();
+    let (headers, _) = bytes.split_once("\r\n\r\n").unwrap();
+    assert!(!headers.lines().any(|line| line.starts_with("Bcc:")), "{headers}");
+    // The name is an encoded word (RFC 2047): nothing in it is read as an address.
+    assert!(headers.contains("To: =?utf-8?b?"), "{headers}");
+    assert!(headers.contains("Auto-Submitted: auto-generated"), "{headers}");
+    assert!(
+        headers.contains(&format!("Message-ID: {}", message_id(Uuid::nil()))),
+        "{headers}"
+    );
+    assert_eq!(message.envelope().to().len(), 1);
+}
+
+#[test]
+fn a_line_for_a_header_is_short_and_has_no_control_characters() {
+    assert_eq!(one_line("  a\r\n\tb\u{0}c\u{1b}[31m ", 100), "a b c [31m");
+    assert_eq!(one_line(&"\u{e4}".repeat(1_000), 150).chars().count(), 150);
+}
+
+async fn letter(world: &World, url: &str) -> Letter {
+    let text = invitation("Ada & Sons");
+    world
+        .post(url)
+        .invitation("ada@example.com".parse().unwrap(), &text)
+        .unwrap()
+}
+
+fn asked() -> Delivery {
+    delivery("auth.invitation_created.v1", TenantId::generate(), json!({}))
+}
+
+#[tokio::test]
+async fn a_mail_is_sent_once_however_often_its_message_comes() {
+    let world = World::new("mail_once").await;
+    let sink = SmtpSink::start(&world.folder.path().join("mails")).await.unwrap();
+    let (post, asked) = (world.post(&sink.url()), asked());
+    for _ in 0..3 {
+        post.deliver(QUEUE, &asked, Some(letter(&world, &sink.url()).await))
+            .await
+            .unwrap();
+    }
+    let mails = sink.mails().unwrap();
+    assert_eq!(mails.len(), 1);
+    assert_eq!(mails[0].to, ["ada@example.com"]);
+    assert_eq!(mails[0].message_id, format!("{}@rowhouse", asked.id));
+    assert!(mails[0].text.contains("#token=abc") && mails[0].html.is_some());
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM worker.mails WHERE state = 'sent' AND attempts = 1")
+            .await,
+        1
+    );
+    assert_eq!(world.count("SELECT count(*) FROM worker.processed").await, 1);
+}
+
+#[tokio::test]
+async fn two_processes_with_one_message_send_one_mail() {
+    let world = World::new("mail_race").await;
+    let sink = SmtpSink::start(&world.folder.path().join("mails")).await.unwrap();
+    let asked = asked();
+    let mut racing = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let (post, asked, letter) = (
+            world.post(&sink.url()),
+            asked.clone(),
+            letter(&world, &sink.url()).await,
+        );
+        racing.spawn(async move { post.deliver(QUEUE, &asked, Some(letter)).await });
+    }
+    let outcomes = racing.join_all().await;
+    assert!(outcomes.iter().any(Result::is_ok));
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| matches!(outcome, Ok(()) | Err(HandlerError::Retry(_))))
+    );
+    assert_eq!(sink.mails().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_mail_that_was_not_taken_is_tried_again_with_the_same_message_id() {
+    let world = World::new("mail_again").await;
+    let asked = asked();
+    let nobody = {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("smtp://{}", closed.local_addr().unwrap())
+    };
+    let failed = world
+        .post(&nobody)
+        .deliver(QUEUE, &asked, Some(letter(&world, &nobody).await))
+        .await;
+    assert!(matches!(failed, Err(HandlerError::Retry(_))), "{failed:?}");
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM worker.mails WHERE state = 'open'")
+            .await,
+        1
+    );
+    assert_eq!(world.count("SELECT count(*) FROM worker.processed").await, 0);
+
+    let sink = SmtpSink::start(&world.folder.path().join("mails")).await.unwrap();
+    world
+        .post(&sink.url())
+        .deliver(QUEUE, &asked, Some(letter(&world, &sink.url()).await))
+        .await
+        .unwrap();
+    assert_eq!(sink.mails().unwrap()[0].message_id, format!("{}@rowhouse", asked.id));
+}
+
+/// A server that cuts the connection instead of answering the final dot: nobody can know whether it took the mail.
+#[tokio::test]
+async fn a_cut_at_the_final_dot_is_tried_again() {
+    let world = World::new("mail_cut").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("smtp://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"220 test\r\n").await.unwrap();
+        let mut seen = Vec::new();
+        let mut data = false;
+        let mut buffer = [0; 4096];
+        loop {
+            let read = stream.read(&mut buffer).await.unwrap();
+            seen.extend_from_slice(&buffer[..read]);
+            if data && seen.ends_with(b"\r\n.\r\n") {
+                return String::from_utf8(seen).unwrap();
+            }
+            let answer: &[u8] = match (data, seen.ends_with(b"DATA\r\n")) {
+                (false, true) => b"354 go\r\n",
+                (false, false) => b"250 fine\r\n",
+                // The mail itself comes in pieces.
+                (true, _) => b"",
+            };
+            data |= answer.starts_with(b"354");
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    let asked = asked();
+    let outcome = world
+        .post(&url)
+        .deliver(QUEUE, &asked, Some(letter(&world, &url).await))
+        .await;
+    assert!(matches!(outcome, Err(HandlerError::Retry(_))), "{outcome:?}");
+    assert!(server.await.unwrap().contains(&message_id(asked.id)));
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM worker.mails WHERE state = 'open'")
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn nothing_to_send_is_recorded_and_sends_nothing() {
+    let world = World::new("mail_void").await;
+    let asked = asked();
+    for _ in 0..2 {
+        world
+            .post("smtp://127.0.0.1:1")
+            .deliver(QUEUE, &asked, None)
+            .await
+            .unwrap();
+    }
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM worker.mails WHERE state = 'void'")
+            .await,
+        1
+    );
+}

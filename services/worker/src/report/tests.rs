@@ -1,1 +1,215 @@
+//! Reports against a fresh, real database.
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use rowhouse_types::{ReportId, TenantId};
+use tokio::io::AsyncWriteExt as _;
+use uuid::Uuid;
+
+use super::store::{self, Made};
+use super::{Kind, NewReport, Report, State};
+use crate::error::Error;
+use crate::files::Files;
+use crate::testing::{World, member};
+
+fn new(request: Option<Uuid>) -> NewReport {
+    NewReport {
+        kind: Kind::Contacts,
+        request,
+    }
+}
+
+#[tokio::test]
+async fn a_report_is_queued_with_its_event_and_its_audit_entry() {
+    let world = World::new("queued").await;
+    let ctx = member(TenantId::generate());
+    let report = world.reports().run(&ctx, new(None)).await.unwrap();
+    assert_eq!((report.state, report.progress_percent), (State::Queued, 0));
+    assert_eq!(world.reports().get(&ctx, report.id).await.unwrap(), report);
+    let event: (String, String, Option<Uuid>) =
+        sqlx::query_as("SELECT kind, payload ->> 'report_id', tenant_id FROM worker.outbox")
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+    assert_eq!(
+        event,
+        (
+            "worker.report_requested.v1".to_owned(),
+            report.id.to_string(),
+            Some(report.tenant.uuid())
+        )
+    );
+    let actor: String = sqlx::query_scalar("SELECT actor FROM worker.audit WHERE action = 'report.run'")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(actor, report.requester.to_string());
+}
+
+#[tokio::test]
+async fn a_repeated_request_answers_the_same_report_also_when_both_come_at_once() {
+    let world = World::new("repeated").await;
+    let (ctx, request) = (member(TenantId::generate()), Some(Uuid::now_v7()));
+    let mut racing = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (reports, ctx) = (world.reports(), ctx.clone());
+        racing.spawn(async move { reports.run(&ctx, new(request)).await.unwrap().id });
+    }
+    let mut ids = racing.join_all().await;
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+    assert_eq!(world.count("SELECT count(*) FROM worker.reports").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM worker.outbox").await, 1);
+}
+
+#[tokio::test]
+async fn a_request_id_of_another_caller_is_refused_and_of_another_tenant_is_another() {
+    let world = World::new("reused").await;
+    let (tenant, request) = (TenantId::generate(), Some(Uuid::now_v7()));
+    world.reports().run(&member(tenant), new(request)).await.unwrap();
+    let other = world.reports().run(&member(tenant), new(request)).await;
+    assert!(matches!(other, Err(Error::RequestReused)), "{other:?}");
+    world
+        .reports()
+        .run(&member(TenantId::generate()), new(request))
+        .await
+        .unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM worker.reports").await, 2);
+}
+
+#[tokio::test]
+async fn another_tenants_report_is_as_unknown_as_none() {
+    let world = World::new("foreign").await;
+    let report = world
+        .reports()
+        .run(&member(TenantId::generate()), new(None))
+        .await
+        .unwrap();
+    let stranger = member(TenantId::generate());
+    for id in [report.id, ReportId::generate()] {
+        let got = world.reports().get(&stranger, id).await;
+        assert!(
+            matches!(got, Err(Error::ReportUnknown { id: asked }) if asked == id),
+            "{got:?}"
+        );
+        let file = world.reports().download(&stranger, id).await.map(|_| ());
+        assert!(
+            matches!(file, Err(Error::ReportUnknown { id: asked }) if asked == id),
+            "{file:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn only_the_last_attempt_may_finish_and_only_once() {
+    let world = World::new("attempts").await;
+    let ctx = member(TenantId::generate());
+    let report = world.reports().run(&ctx, new(None)).await.unwrap();
+    let first = store::claim(&world.pool, report.tenant, report.id)
+        .await
+        .unwrap()
+        .unwrap();
+    let second = store::claim(&world.pool, report.tenant, report.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((first.number, second.number), (1, 2));
+    assert!(!store::progress(&world.pool, &first, 50).await.unwrap());
+    assert!(store::progress(&world.pool, &second, 60).await.unwrap());
+    let made = Made {
+        row_count: 1,
+        size_bytes: 2,
+        file: "x".to_owned(),
+    };
+    let mut connection = world.pool.acquire().await.unwrap();
+    assert!(!store::succeed(&mut connection, &first, &made).await.unwrap());
+    assert!(store::succeed(&mut connection, &second, &made).await.unwrap());
+    assert!(!store::fail(&mut connection, &second, "late").await.unwrap());
+    assert!(
+        store::claim(&world.pool, report.tenant, report.id)
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_report_without_a_file_cannot_be_downloaded() {
+    let world = World::new("no_file").await;
+    let ctx = member(TenantId::generate());
+    let report = world.reports().run(&ctx, new(None)).await.unwrap();
+    let refused = world.reports().download(&ctx, report.id).await.map(|_| ());
+    assert!(
+        matches!(
+            refused,
+            Err(Error::NoFile {
+                state: State::Queued,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_is_downloaded_as_it_was_written_in_pieces_of_64_kib() {
+    let world = World::new("download").await;
+    let ctx = member(TenantId::generate());
+    let bytes: Vec<u8> = (0..1_000_003_u32).map(|at| (at % 251).to_le_bytes()[0]).collect();
+    let report = succeeded(&world, world.reports().run(&ctx, new(None)).await.unwrap(), &bytes).await;
+    let stream = world.reports().download(&ctx, report.id).await.unwrap();
+    let pieces: Vec<bytes::Bytes> = stream.try_collect().await.unwrap();
+    assert!(pieces.iter().all(|piece| (1..=65_536).contains(&piece.len())));
+    assert_eq!(pieces.concat(), bytes);
+}
+
+#[tokio::test]
+async fn a_download_that_is_dropped_holds_nothing() {
+    let world = World::new("dropped").await;
+    let ctx = member(TenantId::generate());
+    let report = succeeded(
+        &world,
+        world.reports().run(&ctx, new(None)).await.unwrap(),
+        &[7; 300_000],
+    )
+    .await;
+    for _ in 0..20 {
+        let mut stream = world.reports().download(&ctx, report.id).await.unwrap();
+        assert!(stream.next().await.unwrap().is_ok());
+    }
+}
+
+/// Ends a report with a file.
+async fn succeeded(world: &World, report: Report, bytes: &[u8]) -> Report {
+    let attempt = store::claim(&world.pool, report.tenant, report.id)
+        .await
+        .unwrap()
+        .unwrap();
+    let file = Files::path(report.tenant, report.id, attempt.number);
+    let mut writer = world.files().writer(&file);
+    writer.write_all(bytes).await.unwrap();
+    writer.shutdown().await.unwrap();
+    let made = Made {
+        row_count: 1,
+        size_bytes: i64::try_from(bytes.len()).unwrap(),
+        file,
+    };
+    let mut connection = world.pool.acquire().await.unwrap();
+    assert!(store::succeed(&mut connection, &attempt, &made).await.unwrap());
+    report
+}
+
+/// Explaining a statement checks its tables and columns, and the rights of the login.
+#[tokio::test]
+async fn every_statement_fits_the_schema_and_the_login() {
+    let world = World::new("statements").await;
+    for statement in store::STATEMENTS.iter().chain(crate::email::store::STATEMENTS) {
+        // NULL stands in for each bind; the longer numbers first.
+        let filled = (1..=9).rev().fold(format!("EXPLAIN {statement}"), |sql, at| {
+            sql.replace(&format!("${at}"), "NULL")
+        });
+        let explained = sqlx::raw_sql(sqlx::AssertSqlSafe(filled)).execute(&world.pool).await;
+        assert!(explained.is_ok(), "{statement}: {explained:?}");
+    }
+    let changed = sqlx::raw_sql("DELETE FROM worker.audit").execute(&world.pool).await;
+    assert!(changed.is_err(), "audit entries are only ever added");
+}

@@ -1,0 +1,168 @@
+//! auth and crm in this process, answering what a test wants.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use futures_util::Stream;
+use rowhouse_proto::auth::v1 as auth;
+use rowhouse_proto::auth::v1::delegation_service_server::{DelegationService, DelegationServiceServer};
+use rowhouse_proto::auth::v1::mail_data_service_server::{MailDataService, MailDataServiceServer};
+use rowhouse_proto::crm::v1 as crm;
+use rowhouse_proto::crm::v1::export_service_server::{ExportService, ExportServiceServer};
+use rowhouse_proto::well_known::Timestamp;
+use rowhouse_status::{Failure, Reason};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tonic::{Request, Response, Status};
+
+/// What the peers answer. A refusal is a reason of the suite.
+#[derive(Clone, Default)]
+pub(crate) struct Script {
+    pub(crate) token_refused: Option<Reason>,
+    pub(crate) export_refused: Option<Reason>,
+    /// The stream ends with this after its pages.
+    pub(crate) stream_breaks: Option<Reason>,
+    pub(crate) invitation_gone: bool,
+    pub(crate) recipient_gone: bool,
+    pub(crate) recipient_name: String,
+    pub(crate) pages: Vec<Vec<crm::Contact>>,
+}
+
+/// The running peers; they end when this is dropped.
+pub(crate) struct Peers {
+    url: String,
+    seen: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Fake {
+    script: Script,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+// === impl Peers ===
+
+impl Peers {
+    pub(crate) async fn start(script: Script) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let fake = Fake {
+            script,
+            seen: Arc::clone(&seen),
+        };
+        let server = tonic::transport::Server::builder()
+            .add_service(DelegationServiceServer::new(fake.clone()))
+            .add_service(MailDataServiceServer::new(fake.clone()))
+            .add_service(ExportServiceServer::new(fake));
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let task = tokio::spawn(async move {
+            server.serve_with_incoming(incoming).await.unwrap();
+        });
+        Self { url, seen, task }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What crm was asked with: authorization and tenant of each call.
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn refuse(reason: Option<Reason>) -> Result<(), Status> {
+    match reason {
+        Some(reason) => Err(Failure::new(reason, "as the test wants it").into()),
+        None => Ok(()),
+    }
+}
+
+#[tonic::async_trait]
+impl DelegationService for Fake {
+    async fn issue_job_token(
+        &self,
+        request: Request<auth::IssueJobTokenRequest>,
+    ) -> Result<Response<auth::IssueJobTokenResponse>, Status> {
+        refuse(self.script.token_refused)?;
+        let request = request.into_inner();
+        Ok(Response::new(auth::IssueJobTokenResponse {
+            access_token: format!("token-of-{}-for-{}", request.user_id, request.job_id),
+            expire_time: None,
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl MailDataService for Fake {
+    async fn get_invitation_mail(
+        &self,
+        request: Request<auth::GetInvitationMailRequest>,
+    ) -> Result<Response<auth::InvitationMail>, Status> {
+        if self.script.invitation_gone {
+            return Err(Failure::not_found("invitation", &request.get_ref().invitation_id).into());
+        }
+        Ok(Response::new(auth::InvitationMail {
+            email: "ada@example.com".to_owned(),
+            tenant_display_name: "Ada & Sons".to_owned(),
+            token: "secret-token".to_owned(),
+            expire_time: Some(Timestamp {
+                seconds: 1_800_000_000,
+                nanos: 0,
+            }),
+        }))
+    }
+
+    async fn get_recipient(
+        &self,
+        request: Request<auth::GetRecipientRequest>,
+    ) -> Result<Response<auth::Recipient>, Status> {
+        if self.script.recipient_gone {
+            return Err(Failure::not_found("member", &request.get_ref().user_id).into());
+        }
+        Ok(Response::new(auth::Recipient {
+            email: "ada@example.com".to_owned(),
+            display_name: self.script.recipient_name.clone(),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl ExportService for Fake {
+    type StreamContactsStream = Pin<Box<dyn Stream<Item = Result<crm::StreamContactsResponse, Status>> + Send>>;
+
+    async fn stream_contacts(
+        &self,
+        request: Request<crm::StreamContactsRequest>,
+    ) -> Result<Response<Self::StreamContactsStream>, Status> {
+        refuse(self.script.export_refused)?;
+        let text = |key: &str| {
+            request
+                .metadata()
+                .get(key)
+                .map(|value| value.to_str().unwrap().to_owned())
+        };
+        let (token, tenant) = (text("authorization").unwrap(), text("x-tenant-id").unwrap());
+        self.seen.lock().unwrap().push(format!("{token} {tenant}"));
+        let total = self.script.pages.iter().map(Vec::len).sum::<usize>();
+        let pages = self.script.pages.clone().into_iter().map(move |contacts| {
+            Ok(crm::StreamContactsResponse {
+                contacts,
+                total: i64::try_from(total).unwrap(),
+            })
+        });
+        let end = self
+            .script
+            .stream_breaks
+            .map(|reason| Err(Failure::new(reason, "as the test wants it").into()));
+        Ok(Response::new(Box::pin(futures_util::stream::iter(pages.chain(end)))))
+    }
+}
