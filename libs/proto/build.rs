@@ -12,7 +12,8 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Asked when it runs: what is compiled in would be the folder of whichever checkout built this last.
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     println!("cargo::rerun-if-changed={}", root.display());
     let mut files = Vec::new();
     find_protos(&root.join("rowhouse"), &mut files)?;

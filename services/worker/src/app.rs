@@ -93,18 +93,15 @@ impl App {
             wake: wake.clone(),
             app_url: config.app_url.clone(),
         };
-        let (asked, spoken) = (control.clone(), broker.clone());
+        let asked = control.clone();
         let server = Server::new(ServiceName::Worker, &config.listen, security)
             .public(Services::new().with(ReportServiceServer::new(ReportRpc::new(reports))))
             .internal(Services::new())
             .metrics(metrics)
-            .ready("database", move || {
+            // Without RabbitMQ reports are taken all the same and wait in the outbox.
+            .ready("control database", move || {
                 let asked = asked.clone();
                 async move { asked.ping().await.map_err(|fault| fault.to_string()) }
-            })
-            .ready("rabbitmq", move || {
-                let spoken = spoken.clone();
-                async move { spoken.ping().await.map_err(|fault| fault.to_string()) }
             });
         Ok(Self {
             server,
