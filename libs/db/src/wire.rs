@@ -1,5 +1,6 @@
 //! Connections: who owns their tasks, when they may be used again, and TLS.
 
+mod cancel;
 mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,14 +15,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::Error;
 
+pub(crate) use cancel::Canceller;
+
 /// A server on the same network answers at once; a lost packet costs one to three seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How to reach one data server; the manager of its pool.
 pub(crate) struct Target {
     server: String,
-    config: Config,
-    tls: Option<MakeRustlsConnect>,
+    address: Arc<Address>,
     tasks: TaskTracker,
     /// Ends the tasks of all connections.
     stop: CancellationToken,
@@ -34,8 +36,14 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     /// It is not known to be idle, so nobody may use it after its present holder.
     pub(crate) dirty: bool,
-    tls: Option<MakeRustlsConnect>,
+    target: Arc<Address>,
     stop: CancellationToken,
+}
+
+/// How to reach a server again.
+struct Address {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
 }
 
 // === impl Target ===
@@ -60,8 +68,7 @@ impl Target {
         });
         Ok(Self {
             server: server.to_owned(),
-            config,
-            tls,
+            address: Arc::new(Address { config, tls }),
             tasks,
             stop,
             last_fault: Arc::default(),
@@ -79,19 +86,20 @@ impl Target {
 
     async fn open(&self) -> Result<Connection, tokio_postgres::Error> {
         let stop = self.stop.child_token();
-        let client = if let Some(tls) = &self.tls {
-            let (client, connection) = self.config.connect(tls.clone()).await?;
+        let Address { config, tls } = &*self.address;
+        let client = if let Some(tls) = tls {
+            let (client, connection) = config.connect(tls.clone()).await?;
             self.keep(connection, &stop);
             client
         } else {
-            let (client, connection) = self.config.connect(NoTls).await?;
+            let (client, connection) = config.connect(NoTls).await?;
             self.keep(connection, &stop);
             client
         };
         Ok(Connection {
             client,
             dirty: false,
-            tls: self.tls.clone(),
+            target: Arc::clone(&self.address),
             stop,
         })
     }
@@ -146,17 +154,9 @@ fn cause(error: &tokio_postgres::Error) -> String {
 // === impl Connection ===
 
 impl Connection {
-    /// Asks the server to give up what the connection is waiting for. Returns when the server has taken note; whether it
-    /// had any effect shows in the statement's own answer.
-    pub(crate) async fn cancel(&self) {
-        let token = self.client.cancel_token();
-        let cancelled = match &self.tls {
-            Some(tls) => token.cancel_query(tls.clone()).await,
-            None => token.cancel_query(NoTls).await,
-        };
-        if let Err(error) = cancelled {
-            tracing::debug!(%error, "a statement could not be cancelled");
-        }
+    /// How to cancel what it waits for.
+    pub(crate) fn canceller(&self) -> Canceller {
+        Canceller::new(&self.client, &self.target.config, self.target.tls.clone())
     }
 }
 

@@ -15,6 +15,10 @@ use crate::wire::Target;
 /// Longest time for a dropped transaction's connection to become idle; then it is cut.
 const IDLE_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long what was dropped may go on by itself before it is cancelled: most statements take a millisecond, and a
+/// cancellation costs a connection and two processes' attention.
+const CANCEL_AFTER: Duration = Duration::from_millis(25);
+
 /// Owns the connections of dropped transactions until they are idle or cut, and the tasks that see to it.
 pub(super) struct Tidy {
     connections: TaskTracker,
@@ -46,7 +50,7 @@ impl Tidy {
         // Should the task itself be dropped, nobody uses the connection again.
         borrowed.dirty = true;
         let _runtime = self.runtime.enter();
-        let mut tidying = Box::pin(tidy(borrowed, in_flight));
+        let mut tidying = Box::pin(tidy(borrowed, in_flight, self.tasks.clone()));
         // The driver queues a message when its future is first polled.
         let polled = Pin::as_mut(&mut tidying).poll(&mut Context::from_waker(Waker::noop()));
         if polled.is_pending() {
@@ -69,12 +73,20 @@ impl Tidy {
     }
 }
 
-async fn tidy(mut connection: Borrowed, in_flight: bool) {
+/// Rolls back, cancelling what takes longer than a moment, until the connection is known to be idle.
+async fn tidy(mut connection: Borrowed, in_flight: bool, tasks: TaskTracker) {
     let idle = tokio::time::timeout(IDLE_WITHIN, async {
-        if in_flight {
-            // In this order: answers come in the order of the messages, so ROLLBACK's is the last one.
-            let (_, ()) = join(connection.client.batch_execute("ROLLBACK"), connection.cancel()).await;
+        let mut first = std::pin::pin!(connection.client.batch_execute("ROLLBACK"));
+        if !in_flight {
+            return first.await;
         }
+        // Answers come in the order of the messages, so with ROLLBACK's all others are there.
+        if let Ok(answered) = tokio::time::timeout(CANCEL_AFTER, &mut first).await {
+            return answered;
+        }
+        // A task of its own: PgBouncer has to be told to the end, even when this gives up.
+        let cancelling = tasks.spawn(connection.canceller().cancel());
+        let (_, _) = join(first, cancelling).await;
         // The cancellation may have hit the first ROLLBACK. None is under way now.
         connection.client.batch_execute("ROLLBACK").await
     });

@@ -151,3 +151,15 @@ pub(crate) async fn until<F: Future<Output = bool>>(condition: impl Fn() -> F) {
         .await
         .expect("the condition never came true");
 }
+
+/// Replaces a part of `rowhouse.enter`: for controls, which show what a test would see without the guard.
+pub(crate) async fn mutate(bench: &Bench, part: &str, by: &str) {
+    let superuser = bench.superuser().await;
+    let row = superuser
+        .query_one("SELECT pg_get_functiondef('rowhouse.enter'::regproc)", &[])
+        .await
+        .unwrap();
+    let definition: String = row.get(0);
+    assert!(definition.contains(part), "nothing to mutate: {part}");
+    superuser.batch_execute(&definition.replace(part, by)).await.unwrap();
+}
