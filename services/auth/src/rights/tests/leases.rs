@@ -12,7 +12,7 @@ use crate::housekeeping;
 use crate::rights::actions::renew_lease;
 use crate::rights::{CHANGES_MAX, News, Renewal, Subject, Version, WAIT_MAX, bump, clock};
 use crate::state::State;
-use crate::tests::bench::{Bench, anonymous};
+use crate::tests::bench::{Bench, PASSWORD, anonymous};
 
 fn renewal(confirmed: Version, wait: Duration) -> Renewal {
     Renewal {
@@ -178,4 +178,29 @@ async fn old_rows_go_and_young_ones_stay() {
     housekeeping::tidy(&bench.state).await.unwrap();
     assert_eq!(bench.count("SELECT count(*) FROM auth.right_changes").await, 2);
     assert_eq!(bench.count("SELECT count(*) FROM auth.leases").await, 2);
+}
+
+#[tokio::test]
+async fn expired_sessions_and_requests_go_with_all_that_hangs_on_them() {
+    let bench = Bench::start("tidy_sessions").await;
+    let house = bench.house("acme").await;
+    for _ in 0..2 {
+        bench.login(&house.email, PASSWORD, None).await.unwrap();
+    }
+    bench
+        .execute(
+            "UPDATE auth.sessions SET expires_at = now() - interval '2 days' \
+             WHERE id = (SELECT min(id::text)::uuid FROM auth.sessions); \
+             INSERT INTO auth.requests SELECT id, 'm', id, '', id, now() - interval '1 s' FROM auth.tenants; \
+             INSERT INTO auth.requests SELECT id, 'n', id, '', id, now() + interval '1 s' FROM auth.tenants",
+        )
+        .await;
+    housekeeping::tidy(&bench.state).await.unwrap();
+    for table in ["sessions", "refresh_tokens", "requests"] {
+        assert_eq!(
+            bench.count(&format!("SELECT count(*) FROM auth.{table}")).await,
+            1,
+            "{table}"
+        );
+    }
 }

@@ -42,7 +42,7 @@ async fn renew(state: &State, renewal: &Renewal) -> Version {
 
 /// What every live lease has confirmed.
 async fn floor(bench: &Bench) -> Version {
-    store::floor(&mut *bench.state.connection().await.unwrap())
+    store::floor(&mut bench.state.connection().await.unwrap())
         .await
         .unwrap()
 }

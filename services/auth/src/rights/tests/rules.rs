@@ -1,0 +1,160 @@
+//! Who may act at all, by the facts alone.
+
+use rowhouse_auth_kit::Role;
+use rowhouse_types::{SessionId, TenantId, UserId};
+
+use crate::rights::{Facts, Query, Rights, Standing, Version};
+use crate::tenant::Access;
+
+fn facts() -> Facts {
+    Facts {
+        version: Version(7),
+        identity_active: true,
+        session_live: true,
+        member: Some(Role::Manager),
+        operator: None,
+        access: Some(Access::Allowed),
+    }
+}
+
+fn query() -> Query {
+    Query {
+        user: UserId::generate(),
+        session: Some(SessionId::generate()),
+        tenant: Some(TenantId::generate()),
+        platform: false,
+    }
+}
+
+fn standing(query: Query, facts: Facts) -> Standing {
+    Rights::judge(&query, &facts).standing
+}
+
+#[test]
+fn a_member_in_good_standing_has_the_roles_rights() {
+    let rights = Rights::judge(&query(), &facts());
+    assert_eq!((rights.standing, rights.role), (Standing::Good, Some(Role::Manager)));
+    assert!(rights.grants().allow("contacts:read"));
+}
+
+#[test]
+fn anything_ended_revokes_and_gives_nothing() {
+    let ended = [
+        Facts {
+            identity_active: false,
+            ..facts()
+        },
+        Facts {
+            session_live: false,
+            ..facts()
+        },
+        Facts {
+            member: None,
+            ..facts()
+        },
+        Facts {
+            member: None,
+            access: Some(Access::Suspended),
+            ..facts()
+        },
+        Facts {
+            member: None,
+            operator: Some(Role::SuperAdmin),
+            ..facts()
+        },
+    ];
+    for facts in ended {
+        let rights = Rights::judge(&query(), &facts);
+        assert_eq!(rights.standing, Standing::Revoked, "{facts:?}");
+        assert!(!rights.grants().allow("contacts:read"));
+    }
+}
+
+#[test]
+fn nobody_acts_in_a_tenant_that_is_not_open() {
+    let operator = Query {
+        platform: true,
+        ..query()
+    };
+    for (access, expected) in [
+        (Some(Access::Suspended), Standing::TenantSuspended),
+        (Some(Access::Pending), Standing::TenantUnknown),
+        (None, Standing::TenantUnknown),
+    ] {
+        let facts = Facts {
+            access,
+            operator: Some(Role::SuperAdmin),
+            ..facts()
+        };
+        assert_eq!(standing(query(), facts), expected);
+        assert_eq!(standing(operator, facts), expected);
+        assert_eq!(
+            standing(
+                Query {
+                    tenant: None,
+                    ..operator
+                },
+                facts
+            ),
+            Standing::Good
+        );
+    }
+}
+
+#[test]
+fn a_member_is_no_operator_and_an_operator_no_member() {
+    let operator = Facts {
+        member: None,
+        operator: Some(Role::SuperAdmin),
+        ..facts()
+    };
+    assert_eq!(
+        standing(
+            Query {
+                platform: true,
+                ..query()
+            },
+            operator
+        ),
+        Standing::Good
+    );
+    assert_eq!(standing(query(), operator), Standing::Revoked);
+    assert_eq!(
+        standing(
+            Query {
+                platform: true,
+                ..query()
+            },
+            facts()
+        ),
+        Standing::Revoked
+    );
+}
+
+#[test]
+fn a_delegate_needs_no_session_but_all_the_rest() {
+    let delegate = Query {
+        session: None,
+        ..query()
+    };
+    assert_eq!(
+        standing(
+            delegate,
+            Facts {
+                session_live: false,
+                ..facts()
+            }
+        ),
+        Standing::Good
+    );
+    assert_eq!(
+        standing(
+            delegate,
+            Facts {
+                member: None,
+                ..facts()
+            }
+        ),
+        Standing::Revoked
+    );
+}
