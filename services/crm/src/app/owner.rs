@@ -1,5 +1,8 @@
 //! What runs with the owner's credentials: `migrate`, and the process `provision`.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -45,6 +48,13 @@ pub async fn migrate(config: MigrateConfig) -> Result<()> {
 /// When an address or key cannot be used.
 pub async fn provision(config: ProvisionConfig, process: Process) -> Result<()> {
     let provisioner = Provisioner::connect(ServiceName::Crm, &config.data_owner_urls, MIGRATIONS).await?;
+    let server = server(&config, &provisioner)?.metrics(process.metrics);
+    let served = server.run(process.stop).await;
+    provisioner.shutdown().await;
+    Ok(served?)
+}
+
+fn server(config: &ProvisionConfig, provisioner: &Provisioner) -> Result<Server> {
     let security = Security {
         service: ServiceName::Crm,
         tokens: Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer)),
@@ -56,14 +66,11 @@ pub async fn provision(config: ProvisionConfig, process: Process) -> Result<()> 
     let ready = provisioner.clone();
     let server = Server::new(ServiceName::Crm, &config.listen, security)
         .internal(Services::new().with(TenantParticipantServiceServer::new(ParticipantRpc::new(homes))))
-        .metrics(process.metrics)
         .ready("data servers", move || {
             let provisioner = ready.clone();
             async move { provisioner.ping().await.map_err(|error| error.to_string()) }
         });
-    let served = server.run(process.stop).await;
-    provisioner.shutdown().await;
-    Ok(served?)
+    Ok(server)
 }
 
 // === impl NoUsers ===

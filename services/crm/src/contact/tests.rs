@@ -6,4 +6,5 @@ mod change;
 mod create;
 mod isolation;
 mod list;
+mod rpc;
 mod stream;
