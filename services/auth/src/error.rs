@@ -50,8 +50,11 @@ pub(crate) enum Error {
         description: String,
     },
     /// The caller would give more than they hold.
-    #[error("the role gives permissions that the caller does not hold")]
-    RoleNotCovered,
+    #[error("the role gives a permission that the caller does not hold")]
+    RoleNotCovered {
+        /// The first of what is lacking.
+        permission: String,
+    },
     /// The membership has changed since the etag was issued.
     #[error("the member has changed since the etag was issued")]
     EtagMismatch,
@@ -103,7 +106,7 @@ impl Error {
             Self::NotFound { .. } => Reason::ResourceNotFound,
             Self::MemberExists => Reason::ResourceAlreadyExists,
             Self::TenantChoiceRequired | Self::Field { .. } => Reason::FieldInvalid,
-            Self::RoleNotCovered => Reason::PermissionMissing,
+            Self::RoleNotCovered { .. } => Reason::PermissionMissing,
             Self::EtagMismatch => Reason::EtagMismatch,
             Self::LastAdministrator | Self::InvitationClosed | Self::OperationReused => Reason::StateForbids,
             Self::RequestIdReused => Reason::RequestIdReused,
@@ -122,6 +125,9 @@ impl From<Error> for Failure {
             Error::NotFound { kind, id } => Self::not_found(kind, id),
             Error::Field { field, description } => Self::field(*field, description),
             Error::TenantChoiceRequired => Self::field("tenant_id", "must name one of the account's tenants"),
+            Error::RoleNotCovered { permission } => {
+                Self::new(error.reason(), error.to_string()).with("permission", permission)
+            }
             Error::Overloaded => Self::new(error.reason(), error.to_string()).retry_after(Duration::from_secs(1)),
             Error::DatabaseUnavailable(cause) => Self::unavailable("database", cause),
             Error::Fault(cause) => Self::internal(cause),

@@ -1,6 +1,6 @@
 //! What may be done with members. Whoever changes members of a tenant holds the tenant's row.
 
-use rowhouse_auth_kit::Role;
+use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::Ctx;
 use rowhouse_types::{InvitationId, TenantId, UserId};
 use serde_json::json;
@@ -62,16 +62,25 @@ fn claim(ctx: &Ctx, tenant: TenantId, invite: &Invite) -> Option<Claim> {
 
 /// Whether the caller holds, now, everything that a role gives.
 async fn may_give(conn: &mut PgConnection, ctx: &Ctx, tenant: TenantId, role: Role) -> Result<(), Error> {
-    let query = Query::of(ctx.principal(), Some(tenant)).ok_or(Error::RoleNotCovered)?;
+    let query = Query::of(ctx.principal(), Some(tenant)).ok_or(Error::Revoked)?;
     let facts = rights::read(conn, &query).await?;
     let rights = Rights::judge(&query, &facts);
     match rights.standing {
-        Standing::Good if rights.grants().covers(&role.grants()) => Ok(()),
-        Standing::Good => Err(Error::RoleNotCovered),
+        Standing::Good => covers(&rights.grants(), &role.grants()),
         Standing::Revoked => Err(Error::Revoked),
         Standing::TenantSuspended => Err(Error::TenantSuspended),
         Standing::TenantUnknown => Err(Error::TenantNotReady),
     }
+}
+
+fn covers(held: &Grants, given: &Grants) -> Result<(), Error> {
+    let lacking = given
+        .iter()
+        .find(|grant| !held.covers(&Grants::from_iter([(*grant).clone()])));
+    lacking.map_or(Ok(()), |grant| {
+        let permission = grant.to_string();
+        Err(Error::RoleNotCovered { permission })
+    })
 }
 
 /// One member.

@@ -61,10 +61,10 @@ impl Clock {
             tokio::pin!(confirmed);
             // Registered before the look: a confirmation in between must wake this wait.
             confirmed.as_mut().enable();
-            if self.confirmed_by_all(version).await? {
+            let Some(pause) = self.look(version).await? else {
                 return Ok(());
-            }
-            let next = (Instant::now() + LOOK_EVERY).min(ctx.deadline());
+            };
+            let next = (Instant::now() + pause).min(ctx.deadline());
             let _woken_or_time_to_look = timeout_at(next, confirmed).await;
             if ctx.time_left().is_zero() {
                 return Err(Error::DeadlineExceeded);
@@ -99,19 +99,26 @@ impl Clock {
         self.newest.subscribe()
     }
 
-    /// Whether every live lease has confirmed `version`. One look serves all waits that began with it: a floor that
-    /// has reached a version was read after that version's commit, since nobody confirms what is not there yet.
-    async fn confirmed_by_all(&self, version: Version) -> Result<bool, Error> {
+    /// Looks whether every live lease has confirmed `version`: `None` where all have, else how long to wait before
+    /// another look is worth it.
+    ///
+    /// One look serves all waits that began with it: a floor that has reached a version was read after that version's
+    /// commit, since nobody confirms what is not there yet.
+    async fn look(&self, version: Version) -> Result<Option<Duration>, Error> {
         let mut look = self.floor.lock().await;
-        let fresh = look.at.is_some_and(|at| at.elapsed() < LOOK_SHARED);
-        if look.floor < version && !fresh {
-            let at = Instant::now();
-            let floor = store::floor(&mut *self.db.pool().acquire().await?).await?;
-            // A new instance begins with nothing confirmed and lowers the floor; what was reached stays reached.
-            look.floor = floor.max(look.floor);
-            look.at = Some(at);
+        if look.floor >= version {
+            return Ok(None);
         }
-        Ok(look.floor >= version)
+        let age = look.at.map(|at| at.elapsed());
+        if let Some(shared) = age.and_then(|age| LOOK_SHARED.checked_sub(age)) {
+            return Ok(Some(shared));
+        }
+        let at = Instant::now();
+        let floor = store::floor(&mut *self.db.pool().acquire().await?).await?;
+        // A new instance begins with nothing confirmed and lowers the floor; what was reached stays reached.
+        look.floor = floor.max(look.floor);
+        look.at = Some(at);
+        Ok((look.floor < version).then_some(LOOK_EVERY))
     }
 }
 
