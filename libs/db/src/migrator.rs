@@ -2,7 +2,7 @@
 //!
 //! - [`migrations`]: [`TenantMigrations`], what a participant's homes consist of.
 //! - [`provisioner`]: [`Provisioner`], one participant's homes on all data servers.
-//! - [`error`]: [`ProvisionError`].
+//! - [`error`]: why it could not be done, [`ProvisionError`].
 
 pub mod error;
 pub mod migrations;

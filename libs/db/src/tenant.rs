@@ -7,6 +7,7 @@ pub mod db;
 pub mod tx;
 
 mod exchange;
+mod flight;
 mod tidy;
 
 pub use db::{Mode, TenantDb, TenantDbConfig};

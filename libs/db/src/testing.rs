@@ -1,9 +1,9 @@
 //! What stores' tests check their statements and homes with. Plain code on a superuser's or the owner's connection; no
 //! serving process calls it.
 //!
-//! - [`directory`]: [`StaticDirectory`].
-//! - [`statements`]: [`check_statements`].
-//! - [`audit`]: [`audit_home`].
+//! - [`directory`]: a directory that knows what it is told, [`StaticDirectory`].
+//! - [`statements`]: whether statements fit the schema, [`check_statements`].
+//! - [`audit`]: whether every wall of a home stands, [`audit_home`].
 
 pub mod audit;
 pub mod directory;

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bb8::{Pool, PooledConnection, RunError};
+use bb8::{Pool, RunError};
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_types::TenantId;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::tidy::Tidy;
+use super::tidy::{Borrowed, Tidy};
 use super::tx::TenantTx;
 use crate::Error;
 use crate::home::{Directory, DirectoryError, Home};
@@ -181,16 +181,12 @@ impl Inner {
     }
 
     /// A free connection to the server.
-    pub(super) async fn connection(
-        &self,
-        server: &str,
-        deadline: Instant,
-    ) -> Result<PooledConnection<'static, Target>, Error> {
+    pub(super) async fn connection(&self, server: &str, deadline: Instant) -> Result<Borrowed, Error> {
         let Some(found) = self.pools.get(server) else {
             return Err(Error::Fault(format!("no URL is configured for data server {server}")));
         };
         match tokio::time::timeout_at(deadline, found.pool.get_owned()).await {
-            Ok(Ok(connection)) => Ok(connection),
+            Ok(Ok(connection)) => Ok(Box::new(connection)),
             Ok(Err(RunError::User(error))) => Err(Error::from_driver("connect", &error)),
             Ok(Err(RunError::TimedOut)) => Err(found.exhausted().unwrap_or(Error::PoolTimeout)),
             Err(_) => Err(found.exhausted().unwrap_or(Error::DeadlineExceeded)),

@@ -26,8 +26,8 @@ pub(super) struct Tidy {
     runtime: Handle,
 }
 
-/// A transaction's connection.
-pub(super) type Borrowed = PooledConnection<'static, Target>;
+/// A transaction's connection. Boxed, because it moves from hand to hand.
+pub(super) type Borrowed = Box<PooledConnection<'static, Target>>;
 
 // === impl Tidy ===
 

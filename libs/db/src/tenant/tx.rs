@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rowhouse_context::Ctx;
 use rowhouse_types::TenantId;
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::db::{Inner, Mode};
 use super::exchange::{Answer, Exchanged, Spoken, exchange};
+use super::flight::Flight;
 use super::tidy::Borrowed;
 use crate::Error;
 use crate::bind::{Bind, Wire};
@@ -49,12 +49,6 @@ enum State {
     Committed,
     /// An error, a refusal or a dropped exchange: nothing of it stays.
     Failed,
-}
-
-/// An exchange under way. Dropped before it is over, it gives the connection to those who tidy up.
-struct Flight<'a> {
-    db: &'a Inner,
-    borrowed: Option<Borrowed>,
 }
 
 // === impl TenantTx ===
@@ -235,6 +229,9 @@ impl TenantTx {
     }
 
     /// BEGIN and enter, in one message. Every value is a number, a uuid or a word of ours.
+    ///
+    /// The isolation level is said because `enter` must read after it has its lock, the time-out because `enter` may wait
+    /// for that lock, the role because the connection's last user may have left another one.
     fn begin_message(&self) -> Result<String, Error> {
         let left = self.ctx.time_left().as_millis();
         if left == 0 {
@@ -246,8 +243,8 @@ impl TenantTx {
             Mode::Write => ("READ WRITE", "write"),
         };
         Ok(format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED, {access}; SET LOCAL ROLE NONE; \
-             SELECT rowhouse.enter('{tenant}', '{participant}', {generation}, '{mode}', {from}, {to}, {timeout_ms})",
+            "BEGIN ISOLATION LEVEL READ COMMITTED, {access}; SET LOCAL statement_timeout = {timeout_ms}; \
+             SET LOCAL ROLE NONE; SELECT rowhouse.enter('{tenant}', '{participant}', {generation}, '{mode}', {from}, {to}, {timeout_ms})",
             tenant = self.tenant,
             participant = self.db.participant,
             generation = self.home.generation,
@@ -290,44 +287,6 @@ impl TenantTx {
             }
         };
         Ok(exchanged)
-    }
-}
-
-// === impl Flight ===
-
-impl<'a> Flight<'a> {
-    fn begin(db: &'a Inner, borrowed: Borrowed) -> Self {
-        Self {
-            db,
-            borrowed: Some(borrowed),
-        }
-    }
-
-    fn client(&self) -> Result<&Client, Error> {
-        let borrowed = self.borrowed.as_ref();
-        // Never: only what ends a flight takes its connection.
-        let borrowed = borrowed.ok_or_else(|| Error::Fault("the exchange is over".to_owned()))?;
-        Ok(&borrowed.client)
-    }
-
-    /// Every answer was read.
-    fn land(mut self) -> Option<Borrowed> {
-        self.borrowed.take()
-    }
-
-    /// Every message was sent, but not every answer read.
-    fn roll_back(mut self) {
-        if let Some(borrowed) = self.borrowed.take() {
-            self.db.tidy.roll_back(borrowed, false);
-        }
-    }
-}
-
-impl Drop for Flight<'_> {
-    fn drop(&mut self) {
-        if let Some(borrowed) = self.borrowed.take() {
-            self.db.tidy.roll_back(borrowed, true);
-        }
     }
 }
 

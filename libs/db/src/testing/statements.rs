@@ -44,12 +44,7 @@ async fn check(client: &Client, statement: &dyn AnyStatement) -> Vec<String> {
     declared.extend_from_slice(statement.binds());
     let prepared = match prepare(client, statement.sql(), &declared).await {
         Ok(prepared) => prepared,
-        Err(error) => {
-            let cause = error
-                .as_db_error()
-                .map_or_else(|| error.to_string(), ToString::to_string);
-            return vec![format!("{name}: {cause}")];
-        }
+        Err(error) => return vec![format!("{name}: {}", cause(&error))],
     };
     let mut faults = Vec::new();
     if prepared.params() != declared {
@@ -69,6 +64,12 @@ async fn check(client: &Client, statement: &dyn AnyStatement) -> Vec<String> {
     }
     // Whatever is no built-in type makes the driver ask the catalogue in the middle of an exchange.
     let foreign = columns.iter().filter(|(_, kind)| Type::from_oid(kind.oid()).is_none());
+    faults.extend(
+        rights(client, statement, &declared)
+            .await
+            .err()
+            .map(|cause| format!("{name}: {cause}")),
+    );
     faults.extend(foreign.map(|(column, kind)| format!("{name}: {column} has type {kind}, which is not built in")));
     faults
 }
@@ -84,4 +85,25 @@ async fn prepare(client: &Client, sql: &str, declared: &[Type]) -> Result<Statem
             client.prepare_typed(sql, declared).await
         }
     }
+}
+
+/// Rights are looked at when a statement starts and not when it is prepared; EXPLAIN starts it and does not run it.
+async fn rights(client: &Client, statement: &dyn AnyStatement, declared: &[Type]) -> Result<(), String> {
+    let types: Vec<&str> = declared.iter().map(Type::name).collect();
+    let nothing = vec!["NULL"; declared.len()].join(", ");
+    let sql = format!(
+        "PREPARE checked ({}) AS {}; EXPLAIN EXECUTE checked ({nothing})",
+        types.join(", "),
+        statement.sql()
+    );
+    let explained = client.batch_execute(&sql).await;
+    // A prepared statement outlives the transaction; one that failed was never made.
+    let forgotten = client.batch_execute("ROLLBACK; DEALLOCATE ALL; BEGIN").await;
+    explained.and(forgotten).map_err(|error| cause(&error))
+}
+
+fn cause(error: &tokio_postgres::Error) -> String {
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), ToString::to_string)
 }

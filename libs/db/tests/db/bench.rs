@@ -45,11 +45,6 @@ impl Bench {
         }
     }
 
-    /// Another pool, as another process of the service would have.
-    pub(crate) async fn another_db(&self, connections: u32) -> TenantDb {
-        connect(&self.databases, &self.directory, connections, 1..=2).await
-    }
-
     pub(crate) async fn serving(&self, versions: RangeInclusive<i32>) -> TenantDb {
         connect(&self.databases, &self.directory, 2, versions).await
     }

@@ -1,1 +1,191 @@
-//! .
+//! Building, migrating, freezing and dropping homes.
+
+use rowhouse_config::Secret;
+use rowhouse_db::{Home, Migration, ProvisionError, TenantMigrations, migrate_platform};
+use rowhouse_devkit::servers::Login;
+use rowhouse_types::{HomeState, OperationId, Placement, TenantId};
+
+use crate::bench::{Bench, provisioner, schema, server};
+use crate::notes::{FIRST, OLDER};
+
+#[tokio::test]
+async fn preparing_is_idempotent_by_operation() {
+    let bench = Bench::start("prepare", 1).await;
+    let (tenant, operation) = (TenantId::generate(), OperationId::generate());
+    let prepare = |operation| {
+        let provisioner = bench.provisioner.clone();
+        async move {
+            provisioner
+                .prepare(tenant, &server(), Placement::Schema, operation)
+                .await
+        }
+    };
+    let all = futures_util::future::join_all((0..8).map(|_| prepare(operation))).await;
+    let expected = Home {
+        tenant,
+        server: server(),
+        placement: Placement::Schema,
+        generation: 1,
+        version: 2,
+        state: HomeState::Active,
+    };
+    for home in all {
+        assert_eq!(home.unwrap(), expected);
+    }
+    assert_eq!(bench.provisioner.describe(tenant, &server()).await.unwrap(), expected);
+    let other = prepare(OperationId::generate()).await;
+    assert!(matches!(other, Err(ProvisionError::HomeExists)), "{other:?}");
+}
+
+#[tokio::test]
+async fn placements_that_are_not_built_say_so() {
+    let bench = Bench::start("placements", 1).await;
+    for placement in [Placement::Shared, Placement::Database] {
+        let refused = bench
+            .provisioner
+            .prepare(TenantId::generate(), &server(), placement, OperationId::generate())
+            .await;
+        assert!(
+            matches!(refused, Err(ProvisionError::PlacementNotBuilt(which)) if which == placement),
+            "{refused:?}"
+        );
+    }
+    let nowhere = "elsewhere".parse().unwrap();
+    let refused = bench.provisioner.describe(TenantId::generate(), &nowhere).await;
+    assert!(matches!(refused, Err(ProvisionError::ServerUnknown(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_older_home_is_migrated_and_keeps_its_rows() {
+    let bench = Bench::start("migrate", 1).await;
+    let older = provisioner(&bench.databases, OLDER).await;
+    let tenant = TenantId::generate();
+    let home = older
+        .prepare(tenant, &server(), Placement::Schema, OperationId::generate())
+        .await
+        .unwrap();
+    assert_eq!(home.version, 1);
+    bench.directory.put(home);
+    bench.insert(tenant, "kept").await.unwrap();
+    let migrated = bench.provisioner.migrate(tenant, &server()).await.unwrap();
+    assert_eq!(migrated.version, 2);
+    assert_eq!(
+        bench.provisioner.migrate(tenant, &server()).await.unwrap(),
+        migrated,
+        "again"
+    );
+    assert_eq!(bench.list(tenant).await.unwrap().len(), 1);
+    let newer = older.migrate(tenant, &server()).await;
+    assert!(matches!(newer, Err(ProvisionError::VersionUnknown(2))), "{newer:?}");
+}
+
+#[tokio::test]
+async fn all_homes_are_migrated_once() {
+    let bench = Bench::start("migrate_all", 1).await;
+    let older = provisioner(&bench.databases, OLDER).await;
+    let tenants: Vec<TenantId> = (0..5).map(|_| TenantId::generate()).collect();
+    for tenant in &tenants {
+        older
+            .prepare(*tenant, &server(), Placement::Schema, OperationId::generate())
+            .await
+            .unwrap();
+    }
+    bench.tenant().await;
+    assert_eq!(bench.provisioner.migrate_all().await.unwrap(), 5);
+    assert_eq!(bench.provisioner.migrate_all().await.unwrap(), 0);
+    for tenant in tenants {
+        assert_eq!(bench.provisioner.describe(tenant, &server()).await.unwrap().version, 2);
+    }
+}
+
+#[tokio::test]
+async fn only_a_frozen_home_is_dropped_and_its_generation_is_not_given_again() {
+    let bench = Bench::start("drop", 1).await;
+    let (tenant, first) = (TenantId::generate(), OperationId::generate());
+    let prepare = |operation| {
+        let provisioner = bench.provisioner.clone();
+        async move {
+            provisioner
+                .prepare(tenant, &server(), Placement::Schema, operation)
+                .await
+        }
+    };
+    prepare(first).await.unwrap();
+    let refused = bench.provisioner.drop(tenant, &server()).await;
+    assert!(matches!(refused, Err(ProvisionError::NotFrozen)), "{refused:?}");
+    bench.provisioner.freeze(tenant, &server()).await.unwrap();
+    assert_eq!(
+        prepare(first).await.unwrap().state,
+        HomeState::Frozen,
+        "preparing again does not thaw"
+    );
+    assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
+    assert!(!bench.provisioner.drop(tenant, &server()).await.unwrap(), "again");
+    assert!(
+        !bench.provisioner.drop(TenantId::generate(), &server()).await.unwrap(),
+        "never was"
+    );
+    for gone in [
+        bench.provisioner.describe(tenant, &server()).await,
+        bench.provisioner.freeze(tenant, &server()).await,
+        bench.provisioner.migrate(tenant, &server()).await,
+    ] {
+        assert!(matches!(gone, Err(ProvisionError::HomeAbsent)), "{gone:?}");
+    }
+    let delayed = prepare(first).await;
+    assert!(matches!(delayed, Err(ProvisionError::HomeDropped)), "{delayed:?}");
+    let again = prepare(OperationId::generate()).await.unwrap();
+    assert_eq!((again.generation, again.state), (2, HomeState::Active));
+}
+
+const BROKEN: TenantMigrations = TenantMigrations::new(&[
+    FIRST,
+    Migration {
+        version: 2,
+        name: "broken",
+        sql: "CREATE TABLE half (tenant_id uuid NOT NULL); SELECT 1 / 0;",
+    },
+]);
+
+const NUMBERLESS: TenantMigrations = TenantMigrations::new(&[Migration {
+    version: 1,
+    name: "numberless",
+    sql: "CREATE TABLE things (id uuid NOT NULL PRIMARY KEY);",
+}]);
+
+const STRANGE_NAME: TenantMigrations = TenantMigrations::new(&[Migration {
+    version: 1,
+    name: "quoted",
+    sql: "CREATE TABLE \"Things; DROP\" (tenant_id uuid NOT NULL);",
+}]);
+
+#[tokio::test]
+async fn a_migration_that_fails_leaves_nothing_half_done() {
+    let bench = Bench::start("half", 1).await;
+    let superuser = bench.superuser().await;
+    for migrations in [BROKEN, NUMBERLESS, STRANGE_NAME] {
+        let broken = provisioner(&bench.databases, migrations).await;
+        let tenant = TenantId::generate();
+        broken
+            .prepare(tenant, &server(), Placement::Schema, OperationId::generate())
+            .await
+            .unwrap_err();
+        let exists: bool = superuser
+            .query_one("SELECT to_regnamespace($1) IS NOT NULL", &[&schema(tenant)])
+            .await
+            .unwrap()
+            .get(0);
+        assert!(!exists);
+        let absent = broken.describe(tenant, &server()).await;
+        assert!(matches!(absent, Err(ProvisionError::HomeAbsent)), "{absent:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_platform_is_migrated_by_many_at_once_and_again() {
+    let bench = Bench::start("platform", 1).await;
+    let url = Secret::new(bench.databases.data_url(Login::Owner));
+    for outcome in futures_util::future::join_all((0..4).map(|_| migrate_platform(&url))).await {
+        outcome.unwrap();
+    }
+}

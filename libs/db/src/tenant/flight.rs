@@ -1,0 +1,51 @@
+//! An exchange under way, and whose the connection is when nobody waits for its end.
+
+use tokio_postgres::Client;
+
+use super::db::Inner;
+use super::tidy::Borrowed;
+use crate::Error;
+
+/// An exchange under way. Dropped before it is over, it gives the connection to those who tidy up.
+pub(super) struct Flight<'a> {
+    db: &'a Inner,
+    borrowed: Option<Borrowed>,
+}
+
+// === impl Flight ===
+
+impl<'a> Flight<'a> {
+    pub(super) fn begin(db: &'a Inner, borrowed: Borrowed) -> Self {
+        Self {
+            db,
+            borrowed: Some(borrowed),
+        }
+    }
+
+    pub(super) fn client(&self) -> Result<&Client, Error> {
+        let borrowed = self.borrowed.as_ref();
+        // Never: only what ends a flight takes its connection.
+        let borrowed = borrowed.ok_or_else(|| Error::Fault("the exchange is over".to_owned()))?;
+        Ok(&borrowed.client)
+    }
+
+    /// Every answer was read.
+    pub(super) fn land(mut self) -> Option<Borrowed> {
+        self.borrowed.take()
+    }
+
+    /// Every message was sent, but not every answer read.
+    pub(super) fn roll_back(mut self) {
+        if let Some(borrowed) = self.borrowed.take() {
+            self.db.tidy.roll_back(borrowed, false);
+        }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        if let Some(borrowed) = self.borrowed.take() {
+            self.db.tidy.roll_back(borrowed, true);
+        }
+    }
+}
