@@ -127,7 +127,8 @@ impl Work {
         }
     }
 
-    /// Gives the message to the delay or the parking queue; true once that has it, or nothing was to do.
+    /// Gives the message to the delay or the parking queue. True once that has it, or nothing was to do; false where it
+    /// is left to come again.
     async fn hand_over(&self, raw: &Raw, verdict: &Verdict, stop: &CancellationToken) -> bool {
         let (exchange, routing_key, cause) = match verdict {
             Verdict::Done => return true,
@@ -148,6 +149,10 @@ impl Work {
             payload: raw.data.clone(),
         };
         loop {
+            if !raw.acker.usable() {
+                // It comes again by itself; handing it over as well would make two of it.
+                return false;
+            }
             match self.publisher.publish(&message).await {
                 Ok(()) => return true,
                 Err(error) => tracing::warn!(cause = %error, "a message cannot be handed over; it is held"),

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// Forwards connections to the broker until they are cut.
 pub(super) struct Proxy {
     port: u16,
     connections: Arc<Mutex<JoinSet<()>>>,
+    frozen: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -20,19 +22,28 @@ impl Proxy {
         let broker = authority(&rowhouse_devkit::fixture::servers().unwrap().amqp_url()).to_owned();
         let connections: Arc<Mutex<JoinSet<()>>> = Arc::default();
         let open = Arc::clone(&connections);
+        let frozen = watch::Sender::new(false);
+        let ice = frozen.subscribe();
         let task = tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let Ok(mut far) = TcpStream::connect(&broker).await else {
+            while let Ok((near, _)) = listener.accept().await {
+                let Ok(far) = TcpStream::connect(&broker).await else {
                     continue;
                 };
+                let ice = ice.clone();
                 open.lock().await.spawn(async move {
-                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                    let (near, far) = (near.into_split(), far.into_split());
+                    // Whichever way ends first ends the other.
+                    tokio::select! {
+                        () = forward(near.0, far.1, ice.clone()) => {}
+                        () = forward(far.0, near.1, ice.clone()) => {}
+                    }
                 });
             }
         });
         Self {
             port,
             connections,
+            frozen,
             task,
         }
     }
@@ -40,6 +51,11 @@ impl Proxy {
     /// The same URL by way of the proxy.
     pub(super) fn url(&self, direct: &str) -> String {
         direct.replace(authority(direct), &format!("127.0.0.1:{}", self.port))
+    }
+
+    /// Lets nothing through, or everything again, without ending a connection.
+    pub(super) fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
     }
 
     /// How many connections there are.
@@ -62,6 +78,18 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+async fn forward(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut ice: watch::Receiver<bool>) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let Ok(read @ 1..) = from.read(&mut buffer).await else {
+            return;
+        };
+        if ice.wait_for(|frozen| !frozen).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -129,3 +129,33 @@ async fn nothing_is_lost_or_done_twice_when_connections_are_cut() {
     assert_eq!(world.count("SELECT count(*) FROM test.effects").await, 200);
     world.end().await;
 }
+
+/// A broker that takes bytes and says nothing: neither confirms nor messages arrive, and no connection ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_done_twice_when_the_broker_falls_silent() {
+    let proxy = Proxy::start().await;
+    let mut world = World::through("silent", Some(&proxy)).await;
+    world.relay();
+    world.consumer(|_| Ok(()));
+    world.append(KIND).await;
+    world
+        .until_count("the first is handled", "SELECT count(*) FROM test.effects", 1)
+        .await;
+    proxy.freeze(true);
+    let connections = proxy.open().await;
+    for _ in 0..50 {
+        world.append(KIND).await;
+    }
+    // The relay has waited for its confirms in vain, given the rows back and connected anew.
+    until("somebody connects anew", async || proxy.open().await > connections).await;
+    assert_eq!(world.outbox_rows().await, 50);
+    proxy.freeze(false);
+    world
+        .until_count("everything is handled", "SELECT count(*) FROM test.effects", 51)
+        .await;
+    world
+        .until_count("the outbox is empty", "SELECT count(*) FROM test.outbox", 0)
+        .await;
+    assert_eq!(world.count("SELECT count(*) FROM test.effects").await, 51);
+    world.end().await;
+}
