@@ -75,6 +75,7 @@ const WALLS: &[Wall] = &[
             path.contains("store")
                 || path.starts_with("libs/db/")
                 || path.starts_with("libs/mq/")
+                || path.starts_with("libs/xtask/src/bench/")
                 || path.starts_with("libs/devkit/")
                 || is_test(path)
         },

@@ -1,3 +1,5 @@
+//! The sink, spoken to as a mail client speaks.
+
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -1,5 +1,6 @@
 //! Callers who do one thing as often as they can.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -42,7 +43,8 @@ impl Measured {
 
 /// Point reads of contacts.
 pub(super) async fn get(members: &[Caller], callers: usize, ids: &[String], duration: Duration) -> Result<Measured> {
-    repeat(members, callers, duration, |member, number| {
+    let ids: Arc<[String]> = ids.into();
+    repeat(members, callers, duration, move |member, number| {
         let id = ids
             .iter()
             .cycle()
