@@ -166,3 +166,26 @@ async fn parked(world: &World) -> Vec<String> {
     }
     ids
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_old_is_forgotten_except_what_is_parked() {
+    let world = World::new("prune").await;
+    let rows = "
+        INSERT INTO test.processed SELECT 'q', gen_random_uuid(), now() - at * interval '1 hour' FROM generate_series(1, 4) at;
+        INSERT INTO test.attempts SELECT 'q', gen_random_uuid(), 'k', 1, NULL, NULL, now() - at * interval '1 hour'
+        FROM generate_series(1, 4) at;
+        INSERT INTO test.attempts SELECT 'q', gen_random_uuid(), 'k', 3, 'e', now(), now() - interval '9 hours';";
+    sqlx::raw_sql(rows).execute(&world.pool).await.unwrap();
+    let ledger = Ledger::new(world.pool.clone(), "test");
+    let age = Duration::from_secs(2 * 3_600 + 1_800);
+    assert_eq!(ledger.prune(age).await.unwrap(), 2);
+    assert_eq!(world.count("SELECT count(*) FROM test.processed").await, 2);
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM test.attempts WHERE parked_at IS NULL")
+            .await,
+        2
+    );
+    assert_eq!(world.count("SELECT count(*) FROM test.attempts").await, 3);
+    world.end().await;
+}
