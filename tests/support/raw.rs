@@ -53,11 +53,10 @@ pub(crate) fn id_fields(message: &MessageDescriptor) -> Vec<String> {
     let mut found = Vec::new();
     for field in message.fields().filter(|field| !field.is_list()) {
         match field.kind() {
+            // A request id is the client's own; it names nothing.
+            Kind::String if field.name() == "request_id" => {}
             Kind::String if field.name() == "id" || field.name().ends_with("_id") => {
-                // A request id is the client's own; it names nothing.
-                if field.name() != "request_id" {
-                    found.push(field.name().to_owned());
-                }
+                found.push(field.name().to_owned())
             }
             Kind::Message(inner) if inner.full_name().starts_with("rowhouse.") => {
                 found.extend(

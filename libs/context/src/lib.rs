@@ -1,9 +1,9 @@
 //! Who calls, for which tenant, under which request id and until when. Every action takes `&Ctx` first.
 //!
-//! - [`ctx`]: [`Ctx`].
-//! - [`principal`]: [`Principal`], the caller as verified.
+//! - [`ctx`]: what [`Ctx`] holds.
+//! - [`principal`]: the caller as verified.
 //! - [`metadata`]: names of the metadata keys.
-//! - [`request_id`]: [`RequestId`].
+//! - [`request_id`]: the id of a call.
 
 pub mod ctx;
 pub mod metadata;
