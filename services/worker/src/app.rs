@@ -192,6 +192,11 @@ async fn upkeep(control: &ControlDb, ledger: &Ledger, stop: CancellationToken) {
         if let Err(fault) = reports::prune_requests(pool).await {
             tracing::warn!(cause = %fault, "expired request ids could not be removed");
         }
+        match reports::give_up(pool).await {
+            Ok(0) => {}
+            Ok(count) => tracing::error!(count, "reports that nobody worked on for a day were given up"),
+            Err(fault) => tracing::warn!(cause = %fault, "reports that nobody works on could not be ended"),
+        }
         if let Err(fault) = mails::prune(pool).await {
             tracing::warn!(cause = %fault, "old mails could not be removed");
         }

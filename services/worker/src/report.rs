@@ -56,6 +56,9 @@ pub(crate) struct Report {
     pub(crate) finished_at: Option<DateTime<Utc>>,
 }
 
+/// What the requester reads where every attempt failed. Why they did is for operators.
+pub(crate) const GIVEN_UP: &str = "the report could not be made; please try again later";
+
 /// A report that somebody asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NewReport {

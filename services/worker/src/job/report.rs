@@ -15,7 +15,7 @@ use crate::files::Files;
 use crate::peer::{PeerError, Requester};
 use crate::report::actions::{FINISHED, REQUESTED};
 use crate::report::store::{self, Attempt, Made};
-use crate::report::{Kind, State, contacts};
+use crate::report::{GIVEN_UP, Kind, State, contacts};
 
 pub(super) const QUEUE: Queue = Queue {
     name: "worker.reports",
@@ -27,9 +27,6 @@ pub(super) const QUEUE: Queue = Queue {
 
 /// Longest time for one attempt at a report.
 const MAKE_MAX: Duration = Duration::from_secs(15 * 60);
-
-/// What the requester reads where every attempt failed. Why they did is for operators.
-const GIVEN_UP: &str = "the report could not be made; please try again later";
 
 /// Makes reports.
 pub(super) struct MakeReport {
@@ -164,7 +161,9 @@ impl Handler for MakeReport {
         let made = made.unwrap_or_else(|_| Err(MakeError::Later("it took too long".to_owned())));
         match made {
             Ok(made) => {
-                if !self.finish(&ctx, delivery, &attempt, End::Made(&made)).await? {
+                if self.finish(&ctx, delivery, &attempt, End::Made(&made)).await? {
+                    tracing::info!(report_id = %id, row_count = made.row_count, "a report was made");
+                } else {
                     self.tools.files.discard(&made.file).await;
                 }
                 Ok(())

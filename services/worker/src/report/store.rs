@@ -58,6 +58,12 @@ const SUCCEED: &str = "UPDATE worker.reports SET state = 'succeeded', progress_p
 const FAIL: &str = "UPDATE worker.reports SET state = 'failed', failure = $4, finished_at = now(), updated_at = now() \
     WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'";
 
+/// A report whose attempts all ended without an outcome, each with its process, would be running for ever.
+const GIVE_UP: &str = "UPDATE worker.reports SET state = 'failed', failure = $1, finished_at = now(), updated_at = now() \
+    WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM worker.reports \
+        WHERE state IN ('queued', 'running') AND updated_at < now() - interval '1 day' LIMIT 1000 \
+        FOR UPDATE SKIP LOCKED)";
+
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
@@ -69,6 +75,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     PROGRESS,
     SUCCEED,
     FAIL,
+    GIVE_UP,
 ];
 
 /// What became of a request id.
@@ -211,6 +218,12 @@ pub(crate) async fn fail(connection: &mut PgConnection, attempt: &Attempt, failu
         .execute(connection)
         .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Ends reports that nobody has worked on for a day; answers how many.
+pub(crate) async fn give_up(pool: &PgPool) -> Result<u64> {
+    let ended = sqlx::query(GIVE_UP).bind(super::GIVEN_UP).execute(pool).await?;
+    Ok(ended.rows_affected())
 }
 
 fn read(row: &PgRow) -> Result<Report> {

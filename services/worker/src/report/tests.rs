@@ -198,6 +198,24 @@ async fn succeeded(world: &World, report: Report, bytes: &[u8]) -> Report {
     report
 }
 
+#[tokio::test]
+async fn a_report_that_nobody_works_on_ends_after_a_day() {
+    let world = World::new("given_up").await;
+    let ctx = member(TenantId::generate());
+    let (old, young) = (
+        world.reports().run(&ctx, new(None)).await.unwrap(),
+        world.reports().run(&ctx, new(None)).await.unwrap(),
+    );
+    sqlx::query("UPDATE worker.reports SET updated_at = now() - interval '25 hours' WHERE id = $1")
+        .bind(old.id.uuid())
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(store::give_up(&world.pool).await.unwrap(), 1);
+    assert_eq!(world.reports().get(&ctx, old.id).await.unwrap().state, State::Failed);
+    assert_eq!(world.reports().get(&ctx, young.id).await.unwrap().state, State::Queued);
+}
+
 /// Explaining a statement checks its tables and columns, and the rights of the login.
 #[tokio::test]
 async fn every_statement_fits_the_schema_and_the_login() {
