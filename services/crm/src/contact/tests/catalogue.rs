@@ -37,7 +37,9 @@ async fn a_statement_that_does_not_fit_is_noticed() {
     let url = Secret::new(bench.databases.data_superuser_url());
     let statements: [&dyn AnyStatement; 2] = [&WRONG_BIND, &WRONG_COLUMN];
     let faults = check_statements(&url, bench.one, &statements).await.unwrap();
-    assert_eq!(faults.len(), 2, "{faults:#?}");
+    for name in ["test.wrong_bind", "test.wrong_column"] {
+        assert!(faults.iter().any(|fault| fault.starts_with(name)), "{name} goes unnoticed: {faults:#?}");
+    }
 }
 
 /// Every statement compares or inserts the tenant it is told, in each of its parts: a part that reads, changes or writes
