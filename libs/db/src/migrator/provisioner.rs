@@ -21,6 +21,10 @@ const CONNECTIONS_MAX: u32 = 4;
 /// Longest wait for one of them.
 const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 
+/// Longest wait for older transactions, or for another that works on the same home; those who want to enter a home that is
+/// being frozen wait behind us that long at most. And how long a process that hangs can keep everybody waiting.
+const BOUNDS: &str = "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
+
 /// Tenants read at once when all homes are migrated.
 const BATCH: i64 = 500;
 
@@ -231,10 +235,6 @@ impl Provisioner {
 
     async fn set_state(&self, tenant: TenantId, server: &ServerName, state: HomeState) -> Result<Home, ProvisionError> {
         let mut tx = self.begin(server).await?;
-        // Bounds the wait for older transactions; those who want to enter wait behind us that long at most.
-        sqlx::raw_sql("SET LOCAL lock_timeout = '30s'")
-            .execute(&mut *tx)
-            .await?;
         registry::lock_work(&mut tx, tenant).await?;
         registry::lock_tenant(&mut tx, tenant).await?;
         let (_, home) = self.find(&mut tx, tenant, server).await?;
@@ -258,6 +258,8 @@ impl Provisioner {
     async fn begin(&self, server: &ServerName) -> Result<Transaction<'static, Postgres>, ProvisionError> {
         let pool = self.servers.get(server.as_str());
         let pool = pool.ok_or_else(|| ProvisionError::ServerUnknown(server.to_string()))?;
-        Ok(pool.begin().await?)
+        let mut tx = pool.begin().await?;
+        sqlx::raw_sql(BOUNDS).execute(&mut *tx).await?;
+        Ok(tx)
     }
 }

@@ -14,9 +14,18 @@ use crate::notes::{INSERT, INSERT_WITH_EVENT, LIST, Note};
 const POLLS_MAX: usize = 60;
 
 /// A future that is polled so many times at most and then dropped.
-struct AtMost<T> {
+pub(crate) struct AtMost<T> {
     future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     polls: usize,
+}
+
+impl<T> AtMost<T> {
+    pub(crate) fn new(future: impl Future<Output = T> + Send + 'static, polls: usize) -> Self {
+        Self {
+            future: Some(Box::pin(future)),
+            polls,
+        }
+    }
 }
 
 impl<T> Future for AtMost<T> {
@@ -118,11 +127,7 @@ async fn a_dropped_future_never_leaves_a_dirty_connection() {
     for (name, operation) in operations {
         let mut finished = 0;
         for polls in 1..=POLLS_MAX {
-            let dropped = AtMost {
-                future: Some(operation(bench.db.clone(), one)),
-                polls,
-            };
-            let outcome = dropped.await;
+            let outcome = AtMost::new(operation(bench.db.clone(), one), polls).await;
             // The very next user of the one connection is another tenant, and commits.
             assert_eq!(
                 bench.list(other).await.unwrap(),

@@ -1,0 +1,161 @@
+//! T01 in short form, for the pipeline itself: tenants interleaved through a pool smaller than their number, one call in
+//! four dropped at a random await point, one in ten refused by `enter`, back ends terminated all the time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rowhouse_db::{Error, Home, Mode, TenantDb};
+use rowhouse_types::TenantId;
+use uuid::Uuid;
+
+use crate::bench::{Bench, LONG, ctx, schema};
+use crate::drops::AtMost;
+use crate::notes::{INSERT, LIST};
+
+const TENANTS: usize = 10;
+const TASKS: usize = 24;
+const CALLS: usize = 60;
+
+/// Xorshift (Marsaglia 2003): a seed that is printed gives the same choices again.
+struct Dice {
+    state: u64,
+}
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        usize::try_from(self.state % u64::try_from(bound).unwrap()).unwrap()
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    answered: AtomicUsize,
+    refused: AtomicUsize,
+    dropped: AtomicUsize,
+    lost: AtomicUsize,
+    foreign: AtomicUsize,
+    acknowledged: std::sync::Mutex<Vec<(TenantId, String)>>,
+}
+
+async fn call(db: TenantDb, tenant: TenantId, write: bool, counts: Arc<Counts>) -> Result<(), Error> {
+    let prefix = format!("{}|", tenant.uuid().simple());
+    if write {
+        let body = format!("{prefix}{}", Uuid::new_v4().simple());
+        let mut tx = db.begin_single(&ctx(tenant, LONG), Mode::Write).await?;
+        tx.fetch_one(&INSERT, &[&Uuid::now_v7(), &body]).await?;
+        counts.acknowledged.lock().unwrap().push((tenant, body));
+        return Ok(());
+    }
+    let mut tx = db.begin(&ctx(tenant, LONG), Mode::Read).await?;
+    for _ in 0..2 {
+        let notes = tx.fetch_all(&LIST, &[]).await?;
+        let foreign = notes
+            .iter()
+            .filter(|note| note.tenant != tenant.uuid() || !note.body.starts_with(&prefix));
+        counts.foreign.fetch_add(foreign.count(), Ordering::Relaxed);
+    }
+    tx.commit().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_never_meet_whatever_is_dropped_or_killed() {
+    let seed = u64::from_le_bytes(Uuid::new_v4().as_bytes()[..8].try_into().unwrap()) | 1;
+    println!("seed {seed}");
+    let bench = Bench::start("torture", 4).await;
+    let superuser = bench.superuser().await;
+    let mut tenants = Vec::new();
+    for _ in 0..TENANTS {
+        tenants.push(bench.tenant().await);
+    }
+    // One that the directory remembers wrongly for ever.
+    let moved = bench.prepare(TenantId::generate()).await;
+    bench.directory.put(Home {
+        generation: 9,
+        ..moved.clone()
+    });
+    let counts = Arc::new(Counts::default());
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..TASKS {
+        let (db, tenants, counts) = (bench.db.clone(), tenants.clone(), Arc::clone(&counts));
+        let mut dice = Dice {
+            state: seed.wrapping_add(u64::try_from(task).unwrap() * 2_654_435_761),
+        };
+        tasks.spawn(async move {
+            for _ in 0..CALLS {
+                let refused = dice.below(10) == 0;
+                let tenant = if refused {
+                    moved.tenant
+                } else {
+                    tenants[dice.below(TENANTS)]
+                };
+                let polls = if dice.below(4) == 0 {
+                    1 + dice.below(8)
+                } else {
+                    usize::MAX
+                };
+                let calling = AtMost::new(call(db.clone(), tenant, dice.below(10) < 3, Arc::clone(&counts)), polls);
+                let counter = match calling.await {
+                    None => &counts.dropped,
+                    Some(Ok(())) if refused => panic!("a refused call was answered"),
+                    Some(Ok(())) => &counts.answered,
+                    Some(Err(Error::Stale)) if refused => &counts.refused,
+                    Some(Err(Error::Unavailable(_))) => &counts.lost,
+                    Some(Err(error)) => panic!("{error:?}"),
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let mut killed: u64 = 0;
+    while let Some(ended) = {
+        killed += superuser
+            .execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE usename = 'rowhouse_app' AND datname = current_database() ORDER BY random() LIMIT 1",
+                &[],
+            )
+            .await
+            .unwrap();
+        tokio::time::timeout(std::time::Duration::from_millis(40), tasks.join_next())
+            .await
+            .unwrap_or(Some(Ok(())))
+    } {
+        ended.unwrap();
+    }
+    bench.until_idle(&superuser).await;
+    let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+    println!(
+        "answered {} refused {} dropped {} lost {} killed {killed}",
+        count(&counts.answered),
+        count(&counts.refused),
+        count(&counts.dropped),
+        count(&counts.lost)
+    );
+    assert_eq!(count(&counts.foreign), 0);
+    assert!(count(&counts.answered) > TASKS * CALLS / 4 && count(&counts.dropped) > 0 && count(&counts.refused) > 0);
+    assert!(killed > 0);
+    misplaced(&bench, &superuser, &tenants).await;
+    // What was acknowledged is there.
+    let acknowledged = std::mem::take(&mut *counts.acknowledged.lock().unwrap());
+    for (tenant, body) in acknowledged {
+        let sql = format!("SELECT count(*) FROM {}.notes WHERE body = $1", schema(tenant));
+        let row = superuser.query_one(&sql, &[&body]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), 1, "{body}");
+    }
+}
+
+async fn misplaced(bench: &Bench, superuser: &tokio_postgres::Client, tenants: &[TenantId]) {
+    for tenant in tenants {
+        let sql = format!(
+            "SELECT count(*) FROM {}.notes WHERE tenant_id <> $1 OR body NOT LIKE $2",
+            schema(*tenant)
+        );
+        let canary = format!("{}|%", tenant.uuid().simple());
+        let row = superuser.query_one(&sql, &[&tenant.uuid(), &canary]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), 0);
+        assert!(bench.list(*tenant).await.is_ok(), "the pool is of use afterwards");
+    }
+}
