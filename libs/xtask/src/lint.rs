@@ -1,8 +1,9 @@
-//! `cargo xtask lint`. The house's own rules are tests in `tests/house`.
+//! `cargo xtask lint`: format, clippy, protos, Kubernetes, the house's own rules, advisories.
 
 use anyhow::{Result, bail};
 use rowhouse_devkit::checkout::Checkout;
 
+use crate::build;
 use crate::run::{self, Steps};
 use crate::tools::Tools;
 
@@ -14,9 +15,22 @@ pub(crate) async fn run() -> Result<()> {
     let checkout = Checkout::find()?;
     let mut steps = Steps::default();
     let tools = steps.step("tools", Tools::ensure(&checkout)).await?;
-    let result = all(&checkout, &tools, &mut steps).await;
+    let checks = all(&checkout, &tools, &mut steps).await;
+    let house = steps.step("house", house(&checkout)).await;
     steps.print();
-    result
+    checks.and(house)
+}
+
+/// The house's own rules. `cargo xtask test` runs them among the other tests.
+async fn house(checkout: &Checkout) -> Result<()> {
+    // The manifests are compared with what the binaries say that they read.
+    build::services(checkout, false).await?;
+    // By workspace and not by package, so that features resolve as everywhere else and nothing is built twice.
+    cargo(
+        checkout,
+        &["test", "--workspace", "--locked", "--test", "suite", "--", "house::"],
+    )
+    .await
 }
 
 /// All checks; one that fails does not keep the others from running.

@@ -5,7 +5,7 @@ use rowhouse_context::Ctx;
 use rowhouse_types::InvitationId;
 use serde_json::json;
 
-use super::{AccessChange, Founding, store};
+use super::{Access, AccessChange, Founding, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::invitation::{self, Draft};
@@ -65,6 +65,11 @@ pub(crate) async fn set_access(ctx: &Ctx, state: &State, change: &AccessChange) 
     // The tenant's row is locked already, so this waits for nobody while it holds the clock.
     store::set_access(&mut tx, change, version).await?;
     tx.commit().await?;
-    state.clock.acknowledge(ctx, version).await?;
+    // A tenant that opens for the first time takes nothing from anyone: at worst a service refuses it until its next
+    // renewal. Signing up would otherwise wait for every holder of a lease.
+    let opens = applied.access == Access::Pending && change.access == Access::Allowed;
+    if !opens {
+        state.clock.acknowledge(ctx, version).await?;
+    }
     Ok(version)
 }
