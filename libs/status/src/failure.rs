@@ -114,6 +114,25 @@ impl Failure {
         self
     }
 
+    /// The same failure, bound to one field of the request (`google.rpc.BadRequest`). A reason of its own says more than
+    /// `FIELD_INVALID`; a form still finds the input to mark.
+    ///
+    /// `field`: its path as in the proto. `description`: what it must be.
+    #[must_use]
+    pub fn in_field(mut self, field: impl Into<String>, description: impl fmt::Display) -> Self {
+        self.violations.push(Violation {
+            field: field.into(),
+            description: description.to_string(),
+        });
+        self
+    }
+
+    /// What is wrong with which fields, in the order in which it was found.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
     /// Why.
     #[must_use]
     pub fn reason(&self) -> Reason {

@@ -8,6 +8,6 @@ pub mod failure;
 pub mod violations;
 pub mod wire;
 
-pub use failure::Failure;
+pub use failure::{Failure, Violation};
 pub use rowhouse_proto::common::v1::ErrorReason as Reason;
 pub use violations::Violations;

@@ -144,6 +144,18 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_with_a_reason_of_its_own_names_its_field_too() {
+        let failure = Failure::new(Reason::PageTokenInvalid, "the page token is damaged");
+        let status = Status::from(failure.in_field("page_token", "must be one that this list answered"));
+        // What the stack does on the way out loses neither.
+        let details = complete(status, "request-1").get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "PAGE_TOKEN_INVALID");
+        let violations = &details.bad_request().unwrap().field_violations;
+        assert_eq!((violations.len(), violations[0].field.as_str()), (1, "page_token"));
+        assert_eq!(details.request_info().unwrap().request_id, "request-1");
+    }
+
+    #[test]
     fn the_cause_of_an_internal_fault_does_not_reach_the_caller() {
         let status = Status::from(Failure::internal("relation \"t_17.contacts\" does not exist"));
         assert!(!format!("{status:?}").contains("t_17"));

@@ -128,6 +128,13 @@ impl From<Error> for Failure {
             Error::RoleNotCovered { permission } => {
                 Self::new(error.reason(), error.to_string()).with("permission", permission)
             }
+            Error::RequestIdReused => Self::new(error.reason(), error.to_string())
+                .in_field("request_id", "must be new, or the one of the same call repeated"),
+            Error::PageToken => Self::new(error.reason(), error.to_string())
+                .in_field("page_token", "must be one that this list answered to this caller"),
+            Error::MemberExists => {
+                Self::new(error.reason(), error.to_string()).in_field("email", "must be an address that no member has")
+            }
             Error::Overloaded => Self::new(error.reason(), error.to_string()).retry_after(Duration::from_secs(1)),
             Error::DatabaseUnavailable(cause) => Self::unavailable("database", cause),
             Error::Fault(cause) => Self::internal(cause),
@@ -174,6 +181,25 @@ mod tests {
         assert_eq!(answer(Error::InvitationInvalid), answer(Error::InvitationInvalid));
         assert!(answer(Error::LoginFailed).starts_with("LOGIN_FAILED"));
         assert!(!answer(Error::Fault("relation \"auth.x\"".into())).contains("relation"));
+    }
+
+    #[test]
+    fn refusals_of_one_field_name_it_beside_their_reason() {
+        for (error, reason, field) in [
+            (Error::PageToken, Reason::PageTokenInvalid, "page_token"),
+            (Error::RequestIdReused, Reason::RequestIdReused, "request_id"),
+            (Error::MemberExists, Reason::ResourceAlreadyExists, "email"),
+            (Error::TenantChoiceRequired, Reason::FieldInvalid, "tenant_id"),
+        ] {
+            let failure = Failure::from(error);
+            assert_eq!(failure.reason(), reason);
+            let fields: Vec<&str> = failure
+                .violations()
+                .iter()
+                .map(|violation| violation.field.as_str())
+                .collect();
+            assert_eq!(fields, [field]);
+        }
     }
 
     #[test]

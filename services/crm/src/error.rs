@@ -71,11 +71,13 @@ impl From<Error> for Failure {
             Error::RequestReused => Self::new(
                 Reason::RequestIdReused,
                 "the request_id was used before with other content",
-            ),
+            )
+            .in_field("request_id", "must be new, or the one of the same call repeated"),
             Error::PageToken => Self::new(
                 Reason::PageTokenInvalid,
                 "the page token is damaged or was issued for another list or caller",
-            ),
+            )
+            .in_field("page_token", "must be one that this list answered to this caller"),
             Error::Database(error) => from_database(error),
             Error::NoTenant(_) | Error::NoUser | Error::Answer(_) => Self::internal(error),
         }

@@ -83,13 +83,14 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::TenantUnknown { id } => Self::not_found("tenant", id),
-            Error::SlugTaken { slug } => {
-                Self::new(Reason::ResourceAlreadyExists, "a tenant with this slug exists").about("tenant", slug)
-            }
+            Error::SlugTaken { slug } => Self::new(Reason::ResourceAlreadyExists, "a tenant with this slug exists")
+                .in_field("tenant.slug", "must be one that no other tenant has")
+                .about("tenant", slug),
             Error::RequestReused => Self::new(
                 Reason::RequestIdReused,
                 "the request_id was used before with other content",
-            ),
+            )
+            .in_field("request_id", "must be new, or the one of the same call repeated"),
             Error::EtagMismatch { id } => Self::new(
                 Reason::EtagMismatch,
                 "the tenant has changed since; read it again and repeat the change",
@@ -112,7 +113,8 @@ impl From<Error> for Failure {
             Error::PageToken => Self::new(
                 Reason::PageTokenInvalid,
                 "the page token is damaged or was issued for another list or caller",
-            ),
+            )
+            .in_field("page_token", "must be one that this list answered to this caller"),
             Error::Database(error) => from_database(&error),
             Error::Unreadable { .. } => Self::internal(error),
         }

@@ -62,7 +62,8 @@ impl From<Error> for Failure {
             Error::RequestReused => Self::new(
                 Reason::RequestIdReused,
                 "the request_id was used before with other content",
-            ),
+            )
+            .in_field("request_id", "must be new, or the one of the same call repeated"),
             Error::Database(fault) => from_database(&fault),
             Error::Files(object_store::Error::NotFound { .. }) => Self::internal("the file of a report is not there"),
             Error::Files(fault) => Self::unavailable("store of files", fault),

@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use rowhouse_auth_kit::Role;
 use rowhouse_context::{Ctx, Principal};
+use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{Etag, SessionId, UserId};
 use uuid::Uuid;
 
@@ -111,6 +112,9 @@ async fn a_member_is_not_invited_again() {
     bench.member(&house, "ada@acme.example", Role::User).await;
     let again = invite(&ctx, &bench.state, &invite_to("ADA@acme.example", Role::Manager)).await;
     assert!(matches!(again, Err(Error::MemberExists)));
+    let refused = Failure::from(again.unwrap_err());
+    assert_eq!(refused.reason(), Reason::ResourceAlreadyExists);
+    assert_eq!(refused.violations()[0].field, "email");
     let neighbour = bench.house("globex").await;
     let there = bench.ctx_of(neighbour.admin, neighbour.tenant).await;
     assert!(
@@ -147,10 +151,11 @@ async fn a_repeated_request_sends_one_invitation() {
         request: asked.request,
         ..invite_to("bob@acme.example", Role::User)
     };
-    assert!(matches!(
-        invite(&ctx, &bench.state, &other).await,
-        Err(Error::RequestIdReused)
-    ));
+    let refused = invite(&ctx, &bench.state, &other).await;
+    assert!(matches!(refused, Err(Error::RequestIdReused)));
+    let refused = Failure::from(refused.unwrap_err());
+    assert_eq!(refused.reason(), Reason::RequestIdReused);
+    assert_eq!(refused.violations()[0].field, "request_id");
 
     bench
         .execute("UPDATE auth.requests SET expires_at = now() - interval '1 s'")

@@ -16,6 +16,17 @@ fn why(error: Error) -> Why {
     Failure::from(error).reason()
 }
 
+/// Why, and which field of the request is to be marked.
+fn why_and_where(error: Error) -> (Why, String) {
+    let failure = Failure::from(error);
+    let fields: Vec<&str> = failure
+        .violations()
+        .iter()
+        .map(|violation| violation.field.as_str())
+        .collect();
+    (failure.reason(), fields.join(" "))
+}
+
 async fn create(bench: &Bench, slug: &str) -> Tenant {
     bench.tenants.create(&ctx(LONG), new_tenant(slug)).await.unwrap()
 }
@@ -47,7 +58,10 @@ async fn of_simultaneous_sign_ups_with_one_slug_one_wins() {
                 assert_eq!(tenant.state, State::Active);
                 winners += 1;
             }
-            Err(error) => assert_eq!(why(error), Why::ResourceAlreadyExists),
+            Err(error) => assert_eq!(
+                why_and_where(error),
+                (Why::ResourceAlreadyExists, "tenant.slug".to_owned())
+            ),
         }
     }
     assert_eq!((winners, bench.fakes.effects().built), (1, 1));
@@ -79,7 +93,7 @@ async fn a_repeated_request_answers_the_same_tenant() {
 
     new.display_name = DisplayName::parse_required("Another").unwrap();
     let reused = bench.tenants.create(&ctx, new.clone()).await.unwrap_err();
-    assert_eq!(why(reused), Why::RequestIdReused);
+    assert_eq!(why_and_where(reused), (Why::RequestIdReused, "request_id".to_owned()));
     assert_eq!(bench.count("SELECT count(*) FROM tenant.tenants").await, 1);
 }
 
@@ -139,11 +153,14 @@ async fn lists_are_paged_newest_first_and_tokens_belong_to_their_caller() {
             break;
         }
         let stranger = bench.tenants.list(&ctx(LONG), 2, &token).await.err().unwrap();
-        assert_eq!(why(stranger), Why::PageTokenInvalid);
+        assert_eq!(
+            why_and_where(stranger),
+            (Why::PageTokenInvalid, "page_token".to_owned())
+        );
     }
     assert_eq!((seen, pages), (created, 3));
     let forged = bench.tenants.list(&caller, 2, "forged").await.err().unwrap();
-    assert_eq!(why(forged), Why::PageTokenInvalid);
+    assert_eq!(why_and_where(forged), (Why::PageTokenInvalid, "page_token".to_owned()));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Reports against a fresh, real database.
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{ReportId, TenantId};
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
@@ -66,8 +67,11 @@ async fn a_request_id_of_another_caller_is_refused_and_of_another_tenant_is_anot
     let world = World::new("reused").await;
     let (tenant, request) = (TenantId::generate(), Some(Uuid::now_v7()));
     world.reports().run(&member(tenant), new(request)).await.unwrap();
-    let other = world.reports().run(&member(tenant), new(request)).await;
-    assert!(matches!(other, Err(Error::RequestReused)), "{other:?}");
+    let other = world.reports().run(&member(tenant), new(request)).await.unwrap_err();
+    assert!(matches!(other, Error::RequestReused), "{other:?}");
+    let refused = Failure::from(other);
+    assert_eq!(refused.reason(), Reason::RequestIdReused);
+    assert_eq!(refused.violations()[0].field, "request_id");
     world
         .reports()
         .run(&member(TenantId::generate()), new(request))

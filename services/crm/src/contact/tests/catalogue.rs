@@ -38,7 +38,10 @@ async fn a_statement_that_does_not_fit_is_noticed() {
     let statements: [&dyn AnyStatement; 2] = [&WRONG_BIND, &WRONG_COLUMN];
     let faults = check_statements(&url, bench.one, &statements).await.unwrap();
     for name in ["test.wrong_bind", "test.wrong_column"] {
-        assert!(faults.iter().any(|fault| fault.starts_with(name)), "{name} goes unnoticed: {faults:#?}");
+        assert!(
+            faults.iter().any(|fault| fault.starts_with(name)),
+            "{name} goes unnoticed: {faults:#?}"
+        );
     }
 }
 

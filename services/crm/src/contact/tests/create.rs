@@ -73,7 +73,9 @@ async fn a_request_id_with_other_content_or_by_another_user_is_refused() {
     other.request_id = new.request_id;
     let refused = bench.contacts.create(&ctx, other).await.unwrap_err();
     assert!(matches!(refused, Error::RequestReused));
-    assert_eq!(Failure::from(refused).reason(), Reason::RequestIdReused);
+    let refused = Failure::from(refused);
+    assert_eq!(refused.reason(), Reason::RequestIdReused);
+    assert_eq!(refused.violations()[0].field, "request_id");
     let stranger = bench.ctx(bench.one);
     assert!(matches!(
         bench.contacts.create(&stranger, new.clone()).await,

@@ -214,7 +214,9 @@ async fn a_page_token_is_good_for_its_list_only() {
     for query in elsewhere {
         let refused = bench.contacts.list(&ctx, &query).await.unwrap_err();
         assert!(matches!(refused, Error::PageToken), "{query:?}");
-        assert_eq!(Failure::from(refused).reason(), Reason::PageTokenInvalid);
+        let refused = Failure::from(refused);
+        assert_eq!(refused.reason(), Reason::PageTokenInvalid);
+        assert_eq!(refused.violations()[0].field, "page_token");
     }
     // Another user of the tenant, and another tenant.
     for ctx in [bench.ctx(bench.one), bench.ctx(bench.two)] {
