@@ -448,8 +448,10 @@ fn no_id_field_is_forgotten() {
         own_user: UserId::generate().to_string(),
         own_tenant: TenantId::generate().to_string(),
     };
-    // Set by the service and ignored in requests, or naming the caller's own side of the question.
+    // Set by the service and ignored in requests, or naming the caller's own side of the question; `after_id` is a place
+    // in the order of ids, compared and not looked up (services/crm tests that it names nothing).
     const NOT_LOOKED_UP: &[&str] = &[
+        "after_id",
         "contact.owner_id",
         "job_id",
         "session_id",

@@ -34,20 +34,23 @@ struct Progress {
     ended: bool,
 }
 
-/// All contacts that are not deleted, page by page, each page a transaction of its own.
+/// All contacts that are not deleted and follow `after`, page by page, each page a transaction of its own.
+///
+/// `after`: the last contact that a reader has, or any place in the order of ids: it is compared and not looked up.
 ///
 /// Nothing runs ahead of the reader: a page is read when the one before has been taken, so one page is in memory at a
 /// time, and a reader that goes away ends the reading. An error ends the stream.
 pub(crate) async fn contacts(
     contacts: Contacts,
     ctx: Ctx,
+    after: Option<ContactId>,
 ) -> Result<Pin<Box<dyn Stream<Item = Result<ContactPage>> + Send>>> {
     let total = contacts.count(&ctx).await?;
     let progress = Progress {
         contacts,
         ctx,
         total,
-        after: None,
+        after,
         ended: false,
     };
     Ok(Box::pin(stream::try_unfold(progress, next)))

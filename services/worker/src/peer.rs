@@ -18,6 +18,9 @@ pub(crate) enum PeerError {
     /// There is no such thing, or no longer.
     #[error("not found")]
     NotFound,
+    /// It was away, or its answer did not end in time. What had arrived before is good.
+    #[error("cut off: {0}")]
+    Cut(String),
     /// It may answer later.
     #[error("no answer: {0}")]
     Later(String),
@@ -35,7 +38,13 @@ impl PeerError {
             Reason::SessionRevoked => Self::Refused("the requester is no longer an active member"),
             Reason::PermissionMissing => Self::Refused("the requester is not allowed to export this data"),
             Reason::TenantSuspended => Self::Refused("the organisation is suspended"),
-            _ => Self::Later(failure.cause().map_or_else(|| failure.to_string(), str::to_owned)),
+            reason => {
+                let cause = failure.cause().map_or_else(|| failure.to_string(), str::to_owned);
+                match reason {
+                    Reason::DeadlineExceeded | Reason::DependencyUnavailable => Self::Cut(cause),
+                    _ => Self::Later(cause),
+                }
+            }
         }
     }
 }
@@ -58,20 +67,29 @@ mod tests {
             );
         }
         assert_eq!(read(Failure::not_found("invitation", "x")), PeerError::NotFound);
-        for reason in [
-            Reason::ServiceIdentityInvalid,
-            Reason::Overloaded,
-            Reason::Internal,
-            Reason::DeadlineExceeded,
-        ] {
+        for reason in [Reason::ServiceIdentityInvalid, Reason::Overloaded, Reason::Internal] {
             assert!(
                 matches!(read(Failure::new(reason, "said")), PeerError::Later(_)),
                 "{reason:?}"
             );
         }
-        assert!(matches!(
-            PeerError::read(Status::unavailable("away")),
-            PeerError::Later(_)
-        ));
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_off_is_told_from_a_fault() {
+        let deadline = Failure::new(Reason::DeadlineExceeded, "late");
+        let dependency = Failure::unavailable("database", "connection refused");
+        for status in [
+            Status::from(deadline),
+            Status::from(dependency),
+            Status::unavailable("away"),
+            // tonic's words for a connection that ended within an answer.
+            Status::unknown("h2 protocol error: connection reset"),
+        ] {
+            assert!(
+                matches!(PeerError::read(status.clone()), PeerError::Cut(_)),
+                "{status:?}"
+            );
+        }
     }
 }

@@ -26,7 +26,7 @@ use crate::job::Tools;
 use crate::peer::{Auth, Crm};
 use crate::report::actions::Reports;
 
-pub(crate) use peers::{Peers, Script};
+pub(crate) use peers::{Cut, Peers, Script};
 
 /// A service with its own database and folder.
 pub(crate) struct World {

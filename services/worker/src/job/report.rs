@@ -1,5 +1,7 @@
 //! Makes a report: reads the records with the requester's rights, writes the file, and says that it is there.
 
+mod contacts;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,14 +10,14 @@ use rowhouse_mq::{Delivery, Event, Handler, HandlerError, Queue, outbox};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{ASK_MAX, ATTEMPTS_MAX, Tools, delegated_ctx, own_ctx, report_of, retry};
+use super::{ATTEMPTS_MAX, Tools, delegated_ctx, report_of, retry};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::files::Files;
 use crate::peer::{PeerError, Requester};
 use crate::report::actions::{FINISHED, REQUESTED};
 use crate::report::store::{self, Attempt, Made};
-use crate::report::{GIVEN_UP, Kind, State, contacts};
+use crate::report::{GIVEN_UP, Kind, State};
 
 pub(super) const QUEUE: Queue = Queue {
     name: "worker.reports",
@@ -42,6 +44,9 @@ enum MakeError {
     /// A later attempt has begun.
     #[error("another attempt has taken over")]
     Superseded,
+    /// A peer was away, or its answer did not end in time.
+    #[error("{0}")]
+    Cut(String),
     /// It may go better later.
     #[error("{0}")]
     Later(String),
@@ -91,13 +96,10 @@ impl MakeReport {
     /// Writes the file. It is there only when this has succeeded.
     async fn make(&self, ctx: &Ctx, delivery: &Delivery, attempt: &Attempt) -> Result<Made, MakeError> {
         let report = &attempt.report;
-        let requester = requester(attempt);
-        let ask = own_ctx(delivery, ASK_MAX);
-        let token = self.tools.auth.report_token(&ask, report.id, requester).await?;
         let path = Files::path(report.tenant, report.id, attempt.number);
         let mut file = self.tools.files.writer(&path);
         let written = match report.kind {
-            Kind::Contacts => self.write_contacts(ctx, &token, attempt, &mut file).await,
+            Kind::Contacts => self.write_contacts(ctx, delivery, attempt, &mut file).await,
         };
         match written {
             Ok((row_count, size_bytes)) => {
@@ -114,36 +116,6 @@ impl MakeReport {
                 Err(error)
             }
         }
-    }
-
-    async fn write_contacts(
-        &self,
-        ctx: &Ctx,
-        token: &str,
-        attempt: &Attempt,
-        file: &mut object_store::buffered::BufWriter,
-    ) -> Result<(i64, i64), MakeError> {
-        let mut pages = self.tools.crm.contacts(ctx, token, attempt.report.tenant).await?;
-        let header = contacts::header()?;
-        let (mut row_count, mut size_bytes) = (0_usize, header.len());
-        let mut shown_percent = 0;
-        file.put(header.into()).await?;
-        while let Some(page) = pages.next().await? {
-            row_count += page.contacts.len();
-            let bytes = contacts::rows(&page.contacts)?;
-            size_bytes += bytes.len();
-            file.put(bytes.into()).await?;
-            let percent = percent(row_count, page.total);
-            // Asked for every page, so that an attempt that was overtaken ends soon; written only where it changed.
-            if percent > shown_percent {
-                if !store::progress(&self.tools.pool, attempt, percent).await? {
-                    return Err(MakeError::Superseded);
-                }
-                shown_percent = percent;
-            }
-        }
-        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        Ok((count(row_count), count(size_bytes)))
     }
 }
 
@@ -192,19 +164,13 @@ fn requester(attempt: &Attempt) -> Requester {
     }
 }
 
-/// Progress to show; 100 only for what is finished.
-fn percent(done: usize, total: u64) -> i32 {
-    let done = u64::try_from(done).unwrap_or(u64::MAX);
-    let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0).min(99);
-    i32::try_from(percent).unwrap_or(99)
-}
-
 impl From<PeerError> for MakeError {
     fn from(error: PeerError) -> Self {
         match error {
             PeerError::Refused(why) => Self::Refused(why),
             // auth does not know the person or the tenant, or no longer.
             PeerError::NotFound => Self::Refused("the requester is no longer an active member"),
+            PeerError::Cut(cause) => Self::Cut(cause),
             PeerError::Later(cause) => Self::Later(cause),
         }
     }
@@ -231,17 +197,5 @@ impl From<object_store::Error> for MakeError {
 impl From<std::io::Error> for MakeError {
     fn from(error: std::io::Error) -> Self {
         Self::Later(error.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_stays_within_its_bounds_whatever_the_estimate_was() {
-        let shown = [(0, 0), (0, 10), (5, 10), (10, 10), (20, 10), (7, 0)].map(|(done, total)| percent(done, total));
-        assert_eq!(shown, [0, 0, 50, 99, 99, 0]);
-        assert!((0..=99).contains(&percent(usize::MAX, u64::MAX)));
     }
 }

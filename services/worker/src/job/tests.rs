@@ -12,10 +12,10 @@ use super::invitation_mail::SendInvitation;
 use super::report::MakeReport;
 use super::report_mail::SendReportFinished;
 use crate::report::{Kind, NewReport, Report, State};
-use crate::testing::{Peers, Script, World, delivery, files_below, member};
+use crate::testing::{Cut, Peers, Script, World, delivery, files_below, member};
 
 /// Nobody listens there.
-const NO_MAIL: &str = "smtp://127.0.0.1:1";
+pub(super) const NO_MAIL: &str = "smtp://127.0.0.1:1";
 
 fn contact(name: &str) -> Contact {
     Contact {
@@ -25,7 +25,7 @@ fn contact(name: &str) -> Contact {
     }
 }
 
-async fn queued(world: &World) -> (Ctx, Report, Delivery) {
+pub(super) async fn queued(world: &World) -> (Ctx, Report, Delivery) {
     let ctx = member(TenantId::generate());
     let new = NewReport {
         kind: Kind::Contacts,
@@ -65,7 +65,7 @@ async fn a_report_is_made_with_the_requesters_token_and_told_of() {
     assert_eq!(text.lines().count(), 4);
     assert!(text.contains("contact_1,'=1+1,"), "{text}");
     let token = format!(
-        "Bearer token-of-{}-for-{} {}",
+        "Bearer token-1-of-{}-for-{} {}",
         report.requester, report.id, report.tenant
     );
     assert_eq!(peers.seen(), [token]);
@@ -133,7 +133,13 @@ async fn a_stream_that_breaks_leaves_no_file_and_is_tried_again() {
     let world = World::new("breaks").await;
     let script = Script {
         pages: vec![vec![contact("Ada")]],
-        stream_breaks: Some(Reason::Internal),
+        cuts: vec![
+            Cut {
+                pages: 1,
+                by: Reason::Internal,
+            };
+            2
+        ],
         ..Script::default()
     };
     let peers = Peers::start(script.clone()).await;

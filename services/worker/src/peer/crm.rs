@@ -43,9 +43,19 @@ impl Crm {
         }
     }
 
-    /// The tenant's contacts, with the rights of the person whose `token` it is.
-    pub(crate) async fn contacts(&self, ctx: &Ctx, token: &str, tenant: TenantId) -> Result<ContactPages, PeerError> {
-        let message = proto::StreamContactsRequest {};
+    /// The tenant's contacts in the order of their ids, with the rights of the person whose `token` it is.
+    ///
+    /// `after`: the last contact that arrived, as crm wrote its id; empty to begin.
+    pub(crate) async fn contacts(
+        &self,
+        ctx: &Ctx,
+        token: &str,
+        tenant: TenantId,
+        after: &str,
+    ) -> Result<ContactPages, PeerError> {
+        let message = proto::StreamContactsRequest {
+            after_id: after.to_owned(),
+        };
         let request =
             request_as_user(ctx, token, Some(tenant), message).map_err(|fault| PeerError::Later(fault.to_string()))?;
         let answer = self.export.clone().stream_contacts(request).await;

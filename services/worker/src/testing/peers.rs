@@ -20,25 +20,49 @@ use tonic::{Request, Response, Status};
 pub(crate) struct Script {
     pub(crate) token_refused: Option<Reason>,
     pub(crate) export_refused: Option<Reason>,
-    /// The stream ends with this after its pages.
-    pub(crate) stream_breaks: Option<Reason>,
+    /// So many tokens are issued; then the requester is no longer a member.
+    pub(crate) tokens_max: Option<usize>,
+    /// So many streams are begun; then the requester has no right to them.
+    pub(crate) exports_max: Option<usize>,
+    /// Where the first streams end, one after the other; those that follow are whole.
+    pub(crate) cuts: Vec<Cut>,
+    /// As a crm that does not know the field yet.
+    pub(crate) ignores_after_id: bool,
     pub(crate) invitation_gone: bool,
     pub(crate) recipient_gone: bool,
     pub(crate) recipient_name: String,
     pub(crate) pages: Vec<Vec<crm::Contact>>,
 }
 
+/// Where a stream ends before its time.
+#[derive(Clone, Copy)]
+pub(crate) struct Cut {
+    /// After so many pages.
+    pub(crate) pages: usize,
+    pub(crate) by: Reason,
+}
+
+/// What the peers were asked.
+#[derive(Default)]
+struct Seen {
+    tokens: usize,
+    /// Authorization and tenant of each stream.
+    streams: Vec<String>,
+    /// Behind which contact each stream was to begin.
+    after: Vec<String>,
+}
+
 /// The running peers; they end when this is dropped.
 pub(crate) struct Peers {
     url: String,
-    seen: Arc<Mutex<Vec<String>>>,
+    seen: Arc<Mutex<Seen>>,
     task: JoinHandle<()>,
 }
 
 #[derive(Clone)]
 struct Fake {
     script: Script,
-    seen: Arc<Mutex<Vec<String>>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 // === impl Peers ===
@@ -47,7 +71,7 @@ impl Peers {
     pub(crate) async fn start(script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen: Arc<Mutex<Seen>> = Arc::default();
         let fake = Fake {
             script,
             seen: Arc::clone(&seen),
@@ -69,7 +93,12 @@ impl Peers {
 
     /// What crm was asked with: authorization and tenant of each call.
     pub(crate) fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
+        self.seen.lock().unwrap().streams.clone()
+    }
+
+    /// Behind which contact crm was asked to begin, each time.
+    pub(crate) fn asked_after(&self) -> Vec<String> {
+        self.seen.lock().unwrap().after.clone()
     }
 }
 
@@ -93,9 +122,16 @@ impl DelegationService for Fake {
         request: Request<auth::IssueJobTokenRequest>,
     ) -> Result<Response<auth::IssueJobTokenResponse>, Status> {
         refuse(self.script.token_refused)?;
+        let number = {
+            let mut seen = self.seen.lock().unwrap();
+            seen.tokens += 1;
+            seen.tokens
+        };
+        let is_over = self.script.tokens_max.is_some_and(|max| number > max);
+        refuse(is_over.then_some(Reason::SessionRevoked))?;
         let request = request.into_inner();
         Ok(Response::new(auth::IssueJobTokenResponse {
-            access_token: format!("token-of-{}-for-{}", request.user_id, request.job_id),
+            access_token: format!("token-{number}-of-{}-for-{}", request.user_id, request.job_id),
             expire_time: None,
         }))
     }
@@ -151,18 +187,28 @@ impl ExportService for Fake {
                 .map(|value| value.to_str().unwrap().to_owned())
         };
         let (token, tenant) = (text("authorization").unwrap(), text("x-tenant-id").unwrap());
-        self.seen.lock().unwrap().push(format!("{token} {tenant}"));
-        let total = self.script.pages.iter().map(Vec::len).sum::<usize>();
-        let pages = self.script.pages.clone().into_iter().map(move |contacts| {
-            Ok(crm::StreamContactsResponse {
-                contacts,
-                total: i64::try_from(total).unwrap(),
-            })
-        });
-        let end = self
-            .script
-            .stream_breaks
-            .map(|reason| Err(Failure::new(reason, "as the test wants it").into()));
+        let after = request.into_inner().after_id;
+        let number = {
+            let mut seen = self.seen.lock().unwrap();
+            seen.streams.push(format!("{token} {tenant}"));
+            seen.after.push(after.clone());
+            seen.streams.len()
+        };
+        let is_over = self.script.exports_max.is_some_and(|max| number > max);
+        refuse(is_over.then_some(Reason::PermissionMissing))?;
+        let total = i64::try_from(self.script.pages.iter().map(Vec::len).sum::<usize>()).unwrap();
+        let is_sent = |contact: &crm::Contact| self.script.ignores_after_id || contact.id > after;
+        let mut pages: Vec<_> = self.script.pages.clone();
+        for page in &mut pages {
+            page.retain(is_sent);
+        }
+        pages.retain(|page| !page.is_empty());
+        let cut = self.script.cuts.get(number - 1).copied();
+        pages.truncate(cut.map_or(usize::MAX, |cut| cut.pages));
+        let pages = pages
+            .into_iter()
+            .map(move |contacts| Ok(crm::StreamContactsResponse { contacts, total }));
+        let end = cut.map(|cut| Err(Failure::new(cut.by, "as the test wants it").into()));
         Ok(Response::new(Box::pin(futures_util::stream::iter(pages.chain(end)))))
     }
 }

@@ -84,11 +84,22 @@ fn ada() -> proto::Contact {
 }
 
 fn reason<T>(outcome: Result<T, Status>) -> (Code, String) {
+    let (code, reason, _) = reason_and_field(outcome);
+    (code, reason)
+}
+
+/// With the first field that is to blame; empty where none is.
+fn reason_and_field<T>(outcome: Result<T, Status>) -> (Code, String, String) {
     let Err(status) = outcome else {
         panic!("was accepted");
     };
-    let info = status.get_error_details().error_info().cloned();
-    (status.code(), info.unwrap().reason)
+    let details = status.get_error_details();
+    let violation = details
+        .bad_request()
+        .and_then(|request| request.field_violations.first());
+    let field = violation.map(|violation| violation.field.clone());
+    let info = details.error_info().unwrap();
+    (status.code(), info.reason.clone(), field.unwrap_or_default())
 }
 
 /// Texts that no field may make a fault of ours.
@@ -194,8 +205,9 @@ async fn no_text_in_any_field_is_a_fault_of_ours_and_nothing_is_half_written() {
         }
         let short: String = text.chars().take(20).collect();
         for outcome in outcomes.into_iter().filter(Result::is_err) {
-            let (code, info) = reason(outcome);
+            let (code, info, field) = reason_and_field(outcome);
             assert_eq!(code, Code::InvalidArgument, "{short:?}: {info}");
+            assert!(!field.is_empty(), "{short:?}: {info}");
             assert!(
                 ["FIELD_INVALID", "PAGE_TOKEN_INVALID"].contains(&info.as_str()),
                 "{info}"
@@ -253,9 +265,24 @@ async fn the_stream_holds_all_contacts_with_their_total() {
     bench.plant(bench.one, 3).await;
     let caller = Caller::new(&bench, bench.one);
     let rpc = ExportRpc::new(bench.contacts.clone());
-    let request = caller.request(proto::StreamContactsRequest {});
+    let request = caller.request(proto::StreamContactsRequest::default());
     let pages = rpc.stream_contacts(request).await.unwrap().into_inner();
     let pages: Vec<_> = pages.map(Result::unwrap).collect().await;
     assert_eq!(pages.len(), 1);
     assert_eq!((pages[0].contacts.len(), pages[0].total), (3, 3));
+}
+
+#[tokio::test]
+async fn a_stream_cannot_go_on_behind_what_is_no_id_of_a_contact() {
+    let bench = Bench::start("crm_rpc_after").await;
+    let caller = Caller::new(&bench, bench.one);
+    let rpc = ExportRpc::new(bench.contacts.clone());
+    let other_kind = TenantId::generate().to_string();
+    for after_id in hostile().into_iter().chain([other_kind, "contact_".to_owned()]) {
+        let short: String = after_id.chars().take(20).collect();
+        let request = caller.request(proto::StreamContactsRequest { after_id });
+        let refused = reason_and_field(rpc.stream_contacts(request).await);
+        let expected = (Code::InvalidArgument, "FIELD_INVALID".to_owned(), "after_id".to_owned());
+        assert_eq!(refused, expected, "{short:?}");
+    }
 }
