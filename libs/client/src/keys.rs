@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::outage::Outage;
 use crate::peer::{IdentifiedChannel, Peer};
 use crate::request::{own_ctx, request};
 
@@ -51,6 +52,8 @@ struct Inner {
     verifier: Arc<AccessTokenVerifier>,
     /// When the last reading began. Locked while one runs: callers who come meanwhile wait for it.
     last: Mutex<Option<Instant>>,
+    /// Readings that brought no keys.
+    unread: Outage,
 }
 
 // === impl KeysClient ===
@@ -65,6 +68,7 @@ impl KeysClient {
                 own_name: auth.own_name(),
                 verifier,
                 last: Mutex::default(),
+                unread: Outage::new("keys_readings_failed_total"),
             }),
         }
     }
@@ -120,13 +124,26 @@ impl Inner {
                     .collect();
                 if keys.is_empty() {
                     // Auth without keys is auth with a fault; what we know is better than nothing.
-                    tracing::warn!("auth published no usable keys");
+                    if self.unread.begins("none") {
+                        tracing::warn!("auth publishes no usable keys of access tokens; those that are known stay");
+                    }
                 } else {
                     self.verifier.set_keys(keys);
+                    if self.unread.ends() {
+                        tracing::info!("the keys of access tokens are read again");
+                    }
                 }
             }
-            Ok(Err(status)) => tracing::warn!(code = ?status.code(), "the keys of access tokens were not read"),
-            Err(_) => tracing::warn!("the keys of access tokens were not read in time"),
+            Ok(Err(status)) => {
+                if self.unread.begins("refused") {
+                    tracing::warn!(code = ?status.code(), "the keys of access tokens are not read");
+                }
+            }
+            Err(_) => {
+                if self.unread.begins("late") {
+                    tracing::warn!("the keys of access tokens are not read in time");
+                }
+            }
         }
     }
 }

@@ -14,6 +14,8 @@ pub mod peer;
 pub mod request;
 pub mod rights;
 
+mod outage;
+
 #[cfg(test)]
 mod fake;
 

@@ -17,6 +17,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use super::*;
+use crate::fake::log::Log;
 use crate::fake::peer;
 
 #[derive(Clone)]
@@ -138,6 +139,29 @@ async fn an_auth_that_publishes_no_keys_takes_none_away() {
     auth.keys.lock().unwrap().clear();
     client.refresh().await;
     assert!(verifier.verify(&token("one", 1)).is_ok());
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_read_are_logged_when_that_begins_and_when_it_ends() {
+    let (auth, addr) = start().await;
+    let (client, _) = client(addr);
+    let (log, _guard) = Log::listen();
+    for _ in 0..5 {
+        client.inner.read().await;
+    }
+    *auth.keys.lock().unwrap() = vec![jwk("one", 1)];
+    for _ in 0..5 {
+        client.inner.read().await;
+    }
+    let lost = "WARN auth publishes no usable keys of access tokens; those that are known stay";
+    assert_eq!(log.lines(), [lost, "INFO the keys of access tokens are read again"]);
+
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (client, _) = self::client(nobody);
+    for _ in 0..5 {
+        client.inner.read().await;
+    }
+    assert_eq!(log.lines()[2..], ["WARN the keys of access tokens are not read"]);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::failure::failure;
+use crate::outage::Outage;
 use crate::peer::{IdentifiedChannel, Peer};
 use crate::request::{own_ctx, request};
 use crate::rights::entry::{self, StoredRights};
@@ -59,6 +60,10 @@ struct Inner {
     /// Names this process to auth; another one after a restart, whose lease is another.
     instance_id: String,
     ledger: Mutex<Ledger>,
+    /// Renewals that auth did not answer.
+    unrenewed: Outage,
+    /// Answers with an older version than one before.
+    set_back: Outage,
     memory: Memory<RightsQuery, Arc<Rights>>,
     cache: Cache,
     now: fn() -> Now,
@@ -80,6 +85,8 @@ impl RightsClient {
                 own_name: auth.own_name(),
                 instance_id: Uuid::new_v4().to_string(),
                 ledger: Mutex::default(),
+                unrenewed: Outage::new("rights_renewals_failed_total"),
+                set_back: Outage::new("rights_renewals_failed_total"),
                 memory: Memory::builder().max_capacity(MEMORY_MAX).time_to_idle(KEPT).build(),
                 cache,
                 now,
@@ -209,19 +216,34 @@ impl Inner {
         match answer {
             Ok(Ok(answer)) => {
                 let renewal = self.ledger().record(asked, answer.get_ref());
-                if renewal == Renewal::SetBack {
-                    tracing::error!("auth's version of the rights went back; every call asks auth until it has passed");
-                }
+                self.note_answer(renewal);
                 Some(renewal)
             }
             Ok(Err(status)) => {
-                tracing::warn!(code = ?status.code(), "the lease of the rights was not renewed");
+                if self.unrenewed.begins("refused") {
+                    tracing::warn!(code = ?status.code(), "the lease of the rights is not renewed; calls will ask auth");
+                }
                 None
             }
             Err(_) => {
-                tracing::warn!("the lease of the rights was not renewed in time");
+                if self.unrenewed.begins("late") {
+                    tracing::warn!("the lease of the rights is not renewed in time; calls will ask auth");
+                }
                 None
             }
+        }
+    }
+
+    fn note_answer(&self, renewal: Renewal) {
+        if self.unrenewed.ends() {
+            tracing::info!("auth answers renewals of the lease of the rights again");
+        }
+        if renewal == Renewal::SetBack {
+            if self.set_back.begins("set_back") {
+                tracing::error!("auth's version of the rights went back; every call asks auth until it has passed");
+            }
+        } else if self.set_back.ends() {
+            tracing::info!("auth's version of the rights has passed the one that was known");
         }
     }
 

@@ -7,6 +7,7 @@ use rowhouse_auth_kit::{ServiceVerifier, SigningKey};
 use rowhouse_types::{SessionId, TenantId, UserId};
 
 use super::*;
+use crate::fake::log::Log;
 use crate::fake::{FakeAuth, SERVICE_TOKEN, ctx, no_redis, redis, seen};
 use crate::rights::Standing;
 
@@ -245,4 +246,50 @@ async fn an_entry_of_somebody_else_under_the_key_is_not_believed() {
         .set(&entry::key(&query), &StoredRights::new(&other, &theirs), KEPT)
         .await;
     assert_eq!(standing(&client, &query).await, Standing::Revoked);
+}
+
+#[tokio::test]
+async fn an_auth_that_is_away_is_logged_when_it_goes_and_when_it_is_back() {
+    let auth = FakeAuth::start().await;
+    let client = holder(&auth, no_redis()).await;
+    let (log, _guard) = Log::listen();
+    for round in 1..3 {
+        auth.state().is_down = true;
+        for _ in 0..20 {
+            assert_eq!(client.inner.renew(0).await, None);
+        }
+        assert_eq!(log.lines().len(), 2 * round - 1, "{:?}", log.lines());
+        auth.state().is_down = false;
+        for _ in 0..20 {
+            assert_eq!(client.inner.renew(0).await, Some(Renewal::Quiet));
+        }
+        assert_eq!(log.lines().len(), 2 * round, "{:?}", log.lines());
+    }
+    let lost = "WARN the lease of the rights is not renewed; calls will ask auth";
+    let found = "INFO auth answers renewals of the lease of the rights again";
+    assert_eq!(log.lines(), [lost, found, lost, found]);
+}
+
+#[tokio::test]
+async fn a_version_that_went_back_is_logged_once_until_it_has_passed() {
+    let auth = FakeAuth::start().await;
+    auth.state().version = 5;
+    let client = holder(&auth, no_redis()).await;
+    let (log, _guard) = Log::listen();
+    auth.state().version = 3;
+    for _ in 0..20 {
+        assert_eq!(client.inner.renew(0).await, Some(Renewal::SetBack));
+    }
+    auth.state().version = 5;
+    client.inner.renew(0).await;
+    let lines = log.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].starts_with("ERROR auth's version of the rights went back"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].starts_with("INFO auth's version of the rights has passed"),
+        "{lines:?}"
+    );
 }
