@@ -15,6 +15,8 @@ GRANT rowhouse_tenant TO rowhouse_app;
 -- What is the same for every transaction stands here and not in each of them.
 ALTER ROLE rowhouse_app SET idle_in_transaction_session_timeout = '10s';
 ALTER ROLE rowhouse_app SET lock_timeout = '5s';
+-- A statement whose caller has gone ends within this time: libs/db cuts its connection.
+ALTER ROLE rowhouse_app SET client_connection_check_interval = '250ms';
 
 -- Publishes the outbox.
 CREATE ROLE rowhouse_relay LOGIN NOINHERIT NOBYPASSRLS;

@@ -1,6 +1,5 @@
 //! Connections: who owns their tasks, when they may be used again, and TLS.
 
-mod cancel;
 mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,15 +14,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::Error;
 
-pub(crate) use cancel::Canceller;
-
 /// A server on the same network answers at once; a lost packet costs one to three seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How to reach one data server; the manager of its pool.
 pub(crate) struct Target {
     server: String,
-    address: Arc<Address>,
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
     tasks: TaskTracker,
     /// Ends the tasks of all connections.
     stop: CancellationToken,
@@ -36,14 +34,7 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     /// It is not known to be idle, so nobody may use it after its present holder.
     pub(crate) dirty: bool,
-    target: Arc<Address>,
     stop: CancellationToken,
-}
-
-/// How to reach a server again.
-struct Address {
-    config: Config,
-    tls: Option<MakeRustlsConnect>,
 }
 
 // === impl Target ===
@@ -68,7 +59,8 @@ impl Target {
         });
         Ok(Self {
             server: server.to_owned(),
-            address: Arc::new(Address { config, tls }),
+            config,
+            tls,
             tasks,
             stop,
             last_fault: Arc::default(),
@@ -86,20 +78,18 @@ impl Target {
 
     async fn open(&self) -> Result<Connection, tokio_postgres::Error> {
         let stop = self.stop.child_token();
-        let Address { config, tls } = &*self.address;
-        let client = if let Some(tls) = tls {
-            let (client, connection) = config.connect(tls.clone()).await?;
+        let client = if let Some(tls) = &self.tls {
+            let (client, connection) = self.config.connect(tls.clone()).await?;
             self.keep(connection, &stop);
             client
         } else {
-            let (client, connection) = config.connect(NoTls).await?;
+            let (client, connection) = self.config.connect(NoTls).await?;
             self.keep(connection, &stop);
             client
         };
         Ok(Connection {
             client,
             dirty: false,
-            target: Arc::clone(&self.address),
             stop,
         })
     }
@@ -152,13 +142,6 @@ fn cause(error: &tokio_postgres::Error) -> String {
 }
 
 // === impl Connection ===
-
-impl Connection {
-    /// How to cancel what it waits for.
-    pub(crate) fn canceller(&self) -> Canceller {
-        Canceller::new(&self.client, &self.target.config, self.target.tls.clone())
-    }
-}
 
 impl Drop for Connection {
     fn drop(&mut self) {

@@ -41,7 +41,7 @@ pub fn code(reason: Reason) -> Code {
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
         Reason::MessageTooLarge | Reason::Overloaded => Code::ResourceExhausted,
         Reason::DependencyUnavailable => Code::Unavailable,
-        Reason::MethodUnknown => Code::Unimplemented,
+        Reason::MethodUnknown | Reason::EncodingUnsupported => Code::Unimplemented,
         Reason::Cancelled => Code::Cancelled,
         Reason::Unspecified | Reason::Internal => Code::Internal,
     }
@@ -118,6 +118,7 @@ fn reason_of_foreign(status: &Status) -> Reason {
         Code::OutOfRange | Code::ResourceExhausted => Reason::MessageTooLarge,
         // The health service's answer about a service that it does not know.
         Code::NotFound => Reason::ResourceNotFound,
+        Code::Unimplemented if status.message().contains("Content is compressed") => Reason::EncodingUnsupported,
         Code::Unimplemented => Reason::MethodUnknown,
         Code::DeadlineExceeded => Reason::DeadlineExceeded,
         Code::Cancelled => Reason::Cancelled,
@@ -169,6 +170,14 @@ mod tests {
         let details = completed.get_error_details();
         assert_eq!(details.error_info().unwrap().reason, "METHOD_UNKNOWN");
         assert_eq!(details.request_info().unwrap().request_id, "request-1");
+        let compressed = complete(
+            Status::unimplemented("Content is compressed with `gzip` which isn't supported"),
+            "id",
+        );
+        assert_eq!(
+            compressed.get_error_details().error_info().unwrap().reason,
+            "ENCODING_UNSUPPORTED"
+        );
         let kept = complete(Failure::not_found("contact", "contact_x").into(), "request-2");
         assert_eq!(
             kept.get_error_details().error_info().unwrap().reason,

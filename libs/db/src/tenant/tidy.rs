@@ -6,18 +6,16 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bb8::PooledConnection;
-use futures_util::future::join;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use crate::wire::Target;
 
-/// Longest time for a dropped transaction's connection to become idle; then it is cut.
+/// Longest time for the answer to a ROLLBACK when nothing else is due; then the connection is cut.
 const IDLE_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long what was dropped may go on by itself before it is cancelled: most statements take a millisecond, and a
-/// cancellation costs a connection and two processes' attention.
-const CANCEL_AFTER: Duration = Duration::from_millis(25);
+/// How long a dropped statement may go on by itself before its connection is cut: most take a millisecond.
+const END_WITHIN: Duration = Duration::from_millis(25);
 
 /// Owns the connections of dropped transactions until they are idle or cut, and the tasks that see to it.
 pub(super) struct Tidy {
@@ -43,14 +41,15 @@ impl Tidy {
 
     /// Rolls back, and gives the connection to the pool again once it is known to be idle.
     ///
-    /// ROLLBACK is queued before this returns. `in_flight`: an answer is still due, so what runs is cancelled first.
+    /// ROLLBACK is queued before this returns. `in_flight`: an answer is still due; what does not end within a moment is
+    /// cut.
     pub(super) fn roll_back(&self, mut borrowed: Borrowed, in_flight: bool) {
         metrics::counter!("rowhouse_db_dropped_transactions_total", "in_flight" => if in_flight { "yes" } else { "no" })
             .increment(1);
         // Should the task itself be dropped, nobody uses the connection again.
         borrowed.dirty = true;
         let _runtime = self.runtime.enter();
-        let mut tidying = Box::pin(tidy(borrowed, in_flight, self.tasks.clone()));
+        let mut tidying = Box::pin(tidy(borrowed, in_flight));
         // The driver queues a message when its future is first polled.
         let polled = Pin::as_mut(&mut tidying).poll(&mut Context::from_waker(Waker::noop()));
         if polled.is_pending() {
@@ -73,23 +72,16 @@ impl Tidy {
     }
 }
 
-/// Rolls back, cancelling what takes longer than a moment, until the connection is known to be idle.
-async fn tidy(mut connection: Borrowed, in_flight: bool, tasks: TaskTracker) {
-    let idle = tokio::time::timeout(IDLE_WITHIN, async {
-        let mut first = std::pin::pin!(connection.client.batch_execute("ROLLBACK"));
-        if !in_flight {
-            return first.await;
-        }
-        // Answers come in the order of the messages, so with ROLLBACK's all others are there.
-        if let Ok(answered) = tokio::time::timeout(CANCEL_AFTER, &mut first).await {
-            return answered;
-        }
-        // A task of its own: PgBouncer has to be told to the end, even when this gives up.
-        let cancelling = tasks.spawn(connection.canceller().cancel());
-        let (_, _) = join(first, cancelling).await;
-        // The cancellation may have hit the first ROLLBACK. None is under way now.
-        connection.client.batch_execute("ROLLBACK").await
-    });
+/// Rolls back. A connection that is not known to be idle in time is cut.
+///
+/// Cut and not cancelled: PgBouncer up to 1.19 can end itself over a cancel request whose sender goes away too early
+/// (its issues 801, 822 and 847), and a process that is killed always does. When its client goes, PgBouncer closes the
+/// server connection in use, and the back end notices within `client_connection_check_interval`, which is set on the
+/// login (`cluster/roles.sql`).
+async fn tidy(mut connection: Borrowed, in_flight: bool) {
+    let within = if in_flight { END_WITHIN } else { IDLE_WITHIN };
+    // Answers come in the order of the messages, so with ROLLBACK's all others are there.
+    let idle = tokio::time::timeout(within, connection.client.batch_execute("ROLLBACK"));
     if matches!(idle.await, Ok(Ok(()))) {
         connection.dirty = false;
     } else {

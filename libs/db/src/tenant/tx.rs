@@ -24,7 +24,7 @@ const ANSWER_GRACE: Duration = Duration::from_millis(250);
 
 /// A transaction inside one tenant's home.
 ///
-/// Dropped before its COMMIT, it is rolled back; what runs is cancelled, and the connection is used again only when it is
+/// Dropped before its COMMIT, it is rolled back; what runs is cut short, and the connection is used again only when it is
 /// known to be idle.
 pub struct TenantTx {
     db: Arc<Inner>,

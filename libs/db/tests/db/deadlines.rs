@@ -95,8 +95,8 @@ async fn nothing_is_sent_after_the_deadline() {
 
 /// The write has happened in its transaction and the statement still runs when its caller goes away.
 #[tokio::test]
-async fn a_dropped_write_is_cancelled_and_leaves_nothing() {
-    let bench = Bench::start("cancelled", 1).await;
+async fn a_dropped_write_is_cut_and_leaves_nothing() {
+    let bench = Bench::start("cut", 1).await;
     let tenant = bench.tenant().await;
     let superuser = bench.superuser().await;
     let begun = Instant::now();

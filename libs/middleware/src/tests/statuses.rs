@@ -70,7 +70,7 @@ async fn damaged_messages_are_the_callers_fault() {
     // Compression that is not taken is UNIMPLEMENTED, as the gRPC specification asks; nothing is inflated.
     let bomb = get(&world).with("grpc-encoding", "gzip").body(compressed.to_vec());
     let answer = client.call(&bomb).await;
-    answer.assert("gzip", Code::Unimplemented, "METHOD_UNKNOWN");
+    answer.assert("gzip", Code::Unimplemented, "ENCODING_UNSUPPORTED");
     client.call(&get(&world)).await.assert("an empty message", Code::Ok, "");
 }
 
