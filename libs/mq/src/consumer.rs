@@ -93,13 +93,12 @@ impl Consumer {
     pub async fn run(self, stop: CancellationToken) {
         let queue = self.work.queue.name;
         let mut pause = PAUSE_MIN;
+        // What runs when a session fails can no longer be acknowledged, but commits; then it is recognised when it comes
+        // again. The next session does not wait for it: one long job would keep the queue silent.
+        let mut tasks = JoinSet::new();
         while !stop.is_cancelled() {
-            let mut tasks = JoinSet::new();
             let mut served = false;
             let outcome = self.session(&stop, &mut tasks, &mut served).await;
-            // What runs can no longer be acknowledged after a failure, but commits; then it is recognised when it
-            // comes again. A new session waits for it, so that this process does not handle it twice at once.
-            finish(&mut tasks, &stop).await;
             if served {
                 pause = PAUSE_MIN;
             }
@@ -113,6 +112,7 @@ impl Consumer {
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         }
+        finish(&mut tasks, &stop).await;
     }
 
     /// One life of a channel: ends with `stop`, or with what ended it.

@@ -24,6 +24,10 @@ const ERROR_CHARS_MAX: usize = 500;
 /// Rows removed at once, so that a sweep holds no locks for long.
 const PRUNE_ROWS: i64 = 5_000;
 
+/// A message that comes again this long after it was parked was redriven; one that comes earlier lost only the answer to
+/// its parking.
+const REDRIVEN_AFTER: &str = "interval '1 minute'";
+
 /// Where one service counts attempts and remembers what it has processed.
 #[derive(Clone, Debug)]
 pub struct Ledger {
@@ -103,14 +107,18 @@ impl Ledger {
         Ok(done.rows_affected())
     }
 
-    /// Counts an attempt before it is made: one that brings the process down has been counted too.
+    /// Counts an attempt before it is made: one that brings the process down has been counted too. A parked message that
+    /// comes again was redriven by an operator and begins anew.
     pub(crate) async fn begin(&self, queue: &str, message_id: Uuid, kind: &str) -> Result<Begun, sqlx::Error> {
         let schema = self.schema;
         let sql = format!(
             "INSERT INTO {schema}.attempts AS known (queue, message_id, kind, attempts)
              SELECT $1, $2, $3, 1
              WHERE NOT EXISTS (SELECT FROM {schema}.processed WHERE queue = $1 AND message_id = $2)
-             ON CONFLICT (queue, message_id) DO UPDATE SET attempts = known.attempts + 1, updated_at = now()
+             ON CONFLICT (queue, message_id) DO UPDATE SET
+                 attempts = CASE WHEN known.parked_at < now() - {REDRIVEN_AFTER} THEN 1 ELSE known.attempts + 1 END,
+                 parked_at = CASE WHEN known.parked_at < now() - {REDRIVEN_AFTER} THEN NULL ELSE known.parked_at END,
+                 updated_at = now()
              RETURNING attempts"
         );
         let attempts: Option<i32> = sqlx::query_scalar(AssertSqlSafe(sql))

@@ -61,9 +61,6 @@ pub(crate) enum Error {
     /// The tenant would be left without an administrator.
     #[error("the last active administrator cannot be demoted or disabled")]
     LastAdministrator,
-    /// The invitation was accepted, replaced, or has expired.
-    #[error("the invitation is no longer open")]
-    InvitationClosed,
     /// The operation belongs to another tenant.
     #[error("the operation belongs to another tenant")]
     OperationReused,
@@ -108,7 +105,7 @@ impl Error {
             Self::TenantChoiceRequired | Self::Field { .. } => Reason::FieldInvalid,
             Self::RoleNotCovered { .. } => Reason::PermissionMissing,
             Self::EtagMismatch => Reason::EtagMismatch,
-            Self::LastAdministrator | Self::InvitationClosed | Self::OperationReused => Reason::StateForbids,
+            Self::LastAdministrator | Self::OperationReused => Reason::StateForbids,
             Self::RequestIdReused => Reason::RequestIdReused,
             Self::PageToken => Reason::PageTokenInvalid,
             Self::Overloaded => Reason::Overloaded,

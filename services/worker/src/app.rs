@@ -41,7 +41,6 @@ pub struct App {
     server: Server,
     control: ControlDb,
     broker: Broker,
-    mailer: Mailer,
     keys: KeysClient,
     rights: RightsClient,
     relay: Relay,
@@ -82,7 +81,7 @@ impl App {
         let wake = Wake::new();
         let ledger = Ledger::new(pool.clone(), "worker");
         let reports = Reports::new(pool.clone(), files.clone(), wake.clone());
-        let post = PostOffice::new(pool.clone(), ledger.clone(), mailer.clone(), Templates::new()?);
+        let post = PostOffice::new(pool.clone(), ledger.clone(), mailer, Templates::new()?);
         let tools = Tools {
             pool: pool.clone(),
             ledger: ledger.clone(),
@@ -109,7 +108,6 @@ impl App {
             consumers: job::consumers(&broker, &tools),
             control,
             broker,
-            mailer,
             keys,
             rights,
             ledger,
@@ -167,7 +165,6 @@ impl App {
                 }
             }
         }
-        self.mailer.close().await;
         self.broker.close().await;
         self.control.shutdown().await;
         served?;

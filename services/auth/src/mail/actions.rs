@@ -13,13 +13,11 @@ use crate::state::State;
 /// An open invitation with the token of its link, derived at this moment.
 pub(crate) async fn invitation_mail(_ctx: &Ctx, state: &State, id: InvitationId) -> Result<InvitationMail, Error> {
     let data = invitation::for_mail(&mut *state.connection().await?, id).await?;
-    let data = data.ok_or_else(|| Error::NotFound {
+    // One that was accepted, withdrawn or has expired is as good as none: there is nothing to write about.
+    let data = data.filter(|data| data.open).ok_or_else(|| Error::NotFound {
         kind: "invitation",
         id: id.to_string(),
     })?;
-    if !data.open {
-        return Err(Error::InvitationClosed);
-    }
     let token = state.invitation_tokens.token(id, &data.nonce);
     if token.hash() != data.token_hash {
         // A link that nobody could use must not be mailed.

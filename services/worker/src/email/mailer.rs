@@ -4,23 +4,24 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lettre::message::Mailbox;
-use lettre::transport::smtp::PoolConfig;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use rowhouse_config::Secret;
 use uuid::Uuid;
 
 use super::letter::{Letter, LetterError};
 
-/// Longest wait for one answer of the mail server, and for a whole conversation. A transaction waits meanwhile, so it is
-/// far below what the database allows an idle one (30 s).
-const COMMAND_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for a connection to the mail server.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Longest conversation. A transaction waits meanwhile, so it is far below what the database allows an idle one (30 s).
 const CONVERSATION_MAX: Duration = Duration::from_secs(15);
 
-/// Connections at once; as many as mails are sent at once.
-const CONNECTIONS_MAX: u32 = 8;
-const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(20);
+/// Replies with 5xx that are about the connection or our log-in and not about the mail (RFC 4954, section 6; RFC 5321,
+/// section 4.2.3 for 554 in place of a greeting): they pass when the server or its configuration is mended.
+const NOT_ABOUT_THE_MAIL: [&str; 5] = ["530", "534", "535", "538", "554"];
 
-/// The mail server. Cheap to clone.
+/// The mail server. Cheap to clone. Each mail has a connection of its own: one that was given up in the middle of a
+/// conversation must never carry another mail.
 #[derive(Clone)]
 pub(crate) struct Mailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
@@ -53,11 +54,8 @@ impl Mailer {
         let from: Mailbox = from.parse().map_err(|_| MailerError::Configuration)?;
         let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose());
         let builder = builder.map_err(|_| MailerError::Configuration)?;
-        let pool = PoolConfig::new()
-            .max_size(CONNECTIONS_MAX)
-            .idle_timeout(CONNECTION_IDLE_MAX);
         Ok(Self {
-            transport: builder.timeout(Some(COMMAND_MAX)).pool_config(pool).build(),
+            transport: builder.timeout(Some(CONNECT_MAX)).build(),
             from: Arc::new(from),
         })
     }
@@ -68,18 +66,17 @@ impl Mailer {
         let sent = tokio::time::timeout(CONVERSATION_MAX, self.transport.send(message)).await;
         match sent {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.is_permanent() => Err(MailerError::Refused {
-                status: error.status().map(|code| code.to_string()).unwrap_or_default(),
-            }),
+            Ok(Err(error)) if error.is_permanent() => {
+                let status = error.status().map(|code| code.to_string()).unwrap_or_default();
+                if NOT_ABOUT_THE_MAIL.contains(&status.as_str()) {
+                    return Err(MailerError::Later("it refuses to talk to us"));
+                }
+                Err(MailerError::Refused { status })
+            }
             Ok(Err(error)) if error.is_transient() => Err(MailerError::Later("it is busy")),
             Ok(Err(error)) if error.is_timeout() => Err(MailerError::Later("it did not answer in time")),
             Ok(Err(_)) => Err(MailerError::Later("the connection failed")),
             Err(_) => Err(MailerError::Later("it took too long")),
         }
-    }
-
-    /// Ends idle connections.
-    pub(crate) async fn close(&self) {
-        self.transport.shutdown().await;
     }
 }
