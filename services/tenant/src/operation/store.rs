@@ -190,6 +190,17 @@ pub(crate) async fn finished(pool: &PgPool, id: OperationId) -> Result<Option<Te
     row.map(Tenant::try_from).transpose()
 }
 
+/// The newest operation of a tenant, ended or not.
+pub(crate) async fn newest(connection: &mut PgConnection, tenant: TenantId) -> Result<Option<OperationId>> {
+    let id: Option<Uuid> = sqlx::query_scalar(
+        "SELECT operation_id FROM tenant.operations WHERE tenant_id = $1 ORDER BY operation_id DESC LIMIT 1",
+    )
+    .bind(tenant.uuid())
+    .fetch_optional(connection)
+    .await?;
+    Ok(id.map(OperationId::from_uuid))
+}
+
 /// The operation that runs for a tenant, where there is one.
 pub(crate) async fn open(pool: &PgPool, tenant: TenantId) -> Result<Option<OperationId>> {
     let id: Option<Uuid> =

@@ -177,7 +177,11 @@ impl Tenants {
         if kind == Kind::Suspend {
             directory::store::freeze(&mut transaction, id).await?;
         }
-        let held = begin(ctx, kind, &during);
+        let mut held = begin(ctx, kind, &during);
+        // Auth orders a tenant's operations by their ids. These hold the time of whichever replica made them, so the
+        // clocks must not decide: under the lock of the tenant's row, each id is above the one before.
+        let newest = operation::store::newest(&mut transaction, id).await?;
+        held.id = newest.map_or(held.id, |newest| held.id.max(after(newest)));
         operation::store::begin(&mut transaction, &held).await?;
         let entry = Entry {
             action: kind.audited_as(),
@@ -255,6 +259,11 @@ fn begin(ctx: &Ctx, kind: Kind, tenant: &Tenant) -> Held {
         request: ctx.request_id().clone(),
         traceparent: rowhouse_telemetry::trace::current_traceparent(),
     }
+}
+
+/// The next id above another.
+fn after(id: OperationId) -> OperationId {
+    OperationId::from_uuid(Uuid::from_u128(id.uuid().as_u128().saturating_add(1)))
 }
 
 /// When to answer that the work goes on.

@@ -282,6 +282,29 @@ async fn suspend_and_resume_are_audited_and_do_nothing_twice() {
     assert_eq!(why(unknown), Why::ResourceNotFound);
 }
 
+/// Auth orders operations by id; a replica whose clock runs ahead must not make the next one look old.
+#[tokio::test]
+async fn each_operation_of_a_tenant_is_above_the_one_before_whatever_the_clocks_say() {
+    let bench = Bench::start("clocks").await;
+    let tenant = create(&bench, "clocks").await;
+    let ahead = Uuid::from_u128(0xf000_0000_0000_7000_8000_0000_0000_0000);
+    sqlx::query("UPDATE tenant.operations SET operation_id = $2 WHERE tenant_id = $1")
+        .bind(tenant.id.uuid())
+        .bind(ahead)
+        .execute(&bench.superuser)
+        .await
+        .unwrap();
+    suspend(&bench, &ctx(LONG), tenant.id).await.unwrap();
+    resume(&bench, &ctx(LONG), tenant.id).await.unwrap();
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar("SELECT operation_id FROM tenant.operations WHERE tenant_id = $1 ORDER BY created_at")
+            .bind(tenant.id.uuid())
+            .fetch_all(&bench.superuser)
+            .await
+            .unwrap();
+    assert!(ids.len() == 3 && ids.is_sorted() && ids[0] == ahead, "{ids:?}");
+}
+
 #[tokio::test]
 async fn the_directory_follows_the_tenants_state() {
     let bench = Bench::start("directory").await;
