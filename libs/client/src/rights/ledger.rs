@@ -109,6 +109,9 @@ impl Ledger {
         let version = answer.version;
         if version < self.confirmed() {
             self.lease = None;
+            // Versions will be given again, so nothing that was read under them counts.
+            self.floor = self.confirmed().saturating_add(1);
+            self.changed.clear();
             return Renewal::SetBack;
         }
         let subjects: Option<Vec<Subject>> = answer.changed_subjects.iter().map(|text| Subject::read(text)).collect();
@@ -120,7 +123,7 @@ impl Ledger {
                     .extend(subjects.into_iter().map(|subject| (subject, version)));
             }
             // At the start we do not know what changed before; and what we cannot read could be anything.
-            _ => self.floor = version,
+            _ => self.floor = self.floor.max(version),
         }
         if self.changed.len() > SUBJECTS_MAX {
             self.floor = version;

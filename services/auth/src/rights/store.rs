@@ -26,11 +26,13 @@ const BUMP: &str = "WITH clock AS (UPDATE auth.rights_clock SET version = versio
 const VERSION: &str = "SELECT version FROM auth.rights_clock";
 
 /// FOR SHARE excludes changes until this has committed, and the other way round: see the module's reasoning. Nobody can
-/// confirm a version that is not there yet.
+/// confirm a version that is not there yet. The end is reckoned again under the row's lock: a renewal that was held up
+/// must not shorten the lease that a later one has given.
 const EXTEND: &str = "WITH clock AS (SELECT version FROM auth.rights_clock FOR SHARE) \
     INSERT INTO auth.leases (instance_id, service, confirmed_version, expires_at) \
     SELECT $1, $2, least($3, clock.version), clock_timestamp() + make_interval(secs => $4) FROM clock \
-    ON CONFLICT (instance_id) DO UPDATE SET service = excluded.service, expires_at = excluded.expires_at, \
+    ON CONFLICT (instance_id) DO UPDATE SET service = excluded.service, \
+        expires_at = clock_timestamp() + make_interval(secs => $4), \
         confirmed_version = greatest(leases.confirmed_version, excluded.confirmed_version) \
     RETURNING (SELECT clock.version FROM clock)";
 

@@ -182,6 +182,13 @@ fn a_version_that_goes_back_ends_the_lease_until_it_has_passed() {
     assert_eq!(ledger.record(clock.at(1), &answer(4, &[])), Renewal::SetBack);
     assert!(!ledger.is_live(clock.at(1)));
     assert_eq!(ledger.confirmed(), 5);
+    // The version that is given again, with a change that is not the one we knew.
+    ledger.record(clock.at(2), &answer(5, &[]));
+    assert!(ledger.is_live(clock.at(2)));
+    assert!(
+        !ledger.may_use(clock.at(2), &somebody(), 5),
+        "read before the database was set back"
+    );
     ledger.record(clock.at(2), &answer(6, &[]));
     assert!(ledger.is_live(clock.at(3)));
 }
