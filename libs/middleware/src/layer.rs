@@ -7,6 +7,7 @@ pub(crate) mod catch_panic;
 pub(crate) mod completion;
 pub(crate) mod deadline;
 pub(crate) mod load_shed;
+pub(crate) mod metadata_size;
 pub(crate) mod metrics;
 pub(crate) mod own_task;
 pub(crate) mod policy;

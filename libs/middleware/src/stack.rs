@@ -10,8 +10,8 @@ use tonic::service::Routes;
 use tower::ServiceBuilder;
 
 use crate::layer::{
-    authentication, authorisation, catch_panic, completion, deadline, load_shed, metrics, own_task, policy, request_id,
-    span, tenant,
+    authentication, authorisation, catch_panic, completion, deadline, load_shed, metadata_size, metrics, own_task,
+    policy, request_id, span, tenant,
 };
 use crate::security::{Limits, Security};
 
@@ -59,6 +59,8 @@ fn stack(routes: Routes, shared: Shared) -> Router {
         .layer(from_fn(completion::layer))
         // Its answer is completed like any other. The layers outside run no code of others.
         .layer(from_fn(catch_panic::layer))
+        // Before whatever reads metadata or keeps it while it waits.
+        .layer(from_fn(metadata_size::layer))
         // Before anything that may wait: the place, auth's answer, the handler.
         .layer(from_fn_with_state(Arc::clone(&shared), deadline::layer))
         // Before anything that costs: a signature is 30 microseconds, rights may be a call to auth.

@@ -29,8 +29,9 @@ const CONNECTIONS_MAX: usize = 4_096;
 /// Calls at once on one connection. Clients with more open another.
 const STREAMS_MAX: u32 = 256;
 
-/// Longest metadata of a call, in bytes. A token has less than 1 KiB.
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// Longest metadata of a call that is read, in bytes. The stack refuses far less, with a status that says why; beyond
+/// this, HTTP/2 answers 431 or ends the connection.
+const HEADER_LIST_BYTES_MAX: u32 = 128 * 1024;
 
 /// How much a client may send ahead, in bytes: on one call, and on the connection. A message of 4 MiB then takes a few
 /// round trips, and a connection's memory stays bounded.

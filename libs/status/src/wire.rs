@@ -39,7 +39,7 @@ pub fn code(reason: Reason) -> Code {
         Reason::ResourceAlreadyExists => Code::AlreadyExists,
         Reason::EtagMismatch => Code::Aborted,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
-        Reason::MessageTooLarge | Reason::Overloaded => Code::ResourceExhausted,
+        Reason::MessageTooLarge | Reason::MetadataTooLarge | Reason::Overloaded => Code::ResourceExhausted,
         Reason::DependencyUnavailable => Code::Unavailable,
         Reason::MethodUnknown | Reason::EncodingUnsupported => Code::Unimplemented,
         Reason::Cancelled => Code::Cancelled,

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use http::Request;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::tests::suite::{Running, connect, login};
 
@@ -19,14 +22,22 @@ async fn serves(running: &Running) {
     login(connect(running.public).await.unwrap()).await.unwrap();
 }
 
-/// The status of a call with this much metadata, or `None` where the connection broke.
-async fn status_with_metadata(sender: &mut SendRequest<Body>, bytes: usize) -> Option<u16> {
-    let request = Request::post("http://suite/rowhouse.auth.v1.AuthService/GetJwks")
-        .header("authorization", "a".repeat(bytes))
-        .body(Body::empty())
-        .unwrap();
+/// The answer to a call with `fields` of metadata of `bytes` each, or `None` where the connection broke.
+async fn answer(sender: &mut SendRequest<Body>, fields: usize, bytes: usize) -> Option<Response<Incoming>> {
+    let mut request = Request::post("http://suite/rowhouse.auth.v1.AuthService/GetJwks");
+    for number in 0..fields {
+        request = request.header(format!("field-{number}"), "a".repeat(bytes));
+    }
     sender.ready().await.ok()?;
-    Some(sender.send_request(request).await.ok()?.status().as_u16())
+    sender.send_request(request.body(Body::empty()).unwrap()).await.ok()
+}
+
+/// The reason of the status in the headers of an answer.
+fn reason(answer: &Response<Incoming>) -> (Code, String) {
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    let details = status.get_error_details();
+    assert!(details.request_info().is_some(), "{status:?}");
+    (status.code(), details.error_info().unwrap().reason.clone())
 }
 
 async fn sender(running: &Running) -> SendRequest<Body> {
@@ -38,18 +49,28 @@ async fn sender(running: &Running) -> SendRequest<Body> {
 }
 
 #[tokio::test]
-async fn metadata_beyond_the_bound_is_refused_and_the_connection_goes_on() {
+async fn metadata_beyond_the_bound_is_refused_with_its_reason_and_the_connection_goes_on() {
     let running = Running::start(DRAIN).await;
     let mut sender = sender(&running).await;
-    assert_eq!(status_with_metadata(&mut sender, 17 * 1024).await, Some(431));
-    running.handler.go_on.notify_one();
-    assert_eq!(status_with_metadata(&mut sender, 15 * 1024).await, Some(200));
+    let too_large = (Code::ResourceExhausted, "METADATA_TOO_LARGE".to_owned());
+    for (fields, bytes) in [(1, 16 * 1024), (1, 64 * 1024), (1_000, 16)] {
+        let answer = answer(&mut sender, fields, bytes).await.unwrap();
+        assert_eq!((answer.status(), reason(&answer)), (StatusCode::OK, too_large.clone()));
+    }
+    // Just below, the handler answers.
+    for (fields, bytes) in [(1, 15 * 1024), (200, 16)] {
+        running.handler.go_on.notify_one();
+        let answer = answer(&mut sender, fields, bytes).await.unwrap();
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        assert_eq!(status.code(), Code::Ok, "{status:?}");
+    }
 }
 
 #[tokio::test]
 async fn far_too_much_metadata_ends_the_connection_and_no_other() {
     let running = Running::start(DRAIN).await;
-    let status = status_with_metadata(&mut sender(&running).await, 256 * 1024).await;
+    let answer = answer(&mut sender(&running).await, 1, 256 * 1024).await;
+    let status = answer.map(|answer| answer.status().as_u16());
     assert!(matches!(status, None | Some(431)), "{status:?}");
     serves(&running).await;
 }
