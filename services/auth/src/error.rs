@@ -173,11 +173,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_must_not_be_told_apart_is_answered_alike() {
-        let answer = |error: Error| Failure::from(error).to_string();
-        assert_eq!(answer(Error::InvitationInvalid), answer(Error::InvitationInvalid));
-        assert!(answer(Error::LoginFailed).starts_with("LOGIN_FAILED"));
-        assert!(!answer(Error::Fault("relation \"auth.x\"".into())).contains("relation"));
+    fn the_cause_of_a_fault_is_for_the_log_alone() {
+        let cause = "relation \"auth.x\"".to_owned();
+        for error in [Error::Fault(cause.clone()), Error::DatabaseUnavailable(cause.clone())] {
+            let failure = Failure::from(error);
+            assert!(!failure.to_string().contains("relation"), "{failure}");
+            assert!(failure.cause().is_some_and(|told| told.contains(&cause)), "{failure:?}");
+        }
     }
 
     #[test]

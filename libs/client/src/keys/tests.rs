@@ -182,6 +182,20 @@ async fn many_callers_with_unknown_keys_cause_few_readings() {
     assert!((2..=3).contains(&read), "{read}");
 }
 
+/// A caller who came after a reading began waits its pause out, so that invented key ids cost auth four readings a second
+/// at most. A lower bound of time: a slow machine cannot break it.
+#[tokio::test]
+async fn readings_one_after_the_other_keep_their_distance() {
+    let (auth, addr) = start().await;
+    let (client, _) = client(addr);
+    let begun = Instant::now();
+    for _ in 0..3 {
+        client.refresh().await;
+    }
+    assert_eq!(*auth.read.borrow(), 3);
+    assert!(begun.elapsed() >= 2 * READ_PAUSE, "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn keys_are_read_at_the_start_without_being_asked_for() {
     let (auth, addr) = start().await;

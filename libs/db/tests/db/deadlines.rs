@@ -6,8 +6,8 @@ use rowhouse_db::{Error, Mode};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::bench::{Bench, LONG, ctx, until};
-use crate::notes::{BACKEND, INSERT_SLOWLY, LIST, SLEEP};
+use crate::bench::{Bench, LONG, ctx, mutate, until};
+use crate::notes::{BACKEND, INSERT_SLOWLY, LIST, SLEEP, STATEMENT_TIMEOUT};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -44,6 +44,36 @@ async fn a_later_statement_ends_at_the_same_deadline() {
     assert!(begun.elapsed() < SOON);
     drop(tx);
     assert_eq!(bench.list(tenant).await, Ok(Vec::new()));
+}
+
+/// Of the two that end a statement, the server: it is told what is left, whatever the client does later.
+#[tokio::test]
+async fn the_server_is_told_the_deadline() {
+    let bench = Bench::start("told", 1).await;
+    let tenant = bench.tenant().await;
+    let left = Duration::from_secs(40);
+    let mut tx = bench.db.begin_single(&ctx(tenant, left), Mode::Read).await.unwrap();
+    let told_ms = tx.fetch_one(&STATEMENT_TIMEOUT, &[]).await.unwrap().0;
+    assert!((1..=40_000).contains(&told_ms), "{told_ms}");
+}
+
+/// And the client: it gives up at the deadline where the server knows none.
+#[tokio::test]
+async fn the_client_keeps_the_deadline_by_itself() {
+    let bench = Bench::start("client_deadline", 1).await;
+    mutate(&bench, "LEAST(home.statement_timeout_ms, timeout_ms)::text", "'0'").await;
+    let tenant = bench.tenant().await;
+    let mut tx = bench.db.begin(&ctx(tenant, LONG), Mode::Read).await.unwrap();
+    assert_eq!(
+        tx.fetch_one(&STATEMENT_TIMEOUT, &[]).await.unwrap().0,
+        0,
+        "the server knows none"
+    );
+    drop(tx);
+    let begun = Instant::now();
+    let mut tx = bench.db.begin_single(&ctx(tenant, SHORT), Mode::Read).await.unwrap();
+    assert_eq!(tx.fetch_all(&SLEEP, &[&30.0]).await, Err(Error::DeadlineExceeded));
+    assert!(begun.elapsed() < SOON);
 }
 
 #[tokio::test]

@@ -124,6 +124,12 @@ pub(crate) const BACKEND: Statement<Number> = Statement::new(
     "SELECT pg_backend_pid() AS number WHERE $1::uuid IS NOT NULL",
     &[],
 );
+/// The server's own bound on a statement, in milliseconds; 0 is none.
+pub(crate) const STATEMENT_TIMEOUT: Statement<Number> = Statement::new(
+    "statement_timeout",
+    "SELECT setting::integer AS number FROM pg_settings WHERE name = 'statement_timeout' AND $1::uuid IS NOT NULL",
+    &[],
+);
 
 pub(crate) const STATEMENTS: &[&dyn AnyStatement] = &[
     &INSERT,
@@ -135,4 +141,5 @@ pub(crate) const STATEMENTS: &[&dyn AnyStatement] = &[
     &SLEEP,
     &INSERT_SLOWLY,
     &BACKEND,
+    &STATEMENT_TIMEOUT,
 ];

@@ -248,8 +248,19 @@ mod tests {
         assert!(!hasher.verify(&ctx, &offered("correct horse"), None).await.unwrap());
     }
 
+    /// A turn that comes only when the time is over: the wait itself has not failed.
     #[tokio::test]
-    async fn what_cannot_wait_is_refused_and_what_waited_too_long_is_not_hashed() {
+    async fn what_waited_too_long_is_not_hashed() {
+        let hasher = Hasher::with_bounds(1, 1).unwrap();
+        let late = hasher
+            .verify(&ctx(Duration::ZERO), &offered("correct horse"), None)
+            .await;
+        assert!(matches!(late, Err(Error::DeadlineExceeded)), "{late:?}");
+        assert_eq!(hasher.runs(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_wait_is_refused() {
         let hasher = Hasher::with_bounds(1, 1).unwrap();
         let busy = Arc::clone(&hasher.running).acquire_owned().await.unwrap();
         let (patient, impatient) = (ctx(Duration::from_secs(60)), ctx(Duration::from_millis(20)));
