@@ -78,13 +78,13 @@ impl Homes {
     }
 
     /// Forbids reads and writes; answers when no older transaction is left.
-    pub(crate) async fn freeze(&self, place: &Place) -> Result<Home, Error> {
-        Ok(self.provisioner.freeze(place.tenant, &place.server).await?)
+    pub(crate) async fn freeze(&self, place: &Place, operation: OperationId) -> Result<Home, Error> {
+        Ok(self.provisioner.freeze(place.tenant, &place.server, operation).await?)
     }
 
     /// Allows reads and writes again.
-    pub(crate) async fn thaw(&self, place: &Place) -> Result<Home, Error> {
-        Ok(self.provisioner.thaw(place.tenant, &place.server).await?)
+    pub(crate) async fn thaw(&self, place: &Place, operation: OperationId) -> Result<Home, Error> {
+        Ok(self.provisioner.thaw(place.tenant, &place.server, operation).await?)
     }
 
     /// Removes a frozen home. False where there was none.
@@ -117,9 +117,10 @@ impl From<Error> for Failure {
             ProvisionError::ServerUnknown(_) => Self::field("server", "is not a data server of this participant"),
             ProvisionError::PlacementNotBuilt(_) => Self::field("placement", "is not available yet"),
             ProvisionError::HomeAbsent => Self::new(Reason::ResourceNotFound, "home not found"),
-            ProvisionError::HomeDropped | ProvisionError::HomeExists | ProvisionError::NotFrozen => {
-                Self::new(Reason::StateForbids, text)
-            }
+            ProvisionError::HomeDropped
+            | ProvisionError::HomeExists
+            | ProvisionError::Overtaken
+            | ProvisionError::NotFrozen => Self::new(Reason::StateForbids, text),
             ProvisionError::Busy => Self::unavailable("data server", text),
             ProvisionError::Database(fault) => from_database(&fault),
             ProvisionError::VersionUnknown(_) | ProvisionError::Rule(_) | ProvisionError::Damaged(_) => {

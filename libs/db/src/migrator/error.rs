@@ -20,6 +20,9 @@ pub enum ProvisionError {
     /// The tenant has a home here that another operation built, or in another placement.
     #[error("the tenant has a home here already")]
     HomeExists,
+    /// A newer operation has ordered the home's state; the ids of a tenant's operations only grow.
+    #[error("a newer operation has changed the home's state")]
+    Overtaken,
     /// Only a frozen home is dropped.
     #[error("the home is not frozen")]
     NotFrozen,

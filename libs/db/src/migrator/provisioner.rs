@@ -111,6 +111,7 @@ impl Provisioner {
         let entry = Entry {
             generation,
             operation: operation.uuid(),
+            state_operation: None,
             house: Some(built),
         };
         entry.home(tenant, server).ok_or(ProvisionError::HomeAbsent)
@@ -171,18 +172,28 @@ impl Provisioner {
     /// Forbids reads and writes. Returns only when no transaction that had entered the home before is left.
     ///
     /// # Errors
-    /// [`ProvisionError::HomeAbsent`]; [`ProvisionError::Busy`] when an older transaction does not end within 30 s, and
+    /// [`ProvisionError::HomeAbsent`]; [`ProvisionError::Overtaken`] where a newer operation has frozen or thawed it; [`ProvisionError::Busy`] when an older transaction does not end within 30 s, and
     /// nothing has changed then.
-    pub async fn freeze(&self, tenant: TenantId, server: &ServerName) -> Result<Home, ProvisionError> {
-        self.set_state(tenant, server, HomeState::Frozen).await
+    pub async fn freeze(
+        &self,
+        tenant: TenantId,
+        server: &ServerName,
+        operation: OperationId,
+    ) -> Result<Home, ProvisionError> {
+        self.set_state(tenant, server, HomeState::Frozen, operation).await
     }
 
     /// Allows reads and writes again.
     ///
     /// # Errors
-    /// [`ProvisionError::HomeAbsent`].
-    pub async fn thaw(&self, tenant: TenantId, server: &ServerName) -> Result<Home, ProvisionError> {
-        self.set_state(tenant, server, HomeState::Active).await
+    /// [`ProvisionError::HomeAbsent`]; [`ProvisionError::Overtaken`] where a newer operation has frozen or thawed it.
+    pub async fn thaw(
+        &self,
+        tenant: TenantId,
+        server: &ServerName,
+        operation: OperationId,
+    ) -> Result<Home, ProvisionError> {
+        self.set_state(tenant, server, HomeState::Active, operation).await
     }
 
     /// Removes the home and everything in it. Answers false where it is gone already, or never was.
@@ -233,12 +244,21 @@ impl Provisioner {
         }
     }
 
-    async fn set_state(&self, tenant: TenantId, server: &ServerName, state: HomeState) -> Result<Home, ProvisionError> {
+    async fn set_state(
+        &self,
+        tenant: TenantId,
+        server: &ServerName,
+        state: HomeState,
+        operation: OperationId,
+    ) -> Result<Home, ProvisionError> {
         let mut tx = self.begin(server).await?;
         registry::lock_work(&mut tx, tenant).await?;
         registry::lock_tenant(&mut tx, tenant).await?;
-        let (_, home) = self.find(&mut tx, tenant, server).await?;
-        registry::set_state(&mut tx, tenant, self.participant, state).await?;
+        let (entry, home) = self.find(&mut tx, tenant, server).await?;
+        if entry.has_overtaken(operation) {
+            return Err(ProvisionError::Overtaken);
+        }
+        registry::set_state(&mut tx, tenant, self.participant, state, operation).await?;
         tx.commit().await?;
         Ok(Home { state, ..home })
     }

@@ -11,7 +11,10 @@ use crate::home::Home;
 /// One line of the registry.
 pub(super) struct Entry {
     pub(super) generation: i64,
+    /// Which built it.
     pub(super) operation: Uuid,
+    /// Which ordered its state last; none while it is as it was built.
+    pub(super) state_operation: Option<Uuid>,
     /// None once the home was dropped.
     pub(super) house: Option<House>,
 }
@@ -48,7 +51,8 @@ pub(super) async fn find(
     participant: ServiceName,
 ) -> Result<Option<Entry>, ProvisionError> {
     let row = sqlx::query(
-        "SELECT home.generation, home.operation_id, home.state, house.house_id, house.schema_name, house.placement, house.version
+        "SELECT home.generation, home.operation_id, home.state_operation_id, home.state, house.house_id, house.schema_name,
+                house.placement, house.version
          FROM rowhouse.homes AS home
          LEFT JOIN rowhouse.houses AS house ON house.house_id = home.house_id
          WHERE home.tenant_id = $1 AND home.participant = $2",
@@ -71,6 +75,7 @@ pub(super) async fn find(
     Ok(Some(Entry {
         generation: row.try_get("generation")?,
         operation: row.try_get("operation_id")?,
+        state_operation: row.try_get("state_operation_id")?,
         house,
     }))
 }
@@ -103,7 +108,7 @@ pub(super) async fn insert(
          VALUES ($1, $2, $3, 1, $4, $5)
          ON CONFLICT (tenant_id, participant) DO UPDATE SET
              house_id = excluded.house_id, generation = homes.generation + 1, state = excluded.state,
-             operation_id = excluded.operation_id, updated_at = excluded.updated_at
+             operation_id = excluded.operation_id, state_operation_id = NULL, updated_at = excluded.updated_at
          RETURNING generation",
     )
     .bind(tenant.uuid())
@@ -120,14 +125,16 @@ pub(super) async fn set_state(
     tenant: TenantId,
     participant: ServiceName,
     state: HomeState,
+    operation: OperationId,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE rowhouse.homes SET state = $3, updated_at = now()
+        "UPDATE rowhouse.homes SET state = $3, state_operation_id = $4, updated_at = now()
          WHERE tenant_id = $1 AND participant = $2 AND house_id IS NOT NULL",
     )
     .bind(tenant.uuid())
     .bind(participant.as_str())
     .bind(state.as_str())
+    .bind(operation.uuid())
     .execute(connection)
     .await
     .map(drop)
@@ -196,6 +203,11 @@ pub(super) async fn behind(
 // === impl Entry ===
 
 impl Entry {
+    /// Whether a newer operation than `operation` has ordered the home's state.
+    pub(super) fn has_overtaken(&self, operation: OperationId) -> bool {
+        self.state_operation.is_some_and(|last| last > operation.uuid())
+    }
+
     /// The home, where it was not dropped.
     pub(super) fn home(&self, tenant: TenantId, server: &ServerName) -> Option<Home> {
         self.house.as_ref().map(|house| Home {

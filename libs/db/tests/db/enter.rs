@@ -1,7 +1,7 @@
 //! Who gets into a home.
 
 use rowhouse_db::{Error, Home, Mode};
-use rowhouse_types::{HomeState, TenantId};
+use rowhouse_types::{HomeState, OperationId, TenantId};
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
@@ -76,11 +76,19 @@ async fn a_version_that_is_not_served_is_refused() {
 async fn a_frozen_home_is_refused_until_it_thaws() {
     let bench = Bench::start("frozen", 1).await;
     let tenant = bench.tenant().await;
-    let frozen = bench.provisioner.freeze(tenant, &server()).await.unwrap();
+    let frozen = bench
+        .provisioner
+        .freeze(tenant, &server(), OperationId::generate())
+        .await
+        .unwrap();
     assert_eq!(frozen.state, HomeState::Frozen);
     assert_eq!(bench.list(tenant).await, Err(Error::TenantSuspended));
     assert_eq!(bench.insert(tenant, "x").await, Err(Error::TenantSuspended));
-    bench.provisioner.thaw(tenant, &server()).await.unwrap();
+    bench
+        .provisioner
+        .thaw(tenant, &server(), OperationId::generate())
+        .await
+        .unwrap();
     assert_eq!(bench.list(tenant).await, Ok(Vec::new()));
 }
 
@@ -88,7 +96,11 @@ async fn a_frozen_home_is_refused_until_it_thaws() {
 async fn a_dropped_home_and_one_of_another_participant_are_absent() {
     let bench = Bench::start("absent", 1).await;
     let tenant = bench.tenant().await;
-    bench.provisioner.freeze(tenant, &server()).await.unwrap();
+    bench
+        .provisioner
+        .freeze(tenant, &server(), OperationId::generate())
+        .await
+        .unwrap();
     assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
     assert_eq!(bench.list(tenant).await, Err(Error::TenantNotReady));
 

@@ -1,6 +1,7 @@
 //! A change of state returns only when no older transaction is left.
 
 use rowhouse_db::{Error, Mode};
+use rowhouse_types::OperationId;
 use uuid::Uuid;
 
 use crate::bench::{Bench, LONG, ctx, mutate, server, until};
@@ -29,7 +30,7 @@ async fn freezing_waits_for_older_transactions_and_refuses_later_ones() {
     older.fetch_one(&INSERT, &[&Uuid::now_v7(), &"older"]).await.unwrap();
 
     let provisioner = bench.provisioner.clone();
-    let freezing = tokio::spawn(async move { provisioner.freeze(tenant, &server()).await });
+    let freezing = tokio::spawn(async move { provisioner.freeze(tenant, &server(), OperationId::generate()).await });
     until(|| async { waiting(&superuser).await == 1 }).await;
     assert!(!freezing.is_finished());
 
@@ -52,7 +53,11 @@ async fn freezing_waits_for_older_transactions_and_refuses_later_ones() {
     older.commit().await.unwrap();
     freezing.await.unwrap().unwrap();
     assert_eq!(later.await.unwrap(), Err(Error::TenantSuspended));
-    bench.provisioner.thaw(tenant, &server()).await.unwrap();
+    bench
+        .provisioner
+        .thaw(tenant, &server(), OperationId::generate())
+        .await
+        .unwrap();
     let bodies: Vec<String> = bench
         .list(tenant)
         .await
@@ -76,6 +81,10 @@ async fn without_the_lock_the_fence_would_be_seen_open() {
     let tenant = bench.tenant().await;
     let mut older = bench.db.begin(&ctx(tenant, LONG), Mode::Write).await.unwrap();
     older.fetch_one(&INSERT, &[&Uuid::now_v7(), &"older"]).await.unwrap();
-    bench.provisioner.freeze(tenant, &server()).await.unwrap();
+    bench
+        .provisioner
+        .freeze(tenant, &server(), OperationId::generate())
+        .await
+        .unwrap();
     older.commit().await.unwrap();
 }

@@ -113,7 +113,11 @@ async fn only_a_frozen_home_is_dropped_and_its_generation_is_not_given_again() {
     prepare(first).await.unwrap();
     let refused = bench.provisioner.drop(tenant, &server()).await;
     assert!(matches!(refused, Err(ProvisionError::NotFrozen)), "{refused:?}");
-    bench.provisioner.freeze(tenant, &server()).await.unwrap();
+    bench
+        .provisioner
+        .freeze(tenant, &server(), OperationId::generate())
+        .await
+        .unwrap();
     assert_eq!(
         prepare(first).await.unwrap().state,
         HomeState::Frozen,
@@ -127,7 +131,10 @@ async fn only_a_frozen_home_is_dropped_and_its_generation_is_not_given_again() {
     );
     for gone in [
         bench.provisioner.describe(tenant, &server()).await,
-        bench.provisioner.freeze(tenant, &server()).await,
+        bench
+            .provisioner
+            .freeze(tenant, &server(), OperationId::generate())
+            .await,
         bench.provisioner.migrate(tenant, &server()).await,
     ] {
         assert!(matches!(gone, Err(ProvisionError::HomeAbsent)), "{gone:?}");

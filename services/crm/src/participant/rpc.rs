@@ -40,14 +40,24 @@ impl TenantParticipantService for ParticipantRpc {
     }
 
     async fn freeze(&self, request: Request<proto::FreezeRequest>) -> Answer<proto::Home> {
-        let place = wire::place(&request.get_ref().tenant_id, &request.get_ref().server)?;
-        let home = self.homes.freeze(&place).await.map_err(Failure::from)?;
+        let proto::FreezeRequest {
+            tenant_id,
+            server,
+            operation_id,
+        } = request.get_ref();
+        let (place, operation) = wire::change(tenant_id, server, operation_id)?;
+        let home = self.homes.freeze(&place, operation).await.map_err(Failure::from)?;
         Ok(Response::new(wire::home(&home)))
     }
 
     async fn thaw(&self, request: Request<proto::ThawRequest>) -> Answer<proto::Home> {
-        let place = wire::place(&request.get_ref().tenant_id, &request.get_ref().server)?;
-        let home = self.homes.thaw(&place).await.map_err(Failure::from)?;
+        let proto::ThawRequest {
+            tenant_id,
+            server,
+            operation_id,
+        } = request.get_ref();
+        let (place, operation) = wire::change(tenant_id, server, operation_id)?;
+        let home = self.homes.thaw(&place, operation).await.map_err(Failure::from)?;
         Ok(Response::new(wire::home(&home)))
     }
 

@@ -72,12 +72,21 @@ async fn a_home_lives_from_prepare_to_drop_and_every_order_can_be_repeated() {
 
     assert_eq!(reason(homes.drop(&ctx, place).await), Reason::StateForbids);
     for _ in 0..2 {
-        assert_eq!(homes.freeze(place).await.unwrap().state, HomeState::Frozen);
+        assert_eq!(
+            homes.freeze(place, OperationId::generate()).await.unwrap().state,
+            HomeState::Frozen
+        );
     }
     for _ in 0..2 {
-        assert_eq!(homes.thaw(place).await.unwrap(), built);
+        assert_eq!(homes.thaw(place, OperationId::generate()).await.unwrap(), built);
     }
-    homes.freeze(place).await.unwrap();
+    // An order that was held up until a newer one was carried out changes nothing; the newest can be repeated.
+    let (older, newer) = (OperationId::generate(), OperationId::generate());
+    for _ in 0..2 {
+        assert_eq!(homes.freeze(place, newer).await.unwrap().state, HomeState::Frozen);
+        assert_eq!(reason(homes.thaw(place, older).await), Reason::StateForbids);
+        assert_eq!(homes.describe(place).await.unwrap().state, HomeState::Frozen);
+    }
     assert!(homes.drop(&ctx, place).await.unwrap());
     assert!(!homes.drop(&ctx, place).await.unwrap());
     assert_eq!(reason(homes.describe(place).await), Reason::ResourceNotFound);
@@ -97,8 +106,8 @@ async fn what_is_not_there_or_not_possible_is_refused() {
     assert_eq!(reason(homes.prepare(&ctx, &shared).await), Reason::FieldInvalid);
     for outcome in [
         homes.describe(&order.place).await,
-        homes.freeze(&order.place).await,
-        homes.thaw(&order.place).await,
+        homes.freeze(&order.place, OperationId::generate()).await,
+        homes.thaw(&order.place, OperationId::generate()).await,
         homes.migrate(&ctx, &order.place).await,
     ] {
         assert_eq!(reason(outcome), Reason::ResourceNotFound);
@@ -133,5 +142,8 @@ async fn a_freeze_does_not_wait_for_builds() {
     let _busy = homes.builds.acquire().await.unwrap();
     let late = homes.migrate(&ctx(Duration::from_millis(20)), &order.place).await;
     assert_eq!(reason(late), Reason::DeadlineExceeded);
-    assert_eq!(homes.freeze(&order.place).await.unwrap().state, HomeState::Frozen);
+    assert_eq!(
+        homes.freeze(&order.place, OperationId::generate()).await.unwrap().state,
+        HomeState::Frozen
+    );
 }

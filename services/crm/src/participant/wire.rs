@@ -4,7 +4,7 @@ use rowhouse_context::ServiceName;
 use rowhouse_db::Home;
 use rowhouse_proto::common::v1 as proto;
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::{HomeState, Placement};
+use rowhouse_types::{HomeState, OperationId, Placement};
 
 use super::{Order, Place};
 
@@ -39,6 +39,19 @@ pub(super) fn place(tenant_id: &str, server: &str) -> Result<Place, Failure> {
     Ok(Place { tenant, server })
 }
 
+/// Reads which home's state is to change, and by which operation.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(super) fn change(tenant_id: &str, server: &str, operation_id: &str) -> Result<(Place, OperationId), Failure> {
+    let mut violations = Violations::default();
+    let tenant = violations.take("tenant_id", tenant_id.parse());
+    let server = violations.take("server", server.parse());
+    let operation = violations.take("operation_id", operation_id.parse());
+    let ((tenant, server), operation) = violations.finish(tenant.zip(server).zip(operation))?;
+    Ok((Place { tenant, server }, operation))
+}
+
 /// Writes a home.
 pub(super) fn home(home: &Home) -> proto::Home {
     proto::Home {
@@ -71,7 +84,7 @@ fn placement(number: i32) -> Result<Placement, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use rowhouse_types::{OperationId, TenantId};
+    use rowhouse_types::TenantId;
     use tonic::Status;
     use tonic_types::StatusExt as _;
 
@@ -108,6 +121,8 @@ mod tests {
         assert_eq!(fields(order(&empty)), ["tenant_id", "server", "operation_id"]);
         for server in ["", "Data1", "data1; DROP", "a\0b", &"x".repeat(1 << 20)] {
             assert_eq!(fields(place("tenant_x", server)), ["tenant_id", "server"]);
+            let wrong = fields(change("tenant_x", server, "operation_x"));
+            assert_eq!(wrong, ["tenant_id", "server", "operation_id"]);
         }
     }
 }

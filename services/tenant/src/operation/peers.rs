@@ -113,22 +113,31 @@ impl Peers {
 async fn call(peer: &Peer, ctx: &Ctx, held: &Held, order: Order) -> Result<Response<common::Home>, Status> {
     let mut client = TenantParticipantServiceClient::new(peer.channel());
     let (tenant_id, server) = (held.tenant.to_string(), held.server.to_string());
+    let operation_id = held.id.to_string();
     match order {
         Order::Prepare => {
             let request = common::PrepareRequest {
                 tenant_id,
                 server,
                 placement: placement_to_wire(held.placement).into(),
-                operation_id: held.id.to_string(),
+                operation_id,
             };
             client.prepare(rowhouse_client::request(ctx, request)).await
         }
         Order::Freeze => {
-            let request = common::FreezeRequest { tenant_id, server };
+            let request = common::FreezeRequest {
+                tenant_id,
+                server,
+                operation_id,
+            };
             client.freeze(rowhouse_client::request(ctx, request)).await
         }
         Order::Thaw => {
-            let request = common::ThawRequest { tenant_id, server };
+            let request = common::ThawRequest {
+                tenant_id,
+                server,
+                operation_id,
+            };
             client.thaw(rowhouse_client::request(ctx, request)).await
         }
     }

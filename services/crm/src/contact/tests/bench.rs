@@ -87,7 +87,10 @@ impl Bench {
 
     /// Forbids reads and writes in a tenant's home.
     pub(super) async fn freeze(&self, tenant: TenantId) {
-        self.provisioner.freeze(tenant, &server()).await.unwrap();
+        self.provisioner
+            .freeze(tenant, &server(), OperationId::generate())
+            .await
+            .unwrap();
     }
 
     /// One text, read by a superuser with the tenant's home as search path.

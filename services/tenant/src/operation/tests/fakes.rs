@@ -11,7 +11,7 @@ use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::common::v1::tenant_participant_service_server::{
     TenantParticipantService, TenantParticipantServiceServer,
 };
-use rowhouse_types::InvitationId;
+use rowhouse_types::{InvitationId, OperationId};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
@@ -130,7 +130,16 @@ impl Shared {
         }
     }
 
-    async fn turn(&self, method: &'static str, tenant: String, state: common::HomeState) -> Answer<common::Home> {
+    /// As the contract says: only under an operation's id.
+    async fn turn(
+        &self,
+        method: &'static str,
+        (tenant, operation): (String, String),
+        state: common::HomeState,
+    ) -> Answer<common::Home> {
+        if operation.parse::<OperationId>().is_err() {
+            return Err(Status::invalid_argument("operation_id"));
+        }
         self.serve(method, |effects| {
             let home = effects.homes.get_mut(&tenant).unwrap();
             home.set_state(state);
@@ -165,13 +174,23 @@ impl TenantParticipantService for Shared {
     }
 
     async fn freeze(&self, request: Request<common::FreezeRequest>) -> Answer<common::Home> {
-        let tenant = request.into_inner().tenant_id;
-        self.turn("freeze", tenant, common::HomeState::Frozen).await
+        let common::FreezeRequest {
+            tenant_id,
+            operation_id,
+            ..
+        } = request.into_inner();
+        self.turn("freeze", (tenant_id, operation_id), common::HomeState::Frozen)
+            .await
     }
 
     async fn thaw(&self, request: Request<common::ThawRequest>) -> Answer<common::Home> {
-        let tenant = request.into_inner().tenant_id;
-        self.turn("thaw", tenant, common::HomeState::Active).await
+        let common::ThawRequest {
+            tenant_id,
+            operation_id,
+            ..
+        } = request.into_inner();
+        self.turn("thaw", (tenant_id, operation_id), common::HomeState::Active)
+            .await
     }
 
     async fn migrate(&self, _: Request<common::MigrateRequest>) -> Answer<common::Home> {
