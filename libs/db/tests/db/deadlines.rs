@@ -46,15 +46,43 @@ async fn a_later_statement_ends_at_the_same_deadline() {
     assert_eq!(bench.list(tenant).await, Ok(Vec::new()));
 }
 
-/// Of the two that end a statement, the server: it is told what is left, whatever the client does later.
+/// Of the two that end a statement, the server: it is told what is left, whatever the client does later. BEGIN tells it
+/// before `enter` may wait, and `enter` again; the control takes `enter`'s word away.
 #[tokio::test]
 async fn the_server_is_told_the_deadline() {
+    const SETTING: &str =
+        "pg_catalog.set_config('statement_timeout', LEAST(home.statement_timeout_ms, timeout_ms)::text, true)";
     let bench = Bench::start("told", 1).await;
     let tenant = bench.tenant().await;
-    let left = Duration::from_secs(40);
-    let mut tx = bench.db.begin_single(&ctx(tenant, left), Mode::Read).await.unwrap();
-    let told_ms = tx.fetch_one(&STATEMENT_TIMEOUT, &[]).await.unwrap().0;
-    assert!((1..=40_000).contains(&told_ms), "{told_ms}");
+    for by in [SETTING, "true"] {
+        mutate(&bench, SETTING, by).await;
+        let left = Duration::from_secs(40);
+        let mut tx = bench.db.begin_single(&ctx(tenant, left), Mode::Read).await.unwrap();
+        let told_ms = tx.fetch_one(&STATEMENT_TIMEOUT, &[]).await.unwrap().0;
+        assert!((1..=40_000).contains(&told_ms), "{told_ms}");
+    }
+}
+
+/// The smaller of the plan's bound and the deadline.
+#[tokio::test]
+async fn the_plans_bound_on_a_statement_is_kept() {
+    let bench = Bench::start("plan_bound", 1).await;
+    let superuser = bench.superuser().await;
+    let tenant = bench.tenant().await;
+    for (limit_ms, expected) in [(1_234_i32, 1_234..=1_234), (90_000, 1..=40_000)] {
+        let changed = superuser
+            .execute(
+                "UPDATE rowhouse.homes SET limits = jsonb_build_object('statement_timeout_ms', $2::integer) WHERE tenant_id = $1",
+                &[&tenant.uuid(), &limit_ms],
+            )
+            .await
+            .unwrap();
+        assert_eq!(changed, 1);
+        let left = Duration::from_secs(40);
+        let mut tx = bench.db.begin_single(&ctx(tenant, left), Mode::Read).await.unwrap();
+        let told_ms = tx.fetch_one(&STATEMENT_TIMEOUT, &[]).await.unwrap().0;
+        assert!(expected.contains(&told_ms), "{told_ms}");
+    }
 }
 
 /// And the client: it gives up at the deadline where the server knows none.
