@@ -94,21 +94,19 @@ pub async fn migrate_control(
 ) -> Result<(), MigrateError> {
     let options = options(owner_url)?.options([("search_path", schema)]);
     let mut connection = PgConnection::connect_with(&options).await?;
-    create_schema(&mut connection, schema).await?;
     let grant = format!("GRANT USAGE ON SCHEMA {schema} TO {LOGIN_PREFIX}{schema}");
-    migrate(&mut connection, schema, migrations, grant).await?;
+    create_schema(&mut connection, schema, grant).await?;
+    migrate(&mut connection, schema, migrations).await?;
     connection.close().await?;
     Ok(())
 }
 
-/// Applies migrations with their ledger in `schema`, and `grants` before them, holding sqlx's lock on the database.
+/// Applies migrations with their ledger in `schema`, holding sqlx's lock on the database.
 pub(crate) async fn migrate(
     connection: &mut PgConnection,
     schema: &'static str,
     migrations: &'static Migrator,
-    grants: String,
 ) -> Result<(), MigrateError> {
-    sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *connection).await?;
     let ledgered = Migrator {
         migrations: Cow::Borrowed(&migrations.migrations),
         table_name: Cow::Owned(format!("{schema}.migrations")),
@@ -117,9 +115,13 @@ pub(crate) async fn migrate(
     ledgered.run_direct(None, connection, false).await
 }
 
-/// Creates `schema` where it is not there, owned by the login. Holds a lock meanwhile: two that start together would
-/// both find it missing.
-pub(crate) async fn create_schema(connection: &mut PgConnection, schema: &'static str) -> Result<(), sqlx::Error> {
+/// Creates `schema` where it is not there, owned by the login, and runs `grants`. Holds a lock meanwhile: two that start
+/// together would both find it missing, and of two that grant at once the second fails ('tuple concurrently updated').
+pub(crate) async fn create_schema(
+    connection: &mut PgConnection,
+    schema: &'static str,
+    grants: String,
+) -> Result<(), sqlx::Error> {
     let mut tx = connection.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('rowhouse.schema', 0))")
         .execute(&mut *tx)
@@ -133,6 +135,7 @@ pub(crate) async fn create_schema(connection: &mut PgConnection, schema: &'stati
             .execute(&mut *tx)
             .await?;
     }
+    sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *tx).await?;
     tx.commit().await
 }
 

@@ -36,8 +36,8 @@ $$";
 pub async fn migrate_platform(owner_url: &Secret) -> Result<(), MigrateError> {
     let options = control::options(owner_url)?;
     let mut connection = PgConnection::connect_with(&options).await?;
-    control::create_schema(&mut connection, SCHEMA).await?;
-    control::migrate(&mut connection, SCHEMA, &MIGRATIONS, DATABASE_GRANTS.to_owned()).await?;
+    control::create_schema(&mut connection, SCHEMA, DATABASE_GRANTS.to_owned()).await?;
+    control::migrate(&mut connection, SCHEMA, &MIGRATIONS).await?;
     connection.close().await?;
     Ok(())
 }
