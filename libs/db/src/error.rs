@@ -50,7 +50,7 @@ pub enum Error {
 }
 
 /// A constraint's name ends so where it is the wall between houses, and not a rule of the tenant's data.
-pub(crate) const HOUSE_CHECK: &str = "_house";
+pub(crate) const HOUSE_WALL: &str = "_house";
 
 /// `rowhouse.enter`: there is no home of this participant for the tenant here.
 pub(crate) const HOME_ABSENT: &str = "RH001";
@@ -78,7 +78,7 @@ impl Error {
             _ if *code == SqlState::QUERY_CANCELED => Self::DeadlineExceeded,
             "55P03" | "40001" | "40P01" => Self::Busy,
             _ if state.starts_with("23") => match db.constraint() {
-                Some(name) if !name.ends_with(HOUSE_CHECK) => Self::Constraint {
+                Some(name) if !name.ends_with(HOUSE_WALL) => Self::Constraint {
                     name: name.to_owned(),
                     sqlstate: state.to_owned(),
                 },

@@ -10,6 +10,7 @@ pub mod provisioner;
 
 mod house;
 mod registry;
+mod rows;
 
 pub use error::ProvisionError;
 pub use migrations::{Migration, TenantMigrations};

@@ -10,8 +10,9 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use super::house::Wall;
 use super::registry::{self, Entry, House};
-use super::{ProvisionError, TenantMigrations, house};
+use super::{ProvisionError, TenantMigrations, house, rows};
 use crate::control;
 use crate::home::Home;
 
@@ -25,10 +26,18 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 /// being frozen wait behind us that long at most. And how long a process that hangs can keep everybody waiting.
 const BOUNDS: &str = "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
-/// Tenants read at once when all homes are migrated.
+/// Houses read at once when all are migrated.
 const BATCH: i64 = 500;
 
-/// Builds and changes the homes of one participant. Every call is one transaction and may be repeated.
+/// Homes of one shared house. A house is migrated in one transaction that keeps all its tenants waiting, so there shall be
+/// many houses rather than large ones.
+const SHARED_HOMES_MAX: i64 = 1_000;
+
+/// Rows of a shared house that one transaction deletes: a few hundred milliseconds.
+const DROPPED_ROWS_MAX: u64 = 10_000;
+
+/// Builds and changes the homes of one participant. Every call may be repeated, and is one transaction; only a home in a
+/// shared house is dropped in several.
 #[derive(Clone, Debug)]
 pub struct Provisioner {
     participant: ServiceName,
@@ -73,7 +82,7 @@ impl Provisioner {
     /// operation answers with the home that the first one built, in whatever state it is by now.
     ///
     /// # Errors
-    /// [`ProvisionError::PlacementNotBuilt`] for all placements but `schema`; [`ProvisionError::HomeExists`] where another
+    /// [`ProvisionError::PlacementNotBuilt`] for placement `database`; [`ProvisionError::HomeExists`] where another
     /// operation built the home; [`ProvisionError::HomeDropped`] where this operation's home was dropped since.
     pub async fn prepare(
         &self,
@@ -82,7 +91,7 @@ impl Provisioner {
         placement: Placement,
         operation: OperationId,
     ) -> Result<Home, ProvisionError> {
-        if placement != Placement::Schema {
+        if placement == Placement::Database {
             return Err(ProvisionError::PlacementNotBuilt(placement));
         }
         let mut tx = self.begin(server).await?;
@@ -96,25 +105,24 @@ impl Provisioner {
                 None => {}
             }
         }
-        let built = House {
-            house_id: Uuid::now_v7(),
-            schema: house::schema_name(tenant),
-            placement,
-            version: self.migrations.newest(),
-            state: HomeState::Active,
+        let house = match placement {
+            Placement::Shared => self.shared(&mut tx).await?,
+            Placement::Schema | Placement::Database => {
+                let schema = house::own_name(tenant);
+                self.build(&mut tx, schema, placement, Wall::Number(tenant)).await?
+            }
         };
-        house::create(&mut tx, &built.schema).await?;
-        house::migrate(&mut tx, &built.schema, tenant, self.migrations.after(0)).await?;
-        let generation = registry::insert(&mut tx, tenant, self.participant, &built, operation).await?;
+        let generation = registry::insert_home(&mut tx, tenant, self.participant, &house, operation).await?;
         tx.commit().await?;
-        tracing::info!(tenant = %tenant, server = %server, version = built.version, "a home was built");
-        let entry = Entry {
+        tracing::info!(tenant = %tenant, server = %server, version = house.version, "a home is ready");
+        Ok(Home {
+            tenant,
+            server: server.clone(),
+            placement,
             generation,
-            operation: operation.uuid(),
-            state_operation: None,
-            house: Some(built),
-        };
-        entry.home(tenant, server).ok_or(ProvisionError::HomeAbsent)
+            version: house.version,
+            state: HomeState::Active,
+        })
     }
 
     /// Brings the tenant's home to the newest version.
@@ -124,30 +132,20 @@ impl Provisioner {
     /// not to be had.
     pub async fn migrate(&self, tenant: TenantId, server: &ServerName) -> Result<Home, ProvisionError> {
         let mut tx = self.begin(server).await?;
-        registry::lock_work(&mut tx, tenant).await?;
         let (entry, home) = self.find(&mut tx, tenant, server).await?;
-        let newest = self.migrations.newest();
-        if home.version > newest {
-            return Err(ProvisionError::VersionUnknown(home.version));
-        }
-        let Some(house) = entry.house.filter(|house| house.version < newest) else {
-            return Ok(home);
+        let Some((house, _)) = entry.place else {
+            return Err(ProvisionError::HomeAbsent);
         };
-        house::migrate(&mut tx, &house.schema, tenant, self.migrations.after(house.version)).await?;
-        registry::set_version(&mut tx, house.house_id, newest).await?;
-        tx.commit().await?;
-        tracing::info!(tenant = %tenant, server = %server, from = house.version, to = newest, "a home was migrated");
-        Ok(Home {
-            version: newest,
-            ..home
-        })
+        let version = self.migrate_house(tx, server, house.house_id).await?;
+        let version = version.ok_or(ProvisionError::HomeAbsent)?;
+        Ok(Home { version, ..home })
     }
 
-    /// Brings every home of the participant on every server to the newest version, one after the other. Returns how many
+    /// Brings every house of the participant on every server to the newest version, one after the other. Returns how many
     /// were behind.
     ///
     /// # Errors
-    /// The first home's that fails; those before it stay migrated.
+    /// The first house's that fails; those before it stay migrated.
     pub async fn migrate_all(&self) -> Result<usize, ProvisionError> {
         let mut migrated = 0;
         for (name, pool) in &self.servers {
@@ -156,12 +154,13 @@ impl Provisioner {
             loop {
                 let mut connection = pool.acquire().await?;
                 let newest = self.migrations.newest();
-                let tenants = registry::behind(&mut connection, self.participant, newest, after, BATCH).await?;
+                let houses = registry::behind(&mut connection, self.participant, newest, after, BATCH).await?;
                 drop(connection);
-                let Some(last) = tenants.last() else { break };
-                after = last.uuid();
-                for tenant in tenants {
-                    self.migrate(tenant, &server).await?;
+                let Some(last) = houses.last() else { break };
+                after = *last;
+                for house in houses {
+                    let tx = self.begin(&server).await?;
+                    self.migrate_house(tx, &server, house).await?;
                     migrated += 1;
                 }
             }
@@ -201,20 +200,23 @@ impl Provisioner {
     /// # Errors
     /// [`ProvisionError::NotFrozen`].
     pub async fn drop(&self, tenant: TenantId, server: &ServerName) -> Result<bool, ProvisionError> {
-        let mut tx = self.begin(server).await?;
-        registry::lock_work(&mut tx, tenant).await?;
-        let entry = registry::find(&mut tx, tenant, self.participant).await?;
-        let Some(house) = entry.and_then(|entry| entry.house) else {
-            return Ok(false);
-        };
-        if house.state != HomeState::Frozen {
-            return Err(ProvisionError::NotFrozen);
+        loop {
+            let mut tx = self.begin(server).await?;
+            registry::lock_work(&mut tx, tenant).await?;
+            let entry = registry::find(&mut tx, tenant, self.participant).await?;
+            let Some((house, state)) = entry.and_then(|entry| entry.place) else {
+                return Ok(false);
+            };
+            if state != HomeState::Frozen {
+                return Err(ProvisionError::NotFrozen);
+            }
+            let dropped = self.drop_some(&mut tx, tenant, &house).await?;
+            tx.commit().await?;
+            if dropped {
+                tracing::info!(tenant = %tenant, server = %server, "a home was dropped");
+                return Ok(true);
+            }
         }
-        house::drop(&mut tx, &house.schema).await?;
-        registry::forget(&mut tx, tenant, self.participant, house.house_id).await?;
-        tx.commit().await?;
-        tracing::info!(tenant = %tenant, server = %server, "a home was dropped");
-        Ok(true)
     }
 
     /// The home's state and version.
@@ -242,6 +244,95 @@ impl Provisioner {
         for pool in self.servers.into_values() {
             pool.close().await;
         }
+    }
+
+    /// A shared house with room, which is built where there is none.
+    async fn shared(&self, tx: &mut Transaction<'static, Postgres>) -> Result<House, ProvisionError> {
+        if let Some(house) = registry::shared_with_room(tx, self.participant, SHARED_HOMES_MAX).await? {
+            return Ok(house);
+        }
+        registry::lock_shared(tx).await?;
+        // Another may have built one while we waited.
+        if let Some(house) = registry::shared_with_room(tx, self.participant, SHARED_HOMES_MAX).await? {
+            return Ok(house);
+        }
+        let number = registry::shared_newest(tx).await? + 1;
+        self.build(tx, house::pooled_name(number), Placement::Shared, Wall::Policy)
+            .await
+    }
+
+    /// Builds a house at the newest version.
+    async fn build(
+        &self,
+        tx: &mut Transaction<'static, Postgres>,
+        schema: String,
+        placement: Placement,
+        wall: Wall,
+    ) -> Result<House, ProvisionError> {
+        let built = House {
+            house_id: Uuid::now_v7(),
+            schema,
+            placement,
+            version: self.migrations.newest(),
+        };
+        house::create(tx, &built.schema).await?;
+        house::migrate(tx, &built.schema, wall, self.migrations.after(0)).await?;
+        registry::insert_house(tx, self.participant, &built).await?;
+        Ok(built)
+    }
+
+    /// Brings a house to the newest version and commits. Returns the version; `None` where the house is gone.
+    async fn migrate_house(
+        &self,
+        mut tx: Transaction<'static, Postgres>,
+        server: &ServerName,
+        house_id: Uuid,
+    ) -> Result<Option<i32>, ProvisionError> {
+        let Some(house) = registry::lock_house(&mut tx, house_id).await? else {
+            return Ok(None);
+        };
+        let newest = self.migrations.newest();
+        if house.version > newest {
+            return Err(ProvisionError::VersionUnknown(house.version));
+        }
+        if house.version == newest {
+            return Ok(Some(newest));
+        }
+        let wall = match house.placement {
+            Placement::Shared => Wall::Policy,
+            Placement::Schema | Placement::Database => match registry::tenant_of(&mut tx, house_id).await? {
+                Some(tenant) => Wall::Number(tenant),
+                None => return Ok(None),
+            },
+        };
+        house::migrate(&mut tx, &house.schema, wall, self.migrations.after(house.version)).await?;
+        registry::set_version(&mut tx, house_id, newest).await?;
+        tx.commit().await?;
+        tracing::info!(house = house.schema, server = %server, from = house.version, to = newest, "a house was migrated");
+        Ok(Some(newest))
+    }
+
+    /// Removes a frozen home: the whole house where it is the tenant's own, else a bounded number of its rows. Whether
+    /// nothing is left.
+    async fn drop_some(
+        &self,
+        tx: &mut Transaction<'static, Postgres>,
+        tenant: TenantId,
+        house: &House,
+    ) -> Result<bool, ProvisionError> {
+        if house.placement == Placement::Shared {
+            if rows::clear(tx, &house.schema, tenant, DROPPED_ROWS_MAX).await? > 0 {
+                return Ok(false);
+            }
+            registry::forget_home(tx, tenant, self.participant).await?;
+            return Ok(true);
+        }
+        // Before its tables: who migrates the house takes them in this order too.
+        registry::lock_house(tx, house.house_id).await?;
+        house::drop(tx, &house.schema).await?;
+        registry::forget_home(tx, tenant, self.participant).await?;
+        registry::forget_house(tx, house.house_id).await?;
+        Ok(true)
     }
 
     async fn set_state(

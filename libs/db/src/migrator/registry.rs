@@ -2,6 +2,7 @@
 
 use rowhouse_context::ServiceName;
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
@@ -16,15 +17,15 @@ pub(super) struct Entry {
     /// Which ordered its state last; none while it is as it was built.
     pub(super) state_operation: Option<Uuid>,
     /// None once the home was dropped.
-    pub(super) house: Option<House>,
+    pub(super) place: Option<(House, HomeState)>,
 }
 
+/// A place for rows: a schema.
 pub(super) struct House {
     pub(super) house_id: Uuid,
     pub(super) schema: String,
     pub(super) placement: Placement,
     pub(super) version: i32,
-    pub(super) state: HomeState,
 }
 
 /// Lets only one at a time build, migrate or drop the tenant's home; the readers and writers of the home go on.
@@ -62,21 +63,15 @@ pub(super) async fn find(
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let house = match row.try_get::<Option<Uuid>, _>("house_id")? {
+    let place = match row.try_get::<Option<Uuid>, _>("house_id")? {
         None => None,
-        Some(house_id) => Some(House {
-            house_id,
-            schema: row.try_get("schema_name")?,
-            placement: word(row.try_get("placement")?)?,
-            version: row.try_get("version")?,
-            state: word(row.try_get("state")?)?,
-        }),
+        Some(_) => Some((House::read(&row)?, word(row.try_get("state")?)?)),
     };
     Ok(Some(Entry {
         generation: row.try_get("generation")?,
         operation: row.try_get("operation_id")?,
         state_operation: row.try_get("state_operation_id")?,
-        house,
+        place,
     }))
 }
 
@@ -85,14 +80,71 @@ fn word<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, P
         .map_err(|fault: T::Err| ProvisionError::Damaged(fault.to_string()))
 }
 
-/// Enters a newly built home. A line of a dropped one is taken over with the next generation.
-pub(super) async fn insert(
+/// Lets only one at a time choose or build a shared house in this database.
+pub(super) async fn lock_shared(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('shared', 4663))")
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// The newest shared house that has room for one more home.
+pub(super) async fn shared_with_room(
     connection: &mut PgConnection,
-    tenant: TenantId,
+    participant: ServiceName,
+    homes_max: i64,
+) -> Result<Option<House>, ProvisionError> {
+    let row = sqlx::query(
+        "SELECT house.house_id, house.schema_name, house.placement, house.version
+         FROM rowhouse.houses AS house
+         WHERE house.participant = $1 AND house.placement = 'shared'
+             AND (SELECT count(*) FROM rowhouse.homes AS home WHERE home.house_id = house.house_id) < $2
+         ORDER BY house.house_id DESC
+         LIMIT 1",
+    )
+    .bind(participant.as_str())
+    .bind(homes_max)
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(House::read).transpose()
+}
+
+/// How many shared houses this database has had so far, of all participants: their names are numbered by it.
+pub(super) async fn shared_newest(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT coalesce(max(substring(schema_name FROM '[0-9]+$')::bigint), 0)
+         FROM rowhouse.houses WHERE placement = 'shared'",
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Keeps others from changing the house's tables, and answers it as it is now; `None` where it is gone.
+pub(super) async fn lock_house(connection: &mut PgConnection, house_id: Uuid) -> Result<Option<House>, ProvisionError> {
+    let row = sqlx::query(
+        "SELECT house_id, schema_name, placement, version FROM rowhouse.houses WHERE house_id = $1 FOR NO KEY UPDATE",
+    )
+    .bind(house_id)
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(House::read).transpose()
+}
+
+/// The tenant of a house that has only one; `None` where it has none.
+pub(super) async fn tenant_of(connection: &mut PgConnection, house_id: Uuid) -> Result<Option<TenantId>, sqlx::Error> {
+    let tenant: Option<Uuid> = sqlx::query_scalar("SELECT tenant_id FROM rowhouse.homes WHERE house_id = $1 LIMIT 1")
+        .bind(house_id)
+        .fetch_optional(connection)
+        .await?;
+    Ok(tenant.map(TenantId::from_uuid))
+}
+
+/// Enters a newly built house.
+pub(super) async fn insert_house(
+    connection: &mut PgConnection,
     participant: ServiceName,
     house: &House,
-    operation: OperationId,
-) -> Result<i64, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO rowhouse.houses (house_id, participant, schema_name, placement, version) VALUES ($1, $2, $3, $4, $5)",
     )
@@ -101,11 +153,22 @@ pub(super) async fn insert(
     .bind(&house.schema)
     .bind(house.placement.as_str())
     .bind(house.version)
-    .execute(&mut *connection)
-    .await?;
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Enters a home, in use. A line of a dropped one is taken over with the next generation, which is returned.
+pub(super) async fn insert_home(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    participant: ServiceName,
+    house: &House,
+    operation: OperationId,
+) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
         "INSERT INTO rowhouse.homes (tenant_id, participant, house_id, generation, state, operation_id)
-         VALUES ($1, $2, $3, 1, $4, $5)
+         VALUES ($1, $2, $3, 1, 'active', $4)
          ON CONFLICT (tenant_id, participant) DO UPDATE SET
              house_id = excluded.house_id, generation = homes.generation + 1, state = excluded.state,
              operation_id = excluded.operation_id, state_operation_id = NULL, updated_at = excluded.updated_at
@@ -114,7 +177,6 @@ pub(super) async fn insert(
     .bind(tenant.uuid())
     .bind(participant.as_str())
     .bind(house.house_id)
-    .bind(house.state.as_str())
     .bind(operation.uuid())
     .fetch_one(connection)
     .await
@@ -153,12 +215,11 @@ pub(super) async fn set_version(
         .map(drop)
 }
 
-/// Keeps the home's line, so that its generation is never given again, and forgets its house.
-pub(super) async fn forget(
+/// Keeps the home's line, so that its generation is never given again, without a house.
+pub(super) async fn forget_home(
     connection: &mut PgConnection,
     tenant: TenantId,
     participant: ServiceName,
-    house_id: Uuid,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE rowhouse.homes SET state = 'dropped', house_id = NULL, updated_at = now()
@@ -166,8 +227,13 @@ pub(super) async fn forget(
     )
     .bind(tenant.uuid())
     .bind(participant.as_str())
-    .execute(&mut *connection)
-    .await?;
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Forgets a house that was dropped.
+pub(super) async fn forget_house(connection: &mut PgConnection, house_id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM rowhouse.houses WHERE house_id = $1")
         .bind(house_id)
         .execute(connection)
@@ -175,20 +241,18 @@ pub(super) async fn forget(
         .map(drop)
 }
 
-/// Tenants whose homes are older than `version`, after `after`, at most `limit`.
+/// Houses older than `version`, after `after`, at most `limit`.
 pub(super) async fn behind(
     connection: &mut PgConnection,
     participant: ServiceName,
     version: i32,
     after: Uuid,
     limit: i64,
-) -> Result<Vec<TenantId>, sqlx::Error> {
-    let tenants: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT home.tenant_id
-         FROM rowhouse.homes AS home
-         JOIN rowhouse.houses AS house ON house.house_id = home.house_id
-         WHERE home.participant = $1 AND house.version < $2 AND home.tenant_id > $3
-         ORDER BY home.tenant_id
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT house_id FROM rowhouse.houses
+         WHERE participant = $1 AND version < $2 AND house_id > $3
+         ORDER BY house_id
          LIMIT $4",
     )
     .bind(participant.as_str())
@@ -196,8 +260,20 @@ pub(super) async fn behind(
     .bind(after)
     .bind(limit)
     .fetch_all(connection)
-    .await?;
-    Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
+    .await
+}
+
+// === impl House ===
+
+impl House {
+    fn read(row: &PgRow) -> Result<Self, ProvisionError> {
+        Ok(Self {
+            house_id: row.try_get("house_id")?,
+            schema: row.try_get("schema_name")?,
+            placement: word(row.try_get("placement")?)?,
+            version: row.try_get("version")?,
+        })
+    }
 }
 
 // === impl Entry ===
@@ -210,13 +286,13 @@ impl Entry {
 
     /// The home, where it was not dropped.
     pub(super) fn home(&self, tenant: TenantId, server: &ServerName) -> Option<Home> {
-        self.house.as_ref().map(|house| Home {
+        self.place.as_ref().map(|(house, state)| Home {
             tenant,
             server: server.clone(),
             placement: house.placement,
             generation: self.generation,
             version: house.version,
-            state: house.state,
+            state: *state,
         })
     }
 }

@@ -8,21 +8,36 @@ use tokio_postgres::{Client, NoTls};
 /// One rule: a query that lists what breaks it. `$1` is the home's schema, `$2` the tenant's uuid.
 struct Rule {
     name: &'static str,
+    of: Of,
     sql: &'static str,
+}
+
+/// Which homes a rule is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    /// All of them.
+    Every,
+    /// Those in a house of their own: placements `schema` and `database`.
+    Own,
+    /// Those in a shared house.
+    Shared,
 }
 
 const RULES: &[Rule] = &[
     Rule {
         name: "the schema belongs to rowhouse_owner",
+        of: Of::Every,
         sql: "SELECT nspname::text FROM pg_namespace
               WHERE nspname = $1 AND nspowner <> 'rowhouse_owner'::regrole AND $2::text IS NOT NULL",
     },
     Rule {
         name: "the schema exists",
+        of: Of::Every,
         sql: "SELECT $1::text WHERE to_regnamespace($1) IS NULL AND $2::text IS NOT NULL",
     },
     Rule {
         name: "only the owner and rowhouse_tenant have rights to the schema, the latter USAGE only",
+        of: Of::Every,
         sql: "SELECT grantee::regrole::text || ' ' || privilege_type
               FROM pg_namespace, aclexplode(nspacl)
               WHERE nspname = $1 AND $2::text IS NOT NULL AND grantee <> nspowner
@@ -30,11 +45,13 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "everything in the home belongs to rowhouse_owner",
+        of: Of::Every,
         sql: "SELECT relname::text FROM pg_class
               WHERE relnamespace = to_regnamespace($1) AND relowner <> 'rowhouse_owner'::regrole AND $2::text IS NOT NULL",
     },
     Rule {
         name: "there are tables, and nothing but tables and their indexes and sequences",
+        of: Of::Every,
         sql: "SELECT relname::text FROM pg_class
               WHERE relnamespace = to_regnamespace($1) AND relkind NOT IN ('r', 'i', 'S', 't') AND $2::text IS NOT NULL
               UNION ALL
@@ -43,11 +60,13 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "no function of the home runs as its definer",
+        of: Of::Every,
         sql: "SELECT proname::text FROM pg_proc
               WHERE pronamespace = to_regnamespace($1) AND prosecdef AND $2::text IS NOT NULL",
     },
     Rule {
         name: "every table has tenant_id uuid NOT NULL",
+        of: Of::Every,
         sql: "SELECT relname::text FROM pg_class AS class
               WHERE relnamespace = to_regnamespace($1) AND relkind = 'r' AND $2::text IS NOT NULL AND NOT EXISTS (
                   SELECT FROM pg_attribute WHERE attrelid = class.oid AND attname = 'tenant_id'
@@ -55,6 +74,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "every table has the CHECK of the house's number, validated",
+        of: Of::Own,
         sql: "SELECT relname::text FROM pg_class AS class
               WHERE relnamespace = to_regnamespace($1) AND relkind = 'r' AND NOT EXISTS (
                   SELECT FROM pg_constraint WHERE conrelid = class.oid AND contype = 'c' AND convalidated
@@ -63,12 +83,14 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "every table has a primary key",
+        of: Of::Every,
         sql: "SELECT relname::text FROM pg_class AS class
               WHERE relnamespace = to_regnamespace($1) AND relkind = 'r' AND $2::text IS NOT NULL AND NOT EXISTS (
                   SELECT FROM pg_constraint WHERE conrelid = class.oid AND contype = 'p')",
     },
     Rule {
         name: "keys, unique indexes and b-trees begin with tenant_id, and are valid",
+        of: Of::Every,
         sql: "SELECT part.relname::text
               FROM pg_index
               JOIN pg_class AS part ON part.oid = indexrelid
@@ -79,6 +101,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "foreign keys stay in the home and begin with tenant_id",
+        of: Of::Every,
         sql: "SELECT conname::text
               FROM pg_constraint
               JOIN pg_class AS other ON other.oid = confrelid
@@ -88,6 +111,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "only rowhouse_tenant has rights to tables, SELECT, INSERT, UPDATE and DELETE at most",
+        of: Of::Every,
         sql: "SELECT relname || ' ' || grantee::regrole::text || ' ' || privilege_type
               FROM pg_class, aclexplode(relacl)
               WHERE relnamespace = to_regnamespace($1) AND relkind = 'r' AND $2::text IS NOT NULL AND grantee <> relowner
@@ -96,6 +120,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "what is written for the audit is never changed",
+        of: Of::Every,
         sql: "SELECT relname || ' ' || privilege_type
               FROM pg_class, aclexplode(relacl)
               WHERE relnamespace = to_regnamespace($1) AND relname LIKE 'audit%' AND relkind = 'r' AND $2::text IS NOT NULL
@@ -103,11 +128,33 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "no table uses row-level security, which keeps indexes from being used",
+        of: Of::Own,
         sql: "SELECT relname::text FROM pg_class
               WHERE relnamespace = to_regnamespace($1) AND relrowsecurity AND $2::text IS NOT NULL",
     },
     Rule {
+        name: "every table of a shared house enables and forces row-level security",
+        of: Of::Shared,
+        sql: "SELECT relname::text FROM pg_class
+              WHERE relnamespace = to_regnamespace($1) AND relkind = 'r' AND $2::text IS NOT NULL
+                  AND NOT (relrowsecurity AND relforcerowsecurity)",
+    },
+    Rule {
+        name: "every table of a shared house has the one policy, for every role and command",
+        of: Of::Shared,
+        sql: "SELECT class.relname::text FROM pg_class AS class
+              WHERE relnamespace = to_regnamespace($1) AND relkind = 'r' AND $2::text IS NOT NULL
+                  AND ARRAY[true] IS DISTINCT FROM (
+                      SELECT array_agg(polname = class.relname || '_house' AND polpermissive AND polcmd = '*'
+                          AND polroles = ARRAY[0]::oid[]
+                          AND pg_get_expr(polqual, polrelid) = wanted
+                          AND pg_get_expr(polwithcheck, polrelid) = wanted)
+                      FROM pg_policy, (VALUES ($policy$(tenant_id = (NULLIF(current_setting('rowhouse.tenant_id'::text, true), ''::text))::uuid)$policy$)) AS policy (wanted)
+                      WHERE polrelid = class.oid)",
+    },
+    Rule {
         name: "no enum, composite or domain types: drivers remember their numbers by name",
+        of: Of::Every,
         sql: "SELECT typname::text FROM pg_type
               WHERE typnamespace = to_regnamespace($1) AND $2::text IS NOT NULL
                   AND (typtype IN ('e', 'd', 'r') OR (typtype = 'c' AND NOT EXISTS (
@@ -115,6 +162,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "nobody but the owner reads the registry of homes",
+        of: Of::Every,
         sql: "SELECT relname || ' ' || grantee::regrole::text || ' ' || privilege_type
               FROM pg_class, aclexplode(relacl)
               WHERE relnamespace = 'rowhouse'::regnamespace AND relname IN ('homes', 'houses') AND grantee <> relowner
@@ -122,6 +170,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "only rowhouse_app enters",
+        of: Of::Every,
         sql: "SELECT proname || ' ' || CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
               FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner)))
               WHERE pronamespace = 'rowhouse'::regnamespace AND grantee <> proowner
@@ -129,6 +178,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "PUBLIC may make no temporary tables and no schemas",
+        of: Of::Every,
         sql: "SELECT privilege FROM unnest(ARRAY['TEMPORARY', 'CREATE']) AS privilege
               WHERE has_database_privilege('rowhouse_app', current_database(), privilege)
                   AND $1::text IS NOT NULL AND $2::text IS NOT NULL",
@@ -154,14 +204,25 @@ const PICTURE: &str = "
         SELECT format('right %s %s %s', relname, grantee::regrole, privilege_type)
         FROM pg_class, aclexplode(relacl) WHERE relnamespace = to_regnamespace($1)
         UNION ALL
+        SELECT format('security %s %s %s', relname, relrowsecurity, relforcerowsecurity)
+        FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind = 'r'
+        UNION ALL
         SELECT format('trigger %s', pg_get_triggerdef(pg_trigger.oid))
         FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
         WHERE relnamespace = to_regnamespace($1) AND NOT tgisinternal
     ) AS picture ORDER BY line";
 
-/// Audits a tenant's home in placement `schema`.
+/// A home as the registry names it.
+struct Place {
+    participant: String,
+    schema: String,
+    shared: bool,
+}
+
+/// Audits a tenant's homes in this database.
 ///
-/// `url`: a direct URL of the owner or a superuser. `template`: another home, which must look the same.
+/// `url`: a direct URL of the owner or a superuser. `template`: another tenant with the same placement, whose homes must look
+/// the same.
 ///
 /// Returns what is wrong, a line each.
 ///
@@ -174,7 +235,14 @@ pub async fn audit_home(
 ) -> Result<Vec<String>, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url.expose(), NoTls).await?;
     let audited = async move {
-        let mut violations = broken_rules(&client, tenant).await?;
+        let places = places(&client, tenant).await?;
+        let mut violations = Vec::new();
+        if places.is_empty() {
+            violations.push("the tenant has no home here".to_owned());
+        }
+        for place in &places {
+            violations.extend(broken_rules(&client, tenant, place).await?);
+        }
         if let Some(template) = template {
             violations.extend(differences(&client, tenant, template).await?);
         }
@@ -185,12 +253,29 @@ pub async fn audit_home(
     audited
 }
 
-async fn broken_rules(client: &Client, tenant: TenantId) -> Result<Vec<String>, tokio_postgres::Error> {
-    let (schema, number) = (schema(tenant), tenant.uuid().to_string());
+async fn places(client: &Client, tenant: TenantId) -> Result<Vec<Place>, tokio_postgres::Error> {
+    let sql = "SELECT home.participant, house.schema_name, house.placement = 'shared'
+               FROM rowhouse.homes AS home JOIN rowhouse.houses AS house ON house.house_id = home.house_id
+               WHERE home.tenant_id = $1 ORDER BY home.participant";
+    let rows = client.query_typed(sql, &[(&tenant.uuid(), Type::UUID)]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Place {
+                participant: row.try_get(0)?,
+                schema: row.try_get(1)?,
+                shared: row.try_get(2)?,
+            })
+        })
+        .collect()
+}
+
+async fn broken_rules(client: &Client, tenant: TenantId, place: &Place) -> Result<Vec<String>, tokio_postgres::Error> {
+    let number = tenant.uuid().to_string();
+    let not_for = if place.shared { Of::Own } else { Of::Shared };
     let mut violations = Vec::new();
-    for rule in RULES {
+    for rule in RULES.iter().filter(|rule| rule.of != not_for) {
         let rows = client
-            .query_typed(rule.sql, &[(&schema, Type::TEXT), (&number, Type::TEXT)])
+            .query_typed(rule.sql, &[(&place.schema, Type::TEXT), (&number, Type::TEXT)])
             .await?;
         for row in rows {
             violations.push(format!("{}: {}", rule.name, row.try_get::<_, String>(0)?));
@@ -214,16 +299,15 @@ async fn differences(
 }
 
 async fn picture(client: &Client, tenant: TenantId) -> Result<Vec<String>, tokio_postgres::Error> {
-    let (schema, number) = (schema(tenant), tenant.uuid().to_string());
-    let rows = client.query_typed(PICTURE, &[(&schema, Type::TEXT)]).await?;
-    rows.iter()
-        .map(|row| {
+    let number = tenant.uuid().to_string();
+    let mut lines = Vec::new();
+    for place in places(client, tenant).await? {
+        let rows = client.query_typed(PICTURE, &[(&place.schema, Type::TEXT)]).await?;
+        for row in rows {
             let line: String = row.try_get(0)?;
-            Ok(line.replace(&schema, "HOME").replace(&number, "TENANT"))
-        })
-        .collect()
-}
-
-fn schema(tenant: TenantId) -> String {
-    format!("t_{}", tenant.uuid().simple())
+            let line = line.replace(&place.schema, "HOME").replace(&number, "TENANT");
+            lines.push(format!("{}: {line}", place.participant));
+        }
+    }
+    Ok(lines)
 }

@@ -24,7 +24,18 @@ pub async fn check_statements(
     let (client, connection) = tokio_postgres::connect(url.expose(), NoTls).await?;
     let checked = async move {
         let mut faults = Vec::new();
-        let home = format!("t_{}", tenant.uuid().simple());
+        let home = client
+            .query_typed(
+                "SELECT house.schema_name
+                 FROM rowhouse.homes AS home JOIN rowhouse.houses AS house ON house.house_id = home.house_id
+                 WHERE home.tenant_id = $1 ORDER BY home.participant LIMIT 1",
+                &[(&tenant.uuid(), Type::UUID)],
+            )
+            .await?;
+        let Some(home) = home.first() else {
+            return Ok(vec!["the tenant has no home here".to_owned()]);
+        };
+        let home: String = home.try_get(0)?;
         let enter = format!("BEGIN; SET LOCAL search_path = {home}, ext, pg_temp; SET LOCAL ROLE rowhouse_tenant");
         for statement in statements {
             client.batch_execute(&enter).await?;

@@ -49,16 +49,24 @@ impl Bench {
         connect(&self.databases, &self.directory, 2, versions).await
     }
 
-    /// A tenant with a home that the directory knows.
+    /// A tenant with a home of its own that the directory knows.
     pub(crate) async fn tenant(&self) -> TenantId {
+        self.tenant_in(Placement::Schema).await
+    }
+
+    pub(crate) async fn tenant_in(&self, placement: Placement) -> TenantId {
         let tenant = TenantId::generate();
-        self.directory.put(self.prepare(tenant).await);
+        self.directory.put(self.prepare_in(tenant, placement).await);
         tenant
     }
 
     pub(crate) async fn prepare(&self, tenant: TenantId) -> Home {
+        self.prepare_in(tenant, Placement::Schema).await
+    }
+
+    pub(crate) async fn prepare_in(&self, tenant: TenantId, placement: Placement) -> Home {
         self.provisioner
-            .prepare(tenant, &server(), Placement::Schema, OperationId::generate())
+            .prepare(tenant, &server(), placement, OperationId::generate())
             .await
             .unwrap()
     }
@@ -133,6 +141,12 @@ pub(crate) fn ctx(tenant: TenantId, left: Duration) -> Ctx {
 
 pub(crate) fn schema(tenant: TenantId) -> String {
     format!("t_{}", tenant.uuid().simple())
+}
+
+/// The schema in which the registry says that a tenant lives.
+pub(crate) async fn schema_of(superuser: &tokio_postgres::Client, tenant: TenantId) -> String {
+    let sql = "SELECT schema_name FROM rowhouse.homes JOIN rowhouse.houses USING (house_id) WHERE tenant_id = $1";
+    superuser.query_one(sql, &[&tenant.uuid()]).await.unwrap().get(0)
 }
 
 /// Waits for a condition that comes true soon.

@@ -3,7 +3,7 @@
 //! - [`bench`]: what a test owns. [`notes`]: the tenant tables and statements that the tests use.
 //! - `homes`: building, migrating, freezing, dropping. `catalogue`: the audit of a home (T08), statements against it.
 //! - `enter`: who gets in. `transactions`: what TenantTx promises. `deadlines`. `drops`: T02. `walls`: T05. `fence`.
-//! - `round_trips`. `torture`: T01 in short form. `control`: the services' own schemas.
+//! - `shared`: houses of many tenants. `round_trips`. `torture`: T01 in short form. `control`: the services' own schemas.
 
 #![expect(
     clippy::expect_used,
@@ -22,6 +22,7 @@ mod fence;
 mod homes;
 mod notes;
 mod round_trips;
+mod shared;
 mod torture;
 mod transactions;
 mod walls;

@@ -1,20 +1,21 @@
-//! T01 in short form, for the pipeline itself: tenants interleaved through a pool smaller than their number, one call in
+//! T01 in short form, for the pipeline itself: tenants of every placement interleaved through a pool smaller than their number, one call in
 //! four dropped at a random await point, one in ten refused by `enter`, back ends terminated all the time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rowhouse_db::{Error, Home, Mode, TenantDb};
-use rowhouse_types::TenantId;
+use rowhouse_types::{Placement, TenantId};
 use uuid::Uuid;
 
-use crate::bench::{Bench, LONG, ctx, schema};
+use crate::bench::{Bench, LONG, ctx, schema_of};
 use crate::drops::AtMost;
 use crate::notes::{INSERT, LIST};
 
 const TENANTS: usize = 10;
 const TASKS: usize = 24;
 const CALLS: usize = 60;
+const PLACEMENTS: [Placement; 2] = [Placement::Schema, Placement::Shared];
 
 /// Xorshift (Marsaglia 2003): a seed that is printed gives the same choices again.
 struct Dice {
@@ -67,8 +68,9 @@ async fn tenants_never_meet_whatever_is_dropped_or_killed() {
     let bench = Bench::start("torture", 4).await;
     let superuser = bench.superuser().await;
     let mut tenants = Vec::new();
-    for _ in 0..TENANTS {
-        tenants.push(bench.tenant().await);
+    for number in 0..TENANTS {
+        let placement = PLACEMENTS[number % PLACEMENTS.len()];
+        tenants.push(bench.tenant_in(placement).await);
     }
     // One that the directory remembers wrongly for ever.
     let moved = bench.prepare(TenantId::generate()).await;
@@ -141,20 +143,25 @@ async fn tenants_never_meet_whatever_is_dropped_or_killed() {
     // What was acknowledged is there.
     let acknowledged = std::mem::take(&mut *counts.acknowledged.lock().unwrap());
     for (tenant, body) in acknowledged {
-        let sql = format!("SELECT count(*) FROM {}.notes WHERE body = $1", schema(tenant));
-        let row = superuser.query_one(&sql, &[&body]).await.unwrap();
+        let sql = format!(
+            "SELECT count(*) FROM {}.notes WHERE tenant_id = $1 AND body = $2",
+            schema_of(&superuser, tenant).await
+        );
+        let row = superuser.query_one(&sql, &[&tenant.uuid(), &body]).await.unwrap();
         assert_eq!(row.get::<_, i64>(0), 1, "{body}");
     }
 }
 
 async fn misplaced(bench: &Bench, superuser: &tokio_postgres::Client, tenants: &[TenantId]) {
     for tenant in tenants {
+        // In a shared house each row begins with its own tenant's number; in an own house all with the one.
+        let home = schema_of(superuser, *tenant).await;
+        let shared = home.starts_with("pooled_");
         let sql = format!(
-            "SELECT count(*) FROM {}.notes WHERE tenant_id <> $1 OR body NOT LIKE $2",
-            schema(*tenant)
+            "SELECT count(*) FROM {home}.notes
+             WHERE body NOT LIKE replace(tenant_id::text, '-', '') || '|%' OR (NOT $2 AND tenant_id <> $1)"
         );
-        let canary = format!("{}|%", tenant.uuid().simple());
-        let row = superuser.query_one(&sql, &[&tenant.uuid(), &canary]).await.unwrap();
+        let row = superuser.query_one(&sql, &[&tenant.uuid(), &shared]).await.unwrap();
         assert_eq!(row.get::<_, i64>(0), 0);
         assert!(bench.list(*tenant).await.is_ok(), "the pool is of use afterwards");
     }

@@ -1,7 +1,9 @@
 //! T05: one fault at a time, and the other walls hold. For each guard a control shows what it holds back.
 
+mod shared;
+
 use rowhouse_db::Mode;
-use rowhouse_types::TenantId;
+use rowhouse_types::{Placement, TenantId};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
@@ -25,8 +27,12 @@ struct Walls {
 
 impl Walls {
     async fn start(name: &str) -> Self {
+        Self::start_in(name, Placement::Schema).await
+    }
+
+    async fn start_in(name: &str, placement: Placement) -> Self {
         let bench = Bench::start(name, 1).await;
-        let (own, foreign) = (bench.tenant().await, bench.tenant().await);
+        let (own, foreign) = (bench.tenant_in(placement).await, bench.tenant_in(placement).await);
         bench.insert(own, "own").await.unwrap();
         bench.insert(foreign, "foreign").await.unwrap();
         Self {
