@@ -3,15 +3,25 @@
 use anyhow::Result;
 use rowhouse_devkit::journey;
 use rowhouse_proto::auth::v1::{LogoutRequest, RefreshRequest, WhoAmIRequest};
+use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::worker::v1::ReportState;
 
-use crate::support::world::World;
+use crate::support::world::{PLACEMENTS, World};
 
 #[tokio::test]
 async fn a_tenant_is_created_and_its_administrator_gets_a_report() -> Result<()> {
     let world = World::start("main-job").await?;
-    let tenant = journey::create_tenant(&world.operator, "acme", "Acme Ltd", "ada@acme.example").await?;
-    let ada = world.join(&tenant.id, "ada@acme.example").await?;
+    for placement in PLACEMENTS {
+        main_job_in(&world, placement).await?;
+    }
+    Ok(())
+}
+
+async fn main_job_in(world: &World, placement: Placement) -> Result<()> {
+    let slug = format!("acme-{}", placement.as_str_name().to_lowercase().replace('_', "-"));
+    let address = format!("ada@{slug}.example");
+    let tenant = journey::create_tenant_in(&world.operator, placement, &slug, "Acme Ltd", &address).await?;
+    let ada = world.join(&tenant.id, &address).await?;
 
     let who = ada.caller.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();
     assert_eq!(
@@ -26,9 +36,7 @@ async fn a_tenant_is_created_and_its_administrator_gets_a_report() -> Result<()>
     journey::check_report(&report, &file, &contacts)?;
     world
         .suite
-        .wait_for_mail("ada@acme.example", journey::BACKGROUND_MAX, |mail| {
-            mail.text.contains(&report.id)
-        })
+        .wait_for_mail(&address, journey::BACKGROUND_MAX, |mail| mail.text.contains(&report.id))
         .await?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::{Order, Place};
 /// Reads an order to make a home ready.
 ///
 /// # Errors
-/// Every field that is wrong; another placement than SCHEMA among them.
+/// Every field that is wrong; a placement that is not available among them.
 pub(super) fn order(request: &proto::PrepareRequest) -> Result<Order, Failure> {
     let mut violations = Violations::default();
     let tenant = violations.take("tenant_id", request.tenant_id.parse());
@@ -77,7 +77,8 @@ pub(super) fn home(home: &Home) -> proto::Home {
 fn placement(number: i32) -> Result<Placement, &'static str> {
     match proto::Placement::try_from(number) {
         Ok(proto::Placement::Unspecified | proto::Placement::Schema) => Ok(Placement::Schema),
-        Ok(proto::Placement::Shared | proto::Placement::Database) => Err("is not available yet"),
+        Ok(proto::Placement::Shared) => Ok(Placement::Shared),
+        Ok(proto::Placement::Database) => Err("is not available yet"),
         Err(_) => Err("is not a known placement"),
     }
 }
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_placement_schema_is_taken() {
+    fn known_placements_are_taken() {
         let request = |placement| proto::PrepareRequest {
             tenant_id: TenantId::generate().to_string(),
             server: "data1".to_owned(),
@@ -110,7 +111,9 @@ mod tests {
         for placement in [proto::Placement::Unspecified, proto::Placement::Schema] {
             assert_eq!(order(&request(placement.into())).unwrap().placement, Placement::Schema);
         }
-        for placement in [2, 3, 4, -1, i32::MAX] {
+        let shared = order(&request(proto::Placement::Shared.into())).unwrap();
+        assert_eq!(shared.placement, Placement::Shared);
+        for placement in [proto::Placement::Database.into(), 4, -1, i32::MAX] {
             assert_eq!(fields(order(&request(placement))), ["placement"]);
         }
     }

@@ -24,6 +24,9 @@ use crate::migrations::{self, MIGRATIONS};
 /// The name under which the tests' data server is registered.
 const SERVER: &str = "data1";
 
+/// Every placement that a tenant can have.
+pub(super) const PLACEMENTS: [Placement; 2] = [Placement::Schema, Placement::Shared];
+
 /// Two tenants' homes in a database of one test.
 pub(in crate::contact) struct Bench {
     // Dropped in this order: what uses the databases, then they.
@@ -39,6 +42,11 @@ pub(in crate::contact) struct Bench {
 
 impl Bench {
     pub(super) async fn start(name: &str) -> Self {
+        Self::start_in(name, Placement::Schema).await
+    }
+
+    /// As [`Bench::start`], in any placement.
+    pub(super) async fn start_in(name: &str, placement: Placement) -> Self {
         let databases = Databases::empty(name).await.unwrap();
         let owner_url = Secret::new(databases.data_url(Login::Owner));
         migrate_platform(&owner_url).await.unwrap();
@@ -49,7 +57,7 @@ impl Bench {
         for tenant in [one, two] {
             let operation = OperationId::generate();
             let home = provisioner
-                .prepare(tenant, &server(), Placement::Schema, operation)
+                .prepare(tenant, &server(), placement, operation)
                 .await
                 .unwrap();
             directory.put(home);
