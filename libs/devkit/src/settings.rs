@@ -226,6 +226,7 @@ impl Settings {
                     "ROWHOUSE_DATA_URLS",
                     format!("{DATA_SERVER}={}", self.servers.pooled_url(&self.data)),
                 );
+                variables.set("ROWHOUSE_DATA_LANES", self.servers.lanes().to_string());
                 variables.set("ROWHOUSE_DATA_RELAY_URLS", format!("{DATA_SERVER}={relay}"));
             }
             Process::CrmProvision => variables.set("ROWHOUSE_DATA_OWNER_URLS", self.data_owner_urls()),

@@ -84,6 +84,7 @@ impl App {
             participant: ServiceName::Crm,
             urls: config.data_urls.clone(),
             pool_size_max: config.data_connections_max,
+            lanes: config.data_lanes,
             versions: migrations::served(),
         };
         let db = TenantDb::connect(db, Arc::new(DirectoryClient::new(&tenant, ServiceName::Crm, cache))).await?;
