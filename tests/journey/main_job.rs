@@ -5,6 +5,7 @@ use rowhouse_devkit::journey;
 use rowhouse_proto::auth::v1::{LogoutRequest, RefreshRequest, WhoAmIRequest};
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::worker::v1::ReportState;
+use rowhouse_types::TenantId;
 
 use crate::support::world::{PLACEMENTS, World};
 
@@ -17,7 +18,8 @@ async fn a_tenant_is_created_and_its_administrator_gets_a_report() -> Result<()>
     Ok(())
 }
 
-async fn main_job_in(world: &World, placement: Placement) -> Result<()> {
+/// Returns the tenant's id.
+pub(super) async fn main_job_in(world: &World, placement: Placement) -> Result<TenantId> {
     let slug = format!("acme-{}", placement.as_str_name().to_lowercase().replace('_', "-"));
     let address = format!("ada@{slug}.example");
     let tenant = journey::create_tenant_in(&world.operator, placement, &slug, "Acme Ltd", &address).await?;
@@ -38,7 +40,7 @@ async fn main_job_in(world: &World, placement: Placement) -> Result<()> {
         .suite
         .wait_for_mail(&address, journey::BACKGROUND_MAX, |mail| mail.text.contains(&report.id))
         .await?;
-    Ok(())
+    Ok(tenant.id.parse()?)
 }
 
 #[tokio::test]

@@ -69,6 +69,7 @@ pub async fn create_tenant_in(
         }),
         administrator_email: administrator_email.to_owned(),
         request_id: Uuid::new_v4().to_string(),
+        ..CreateTenantRequest::default()
     };
     let tenant = operator
         .tenants()

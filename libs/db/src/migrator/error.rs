@@ -8,6 +8,9 @@ pub enum ProvisionError {
     /// No URL is configured for this data server.
     #[error("data server {0} is not configured")]
     ServerUnknown(String),
+    /// Schema `rowhouse` is not there, or not at the newest version.
+    #[error("data server {0} is not migrated")]
+    ServerNotMigrated(String),
     /// The placement is decided, but this version cannot build it.
     #[error("placement {} is not built yet", .0.as_str())]
     PlacementNotBuilt(Placement),

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::house::Wall;
 use super::registry::{self, Entry, House};
 use super::{ProvisionError, TenantMigrations, house, rows};
-use crate::control;
 use crate::home::Home;
+use crate::{control, platform};
 
 /// Homes that are built at once on one server. Four in parallel took 20-25 ms each on two cores.
 const CONNECTIONS_MAX: u32 = 4;
@@ -364,6 +364,19 @@ impl Provisioner {
         let entry = entry.ok_or(ProvisionError::HomeAbsent)?;
         let home = entry.home(tenant, server).ok_or(ProvisionError::HomeAbsent)?;
         Ok((entry, home))
+    }
+
+    /// Whether homes can be built on a data server, asked now.
+    ///
+    /// # Errors
+    /// [`ProvisionError::ServerNotMigrated`] where schema `rowhouse` is not at the version of this code.
+    pub async fn check(&self, server: &ServerName) -> Result<(), ProvisionError> {
+        let mut tx = self.begin(server).await?;
+        if platform::is_current(&mut tx).await? {
+            Ok(())
+        } else {
+            Err(ProvisionError::ServerNotMigrated(server.to_string()))
+        }
     }
 
     async fn begin(&self, server: &ServerName) -> Result<Transaction<'static, Postgres>, ProvisionError> {

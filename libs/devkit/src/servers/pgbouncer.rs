@@ -74,7 +74,9 @@ pub(super) fn plan(
     };
     let logins = logins(&app, &scram::verifier(&password)?);
     let aliases = match plan.stack.profile() {
-        Profile::Dev => aliases(cluster::DATA, &postgres.endpoint, DEV_LANES),
+        Profile::Dev => [cluster::DATA, cluster::SECOND_DATA]
+            .map(|database| aliases(database, &postgres.endpoint, DEV_LANES))
+            .concat(),
         Profile::Test => String::new(),
     };
     let launch = Launch {

@@ -4,7 +4,7 @@ use rowhouse_context::ServiceName;
 use rowhouse_db::Home;
 use rowhouse_proto::common::v1 as proto;
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::{HomeState, OperationId, Placement};
+use rowhouse_types::{HomeState, OperationId, Placement, ServerName};
 
 use super::{Order, Place};
 
@@ -50,6 +50,14 @@ pub(super) fn change(tenant_id: &str, server: &str, operation_id: &str) -> Resul
     let operation = violations.take("operation_id", operation_id.parse());
     let ((tenant, server), operation) = violations.finish(tenant.zip(server).zip(operation))?;
     Ok((Place { tenant, server }, operation))
+}
+
+/// Reads which data server is meant.
+///
+/// # Errors
+/// A violation of `server`.
+pub(super) fn server(text: &str) -> Result<ServerName, Failure> {
+    text.parse().map_err(|fault| Failure::field("server", fault))
 }
 
 /// Writes a home.

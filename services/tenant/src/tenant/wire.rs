@@ -9,6 +9,7 @@ use rowhouse_types::{Placement, TenantId};
 use uuid::Uuid;
 
 use super::{Change, DisplayName, NewTenant, Reason, State, Tenant};
+use crate::server::{Labels, Wish};
 
 /// Reads a request to create a tenant.
 ///
@@ -23,12 +24,16 @@ pub(crate) fn new_tenant(request: proto::CreateTenantRequest) -> Result<NewTenan
     let display_name = violations.take("tenant.display_name", DisplayName::parse_required(&tenant.display_name));
     let placement = violations.take("tenant.placement", placement(tenant.placement));
     let administrator = violations.take("administrator_email", request.administrator_email.parse());
+    let labels = violations.take("server_labels", Labels::parse(request.server_labels));
     let request = violations.take("request_id", request_id(&request.request_id));
     let read = (|| {
         Some(NewTenant {
             slug: slug?,
             display_name: display_name?,
-            placement: placement?,
+            server: Wish {
+                placement: placement?,
+                labels: labels?,
+            },
             administrator: administrator?,
             request: request?,
         })
@@ -101,6 +106,16 @@ pub(crate) fn placement_to_wire(placement: Placement) -> common::Placement {
     }
 }
 
+/// Reads a placement; none where it is unspecified or unknown.
+pub(crate) fn placement_from_wire(number: i32) -> Option<Placement> {
+    match common::Placement::try_from(number) {
+        Ok(common::Placement::Schema) => Some(Placement::Schema),
+        Ok(common::Placement::Shared) => Some(Placement::Shared),
+        Ok(common::Placement::Database) => Some(Placement::Database),
+        Ok(common::Placement::Unspecified) | Err(_) => None,
+    }
+}
+
 fn state(state: State) -> proto::TenantState {
     match state {
         State::Provisioning => proto::TenantState::Provisioning,
@@ -111,12 +126,15 @@ fn state(state: State) -> proto::TenantState {
     }
 }
 
+/// The default where none is named.
 fn placement(number: i32) -> Result<Placement, &'static str> {
-    match common::Placement::try_from(number) {
-        Ok(common::Placement::Unspecified | common::Placement::Schema) => Ok(Placement::Schema),
-        Ok(common::Placement::Shared) => Ok(Placement::Shared),
-        Ok(common::Placement::Database) => Err("is not available yet"),
-        Err(_) => Err("is not a known placement"),
+    if number == i32::from(common::Placement::Unspecified) {
+        return Ok(Placement::Schema);
+    }
+    match placement_from_wire(number) {
+        Some(Placement::Database) => Err("is not available yet"),
+        Some(placement) => Ok(placement),
+        None => Err("is not a known placement"),
     }
 }
 
@@ -145,7 +163,8 @@ fn check_mask(violations: &mut Violations, mask: Option<FieldMask>) {
     }
 }
 
-fn timestamp(at: DateTime<Utc>) -> Timestamp {
+/// Writes a time.
+pub(crate) fn timestamp(at: DateTime<Utc>) -> Timestamp {
     Timestamp {
         seconds: at.timestamp(),
         nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
@@ -165,6 +184,7 @@ mod tests {
             }),
             administrator_email: "ada@example.com".to_owned(),
             request_id: String::new(),
+            server_labels: Default::default(),
         }
     }
 
@@ -178,6 +198,7 @@ mod tests {
             "tenant.id",
             "administrator_email",
             "request_id",
+            "server_labels",
             "update_mask",
         ]
         .into_iter()
@@ -195,7 +216,7 @@ mod tests {
     fn what_is_right_is_read() {
         let new = new_tenant(request()).unwrap();
         assert_eq!(
-            (new.slug.as_str(), new.placement, new.request),
+            (new.slug.as_str(), new.server.placement, new.request),
             ("acme", Placement::Schema, None)
         );
     }
@@ -211,10 +232,11 @@ mod tests {
             }),
             administrator_email: "nobody".to_owned(),
             request_id: "1".to_owned(),
+            server_labels: [(String::new(), String::new())].into(),
         };
         assert_eq!(
             fields(new_tenant(wrong).unwrap_err()),
-            "administrator_email request_id tenant.display_name tenant.placement tenant.slug"
+            "administrator_email request_id server_labels tenant.display_name tenant.placement tenant.slug"
         );
         assert!(new_tenant(proto::CreateTenantRequest::default()).is_err());
     }
@@ -227,7 +249,7 @@ mod tests {
             new_tenant(wanted)
         };
         let shared = with(common::Placement::Shared).unwrap();
-        assert_eq!(shared.placement, Placement::Shared);
+        assert_eq!(shared.server.placement, Placement::Shared);
         let failure = with(common::Placement::Database).unwrap_err();
         assert!(rowhouse_status_text(failure).contains("not available yet"));
     }
