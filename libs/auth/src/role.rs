@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn no_role_of_a_tenant_reaches_the_platform() {
         for role in Role::ALL.into_iter().filter(|role| role.is_of_tenant()) {
-            for permission in ["tenants:create", "tenants:read", "tenants:suspend"] {
+            for permission in ["tenants:create", "tenants:read", "tenants:suspend", "tenants:delete"] {
                 assert!(!role.grants().allow(permission), "{role} {permission}");
             }
         }

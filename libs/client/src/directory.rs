@@ -74,14 +74,14 @@ impl Directory for DirectoryClient {
         if fresh {
             let home = inner.ask(ctx, tenant).await?;
             inner.memory.insert(tenant, home.clone()).await;
-            inner.forget_unless_active(&home).await;
+            inner.forget_if_frozen(&home).await;
             return Ok(home);
         }
         // Callers who miss together share one question.
         let shared = inner.memory.try_get_with(tenant, inner.refill(ctx, tenant));
         match tokio::time::timeout_at(ctx.deadline(), shared).await {
             Ok(Ok(home)) => {
-                inner.forget_unless_active(&home).await;
+                inner.forget_if_frozen(&home).await;
                 Ok(home)
             }
             Ok(Err(error)) => Err(DirectoryError::clone(&error)),
@@ -127,7 +127,7 @@ impl Inner {
             Err(_) => return Err(late()),
         };
         let home = read_home(&answer, tenant)?;
-        if home.state == HomeState::Active {
+        if home.state != HomeState::Frozen {
             self.cache.set(&self.key(tenant), &home, KEPT_IN_REDIS).await;
         } else {
             self.cache.delete(&self.key(tenant)).await;
@@ -135,10 +135,10 @@ impl Inner {
         Ok(home)
     }
 
-    /// Only an active home is kept: a frozen one thaws without anything that would tell the caches, and would go on
-    /// being refused.
-    async fn forget_unless_active(&self, home: &Home) {
-        if home.state != HomeState::Active {
+    /// A frozen home is not kept: it thaws without anything that would tell the caches, and would go on being refused.
+    /// One that is read-only is: whether a transaction may write is told by `rowhouse.enter` alone.
+    async fn forget_if_frozen(&self, home: &Home) {
+        if home.state == HomeState::Frozen {
             self.memory.invalidate(&home.tenant).await;
         }
     }
@@ -171,6 +171,7 @@ fn read_home(answer: &proto::Home, tenant: TenantId) -> Result<Home, DirectoryEr
     };
     let state = match answer.state() {
         proto::HomeState::Active => HomeState::Active,
+        proto::HomeState::ReadOnly => HomeState::ReadOnly,
         proto::HomeState::Frozen => HomeState::Frozen,
         proto::HomeState::Unspecified => return Err(damaged("no state")),
     };

@@ -44,6 +44,7 @@ fn is_passed_on(reason: Reason) -> bool {
             | Reason::InvitationInvalid
             | Reason::PermissionMissing
             | Reason::TenantSuspended
+            | Reason::TenantReadOnly
             | Reason::TenantNotReady
             | Reason::StateForbids
             | Reason::ServerNotReady

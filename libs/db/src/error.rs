@@ -15,6 +15,9 @@ pub enum Error {
     /// The tenant's home is frozen.
     #[error("the tenant is suspended")]
     TenantSuspended,
+    /// The tenant's home may be read and not written.
+    #[error("the tenant is read-only")]
+    TenantReadOnly,
     /// The tenant has no home yet, or no longer.
     #[error("the tenant has no home")]
     TenantNotReady,
@@ -62,6 +65,8 @@ pub(crate) const VERSION_UNSERVED: &str = "RH003";
 pub(crate) const STATE_FORBIDS: &str = "RH004";
 /// `rowhouse.enter_lane`: other transactions have all slots of the tenant.
 pub(crate) const SLOTS_TAKEN: &str = "RH006";
+/// `rowhouse.enter`: the home's state forbids writing.
+pub(crate) const STATE_FORBIDS_WRITING: &str = "RH007";
 
 // === impl Error ===
 
@@ -77,6 +82,7 @@ impl Error {
             HOME_ABSENT => Self::TenantNotReady,
             GENERATION_STALE | VERSION_UNSERVED => Self::Stale,
             STATE_FORBIDS => Self::TenantSuspended,
+            STATE_FORBIDS_WRITING => Self::TenantReadOnly,
             _ if *code == SqlState::QUERY_CANCELED => Self::DeadlineExceeded,
             SLOTS_TAKEN | "55P03" | "40001" | "40P01" => Self::Busy,
             _ if state.starts_with("23") => match db.constraint() {

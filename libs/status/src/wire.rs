@@ -35,6 +35,7 @@ pub fn code(reason: Reason) -> Code {
         | Reason::RequestIdReused
         | Reason::MetadataInvalid => Code::InvalidArgument,
         Reason::TenantSuspended
+        | Reason::TenantReadOnly
         | Reason::TenantNotReady
         | Reason::StateForbids
         | Reason::ServerNotReady

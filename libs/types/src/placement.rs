@@ -21,6 +21,9 @@ pub enum Placement {
 pub enum HomeState {
     /// Reads and writes.
     Active,
+    /// Reads.
+    #[serde(rename = "read_only")]
+    ReadOnly,
     /// Nothing.
     Frozen,
 }
@@ -74,6 +77,7 @@ impl HomeState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::ReadOnly => "read_only",
             Self::Frozen => "frozen",
         }
     }
@@ -85,6 +89,7 @@ impl FromStr for HomeState {
     fn from_str(text: &str) -> Result<Self, ParsePlacementError> {
         match text {
             "active" => Ok(Self::Active),
+            "read_only" => Ok(Self::ReadOnly),
             "frozen" => Ok(Self::Frozen),
             _ => Err(ParsePlacementError { what: "home state" }),
         }

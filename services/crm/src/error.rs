@@ -90,6 +90,7 @@ fn from_database(error: rowhouse_db::Error) -> Failure {
         // The caller may not have been told the tenant's id; an operator has sent it and knows it.
         Db::TenantUnknown => Failure::new(Reason::ResourceNotFound, "tenant not found"),
         Db::TenantSuspended => Failure::new(Reason::TenantSuspended, "the tenant is suspended"),
+        Db::TenantReadOnly => Failure::new(Reason::TenantReadOnly, "the tenant is read-only"),
         Db::TenantNotReady => {
             Failure::new(Reason::TenantNotReady, "the tenant is still being provisioned").retry_after(READY_RETRY)
         }
@@ -114,6 +115,7 @@ mod tests {
         let reasons = [
             (Db::TenantUnknown, Reason::ResourceNotFound),
             (Db::TenantSuspended, Reason::TenantSuspended),
+            (Db::TenantReadOnly, Reason::TenantReadOnly),
             (Db::TenantNotReady, Reason::TenantNotReady),
             (Db::Busy, Reason::Overloaded),
             (Db::PoolTimeout, Reason::Overloaded),

@@ -90,6 +90,14 @@ impl Homes {
         Ok(self.provisioner.freeze(place.tenant, &place.server, operation).await?)
     }
 
+    /// Allows reads and forbids writes; answers when no older transaction is left.
+    pub(crate) async fn restrict(&self, place: &Place, operation: OperationId) -> Result<Home, Error> {
+        Ok(self
+            .provisioner
+            .restrict(place.tenant, &place.server, operation)
+            .await?)
+    }
+
     /// Allows reads and writes again.
     pub(crate) async fn thaw(&self, place: &Place, operation: OperationId) -> Result<Home, Error> {
         Ok(self.provisioner.thaw(place.tenant, &place.server, operation).await?)

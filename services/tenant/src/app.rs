@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
@@ -34,11 +35,13 @@ use crate::tenant::rpc::TenantRpc;
 /// Connections to the control database. Each call holds one for a statement or a short transaction.
 const CONTROL_CONNECTIONS_MAX: u32 = 16;
 
+const SECONDS_A_DAY: u64 = 24 * 60 * 60;
+
 /// Schema of this service in the control database.
 const SCHEMA: &str = "tenant";
 
 /// Events that say what became of a tenant to whoever wants to know; today nobody must.
-const UNHEARD: &[&str] = &["tenant.activated.v1"];
+const UNHEARD: &[&str] = &["tenant.activated.v1", "tenant.deleted.v1", "tenant.undeleted.v1"];
 
 /// The serving process.
 #[must_use = "it serves only when run"]
@@ -88,7 +91,8 @@ impl App {
         let sagas = Sagas::new(control.pool().clone(), peers.clone(), wake.clone());
         let page_token_key = config.page_token_key.context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
         let tokens = PageTokens::new(page_token_key.expose());
-        let tenants = Tenants::new(control.pool().clone(), sagas.clone(), tokens.clone());
+        let grace = Duration::from_secs(u64::from(config.delete_grace_days.get()) * SECONDS_A_DAY);
+        let tenants = Tenants::new(control.pool().clone(), sagas.clone(), tokens.clone(), grace);
         let servers = Servers::new(control.pool().clone(), peers, tokens);
         let public = Services::new()
             .with(TenantServiceServer::new(TenantRpc::new(tenants)))

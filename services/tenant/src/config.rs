@@ -1,5 +1,6 @@
 //! The variables of each subcommand, by section.
 
+use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use rowhouse_config::secret::SecretKey;
@@ -7,6 +8,9 @@ use rowhouse_config::section::{Identity, Listen, Telemetry};
 use rowhouse_config::{Env, Secret};
 
 use crate::server::{Capacity, Labels, PLACEMENTS, Traits};
+
+/// Long enough that a mistake is noticed at the end of a month.
+const DELETE_GRACE_DAYS: NonZeroU16 = NonZeroU16::MIN.saturating_add(29);
 
 /// What `serve` needs.
 #[derive(Clone, Debug)]
@@ -27,6 +31,8 @@ pub struct ServeConfig {
     pub redis_prefix: String,
     /// Authenticates page tokens; there once the environment was found without fault.
     pub page_token_key: Option<SecretKey>,
+    /// How many days a deleted tenant can be undeleted.
+    pub delete_grace_days: NonZeroU16,
     /// auth's internal listener.
     pub auth_addr: String,
     /// The internal listener of crm's `provision`.
@@ -63,6 +69,7 @@ impl ServeConfig {
             redis_url: env.secret("ROWHOUSE_REDIS_URL"),
             redis_prefix: env.or("ROWHOUSE_REDIS_PREFIX", "rowhouse".to_owned()),
             page_token_key: env.secret_key("ROWHOUSE_PAGE_TOKEN_KEY"),
+            delete_grace_days: env.or("ROWHOUSE_DELETE_GRACE_DAYS", DELETE_GRACE_DAYS),
             auth_addr: env.required("ROWHOUSE_AUTH_ADDR", String::new()),
             crm_provision_addr: env.required("ROWHOUSE_CRM_PROVISION_ADDR", String::new()),
         }

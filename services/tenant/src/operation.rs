@@ -15,7 +15,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use rowhouse_context::RequestId;
-use rowhouse_types::{OperationId, Placement, ServerName, TenantId};
+use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
 use uuid::Uuid;
 
 use crate::tenant::State;
@@ -29,6 +29,12 @@ pub(crate) enum Kind {
     Suspend,
     /// Opens it again.
     Resume,
+    /// Makes it read-only.
+    Restrict,
+    /// Closes it, until it is undeleted.
+    Delete,
+    /// Brings a deleted one back.
+    Undelete,
 }
 
 /// One step of an operation.
@@ -45,6 +51,8 @@ pub(crate) enum Step {
     Close,
     /// Every participant opens its home.
     Thaw,
+    /// Every participant refuses writes to its home.
+    Restrict,
 }
 
 /// An operation that this process holds the lease of.
@@ -92,14 +100,22 @@ pub(crate) fn pause(failures: u32) -> Duration {
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Provision, Self::Suspend, Self::Resume];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Provision,
+        Self::Suspend,
+        Self::Resume,
+        Self::Restrict,
+        Self::Delete,
+        Self::Undelete,
+    ];
 
     /// The steps, in order. The record of the last one also moves the tenant to its final state.
     pub(crate) fn steps(self) -> &'static [Step] {
         match self {
             Self::Provision => &[Step::Prepare, Step::Invite, Step::Allow],
-            Self::Suspend => &[Step::Close],
-            Self::Resume => &[Step::Thaw, Step::Allow],
+            Self::Suspend | Self::Delete => &[Step::Close],
+            Self::Resume | Self::Undelete => &[Step::Thaw, Step::Allow],
+            Self::Restrict => &[Step::Restrict],
         }
     }
 
@@ -114,17 +130,21 @@ impl Kind {
     pub(crate) fn first_step(self) -> Step {
         match self {
             Self::Provision => Step::Prepare,
-            Self::Suspend => Step::Close,
-            Self::Resume => Step::Thaw,
+            Self::Suspend | Self::Delete => Step::Close,
+            Self::Resume | Self::Undelete => Step::Thaw,
+            Self::Restrict => Step::Restrict,
         }
     }
 
-    /// The state that a tenant must have for the operation to begin; provisioning begins with the tenant itself.
-    pub(crate) fn state_before(self) -> State {
+    /// The states of which a tenant must have one for the operation to begin; provisioning begins with the tenant itself.
+    pub(crate) fn states_before(self) -> &'static [State] {
         match self {
-            Self::Provision => State::Provisioning,
-            Self::Suspend => State::Active,
-            Self::Resume => State::Suspended,
+            Self::Provision => &[],
+            Self::Suspend => &[State::Active, State::ReadOnly],
+            Self::Resume => &[State::ReadOnly, State::Suspended],
+            Self::Restrict => &[State::Active],
+            Self::Delete => &[State::Active, State::ReadOnly, State::Suspended],
+            Self::Undelete => &[State::Deleted],
         }
     }
 
@@ -134,14 +154,29 @@ impl Kind {
             Self::Provision => State::Provisioning,
             Self::Suspend => State::Suspending,
             Self::Resume => State::Resuming,
+            Self::Restrict => State::Restricting,
+            Self::Delete => State::Deleting,
+            Self::Undelete => State::Undeleting,
         }
     }
 
     /// The state of the tenant once it is done.
     pub(crate) fn state_after(self) -> State {
         match self {
-            Self::Provision | Self::Resume => State::Active,
+            Self::Provision | Self::Resume | Self::Undelete => State::Active,
             Self::Suspend => State::Suspended,
+            Self::Restrict => State::ReadOnly,
+            Self::Delete => State::Deleted,
+        }
+    }
+
+    /// What the directory says of the tenant's homes from the moment the operation is accepted; `None` where that changes
+    /// only with its steps.
+    pub(crate) fn homes_at_once(self) -> Option<HomeState> {
+        match self {
+            Self::Suspend | Self::Delete => Some(HomeState::Frozen),
+            Self::Restrict => Some(HomeState::ReadOnly),
+            Self::Provision | Self::Resume | Self::Undelete => None,
         }
     }
 
@@ -151,6 +186,9 @@ impl Kind {
             Self::Provision => "tenant.create",
             Self::Suspend => "tenant.suspend",
             Self::Resume => "tenant.resume",
+            Self::Restrict => "tenant.set_read_only",
+            Self::Delete => "tenant.delete",
+            Self::Undelete => "tenant.undelete",
         }
     }
 
@@ -160,6 +198,9 @@ impl Kind {
             Self::Provision => "provisioned",
             Self::Suspend => "suspended",
             Self::Resume => "resumed",
+            Self::Restrict => "made read-only",
+            Self::Delete => "deleted",
+            Self::Undelete => "undeleted",
         }
     }
 
@@ -167,7 +208,9 @@ impl Kind {
     pub(crate) fn event(self) -> Option<&'static str> {
         match self {
             Self::Provision => Some("tenant.activated.v1"),
-            Self::Suspend | Self::Resume => None,
+            Self::Delete => Some("tenant.deleted.v1"),
+            Self::Undelete => Some("tenant.undeleted.v1"),
+            Self::Suspend | Self::Resume | Self::Restrict => None,
         }
     }
 
@@ -177,6 +220,9 @@ impl Kind {
             Self::Provision => "provision",
             Self::Suspend => "suspend",
             Self::Resume => "resume",
+            Self::Restrict => "restrict",
+            Self::Delete => "delete",
+            Self::Undelete => "undelete",
         }
     }
 }
@@ -194,7 +240,14 @@ impl FromStr for Kind {
 
 impl Step {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] = [Self::Prepare, Self::Invite, Self::Allow, Self::Close, Self::Thaw];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Prepare,
+        Self::Invite,
+        Self::Allow,
+        Self::Close,
+        Self::Thaw,
+        Self::Restrict,
+    ];
 
     /// The word for it in the database.
     pub(crate) fn as_str(self) -> &'static str {
@@ -204,6 +257,7 @@ impl Step {
             Self::Allow => "allow",
             Self::Close => "close",
             Self::Thaw => "thaw",
+            Self::Restrict => "restrict",
         }
     }
 }
@@ -226,8 +280,22 @@ mod plan_tests {
         for kind in Kind::ALL {
             assert!(kind.state_during().may_become(kind.state_after()), "{kind:?}");
         }
-        for kind in [Kind::Suspend, Kind::Resume] {
-            assert!(kind.state_before().may_become(kind.state_during()), "{kind:?}");
+        let before = |kind: Kind| kind.states_before().iter().map(move |before| (kind, *before));
+        for (kind, before) in Kind::ALL.into_iter().flat_map(before) {
+            assert!(before.may_become(kind.state_during()), "{kind:?} from {before}");
+        }
+        // And no transition is without the operation that takes it.
+        for state in State::ALL {
+            let taken = |next: State| {
+                Kind::ALL.into_iter().any(|kind| {
+                    (kind.states_before().contains(&state) && kind.state_during() == next)
+                        || (kind.state_during() == state && kind.state_after() == next)
+                })
+            };
+            assert!(
+                State::ALL.into_iter().all(|next| state.may_become(next) == taken(next)),
+                "{state}"
+            );
         }
     }
 
@@ -247,6 +315,7 @@ mod plan_tests {
     fn a_tenant_is_opened_only_after_everything_else() {
         assert_eq!(Kind::Provision.steps().last(), Some(&Step::Allow));
         assert_eq!(Kind::Resume.steps().last(), Some(&Step::Allow));
+        assert_eq!(Kind::Undelete.steps().last(), Some(&Step::Allow));
     }
 
     #[test]

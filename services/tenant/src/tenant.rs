@@ -35,8 +35,18 @@ pub(crate) struct Tenant {
     pub(crate) placement: Placement,
     pub(crate) server: ServerName,
     pub(crate) etag: Etag,
+    /// Set from the moment its deletion is accepted, until it is undeleted.
+    pub(crate) deletion: Option<Deletion>,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
+}
+
+/// That a tenant was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deletion {
+    pub(crate) deleted_at: DateTime<Utc>,
+    /// Until when it can be undeleted.
+    pub(crate) purge_at: DateTime<Utc>,
 }
 
 /// A tenant to be created.
@@ -72,6 +82,16 @@ pub(crate) enum State {
     Suspended,
     /// Being resumed.
     Resuming,
+    /// Becoming read-only.
+    Restricting,
+    /// Its data can be read and not changed.
+    ReadOnly,
+    /// Being deleted.
+    Deleting,
+    /// Refused everywhere, until it is undeleted.
+    Deleted,
+    /// Being undeleted.
+    Undeleting,
 }
 
 /// The text is not a state.
@@ -83,12 +103,17 @@ pub(crate) struct ParseStateError;
 
 impl State {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Provisioning,
         Self::Active,
         Self::Suspending,
         Self::Suspended,
         Self::Resuming,
+        Self::Restricting,
+        Self::ReadOnly,
+        Self::Deleting,
+        Self::Deleted,
+        Self::Undeleting,
     ];
 
     /// Whether a tenant may go from this state to `next`.
@@ -96,10 +121,15 @@ impl State {
     pub(crate) fn may_become(self, next: Self) -> bool {
         matches!(
             (self, next),
-            (Self::Provisioning | Self::Resuming, Self::Active)
-                | (Self::Active, Self::Suspending)
+            (Self::Provisioning | Self::Resuming | Self::Undeleting, Self::Active)
+                | (Self::Active, Self::Restricting)
+                | (Self::Restricting, Self::ReadOnly)
+                | (Self::Active | Self::ReadOnly, Self::Suspending)
                 | (Self::Suspending, Self::Suspended)
-                | (Self::Suspended, Self::Resuming)
+                | (Self::ReadOnly | Self::Suspended, Self::Resuming)
+                | (Self::Active | Self::ReadOnly | Self::Suspended, Self::Deleting)
+                | (Self::Deleting, Self::Deleted)
+                | (Self::Deleted, Self::Undeleting)
         )
     }
 
@@ -111,6 +141,11 @@ impl State {
             Self::Suspending => "suspending",
             Self::Suspended => "suspended",
             Self::Resuming => "resuming",
+            Self::Restricting => "restricting",
+            Self::ReadOnly => "read_only",
+            Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
+            Self::Undeleting => "undeleting",
         }
     }
 }

@@ -139,6 +139,9 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
             "UpdateTenant",
             "SuspendTenant",
             "ResumeTenant",
+            "SetTenantReadOnly",
+            "DeleteTenant",
+            "UndeleteTenant",
         ],
         "tenant.v1.ServerService" => &[
             "RegisterServer",
@@ -152,6 +155,7 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
             "Prepare",
             "Migrate",
             "Freeze",
+            "Restrict",
             "Thaw",
             "Drop",
             "Describe",

@@ -182,6 +182,19 @@ impl Provisioner {
         self.set_state(tenant, server, HomeState::Frozen, operation).await
     }
 
+    /// Allows reads and forbids writes. Returns only when no transaction that had entered the home before is left.
+    ///
+    /// # Errors
+    /// As of [`Self::freeze`].
+    pub async fn restrict(
+        &self,
+        tenant: TenantId,
+        server: &ServerName,
+        operation: OperationId,
+    ) -> Result<Home, ProvisionError> {
+        self.set_state(tenant, server, HomeState::ReadOnly, operation).await
+    }
+
     /// Allows reads and writes again.
     ///
     /// # Errors

@@ -93,6 +93,47 @@ async fn a_frozen_home_is_refused_until_it_thaws() {
 }
 
 #[tokio::test]
+async fn a_read_only_home_is_read_and_refuses_writes_until_it_thaws() {
+    let bench = Bench::start("read_only", 1).await;
+    let tenant = bench.tenant().await;
+    bench.insert(tenant, "kept").await.unwrap();
+    let turn = |writable: bool| {
+        let (provisioner, operation) = (bench.provisioner.clone(), OperationId::generate());
+        async move {
+            match writable {
+                true => provisioner.thaw(tenant, &server(), operation).await.unwrap().state,
+                false => provisioner.restrict(tenant, &server(), operation).await.unwrap().state,
+            }
+        }
+    };
+    assert_eq!(turn(false).await, HomeState::ReadOnly);
+    assert_eq!(bench.insert(tenant, "refused").await, Err(Error::TenantReadOnly));
+    assert_eq!(bench.list(tenant).await.unwrap().len(), 1);
+    // Of the modes, only `read` enters, and it cannot write.
+    let app = bench.app().await;
+    for (begin, mode, code) in [
+        ("BEGIN READ ONLY", "write", "RH007"),
+        ("BEGIN READ ONLY", "other", "RH007"),
+        ("BEGIN", "read", "RH005"),
+    ] {
+        let enter = format!(
+            "{begin}; SELECT rowhouse.enter('{}', 'crm', 1, '{mode}', 1, 2, 1000)",
+            tenant.uuid()
+        );
+        let refused = app.batch_execute(&enter).await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), code, "{begin} {mode}");
+        app.batch_execute("ROLLBACK").await.unwrap();
+    }
+    assert_eq!(turn(true).await, HomeState::Active);
+    bench.insert(tenant, "again").await.unwrap();
+
+    // The control: an enter that does not look at the mode lets the same write through.
+    turn(false).await;
+    mutate(&bench, "mode OPERATOR(pg_catalog.<>) 'read' THEN", "false THEN").await;
+    bench.insert(tenant, "through").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_dropped_home_and_one_of_another_participant_are_absent() {
     let bench = Bench::start("absent", 1).await;
     let tenant = bench.tenant().await;

@@ -68,6 +68,24 @@ async fn freezing_waits_for_older_transactions_and_refuses_later_ones() {
     assert_eq!(bodies, ["older", "older still"]);
 }
 
+#[tokio::test]
+async fn restricting_waits_for_older_writers() {
+    let bench = Bench::start("restrict_fence", 4).await;
+    let superuser = bench.superuser().await;
+    let tenant = bench.tenant().await;
+    let mut older = bench.db.begin(&ctx(tenant, LONG), Mode::Write).await.unwrap();
+    older.fetch_one(&INSERT, &[&Uuid::now_v7(), &"older"]).await.unwrap();
+    let provisioner = bench.provisioner.clone();
+    let restricting =
+        tokio::spawn(async move { provisioner.restrict(tenant, &server(), OperationId::generate()).await });
+    until(|| async { waiting(&superuser).await == 1 }).await;
+    assert!(!restricting.is_finished());
+    older.commit().await.unwrap();
+    restricting.await.unwrap().unwrap();
+    assert_eq!(bench.insert(tenant, "later").await, Err(Error::TenantReadOnly));
+    assert_eq!(bench.list(tenant).await.unwrap().len(), 1);
+}
+
 /// The control: without the lock in `enter`, an older transaction commits after the freeze has returned.
 #[tokio::test]
 async fn without_the_lock_the_fence_would_be_seen_open() {

@@ -50,6 +50,17 @@ impl TenantParticipantService for ParticipantRpc {
         Ok(Response::new(wire::home(&home)))
     }
 
+    async fn restrict(&self, request: Request<proto::RestrictRequest>) -> Answer<proto::Home> {
+        let proto::RestrictRequest {
+            tenant_id,
+            server,
+            operation_id,
+        } = request.get_ref();
+        let (place, operation) = wire::change(tenant_id, server, operation_id)?;
+        let home = self.homes.restrict(&place, operation).await.map_err(Failure::from)?;
+        Ok(Response::new(wire::home(&home)))
+    }
+
     async fn thaw(&self, request: Request<proto::ThawRequest>) -> Answer<proto::Home> {
         let proto::ThawRequest {
             tenant_id,

@@ -85,6 +85,13 @@ async fn a_home_lives_in(placement: Placement) {
         );
     }
     for _ in 0..2 {
+        assert_eq!(
+            homes.restrict(place, OperationId::generate()).await.unwrap().state,
+            HomeState::ReadOnly
+        );
+    }
+    assert_eq!(reason(homes.drop(&ctx, place).await), Reason::StateForbids);
+    for _ in 0..2 {
         assert_eq!(homes.thaw(place, OperationId::generate()).await.unwrap(), built);
     }
     // An order that was held up until a newer one was carried out changes nothing; the newest can be repeated.
@@ -92,6 +99,7 @@ async fn a_home_lives_in(placement: Placement) {
     for _ in 0..2 {
         assert_eq!(homes.freeze(place, newer).await.unwrap().state, HomeState::Frozen);
         assert_eq!(reason(homes.thaw(place, older).await), Reason::StateForbids);
+        assert_eq!(reason(homes.restrict(place, older).await), Reason::StateForbids);
         assert_eq!(homes.describe(place).await.unwrap().state, HomeState::Frozen);
     }
     assert!(homes.drop(&ctx, place).await.unwrap());
@@ -114,6 +122,7 @@ async fn what_is_not_there_or_not_possible_is_refused() {
     for outcome in [
         homes.describe(&order.place).await,
         homes.freeze(&order.place, OperationId::generate()).await,
+        homes.restrict(&order.place, OperationId::generate()).await,
         homes.thaw(&order.place, OperationId::generate()).await,
         homes.migrate(&ctx, &order.place).await,
     ] {

@@ -76,6 +76,7 @@ pub(super) fn home(home: &Home) -> proto::Home {
         version: home.version,
         state: match home.state {
             HomeState::Active => proto::HomeState::Active,
+            HomeState::ReadOnly => proto::HomeState::ReadOnly,
             HomeState::Frozen => proto::HomeState::Frozen,
         }
         .into(),

@@ -47,6 +47,7 @@ fn read(request: &ResolveRequest) -> Result<(TenantId, ServiceName), Failure> {
 fn write(home: &Home) -> common::Home {
     let state = match home.state {
         HomeState::Active => common::HomeState::Active,
+        HomeState::ReadOnly => common::HomeState::ReadOnly,
         HomeState::Frozen => common::HomeState::Frozen,
     };
     common::Home {

@@ -1,7 +1,7 @@
 //! SQL of homes.
 
 use rowhouse_context::ServiceName;
-use rowhouse_types::TenantId;
+use rowhouse_types::{HomeState, TenantId};
 use sqlx::{PgConnection, PgPool};
 
 use super::Home;
@@ -48,10 +48,11 @@ pub(crate) async fn find(pool: &PgPool, tenant: TenantId, participant: ServiceNa
     })
 }
 
-/// Marks every home of a tenant as frozen, so that the directory says so from the moment a suspension is accepted.
-pub(crate) async fn freeze(connection: &mut PgConnection, tenant: TenantId) -> Result<()> {
-    sqlx::query("UPDATE tenant.homes SET state = 'frozen', updated_at = now() WHERE tenant_id = $1")
+/// Marks every home of a tenant, so that the directory says so from the moment an operation is accepted.
+pub(crate) async fn mark(connection: &mut PgConnection, tenant: TenantId, state: HomeState) -> Result<()> {
+    sqlx::query("UPDATE tenant.homes SET state = $2, updated_at = now() WHERE tenant_id = $1")
         .bind(tenant.uuid())
+        .bind(state.as_str())
         .execute(connection)
         .await?;
     Ok(())

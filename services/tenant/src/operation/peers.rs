@@ -40,6 +40,7 @@ pub(crate) enum Access {
 enum Order {
     Prepare,
     Freeze,
+    Restrict,
     Thaw,
 }
 
@@ -59,6 +60,11 @@ impl Peers {
     /// Every participant closes the tenant's home, and answers when no older transaction is left.
     pub(crate) async fn freeze(&self, ctx: &Ctx, held: &Held) -> Result<Vec<Home>, Failure> {
         self.order(ctx, held, Order::Freeze).await
+    }
+
+    /// Every participant refuses writes to the tenant's home, and answers when no older transaction is left.
+    pub(crate) async fn restrict(&self, ctx: &Ctx, held: &Held) -> Result<Vec<Home>, Failure> {
+        self.order(ctx, held, Order::Restrict).await
     }
 
     /// Every participant opens the tenant's home.
@@ -148,6 +154,14 @@ async fn call(peer: &Peer, ctx: &Ctx, held: &Held, order: Order) -> Result<Respo
             };
             client.freeze(rowhouse_client::request(ctx, request)).await
         }
+        Order::Restrict => {
+            let request = common::RestrictRequest {
+                tenant_id,
+                server,
+                operation_id,
+            };
+            client.restrict(rowhouse_client::request(ctx, request)).await
+        }
         Order::Thaw => {
             let request = common::ThawRequest {
                 tenant_id,
@@ -182,6 +196,7 @@ fn read(held: &Held, participant: ServiceName, home: &common::Home) -> Result<Ho
         version: home.version,
         state: match home.state() {
             common::HomeState::Active => HomeState::Active,
+            common::HomeState::ReadOnly => HomeState::ReadOnly,
             common::HomeState::Frozen => HomeState::Frozen,
             common::HomeState::Unspecified => return Err(fault("state")),
         },

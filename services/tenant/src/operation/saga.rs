@@ -207,6 +207,7 @@ impl Sagas {
                     refused.and(homes)
                 }
                 Step::Thaw => peers.thaw(&ctx, held).await,
+                Step::Restrict => peers.restrict(&ctx, held).await,
             }
         };
         let too_late = |_| Failure::new(Reason::DeadlineExceeded, "the step took too long");

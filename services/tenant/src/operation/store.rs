@@ -180,7 +180,7 @@ pub(crate) async fn finish(pool: &PgPool, held: &Held, homes: &[Home]) -> Result
 pub(crate) async fn finished(pool: &PgPool, id: OperationId) -> Result<Option<Tenant>> {
     let row: Option<TenantRow> = sqlx::query_as(
         "SELECT tenants.tenant_id, slug, display_name, placement, server, state, revision,
-             tenants.created_at, tenants.updated_at
+             tenants.created_at, tenants.updated_at, tenants.deleted_at, tenants.purge_at
          FROM tenant.operations JOIN tenant.tenants ON tenants.tenant_id = operations.tenant_id
          WHERE operation_id = $1 AND finished_at IS NOT NULL",
     )

@@ -4,5 +4,5 @@ mod bench;
 mod crashes;
 mod fakes;
 
-pub(crate) use bench::{Bench, LONG, ctx, new_tenant, server};
+pub(crate) use bench::{Bench, GRACE, LONG, ctx, new_tenant, server, turn};
 pub(crate) use fakes::Mishap;

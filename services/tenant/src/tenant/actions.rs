@@ -8,7 +8,7 @@ use rowhouse_context::Ctx;
 use rowhouse_db::paging::{PageScope, PageTokens};
 use rowhouse_types::{Etag, OperationId, ServerName, TenantId};
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -34,6 +34,8 @@ pub(crate) struct Tenants {
     pool: PgPool,
     sagas: Sagas,
     tokens: PageTokens,
+    /// How long a deleted tenant can be undeleted.
+    grace: Duration,
 }
 
 /// A page of tenants.
@@ -46,8 +48,14 @@ pub(crate) struct Page {
 // === impl Tenants ===
 
 impl Tenants {
-    pub(crate) fn new(pool: PgPool, sagas: Sagas, tokens: PageTokens) -> Self {
-        Self { pool, sagas, tokens }
+    /// `grace`: how long a deleted tenant can be undeleted.
+    pub(crate) fn new(pool: PgPool, sagas: Sagas, tokens: PageTokens, grace: Duration) -> Self {
+        Self {
+            pool,
+            sagas,
+            tokens,
+            grace,
+        }
     }
 
     /// Creates a tenant: active, or still provisioning where the deadline comes first.
@@ -116,20 +124,20 @@ impl Tenants {
 
     /// A page of tenants, the newest first.
     ///
-    /// `size`: how many. `token`: of the page before, or empty.
-    pub(crate) async fn list(&self, ctx: &Ctx, size: u32, token: &str) -> Result<Page> {
+    /// `deleted`: whether those that are deleted are among them. `size`: how many. `token`: of the page before, or empty.
+    pub(crate) async fn list(&self, ctx: &Ctx, deleted: bool, size: u32, token: &str) -> Result<Page> {
         let scope = PageScope {
             method: "ListTenants",
             tenant: None,
             user: ctx.principal().user(),
-            fingerprint: Vec::new(),
+            fingerprint: vec![u8::from(deleted)],
         };
         let before = match token {
             "" => None,
             token => Some(self.tokens.open(&scope, token).map_err(|_| Error::PageToken)?),
         };
         // One more than asked for tells whether there is a next page.
-        let mut tenants = store::list(&self.pool, before, i64::from(size) + 1).await?;
+        let mut tenants = store::list(&self.pool, before, deleted, i64::from(size) + 1).await?;
         let size = usize::try_from(size).map_err(Error::unreadable)?;
         let more = tenants.len() > size;
         tenants.truncate(size);
@@ -168,17 +176,34 @@ impl Tenants {
 
     /// Refuses a tenant everywhere from the moment this returns.
     pub(crate) async fn suspend(&self, ctx: &Ctx, id: TenantId, reason: &Reason) -> Result<Tenant> {
-        self.turn(ctx, id, reason, Kind::Suspend).await
+        self.turn(ctx, id, reason, None, Kind::Suspend).await
     }
 
-    /// Ends a suspension.
+    /// Refuses every change of a tenant's data from the moment this returns; reads go on.
+    pub(crate) async fn set_read_only(&self, ctx: &Ctx, id: TenantId, reason: &Reason) -> Result<Tenant> {
+        self.turn(ctx, id, reason, None, Kind::Restrict).await
+    }
+
+    /// Ends a suspension, or that a tenant is read-only.
     pub(crate) async fn resume(&self, ctx: &Ctx, id: TenantId, reason: &Reason) -> Result<Tenant> {
-        self.turn(ctx, id, reason, Kind::Resume).await
+        self.turn(ctx, id, reason, None, Kind::Resume).await
     }
 
-    /// Leads a tenant through an operation that suspends or resumes it. A tenant that is there already stays as it is;
-    /// one that is on the way is waited for.
-    async fn turn(&self, ctx: &Ctx, id: TenantId, reason: &Reason, kind: Kind) -> Result<Tenant> {
+    /// Refuses a tenant everywhere from the moment this returns; its data is kept for the grace period.
+    ///
+    /// `etag`: which the tenant must still have.
+    pub(crate) async fn delete(&self, ctx: &Ctx, id: TenantId, reason: &Reason, etag: Option<Etag>) -> Result<Tenant> {
+        self.turn(ctx, id, reason, etag, Kind::Delete).await
+    }
+
+    /// Brings a deleted tenant back.
+    pub(crate) async fn undelete(&self, ctx: &Ctx, id: TenantId, reason: &Reason) -> Result<Tenant> {
+        self.turn(ctx, id, reason, None, Kind::Undelete).await
+    }
+
+    /// Leads a tenant through an operation. A tenant that is at its end already stays as it is; one that is on the way is
+    /// waited for.
+    async fn turn(&self, ctx: &Ctx, id: TenantId, reason: &Reason, etag: Option<Etag>, kind: Kind) -> Result<Tenant> {
         let mut transaction = self.pool.begin().await?;
         let before = store::lock(&mut transaction, id).await?;
         let before = before.ok_or(Error::TenantUnknown { id })?;
@@ -194,29 +219,16 @@ impl Tenants {
             state: before.state,
             wanted: kind.participle(),
         };
-        if before.state != kind.state_before() {
+        if !kind.states_before().contains(&before.state) {
             return Err(forbidden);
         }
-        let during = store::change_state(&mut transaction, id, before.state, kind.state_during()).await?;
-        let during = during.ok_or(forbidden)?;
-        if kind == Kind::Suspend {
-            directory::store::freeze(&mut transaction, id).await?;
+        if etag.is_some_and(|etag| etag != before.etag) {
+            return Err(Error::EtagMismatch { id });
         }
-        let mut held = begin(ctx, kind, &during);
-        // Auth orders a tenant's operations by their ids. These hold the time of whichever replica made them, so the
-        // clocks must not decide: under the lock of the tenant's row, each id is above the one before.
-        let newest = operation::store::newest(&mut transaction, id).await?;
-        held.id = newest.map_or(held.id, |newest| held.id.max(after(newest)));
-        operation::store::begin(&mut transaction, &held).await?;
-        let entry = Entry {
-            action: kind.audited_as(),
-            target: &id.to_string(),
-            before: json!({ "state": before.state.as_str() }),
-            after: json!({ "state": during.state.as_str() }),
-            reason: Some(reason.as_str()),
-            outcome: "accepted",
-        };
-        audit::record(&mut transaction, ctx, &entry).await?;
+        let during = kind.state_during();
+        let during = store::change_state(&mut transaction, id, before.state, during, self.grace).await?;
+        let during = during.ok_or(forbidden)?;
+        let held = accept(&mut transaction, ctx, kind, &before, &during, reason).await?;
         transaction.commit().await?;
         let operation = held.id;
         let done = self.sagas.settle(operation, Some(held), answer_by(ctx)).await?;
@@ -246,6 +258,37 @@ impl Tenants {
     }
 }
 
+/// Begins an operation on a tenant whose state was changed for it, and records who wants it and why.
+async fn accept(
+    connection: &mut PgConnection,
+    ctx: &Ctx,
+    kind: Kind,
+    before: &Tenant,
+    during: &Tenant,
+    reason: &Reason,
+) -> Result<Held> {
+    let id = during.id;
+    if let Some(state) = kind.homes_at_once() {
+        directory::store::mark(connection, id, state).await?;
+    }
+    let mut held = begin(ctx, kind, during);
+    // Auth orders a tenant's operations by their ids. These hold the time of whichever replica made them, so the
+    // clocks must not decide: under the lock of the tenant's row, each id is above the one before.
+    let newest = operation::store::newest(connection, id).await?;
+    held.id = newest.map_or(held.id, |newest| held.id.max(after(newest)));
+    operation::store::begin(connection, &held).await?;
+    let entry = Entry {
+        action: kind.audited_as(),
+        target: &id.to_string(),
+        before: json!({ "state": before.state.as_str() }),
+        after: json!({ "state": during.state.as_str() }),
+        reason: Some(reason.as_str()),
+        outcome: "accepted",
+    };
+    audit::record(connection, ctx, &entry).await?;
+    Ok(held)
+}
+
 /// The tenant as it will be reserved.
 fn planned(new: &NewTenant, server: ServerName) -> Tenant {
     Tenant {
@@ -256,6 +299,7 @@ fn planned(new: &NewTenant, server: ServerName) -> Tenant {
         placement: new.server.placement,
         server,
         etag: Etag::from_revision(1),
+        deletion: None,
         created_at: DateTime::UNIX_EPOCH,
         updated_at: DateTime::UNIX_EPOCH,
     }

@@ -44,8 +44,8 @@ impl TenantService for TenantRpc {
         let ctx = rowhouse_middleware::ctx(&request)?;
         let request = request.into_inner();
         let size = page_size(request.page_size).map_err(|fault| Failure::field("page_size", fault))?;
-        let page = self.tenants.list(&ctx, size, &request.page_token).await;
-        let page = page.map_err(Failure::from)?;
+        let page = self.tenants.list(&ctx, request.show_deleted, size, &request.page_token);
+        let page = page.await.map_err(Failure::from)?;
         Ok(Response::new(proto::ListTenantsResponse {
             tenants: page.tenants.iter().map(wire::tenant).collect(),
             next_page_token: page.next_page_token,
@@ -72,6 +72,33 @@ impl TenantService for TenantRpc {
         let request = request.into_inner();
         let (id, reason) = wire::id_and_reason(&request.id, &request.reason)?;
         let tenant = self.tenants.resume(&ctx, id, &reason).await.map_err(Failure::from)?;
+        Ok(Response::new(wire::tenant(&tenant)))
+    }
+
+    async fn set_tenant_read_only(&self, request: Request<proto::SetTenantReadOnlyRequest>) -> Answer<proto::Tenant> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let request = request.into_inner();
+        let (id, reason) = wire::id_and_reason(&request.id, &request.reason)?;
+        let tenant = self
+            .tenants
+            .set_read_only(&ctx, id, &reason)
+            .await
+            .map_err(Failure::from)?;
+        Ok(Response::new(wire::tenant(&tenant)))
+    }
+
+    async fn delete_tenant(&self, request: Request<proto::DeleteTenantRequest>) -> Answer<proto::Tenant> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let (id, reason, etag) = wire::deletion(request.get_ref())?;
+        let tenant = self.tenants.delete(&ctx, id, &reason, etag).await;
+        Ok(Response::new(wire::tenant(&tenant.map_err(Failure::from)?)))
+    }
+
+    async fn undelete_tenant(&self, request: Request<proto::UndeleteTenantRequest>) -> Answer<proto::Tenant> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let request = request.into_inner();
+        let (id, reason) = wire::id_and_reason(&request.id, &request.reason)?;
+        let tenant = self.tenants.undelete(&ctx, id, &reason).await.map_err(Failure::from)?;
         Ok(Response::new(wire::tenant(&tenant)))
     }
 }

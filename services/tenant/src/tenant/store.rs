@@ -1,5 +1,7 @@
 //! SQL of tenants.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use rowhouse_context::Ctx;
 use rowhouse_types::{Etag, OperationId, TenantId};
@@ -7,7 +9,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{State, Tenant};
+use super::{Deletion, State, Tenant};
 use crate::error::{Error, Result};
 
 /// A row of `tenant.tenants`.
@@ -22,6 +24,8 @@ pub(crate) struct TenantRow {
     revision: i64,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    deleted_at: Option<DateTime<Utc>>,
+    purge_at: Option<DateTime<Utc>>,
 }
 
 /// What a call to create a tenant reserves.
@@ -127,7 +131,8 @@ fn refused(error: sqlx::Error, tenant: &Tenant) -> Error {
 /// One tenant.
 pub(crate) async fn get(pool: &PgPool, id: TenantId) -> Result<Option<Tenant>> {
     let row: Option<TenantRow> = sqlx::query_as(
-        "SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at
+        "SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at,
+             deleted_at, purge_at
          FROM tenant.tenants WHERE tenant_id = $1",
     )
     .bind(id.uuid())
@@ -139,7 +144,8 @@ pub(crate) async fn get(pool: &PgPool, id: TenantId) -> Result<Option<Tenant>> {
 /// One tenant, locked until the transaction ends.
 pub(crate) async fn lock(connection: &mut PgConnection, id: TenantId) -> Result<Option<Tenant>> {
     let row: Option<TenantRow> = sqlx::query_as(
-        "SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at
+        "SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at,
+             deleted_at, purge_at
          FROM tenant.tenants WHERE tenant_id = $1 FOR UPDATE",
     )
     .bind(id.uuid())
@@ -149,13 +155,18 @@ pub(crate) async fn lock(connection: &mut PgConnection, id: TenantId) -> Result<
 }
 
 /// At most `limit` tenants, the newest first, older than `before`. Ids are UUIDv7 and sort by the time of creation.
-pub(crate) async fn list(pool: &PgPool, before: Option<TenantId>, limit: i64) -> Result<Vec<Tenant>> {
+///
+/// `deleted`: whether those that are deleted are among them.
+pub(crate) async fn list(pool: &PgPool, before: Option<TenantId>, deleted: bool, limit: i64) -> Result<Vec<Tenant>> {
     let rows: Vec<TenantRow> = sqlx::query_as(
-        "SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at
+        "SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at,
+             deleted_at, purge_at
          FROM tenant.tenants WHERE tenant_id < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-         ORDER BY tenant_id DESC LIMIT $2",
+             AND ($2 OR deleted_at IS NULL)
+         ORDER BY tenant_id DESC LIMIT $3",
     )
     .bind(before.map(|id| id.uuid()))
+    .bind(deleted)
     .bind(limit)
     .fetch_all(pool)
     .await?;
@@ -167,7 +178,8 @@ pub(crate) async fn rename(connection: &mut PgConnection, id: TenantId, display_
     let row: TenantRow = sqlx::query_as(
         "UPDATE tenant.tenants SET display_name = $2, revision = revision + 1, updated_at = now()
          WHERE tenant_id = $1
-         RETURNING tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at",
+         RETURNING tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at,
+             deleted_at, purge_at",
     )
     .bind(id.uuid())
     .bind(display_name)
@@ -177,20 +189,27 @@ pub(crate) async fn rename(connection: &mut PgConnection, id: TenantId, display_
 }
 
 /// Moves a tenant from one state to the next; `None` where it is not in `from`.
+///
+/// `grace`: how long it can be undeleted, where it is deleted.
 pub(crate) async fn change_state(
     connection: &mut PgConnection,
     id: TenantId,
     from: State,
     to: State,
+    grace: Duration,
 ) -> Result<Option<Tenant>> {
     let row: Option<TenantRow> = sqlx::query_as(
-        "UPDATE tenant.tenants SET state = $3, revision = revision + 1, updated_at = now()
+        "UPDATE tenant.tenants SET state = $3, revision = revision + 1, updated_at = now(),
+             deleted_at = CASE WHEN $3 = 'deleting' THEN now() ELSE deleted_at END,
+             purge_at = CASE WHEN $3 = 'deleting' THEN now() + make_interval(secs => $4) ELSE purge_at END
          WHERE tenant_id = $1 AND state = $2
-         RETURNING tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at",
+         RETURNING tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at,
+             deleted_at, purge_at",
     )
     .bind(id.uuid())
     .bind(from.as_str())
     .bind(to.as_str())
+    .bind(grace.as_secs_f64())
     .fetch_optional(connection)
     .await?;
     row.map(Tenant::try_from).transpose()
@@ -223,6 +242,10 @@ impl TryFrom<TenantRow> for Tenant {
             placement: row.placement.parse().map_err(Error::unreadable)?,
             server: row.server.parse().map_err(Error::unreadable)?,
             etag: Etag::from_revision(row.revision),
+            deletion: row
+                .deleted_at
+                .zip(row.purge_at)
+                .map(|(deleted_at, purge_at)| Deletion { deleted_at, purge_at }),
             created_at: row.created_at,
             updated_at: row.updated_at,
         })

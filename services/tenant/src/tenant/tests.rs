@@ -1,5 +1,7 @@
 //! What operators may do with tenants, on a real database.
 
+mod lifecycle;
+
 use std::collections::BTreeSet;
 
 use rowhouse_context::{Ctx, ServiceName};
@@ -10,7 +12,8 @@ use uuid::Uuid;
 use super::{Change, DisplayName, Reason, State, Tenant, store};
 use crate::directory;
 use crate::error::Error;
-use crate::operation::tests::{Bench, LONG, ctx, new_tenant};
+use crate::operation::Kind;
+use crate::operation::tests::{Bench, GRACE, LONG, Mishap, ctx, new_tenant, turn};
 
 fn why(error: Error) -> Why {
     Failure::from(error).reason()
@@ -145,21 +148,21 @@ async fn lists_are_paged_newest_first_and_tokens_belong_to_their_caller() {
     let caller = ctx(LONG);
     let (mut seen, mut token, mut pages) = (Vec::new(), String::new(), 0);
     loop {
-        let page = bench.tenants.list(&caller, 2, &token).await.unwrap();
+        let page = bench.tenants.list(&caller, false, 2, &token).await.unwrap();
         seen.extend(page.tenants.iter().map(|tenant| tenant.id));
         token = page.next_page_token;
         pages += 1;
         if token.is_empty() {
             break;
         }
-        let stranger = bench.tenants.list(&ctx(LONG), 2, &token).await.err().unwrap();
+        let stranger = bench.tenants.list(&ctx(LONG), false, 2, &token).await.err().unwrap();
         assert_eq!(
             why_and_where(stranger),
             (Why::PageTokenInvalid, "page_token".to_owned())
         );
     }
     assert_eq!((seen, pages), (created, 3));
-    let forged = bench.tenants.list(&caller, 2, "forged").await.err().unwrap();
+    let forged = bench.tenants.list(&caller, false, 2, "forged").await.err().unwrap();
     assert_eq!(why_and_where(forged), (Why::PageTokenInvalid, "page_token".to_owned()));
 }
 
@@ -334,12 +337,17 @@ async fn force(bench: &Bench, id: TenantId, state: State) {
         .execute(&mut *transaction)
         .await
         .unwrap();
-    sqlx::query("UPDATE tenant.tenants SET state = $2 WHERE tenant_id = $1")
-        .bind(id.uuid())
-        .bind(state.as_str())
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    sqlx::query(
+        "UPDATE tenant.tenants SET state = $2,
+             deleted_at = CASE WHEN $2 IN ('deleting', 'deleted', 'undeleting') THEN now() END,
+             purge_at = CASE WHEN $2 IN ('deleting', 'deleted', 'undeleting') THEN now() END
+         WHERE tenant_id = $1",
+    )
+    .bind(id.uuid())
+    .bind(state.as_str())
+    .execute(&mut *transaction)
+    .await
+    .unwrap();
     transaction.commit().await.unwrap();
 }
 
@@ -351,7 +359,7 @@ async fn the_database_allows_the_transitions_of_the_code_and_no_other() {
         for to in State::ALL.into_iter().filter(|to| *to != from) {
             force(&bench, id, from).await;
             let mut connection = bench.pool.acquire().await.unwrap();
-            let changed = store::change_state(&mut connection, id, from, to).await;
+            let changed = store::change_state(&mut connection, id, from, to, GRACE).await;
             assert_eq!(changed.is_ok(), from.may_become(to), "{from} to {to}");
         }
     }
@@ -361,19 +369,22 @@ async fn the_database_allows_the_transitions_of_the_code_and_no_other() {
 async fn a_state_that_does_not_allow_it_is_refused() {
     let bench = Bench::start("state_forbids").await;
     let id = create(&bench, "between").await.id;
-    for (state, may_suspend, may_resume) in [
-        (State::Provisioning, false, false),
-        (State::Suspending, true, false),
-        (State::Resuming, false, true),
-    ] {
-        force(&bench, id, state).await;
-        // No operation runs here, so a call that joins one answers the tenant as it is.
-        let suspended = suspend(&bench, &ctx(LONG), id).await;
-        let resumed = resume(&bench, &ctx(LONG), id).await;
-        for (answer, allowed) in [(suspended, may_suspend), (resumed, may_resume)] {
-            match answer {
-                Ok(tenant) => assert!(allowed && tenant.state == state),
-                Err(error) => assert!(!allowed && why(error) == Why::StateForbids, "{state}"),
+    for state in State::ALL {
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Provision) {
+            if kind.states_before().contains(&state) {
+                continue;
+            }
+            force(&bench, id, state).await;
+            // No operation runs here, so a call that joins one answers the tenant as it is.
+            match turn(&bench.tenants, id, kind).await {
+                Ok(tenant) => {
+                    assert!(
+                        [kind.state_during(), kind.state_after()].contains(&state),
+                        "{kind:?} of {state}"
+                    );
+                    assert_eq!(tenant.state, state);
+                }
+                Err(error) => assert_eq!(why(error), Why::StateForbids, "{kind:?} of {state}"),
             }
         }
     }

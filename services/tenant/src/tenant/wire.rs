@@ -5,7 +5,7 @@ use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::tenant::v1 as proto;
 use rowhouse_proto::well_known::{FieldMask, Timestamp};
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::{Placement, TenantId};
+use rowhouse_types::{Etag, Placement, TenantId};
 use uuid::Uuid;
 
 use super::{Change, DisplayName, NewTenant, Reason, State, Tenant};
@@ -82,6 +82,23 @@ pub(crate) fn id_and_reason(id: &str, reason: &str) -> Result<(TenantId, Reason)
     violations.finish(id.zip(reason))
 }
 
+/// Reads which tenant is to be deleted, why, and the etag that it must still have.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(crate) fn deletion(request: &proto::DeleteTenantRequest) -> Result<(TenantId, Reason, Option<Etag>), Failure> {
+    let mut violations = Violations::default();
+    let id = violations.take("id", request.id.parse());
+    let reason = violations.take("reason", Reason::parse_required(&request.reason));
+    let etag = if request.etag.is_empty() {
+        Some(None)
+    } else {
+        violations.take("etag", request.etag.parse().map(Some))
+    };
+    let ((id, reason), etag) = violations.finish(id.zip(reason).zip(etag))?;
+    Ok((id, reason, etag))
+}
+
 /// Writes a tenant.
 pub(crate) fn tenant(tenant: &Tenant) -> proto::Tenant {
     proto::Tenant {
@@ -94,6 +111,8 @@ pub(crate) fn tenant(tenant: &Tenant) -> proto::Tenant {
         create_time: Some(timestamp(tenant.created_at)),
         update_time: Some(timestamp(tenant.updated_at)),
         etag: tenant.etag.to_string(),
+        delete_time: tenant.deletion.map(|deletion| timestamp(deletion.deleted_at)),
+        purge_time: tenant.deletion.map(|deletion| timestamp(deletion.purge_at)),
     }
 }
 
@@ -123,6 +142,11 @@ fn state(state: State) -> proto::TenantState {
         State::Suspending => proto::TenantState::Suspending,
         State::Suspended => proto::TenantState::Suspended,
         State::Resuming => proto::TenantState::Resuming,
+        State::Restricting => proto::TenantState::Restricting,
+        State::ReadOnly => proto::TenantState::ReadOnly,
+        State::Deleting => proto::TenantState::Deleting,
+        State::Deleted => proto::TenantState::Deleted,
+        State::Undeleting => proto::TenantState::Undeleting,
     }
 }
 

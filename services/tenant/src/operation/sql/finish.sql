@@ -23,7 +23,7 @@ changed AS (
     FROM done
     WHERE tenants.tenant_id = done.tenant_id AND tenants.state = $10
     RETURNING tenants.tenant_id, tenants.slug, tenants.display_name, tenants.placement, tenants.server, tenants.state,
-        tenants.revision, tenants.created_at, tenants.updated_at
+        tenants.revision, tenants.created_at, tenants.updated_at, tenants.deleted_at, tenants.purge_at
 ),
 emitted AS (
     INSERT INTO tenant.outbox (id, tenant_id, kind, payload, request_id, traceparent)
@@ -31,4 +31,5 @@ emitted AS (
     FROM done, changed
     WHERE $13::text IS NOT NULL
 )
-SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at FROM changed
+SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at, deleted_at, purge_at
+FROM changed

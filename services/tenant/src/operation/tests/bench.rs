@@ -11,7 +11,7 @@ use rowhouse_db::paging::PageTokens;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
-use rowhouse_types::{OperationId, Placement, SessionId, UserId};
+use rowhouse_types::{OperationId, Placement, SessionId, TenantId, UserId};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::runtime::Runtime;
@@ -23,14 +23,17 @@ use super::fakes::Fakes;
 use crate::error::Result;
 use crate::operation::peers::Peers;
 use crate::operation::saga::Sagas;
-use crate::operation::store;
+use crate::operation::{Kind, store};
 use crate::server::actions::Servers;
 use crate::server::{Address, Capacity, Labels, PLACEMENTS, Traits, Wish};
 use crate::tenant::actions::Tenants;
-use crate::tenant::{NewTenant, Tenant};
+use crate::tenant::{NewTenant, Reason, Tenant};
 
 /// Long enough for anything on a busy machine; only a test that fails waits for it.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// How long a deleted tenant can be undeleted.
+pub(crate) const GRACE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What one test works with.
 pub(crate) struct Bench {
@@ -159,22 +162,28 @@ impl Process {
         self.runtime.spawn(async move { tenants.create(&ctx(LONG), new).await })
     }
 
-    /// Begins to suspend or resume a tenant.
-    pub(crate) fn turn(&self, tenant: &Tenant, suspend: bool) -> JoinHandle<Result<Tenant>> {
-        let (tenants, id) = (self.tenants.clone(), tenant.id);
-        self.runtime.spawn(async move {
-            let reason = crate::tenant::Reason::parse_required("test").unwrap();
-            if suspend {
-                tenants.suspend(&ctx(LONG), id, &reason).await
-            } else {
-                tenants.resume(&ctx(LONG), id, &reason).await
-            }
-        })
+    /// Begins an operation on a tenant.
+    pub(crate) fn turn(&self, tenant: TenantId, kind: Kind) -> JoinHandle<Result<Tenant>> {
+        let tenants = self.tenants.clone();
+        self.runtime.spawn(async move { turn(&tenants, tenant, kind).await })
     }
 
     /// Ends everything that runs in it, wherever it is.
     pub(crate) fn kill(self) {
         self.runtime.shutdown_background();
+    }
+}
+
+/// An operator orders an operation on a tenant that exists.
+pub(crate) async fn turn(tenants: &Tenants, id: TenantId, kind: Kind) -> Result<Tenant> {
+    let (ctx, reason) = (ctx(LONG), Reason::parse_required("test").unwrap());
+    match kind {
+        Kind::Provision => panic!("begins with the tenant itself"),
+        Kind::Suspend => tenants.suspend(&ctx, id, &reason).await,
+        Kind::Resume => tenants.resume(&ctx, id, &reason).await,
+        Kind::Restrict => tenants.set_read_only(&ctx, id, &reason).await,
+        Kind::Delete => tenants.delete(&ctx, id, &reason, None).await,
+        Kind::Undelete => tenants.undelete(&ctx, id, &reason).await,
     }
 }
 
@@ -224,7 +233,7 @@ fn service(pool: PgPool, fakes: &Fakes) -> (Sagas, Tenants, Servers) {
     let peers = Peers::new(auth, BTreeMap::from([(ServiceName::Crm, crm)]));
     let sagas = Sagas::new(pool.clone(), peers.clone(), Wake::new());
     let tokens = PageTokens::new(&[9; 32]);
-    let tenants = Tenants::new(pool.clone(), sagas.clone(), tokens.clone());
+    let tenants = Tenants::new(pool.clone(), sagas.clone(), tokens.clone(), GRACE);
     let servers = Servers::new(pool, peers, tokens);
     (sagas, tenants, servers)
 }

@@ -7,10 +7,10 @@ use rowhouse_proto::common::v1::HomeState;
 use rowhouse_types::TenantId;
 use uuid::Uuid;
 
-use super::bench::{Bench, LONG, ctx, new_tenant};
+use super::bench::{Bench, LONG, ctx, new_tenant, turn};
 use super::fakes::Mishap;
 use crate::error::Error;
-use crate::operation::{Step, runner, store};
+use crate::operation::{Kind, Step, runner, store};
 use crate::tenant::{Reason, State, Tenant};
 
 /// Time for a call that shall not see the end of its operation.
@@ -84,31 +84,26 @@ async fn a_process_killed_right_after_the_reservation_is_resumed() {
 }
 
 #[tokio::test]
-async fn suspending_and_resuming_killed_at_any_step_are_resumed() {
+async fn every_operation_killed_at_any_step_is_resumed() {
     let bench = Bench::start("turning_killed").await;
     let created = bench.tenants.create(&ctx(LONG), new_tenant("acme")).await.unwrap();
     let id = created.id.to_string();
     for mishap in [Mishap::HangsBefore, Mishap::HangsAfter] {
-        for (methods, suspend) in [(["access", "freeze"], true), (["thaw", "access"], false)] {
+        for (kind, methods, access, home) in OPERATIONS {
             for method in methods {
-                lead_to_the_start(&bench, created.id, suspend).await;
+                lead_to_the_start(&bench, created.id, kind).await;
                 bench.fakes.plan(method, mishap);
                 let process = bench.process().await;
-                let _call = process.turn(&created, suspend);
+                let _call = process.turn(created.id, kind);
                 bench.fakes.hanging().await;
                 process.kill();
                 bench.fakes.heal();
                 bench.let_time_pass().await;
                 runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
                 let tenant = bench.settled("acme").await;
-                let (state, access, home) = if suspend {
-                    (State::Suspended, TenantAccess::Suspended, HomeState::Frozen)
-                } else {
-                    (State::Active, TenantAccess::Allowed, HomeState::Active)
-                };
-                assert_eq!(tenant.state, state, "{method} {mishap:?}");
-                assert_eq!(bench.fakes.effects().access[&id].0, access);
-                assert_eq!(bench.fakes.effects().homes[&id].state(), home);
+                assert_eq!(tenant.state, kind.state_after(), "{method} {mishap:?}");
+                assert_eq!(bench.fakes.effects().access[&id].0, access, "{method} {mishap:?}");
+                assert_eq!(bench.fakes.effects().homes[&id].state(), home, "{method} {mishap:?}");
             }
         }
     }
@@ -116,14 +111,53 @@ async fn suspending_and_resuming_killed_at_any_step_are_resumed() {
     assert_eq!(bench.count(open).await, 0);
 }
 
-/// Leads the tenant to the state in which suspending, or resuming, begins.
-async fn lead_to_the_start(bench: &Bench, id: TenantId, of_suspending: bool) {
-    let reason = Reason::parse_required("next round").unwrap();
-    let tenants = &bench.tenants;
-    if of_suspending {
-        tenants.resume(&ctx(LONG), id, &reason).await.unwrap();
-    } else {
-        tenants.suspend(&ctx(LONG), id, &reason).await.unwrap();
+/// The operations on a tenant that exists: the calls of their steps, and how they leave auth and the home.
+const OPERATIONS: [(Kind, &[&str], TenantAccess, HomeState); 5] = [
+    (
+        Kind::Suspend,
+        &["access", "freeze"],
+        TenantAccess::Suspended,
+        HomeState::Frozen,
+    ),
+    (
+        Kind::Resume,
+        &["thaw", "access"],
+        TenantAccess::Allowed,
+        HomeState::Active,
+    ),
+    (
+        Kind::Restrict,
+        &["restrict"],
+        TenantAccess::Allowed,
+        HomeState::ReadOnly,
+    ),
+    (
+        Kind::Delete,
+        &["access", "freeze"],
+        TenantAccess::Suspended,
+        HomeState::Frozen,
+    ),
+    (
+        Kind::Undelete,
+        &["thaw", "access"],
+        TenantAccess::Allowed,
+        HomeState::Active,
+    ),
+];
+
+/// Leads the tenant from a state at rest to the one in which an operation begins.
+async fn lead_to_the_start(bench: &Bench, id: TenantId, of: Kind) {
+    let back = match bench.tenants.get(id).await.unwrap().state {
+        State::Deleted => Kind::Undelete,
+        _ => Kind::Resume,
+    };
+    let there = match of {
+        Kind::Resume => Some(Kind::Suspend),
+        Kind::Undelete => Some(Kind::Delete),
+        Kind::Provision | Kind::Suspend | Kind::Restrict | Kind::Delete => None,
+    };
+    for kind in [back].into_iter().chain(there) {
+        turn(&bench.tenants, id, kind).await.unwrap();
     }
 }
 

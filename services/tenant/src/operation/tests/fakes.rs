@@ -193,6 +193,16 @@ impl TenantParticipantService for Shared {
             .await
     }
 
+    async fn restrict(&self, request: Request<common::RestrictRequest>) -> Answer<common::Home> {
+        let common::RestrictRequest {
+            tenant_id,
+            operation_id,
+            ..
+        } = request.into_inner();
+        self.turn("restrict", (tenant_id, operation_id), common::HomeState::ReadOnly)
+            .await
+    }
+
     async fn migrate(&self, _: Request<common::MigrateRequest>) -> Answer<common::Home> {
         Err(Status::unimplemented("the tenant service does not call this yet"))
     }
