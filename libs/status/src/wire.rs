@@ -43,9 +43,11 @@ pub fn code(reason: Reason) -> Code {
         Reason::ResourceAlreadyExists => Code::AlreadyExists,
         Reason::EtagMismatch => Code::Aborted,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
-        Reason::MessageTooLarge | Reason::MetadataTooLarge | Reason::Overloaded | Reason::ServersFull => {
-            Code::ResourceExhausted
-        }
+        Reason::MessageTooLarge
+        | Reason::MetadataTooLarge
+        | Reason::Overloaded
+        | Reason::ServersFull
+        | Reason::QuotaExceeded => Code::ResourceExhausted,
         Reason::DependencyUnavailable => Code::Unavailable,
         Reason::MethodUnknown | Reason::EncodingUnsupported => Code::Unimplemented,
         Reason::Cancelled => Code::Cancelled,
@@ -70,6 +72,10 @@ impl From<Failure> for Status {
         }
         if let Some((kind, name)) = failure.resource {
             details.set_resource_info(kind, name, "", failure.message.clone());
+        }
+        if let Some(quota) = failure.quota {
+            let (subject, description) = *quota;
+            details.add_quota_failure_violation(subject, description);
         }
         if let Some(delay) = failure.retry_after {
             details.set_retry_info(Some(delay));

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use futures_util::future::join_all;
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
 use rowhouse_cache::Cache;
-use rowhouse_client::{DirectoryClient, KeysClient, Peer, RightsClient};
+use rowhouse_client::{DirectoryClient, KeysClient, LimitsClient, Peer, Quotas, RightsClient};
 use rowhouse_config::section::Identity;
 use rowhouse_context::ServiceName;
 use rowhouse_db::paging::PageTokens;
@@ -53,6 +53,7 @@ pub struct App {
     wake: Wake,
     keys: KeysClient,
     rights: RightsClient,
+    quotas: Quotas,
 }
 
 // === impl App ===
@@ -72,12 +73,15 @@ impl App {
         let tokens = Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer));
         let keys = KeysClient::new(&auth, Arc::clone(&tokens));
         let rights = RightsClient::new(&auth, cache.clone());
+        let limits = LimitsClient::new(&tenant, cache.clone());
+        let quotas = Quotas::new(ServiceName::Crm, limits.clone(), cache.clone());
         let security = Security {
             service: ServiceName::Crm,
             tokens,
             keys: Arc::new(keys.clone()),
             rights: Arc::new(rights.clone()),
             services: Arc::new(ServiceVerifier::new(ServiceName::Crm, &config.identity.keys)?),
+            quotas: Some(quotas.clone()),
         };
 
         let db = TenantDbConfig {
@@ -98,7 +102,12 @@ impl App {
             .page_token_key
             .as_ref()
             .context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
-        let contacts = Contacts::new(db.clone(), PageTokens::new(page_token_key.expose()), wake.clone());
+        let contacts = Contacts::new(
+            db.clone(),
+            PageTokens::new(page_token_key.expose()),
+            wake.clone(),
+            limits,
+        );
         let server = Server::new(ServiceName::Crm, &config.listen, security)
             .public(Services::new().with(ContactServiceServer::new(ContactRpc::new(contacts.clone()))))
             .internal(Services::new().with(ExportServiceServer::new(ExportRpc::new(contacts))))
@@ -111,6 +120,7 @@ impl App {
             wake,
             keys,
             rights,
+            quotas,
         })
     }
 
@@ -138,6 +148,7 @@ impl App {
             self.rights.run(work.clone()),
             relays,
         );
+        self.quotas.shutdown().await;
         self.broker.close().await;
         for outbox in &self.outboxes {
             outbox.pool().close().await;

@@ -106,6 +106,20 @@ impl Homes {
         Ok(self.provisioner.describe(place.tenant, &place.server).await?)
     }
 
+    /// Bounds the transactions that enter a home from now on.
+    pub(crate) async fn set_limits(
+        &self,
+        place: &Place,
+        order: OperationId,
+        statement_timeout_ms: Option<i32>,
+    ) -> Result<Home, Error> {
+        let Place { tenant, server } = place;
+        let set = self
+            .provisioner
+            .set_limits(*tenant, server, order, statement_timeout_ms);
+        Ok(set.await?)
+    }
+
     /// Whether homes can be built on a data server.
     pub(crate) async fn check_server(&self, server: &ServerName) -> Result<(), Error> {
         let why = match self.provisioner.check(server).await {

@@ -14,6 +14,7 @@ use rowhouse_db::paging::PageTokens;
 use rowhouse_middleware::Security;
 use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
 use rowhouse_proto::tenant::v1::directory_service_server::DirectoryServiceServer;
+use rowhouse_proto::tenant::v1::plan_service_server::PlanServiceServer;
 use rowhouse_proto::tenant::v1::server_service_server::ServerServiceServer;
 use rowhouse_proto::tenant::v1::tenant_service_server::TenantServiceServer;
 use rowhouse_server::{Server, Services};
@@ -25,6 +26,9 @@ use crate::directory::rpc::DirectoryRpc;
 use crate::operation::peers::Peers;
 use crate::operation::runner;
 use crate::operation::saga::Sagas;
+use crate::plan::actions::Plans;
+use crate::plan::rpc::PlanRpc;
+use crate::plan::spread::Spread;
 use crate::server;
 use crate::server::actions::Servers;
 use crate::server::rpc::ServerRpc;
@@ -47,6 +51,7 @@ pub struct App {
     control: ControlDb,
     broker: Broker,
     sagas: Sagas,
+    spread: Spread,
     wake: Wake,
     keys: KeysClient,
     rights: RightsClient,
@@ -81,6 +86,8 @@ impl App {
             keys: Arc::new(keys.clone()),
             rights: Arc::new(rights.clone()),
             services: Arc::new(ServiceVerifier::new(ServiceName::Tenant, &config.identity.keys)?),
+            // It serves operators, and no tenant's members.
+            quotas: None,
         };
 
         let wake = Wake::new();
@@ -89,10 +96,13 @@ impl App {
         let page_token_key = config.page_token_key.context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
         let tokens = PageTokens::new(page_token_key.expose());
         let tenants = Tenants::new(control.pool().clone(), sagas.clone(), tokens.clone());
-        let servers = Servers::new(control.pool().clone(), peers, tokens);
+        let servers = Servers::new(control.pool().clone(), peers.clone(), tokens.clone());
+        let spread = Spread::new(control.pool().clone(), peers);
+        let plans = Plans::new(control.pool().clone(), tokens, spread.clone());
         let public = Services::new()
             .with(TenantServiceServer::new(TenantRpc::new(tenants)))
-            .with(ServerServiceServer::new(ServerRpc::new(servers)));
+            .with(ServerServiceServer::new(ServerRpc::new(servers)))
+            .with(PlanServiceServer::new(PlanRpc::new(plans)));
         let directory = DirectoryRpc::new(control.pool().clone());
         let internal = Services::new().with(DirectoryServiceServer::new(directory));
         let ready = control.clone();
@@ -109,6 +119,7 @@ impl App {
             control,
             broker,
             sagas,
+            spread,
             wake,
             keys,
             rights,
@@ -132,9 +143,10 @@ impl App {
             relaying.cancel();
             served
         };
-        let (served, (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), ()) = tokio::join!(
             serving,
             runner::run(pool, self.sagas.clone(), work.clone()),
+            self.spread.run(work.clone()),
             self.keys.run(work.clone()),
             self.rights.run(work.clone()),
             relay.run(relaying.clone()),

@@ -3,6 +3,7 @@
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{OperationId, ServerName, TenantId};
 
+use crate::plan::PlanName;
 use crate::tenant::State;
 
 /// What went wrong.
@@ -69,20 +70,42 @@ pub(crate) enum Error {
         /// The server.
         name: ServerName,
     },
-    /// A participant cannot build homes there.
-    #[error("data server {name} is not ready: {failure}")]
-    ServerNotReady {
-        /// The server.
-        name: ServerName,
-        /// What the participant answered.
-        failure: Box<Failure>,
-    },
     /// No active server takes the placement and has the labels.
     #[error("no data server fits")]
     NoServerFits,
     /// Those that fit are full.
     #[error("the data servers that fit are full")]
     ServersFull,
+    /// There is no such plan.
+    #[error("there is no plan {name}")]
+    PlanUnknown {
+        /// As asked for.
+        name: PlanName,
+    },
+    /// A tenant was to have a plan that does not exist.
+    #[error("there is no such plan to assign")]
+    PlanNotAssignable,
+    /// A plan of this name exists, with other content.
+    #[error("plan {name} exists already")]
+    PlanExists {
+        /// As asked for.
+        name: PlanName,
+    },
+    /// The plan was changed since.
+    #[error("plan {name} has changed since the etag was issued")]
+    PlanEtagMismatch {
+        /// The plan.
+        name: PlanName,
+    },
+    /// Tenants have the plan.
+    #[error("tenants have plan {name}")]
+    PlanInUse {
+        /// The plan.
+        name: PlanName,
+    },
+    /// A participant refused or did not answer.
+    #[error("a participant: {0}")]
+    Participant(Box<Failure>),
     /// The page token is not one of ours, or was issued for another list or caller.
     #[error("the page token is not valid here")]
     PageToken,
@@ -108,6 +131,12 @@ impl Error {
         Self::Unreadable {
             what: fault.to_string(),
         }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Participant(Box::new(failure))
     }
 }
 
@@ -154,12 +183,30 @@ impl From<Error> for Failure {
                 "the server has changed since; read it again and repeat the change",
             )
             .about("server", name),
-            Error::ServerNotReady { failure, .. } => *failure,
             Error::NoServerFits => Self::new(
                 Reason::NoServerFits,
                 "no active data server takes the placement and has the labels asked for",
             ),
             Error::ServersFull => Self::new(Reason::ServersFull, "the data servers that fit are full"),
+            Error::PlanUnknown { name } => Self::not_found("plan", name),
+            Error::PlanNotAssignable => Self::field("plan", "must be the name of a plan"),
+            Error::PlanExists { name } => Self::new(
+                Reason::ResourceAlreadyExists,
+                "a plan of this name exists with other content",
+            )
+            .in_field("plan.name", "must be one that no other plan has")
+            .about("plan", name),
+            Error::PlanEtagMismatch { name } => Self::new(
+                Reason::EtagMismatch,
+                "the plan has changed since; read it again and repeat the change",
+            )
+            .about("plan", name),
+            Error::PlanInUse { name } => Self::new(
+                Reason::StateForbids,
+                "tenants have the plan; give them another one first",
+            )
+            .about("plan", name),
+            Error::Participant(failure) => *failure,
             Error::PageToken => Self::new(
                 Reason::PageTokenInvalid,
                 "the page token is damaged or was issued for another list or caller",

@@ -5,6 +5,7 @@
 //! - `tenant`: the resource: create, read, change, suspend, resume.
 //! - `operation`: sagas; their steps, their state in the database, the runner that resumes them.
 //! - `server`: data servers: which there are, and which take new tenants.
+//! - `plan`: what tenants may use.
 //! - `directory`: where a tenant's home is, for the other services.
 //! - `audit`: who changed what, and why.
 //! - `error`: what can go wrong, as facts.
@@ -15,6 +16,7 @@ pub mod config;
 mod directory;
 mod error;
 mod operation;
+mod plan;
 mod server;
 mod tenant;
 

@@ -131,7 +131,16 @@ pub(super) fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
 fn all_tenants(service: &str, rpc: &str) -> bool {
     let rpcs: &[&str] = match service {
         "auth.v1.ProvisioningService" => &["CreateFirstAdministrator", "SetTenantState"],
-        "tenant.v1.DirectoryService" => &["Resolve"],
+        "tenant.v1.DirectoryService" => &["Resolve", "GetLimits"],
+        "tenant.v1.PlanService" => &[
+            "CreatePlan",
+            "GetPlan",
+            "ListPlans",
+            "UpdatePlan",
+            "DeletePlan",
+            "GetTenantPlan",
+            "SetTenantPlan",
+        ],
         "tenant.v1.TenantService" => &[
             "CreateTenant",
             "GetTenant",
@@ -156,6 +165,7 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
             "Drop",
             "Describe",
             "CheckServer",
+            "SetLimits",
         ],
         _ => &[],
     };

@@ -366,6 +366,26 @@ impl Provisioner {
         Ok((entry, home))
     }
 
+    /// Bounds the transactions that enter a home from now on. An order older than the last one changes nothing.
+    ///
+    /// `statement_timeout_ms`: longest time for one statement; the deadline alone bounds it where absent.
+    ///
+    /// # Errors
+    /// [`ProvisionError::HomeAbsent`].
+    pub async fn set_limits(
+        &self,
+        tenant: TenantId,
+        server: &ServerName,
+        order: OperationId,
+        statement_timeout_ms: Option<i32>,
+    ) -> Result<Home, ProvisionError> {
+        let mut tx = self.begin(server).await?;
+        let (_, home) = self.find(&mut tx, tenant, server).await?;
+        registry::set_limits(&mut tx, tenant, self.participant, order, statement_timeout_ms).await?;
+        tx.commit().await?;
+        Ok(home)
+    }
+
     /// Whether homes can be built on a data server, asked now.
     ///
     /// # Errors

@@ -182,6 +182,29 @@ pub(super) async fn insert_home(
     .await
 }
 
+/// `rowhouse.home_of` reads `statement_timeout_ms`; `order_id` tells which order is the later one.
+pub(super) async fn set_limits(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    participant: ServiceName,
+    order: OperationId,
+    statement_timeout_ms: Option<i32>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE rowhouse.homes
+         SET limits = jsonb_build_object('statement_timeout_ms', $4::integer, 'order_id', $3::uuid), updated_at = now()
+         WHERE tenant_id = $1 AND participant = $2
+             AND coalesce((limits ->> 'order_id')::uuid <= $3, true)",
+    )
+    .bind(tenant.uuid())
+    .bind(participant.as_str())
+    .bind(order.uuid())
+    .bind(statement_timeout_ms)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
 pub(super) async fn set_state(
     connection: &mut PgConnection,
     tenant: TenantId,

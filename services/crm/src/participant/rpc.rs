@@ -74,6 +74,16 @@ impl TenantParticipantService for ParticipantRpc {
         Ok(Response::new(wire::home(&home)))
     }
 
+    async fn set_limits(&self, request: Request<proto::SetLimitsRequest>) -> Answer<proto::Home> {
+        let (place, order, timeout_ms) = wire::limits(request.get_ref())?;
+        let home = self
+            .homes
+            .set_limits(&place, order, timeout_ms)
+            .await
+            .map_err(Failure::from)?;
+        Ok(Response::new(wire::home(&home)))
+    }
+
     async fn check_server(&self, request: Request<proto::CheckServerRequest>) -> Answer<proto::CheckServerResponse> {
         let server = wire::server(&request.get_ref().server)?;
         self.homes.check_server(&server).await.map_err(Failure::from)?;

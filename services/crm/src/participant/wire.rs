@@ -52,6 +52,22 @@ pub(super) fn change(tenant_id: &str, server: &str, operation_id: &str) -> Resul
     Ok((Place { tenant, server }, operation))
 }
 
+/// Reads how transactions in a home are to be bounded.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(super) fn limits(request: &proto::SetLimitsRequest) -> Result<(Place, OperationId, Option<i32>), Failure> {
+    let mut violations = Violations::default();
+    let tenant = violations.take("tenant_id", request.tenant_id.parse());
+    let server = violations.take("server", request.server.parse());
+    let order = violations.take("order_id", request.order_id.parse());
+    if request.statement_timeout_ms.is_some_and(|timeout_ms| timeout_ms <= 0) {
+        violations.add("statement_timeout_ms", "must be above 0, or absent");
+    }
+    let ((tenant, server), order) = violations.finish(tenant.zip(server).zip(order))?;
+    Ok((Place { tenant, server }, order, request.statement_timeout_ms))
+}
+
 /// Reads which data server is meant.
 ///
 /// # Errors

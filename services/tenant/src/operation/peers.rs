@@ -12,11 +12,12 @@ use rowhouse_proto::auth::v1::provisioning_service_client::ProvisioningServiceCl
 use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
 use rowhouse_status::Failure;
-use rowhouse_types::{HomeState, Placement, ServerName};
+use rowhouse_types::{HomeState, OperationId, Placement, ServerName};
 use tonic::{Response, Status};
 
 use super::Held;
 use crate::directory::Home;
+use crate::plan::store::Due;
 use crate::tenant::wire::placement_to_wire;
 
 /// The other services, as operations need them.
@@ -96,6 +97,21 @@ impl Peers {
         };
         let mut client = ProvisioningServiceClient::new(self.auth.channel());
         let answer = client.set_tenant_state(rowhouse_client::request(ctx, request)).await;
+        answer.map(drop).map_err(rowhouse_client::failure)
+    }
+
+    /// A participant keeps a tenant's statement timeout.
+    pub(crate) async fn set_limits(&self, ctx: &Ctx, due: &Due) -> Result<(), Failure> {
+        let peer = self.participants.get(&due.participant);
+        let peer = peer.ok_or_else(|| Failure::internal(format!("{} is no participant", due.participant)))?;
+        let request = common::SetLimitsRequest {
+            tenant_id: due.tenant.to_string(),
+            server: due.server.to_string(),
+            order_id: OperationId::generate().to_string(),
+            statement_timeout_ms: due.statement_timeout_ms,
+        };
+        let mut client = TenantParticipantServiceClient::new(peer.channel());
+        let answer = client.set_limits(rowhouse_client::request(ctx, request)).await;
         answer.map(drop).map_err(rowhouse_client::failure)
     }
 

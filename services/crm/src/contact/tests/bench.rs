@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rowhouse_cache::Cache;
+use rowhouse_client::LimitsClient;
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::paging::PageTokens;
@@ -12,7 +14,7 @@ use rowhouse_db::{Lanes, Provisioner, TenantDb, TenantDbConfig, migrate_platform
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
-use rowhouse_types::{OperationId, Placement, ServerName, SessionId, TenantId, Text, UserId};
+use rowhouse_types::{Limits, OperationId, Placement, ServerName, SessionId, TenantId, Text, UserId};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -71,7 +73,7 @@ impl Bench {
             versions: migrations::served(),
         };
         let db = TenantDb::connect(config, Arc::new(directory)).await.unwrap();
-        let contacts = Contacts::new(db.clone(), PageTokens::new(&[7; 32]), Wake::new());
+        let contacts = contacts(&db, Limits::default());
         Self {
             contacts,
             db,
@@ -80,6 +82,11 @@ impl Bench {
             two,
             databases,
         }
+    }
+
+    /// The actions, where every tenant's plan has these limits.
+    pub(super) fn bounded(&self, limits: Limits) -> Contacts {
+        contacts(&self.db, limits)
     }
 
     /// The context of a call by a new member of a tenant.
@@ -184,4 +191,11 @@ pub(super) fn details(name: &str) -> Details {
 
 fn server() -> ServerName {
     SERVER.parse().unwrap()
+}
+
+fn contacts(db: &TenantDb, limits: Limits) -> Contacts {
+    // Fixed limits ask nobody, Redis neither.
+    let nowhere = Cache::connect(&Secret::new("redis://127.0.0.1:1".to_owned()), "none").unwrap();
+    let limits = LimitsClient::fixed(limits, nowhere);
+    Contacts::new(db.clone(), PageTokens::new(&[7; 32]), Wake::new(), limits)
 }

@@ -42,6 +42,7 @@ pub(crate) struct Bench {
     pub(crate) sagas: Sagas,
     pub(crate) tenants: Tenants,
     pub(crate) servers: Servers,
+    pub(crate) peers: Peers,
     databases: Databases,
 }
 
@@ -63,7 +64,7 @@ impl Bench {
         let fakes = Fakes::start().await;
         let pool = connect(&databases.control_url(Login::ControlTenant)).await;
         let superuser = connect(&databases.control_superuser_url()).await;
-        let (sagas, tenants, servers) = service(pool.clone(), &fakes);
+        let (sagas, tenants, servers, peers) = service(pool.clone(), &fakes);
         // As `migrate` does, without an operator.
         let mut connection = pool.acquire().await.unwrap();
         let data1 = crate::server::store::insert(&mut connection, &server("data1", 5_000)).await;
@@ -76,6 +77,7 @@ impl Bench {
             sagas,
             tenants,
             servers,
+            peers,
             databases,
         }
     }
@@ -91,7 +93,7 @@ impl Bench {
         let pool = runtime.spawn(async move { connect(&url).await }).await.unwrap();
         // Peers connect on the runtime that made them.
         let _inside = runtime.enter();
-        let (_, tenants, _) = service(pool, &self.fakes);
+        let (_, tenants, ..) = service(pool, &self.fakes);
         drop(_inside);
         Process { runtime, tenants }
     }
@@ -216,7 +218,7 @@ async fn connect(url: &str) -> PgPool {
     PgPoolOptions::new().max_connections(8).connect(url).await.unwrap()
 }
 
-fn service(pool: PgPool, fakes: &Fakes) -> (Sagas, Tenants, Servers) {
+fn service(pool: PgPool, fakes: &Fakes) -> (Sagas, Tenants, Servers, Peers) {
     let address = format!("http://{}", fakes.address);
     let signer = ServiceSigner::new(ServiceName::Tenant, &[7; 32]).unwrap();
     let auth = Peer::connect(ServiceName::Auth, &address, signer.clone()).unwrap();
@@ -225,6 +227,6 @@ fn service(pool: PgPool, fakes: &Fakes) -> (Sagas, Tenants, Servers) {
     let sagas = Sagas::new(pool.clone(), peers.clone(), Wake::new());
     let tokens = PageTokens::new(&[9; 32]);
     let tenants = Tenants::new(pool.clone(), sagas.clone(), tokens.clone());
-    let servers = Servers::new(pool, peers, tokens);
-    (sagas, tenants, servers)
+    let servers = Servers::new(pool, peers.clone(), tokens);
+    (sagas, tenants, servers, peers)
 }

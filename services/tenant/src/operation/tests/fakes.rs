@@ -43,6 +43,8 @@ pub(crate) struct Effects {
     pub(crate) invitations: BTreeMap<String, InvitationId>,
     /// The last access by tenant, with its operation.
     pub(crate) access: BTreeMap<String, (auth::TenantAccess, String)>,
+    /// The last statement timeout by tenant.
+    pub(crate) timeouts: BTreeMap<String, Option<i32>>,
     /// How many calls came, by method.
     pub(crate) calls: BTreeMap<&'static str, u32>,
     mishaps: BTreeMap<&'static str, Mishap>,
@@ -199,6 +201,17 @@ impl TenantParticipantService for Shared {
 
     async fn drop(&self, _: Request<common::DropRequest>) -> Answer<common::DropResponse> {
         Err(Status::unimplemented("the tenant service does not call this yet"))
+    }
+
+    async fn set_limits(&self, request: Request<common::SetLimitsRequest>) -> Answer<common::Home> {
+        let request = request.into_inner();
+        let act = |effects: &mut Effects| {
+            effects
+                .timeouts
+                .insert(request.tenant_id.clone(), request.statement_timeout_ms);
+            effects.homes[&request.tenant_id].clone()
+        };
+        self.serve("set_limits", act).await
     }
 
     async fn check_server(&self, _: Request<common::CheckServerRequest>) -> Answer<common::CheckServerResponse> {
