@@ -24,6 +24,8 @@ use crate::directory::rpc::DirectoryRpc;
 use crate::operation::peers::Peers;
 use crate::operation::runner;
 use crate::operation::saga::Sagas;
+use crate::spare::Refill;
+use crate::spare::filler::Filler;
 use crate::tenant::actions::Tenants;
 use crate::tenant::rpc::TenantRpc;
 
@@ -43,6 +45,7 @@ pub struct App {
     control: ControlDb,
     broker: Broker,
     sagas: Sagas,
+    filler: Filler,
     wake: Wake,
     keys: KeysClient,
     rights: RightsClient,
@@ -80,13 +83,17 @@ impl App {
         };
 
         let wake = Wake::new();
-        let sagas = Sagas::new(control.pool().clone(), Peers::new(auth, participants), wake.clone());
+        let peers = Peers::new(auth, participants);
+        let sagas = Sagas::new(control.pool().clone(), peers.clone(), wake.clone());
+        let (refill, servers) = (Refill::new(), config.data_servers);
+        let filler = Filler::new(control.pool().clone(), peers, refill.clone(), &servers, config.spares);
         let page_token_key = config.page_token_key.context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
         let tenants = Tenants::new(
             control.pool().clone(),
             sagas.clone(),
             PageTokens::new(page_token_key.expose()),
-            config.data_servers,
+            servers,
+            refill,
         );
         let public = Services::new().with(TenantServiceServer::new(TenantRpc::new(tenants)));
         let directory = DirectoryRpc::new(control.pool().clone());
@@ -105,6 +112,7 @@ impl App {
             control,
             broker,
             sagas,
+            filler,
             wake,
             keys,
             rights,
@@ -128,9 +136,10 @@ impl App {
             relaying.cancel();
             served
         };
-        let (served, (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), ()) = tokio::join!(
             serving,
             runner::run(pool, self.sagas.clone(), work.clone()),
+            self.filler.run(work.clone()),
             self.keys.run(work.clone()),
             self.rights.run(work.clone()),
             relay.run(relaying.clone()),

@@ -32,6 +32,8 @@ pub struct ServeConfig {
     pub crm_provision_addr: String,
     /// Where new tenants are placed.
     pub data_servers: Vec<ServerName>,
+    /// Homes built ahead on each of them, in placement `schema`.
+    pub spares: u16,
 }
 
 /// What `migrate` needs.
@@ -42,6 +44,13 @@ pub struct MigrateConfig {
     /// The control database, with the owner's login, direct.
     pub control_owner_url: Secret,
 }
+
+/// Spares on each server, where nothing else is said: as many sign-ups at once find a home that stands.
+const SPARES: u16 = 4;
+const SPARES_VARIABLE: &str = "ROWHOUSE_TENANT_SPARES";
+
+/// A home is some dozens of files and catalogue rows that nobody uses yet; whoever asks for more has mistyped.
+const SPARES_MAX: u16 = 1_000;
 
 /// Names of data servers, separated by commas; at least one.
 struct Servers {
@@ -67,8 +76,17 @@ impl ServeConfig {
             data_servers: env
                 .required("ROWHOUSE_DATA_SERVERS", Servers { names: Vec::new() })
                 .names,
+            spares: spares(env),
         }
     }
+}
+
+fn spares(env: &mut Env) -> u16 {
+    let spares = env.or(SPARES_VARIABLE, SPARES);
+    if spares > SPARES_MAX {
+        env.refuse(SPARES_VARIABLE, "must be 1000 at most");
+    }
+    spares
 }
 
 // === impl MigrateConfig ===
@@ -106,6 +124,24 @@ mod tests {
         assert_eq!(names("data1, data2"), Ok(2));
         for text in ["", ",", "data1,", "Data1", "1data"] {
             assert_eq!(names(text), Err(()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn spares_have_a_bound_and_none_are_allowed() {
+        let faults = |number: &str| {
+            let mut env = Env::from_pairs([(SPARES_VARIABLE.to_owned(), number.to_owned())]);
+            spares(&mut env);
+            env.finish(()).is_err()
+        };
+        for (number, refused) in [
+            ("0", false),
+            ("1000", false),
+            ("1001", true),
+            ("-1", true),
+            ("70000", true),
+        ] {
+            assert_eq!(faults(number), refused, "{number}");
         }
     }
 

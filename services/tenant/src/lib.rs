@@ -4,6 +4,7 @@
 //! - [`App`]: the wiring of the process.
 //! - `tenant`: the resource: create, read, change, suspend, resume.
 //! - `operation`: sagas; their steps, their state in the database, the runner that resumes them.
+//! - `spare`: ids issued ahead, with homes that stand already.
 //! - `directory`: where a tenant's home is, for the other services.
 //! - `error`: what can go wrong, as facts.
 
@@ -12,6 +13,7 @@ pub mod config;
 mod directory;
 mod error;
 mod operation;
+mod spare;
 mod tenant;
 
 pub use app::App;

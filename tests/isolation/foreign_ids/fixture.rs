@@ -140,7 +140,15 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
             "SuspendTenant",
             "ResumeTenant",
         ],
-        "common.v1.TenantParticipantService" => &["Prepare", "Migrate", "Freeze", "Thaw", "Drop", "Describe"],
+        "common.v1.TenantParticipantService" => &[
+            "PrepareSpare",
+            "Prepare",
+            "Migrate",
+            "Freeze",
+            "Thaw",
+            "Drop",
+            "Describe",
+        ],
         _ => &[],
     };
     rpcs.contains(&rpc)

@@ -1,4 +1,8 @@
 //! One participant's homes on all data servers.
+//!
+//! `spare`: those that are built ahead.
+
+mod spare;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -78,7 +82,7 @@ impl Provisioner {
         })
     }
 
-    /// Makes the tenant's home ready, at the newest version: builds it where there is none. A repeated call with the same
+    /// Makes the tenant's home ready, at the newest version: claims the spare, or builds a home where there is none. A repeated call with the same
     /// operation answers with the home that the first one built, in whatever state it is by now.
     ///
     /// # Errors
@@ -97,9 +101,14 @@ impl Provisioner {
         let mut tx = self.begin(server).await?;
         registry::lock_work(&mut tx, tenant).await?;
         if let Some(entry) = registry::find(&mut tx, tenant, self.participant).await? {
-            let own = entry.operation == operation.uuid();
+            let own = entry.operation == Some(operation.uuid());
             match entry.home(tenant, server) {
                 Some(home) if own && home.placement == placement => return Ok(home),
+                Some(home) if home.state == HomeState::Spare && home.placement == placement => {
+                    let claimed = self.claim_in(&mut tx, home, entry.place, operation).await?;
+                    tx.commit().await?;
+                    return Ok(claimed);
+                }
                 Some(_) => return Err(ProvisionError::HomeExists),
                 None if own => return Err(ProvisionError::HomeDropped),
                 None => {}
@@ -112,7 +121,7 @@ impl Provisioner {
                 self.build(&mut tx, schema, placement, Wall::Number(tenant)).await?
             }
         };
-        let generation = registry::insert_home(&mut tx, tenant, self.participant, &house, operation).await?;
+        let generation = registry::insert_home(&mut tx, tenant, self.participant, &house, Some(operation)).await?;
         tx.commit().await?;
         tracing::info!(tenant = %tenant, server = %server, version = house.version, "a home is ready");
         Ok(Home {
@@ -346,6 +355,9 @@ impl Provisioner {
         registry::lock_work(&mut tx, tenant).await?;
         registry::lock_tenant(&mut tx, tenant).await?;
         let (entry, home) = self.find(&mut tx, tenant, server).await?;
+        if home.state == HomeState::Spare {
+            return Err(ProvisionError::HomeAbsent);
+        }
         if entry.has_overtaken(operation) {
             return Err(ProvisionError::Overtaken);
         }

@@ -5,3 +5,4 @@ mod crashes;
 mod fakes;
 
 pub(crate) use bench::{Bench, LONG, ctx, new_tenant};
+pub(crate) use fakes::Mishap;

@@ -6,19 +6,20 @@ use aws_lc_rs::digest;
 use chrono::DateTime;
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{PageScope, PageTokens};
-use rowhouse_types::{Etag, OperationId, ServerName, TenantId};
+use rowhouse_types::{Etag, OperationId, Placement, ServerName, TenantId};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::store::{self, Entry, Reservation, Reserved};
+use super::store::{self, Cursor, Entry, Reservation, Reserved};
 use super::{Change, NewTenant, Reason, State, Tenant};
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::operation::saga::Sagas;
 use crate::operation::store::{LEASE, Payload};
 use crate::operation::{self, Held, Kind};
+use crate::spare::Refill;
 
 /// How long before the caller's deadline an answer is given that the work goes on: enough for the way back.
 const ANSWER_BEFORE: Duration = Duration::from_millis(250);
@@ -31,6 +32,7 @@ pub(crate) struct Tenants {
     tokens: PageTokens,
     /// Where new tenants are placed; never empty.
     servers: Vec<ServerName>,
+    refill: Refill,
 }
 
 /// A page of tenants.
@@ -43,12 +45,19 @@ pub(crate) struct Page {
 // === impl Tenants ===
 
 impl Tenants {
-    pub(crate) fn new(pool: PgPool, sagas: Sagas, tokens: PageTokens, servers: Vec<ServerName>) -> Self {
+    pub(crate) fn new(
+        pool: PgPool,
+        sagas: Sagas,
+        tokens: PageTokens,
+        servers: Vec<ServerName>,
+        refill: Refill,
+    ) -> Self {
         Self {
             pool,
             sagas,
             tokens,
             servers,
+            refill,
         }
     }
 
@@ -73,7 +82,9 @@ impl Tenants {
             after: &picture(&tenant),
         };
         match store::reserve(&self.pool, ctx, &reservation).await? {
-            Reserved::New { created_at } => {
+            Reserved::New { id, spare, created_at } => {
+                self.count(&tenant, spare);
+                (tenant.id, held.tenant) = (id, id);
                 (tenant.created_at, tenant.updated_at) = (created_at, created_at);
                 let active = self.sagas.settle(held.id, Some(held), answer_by(ctx)).await?;
                 Ok(active.unwrap_or(tenant))
@@ -109,7 +120,7 @@ impl Tenants {
         let more = tenants.len() > size;
         tenants.truncate(size);
         let next_page_token = match tenants.last() {
-            Some(last) if more => self.tokens.seal(&scope, &last.id),
+            Some(last) if more => self.tokens.seal(&scope, &Cursor::after(last)),
             _ => String::new(),
         };
         Ok(Page {
@@ -220,7 +231,19 @@ impl Tenants {
         done.ok_or(Error::StillRunning { operation })
     }
 
-    /// The tenant as it will be reserved. Its id is random in its last bits, which spreads tenants evenly over the
+    /// Counts whether a sign-up found a spare, and has the filler see to it at once.
+    fn count(&self, tenant: &Tenant, spare: bool) {
+        if tenant.placement != Placement::Schema {
+            return;
+        }
+        self.refill.notify();
+        let (server, outcome) = (tenant.server.to_string(), if spare { "hit" } else { "miss" });
+        let placement = tenant.placement.as_str();
+        metrics::counter!("tenant_spare_claims_total", "server" => server, "placement" => placement, "outcome" => outcome)
+            .increment(1);
+    }
+
+    /// The tenant as it will be reserved, unless a spare lends it an older id. Its id is random in its last bits, which spreads tenants evenly over the
     /// servers without counting them.
     fn plan(&self, new: &NewTenant) -> Result<Tenant> {
         let id = TenantId::generate();
