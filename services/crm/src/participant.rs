@@ -70,12 +70,14 @@ impl Homes {
     /// Makes a home ready: the one that the operation built or claimed before, the spare, or a new one.
     pub(crate) async fn prepare(&self, ctx: &Ctx, order: &Order) -> Result<Home, Error> {
         let Place { tenant, server } = &order.place;
-        // Whoever signs up waits for no home that is being built ahead for somebody else.
-        let claim = self
-            .provisioner
-            .claim(*tenant, server, order.placement, order.operation);
-        if let Some(home) = claim.await? {
-            return Ok(home);
+        if order.placement == Placement::Schema {
+            // Whoever signs up waits for no home that is being built ahead for somebody else.
+            let claim = self
+                .provisioner
+                .claim(*tenant, server, order.placement, order.operation);
+            if let Some(home) = claim.await? {
+                return Ok(home);
+            }
         }
         let _permit = self.permit(ctx).await?;
         let home = self

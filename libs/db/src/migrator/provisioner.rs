@@ -28,7 +28,7 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 
 /// Longest wait for older transactions, or for another that works on the same home; those who want to enter a home that is
 /// being frozen wait behind us that long at most. And how long a process that hangs can keep everybody waiting.
-const BOUNDS: &str = "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
 /// Houses read at once when all are migrated.
 const BATCH: i64 = 500;
@@ -381,8 +381,6 @@ impl Provisioner {
     async fn begin(&self, server: &ServerName) -> Result<Transaction<'static, Postgres>, ProvisionError> {
         let pool = self.servers.get(server.as_str());
         let pool = pool.ok_or_else(|| ProvisionError::ServerUnknown(server.to_string()))?;
-        let mut tx = pool.begin().await?;
-        sqlx::raw_sql(BOUNDS).execute(&mut *tx).await?;
-        Ok(tx)
+        Ok(pool.begin_with(BEGIN).await?)
     }
 }

@@ -38,6 +38,12 @@ impl Measured {
         }
     }
 
+    /// Several runs as one.
+    pub(super) fn sum(runs: Vec<Self>) -> Self {
+        let all = runs.iter().map(|run| run.all).sum();
+        Self::new(runs.into_iter().flat_map(|run| run.calls).collect(), all)
+    }
+
     /// How many there were.
     pub(super) fn count(&self) -> usize {
         self.count

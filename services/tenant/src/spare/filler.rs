@@ -8,6 +8,7 @@ use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{Placement, ServerName};
 use sqlx::PgPool;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Spares of one stock that one process builds at once. A participant bounds what it builds by itself; one such build is
 /// enough to keep it from idling between two of ours.
 const BUILT_AT_ONCE: usize = 2;
+
+/// How long no sign-up may have come before a stock is filled of which half is ready: building takes the machine that they
+/// need, and they have what they need meanwhile.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// Longest wait for the participants; below the lease.
 const BUILD_MAX: Duration = Duration::from_secs(20);
@@ -70,7 +75,11 @@ impl Filler {
                 _ = ticks.tick() => {}
                 _ = taken.changed() => {}
             }
-            let round = self.round(stock, stop).await;
+            let round = async {
+                self.let_pass(stock, &mut taken).await?;
+                self.round(stock, stop).await
+            };
+            let round = round.await;
             if let Err(error) = &round
                 && !failing
             {
@@ -78,6 +87,18 @@ impl Filler {
                 tracing::warn!(%error, server = %stock.server, "spares cannot be counted");
             }
             failing = round.is_err();
+        }
+    }
+
+    /// Waits for a quiet moment, unless fewer than half of the stock is ready.
+    async fn let_pass(&self, stock: &Stock, taken: &mut watch::Receiver<()>) -> Result<()> {
+        loop {
+            let count = store::count(&mut *self.pool.acquire().await?, stock).await?;
+            let enough = count.ready * 2 >= stock.wanted;
+            // Sign-ups on other servers wake this too; however many there are, half of the stock stays.
+            if !enough || timeout(QUIET, taken.changed()).await.is_err() {
+                return Ok(());
+            }
         }
     }
 
