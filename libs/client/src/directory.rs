@@ -172,6 +172,7 @@ fn read_home(answer: &proto::Home, tenant: TenantId) -> Result<Home, DirectoryEr
     let state = match answer.state() {
         proto::HomeState::Active => HomeState::Active,
         proto::HomeState::Frozen => HomeState::Frozen,
+        proto::HomeState::Spare => return Err(damaged("no tenant")),
         proto::HomeState::Unspecified => return Err(damaged("no state")),
     };
     Ok(Home {

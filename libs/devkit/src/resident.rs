@@ -127,6 +127,7 @@ impl Resident {
             amqp_url: servers.amqp_url(),
             redis_prefix: "rowhouse".to_owned(),
             smtp_url: format!("smtp://{sink}"),
+            spares: 4,
             files: stack.folder().join("files"),
             ports,
             keys: Keys::of(&mut Secrets::load(stack.folder())?)?,

@@ -23,6 +23,8 @@ pub enum HomeState {
     Active,
     /// Nothing.
     Frozen,
+    /// Nothing: it was built ahead and waits for its tenant.
+    Spare,
 }
 
 /// Registered name of a data server: 1 to 40 of `a-z`, `0-9` and `-`, beginning with a letter.
@@ -75,6 +77,7 @@ impl HomeState {
         match self {
             Self::Active => "active",
             Self::Frozen => "frozen",
+            Self::Spare => "spare",
         }
     }
 }
@@ -86,6 +89,7 @@ impl FromStr for HomeState {
         match text {
             "active" => Ok(Self::Active),
             "frozen" => Ok(Self::Frozen),
+            "spare" => Ok(Self::Spare),
             _ => Err(ParsePlacementError { what: "home state" }),
         }
     }

@@ -2,6 +2,7 @@
 //! PgBouncer in the same minute. Only the ratio means something: machines are noisy.
 
 mod load;
+mod provision;
 mod reference;
 mod scale;
 
@@ -43,6 +44,8 @@ pub(crate) struct Bench {
 /// What else there is to measure than the running suite.
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Measure what signing up costs, with spare homes and without them, on servers of its own
+    Provision,
     /// Measure what many homes cost, without lanes and with them, on servers of its own
     Scale,
 }
@@ -60,10 +63,11 @@ struct Figure {
     reference_one_message: Option<f64>,
 }
 
-/// Measures and prints; also writes `target/bench/contacts.json`, or `scale.json`.
+/// Measures and prints; also writes `target/bench/contacts.json`, `provision.json` or `scale.json`.
 pub(crate) async fn run(bench: Bench) -> Result<()> {
     match bench.what {
         None => contacts(&bench).await,
+        Some(What::Provision) => provision::run().await,
         Some(What::Scale) => scale::run(bench.seconds).await,
     }
 }

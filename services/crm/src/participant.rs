@@ -68,9 +68,25 @@ impl Homes {
         }
     }
 
-    /// Makes a home ready: the one that the operation built before, or a new one.
+    /// Builds a home ahead.
+    pub(crate) async fn prepare_spare(&self, ctx: &Ctx, place: &Place, placement: Placement) -> Result<Home, Error> {
+        let _permit = self.permit(ctx).await?;
+        let spare = self.provisioner.prepare_spare(place.tenant, &place.server, placement);
+        Ok(spare.await?)
+    }
+
+    /// Makes a home ready: the one that the operation built or claimed before, the spare, or a new one.
     pub(crate) async fn prepare(&self, ctx: &Ctx, order: &Order) -> Result<Home, Error> {
         let Place { tenant, server } = &order.place;
+        if order.placement == Placement::Schema {
+            // Whoever signs up waits for no home that is being built ahead for somebody else.
+            let claim = self
+                .provisioner
+                .claim(*tenant, server, order.placement, order.operation);
+            if let Some(home) = claim.await? {
+                return Ok(home);
+            }
+        }
         let _permit = self.permit(ctx).await?;
         let home = self
             .provisioner
@@ -153,6 +169,7 @@ impl From<Error> for Failure {
         match error {
             ProvisionError::ServerUnknown(_) => Self::field("server", "is not a data server of this participant"),
             ProvisionError::PlacementNotBuilt(_) => Self::field("placement", "is not available yet"),
+            ProvisionError::NoSpares(_) => Self::field("placement", "is not built ahead"),
             ProvisionError::HomeAbsent => Self::new(Reason::ResourceNotFound, "home not found"),
             ProvisionError::HomeDropped
             | ProvisionError::HomeExists

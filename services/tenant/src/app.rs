@@ -32,6 +32,8 @@ use crate::plan::spread::Spread;
 use crate::server;
 use crate::server::actions::Servers;
 use crate::server::rpc::ServerRpc;
+use crate::spare::Refill;
+use crate::spare::filler::Filler;
 use crate::tenant::actions::Tenants;
 use crate::tenant::rpc::TenantRpc;
 
@@ -52,6 +54,7 @@ pub struct App {
     broker: Broker,
     sagas: Sagas,
     spread: Spread,
+    filler: Filler,
     wake: Wake,
     keys: KeysClient,
     rights: RightsClient,
@@ -93,9 +96,11 @@ impl App {
         let wake = Wake::new();
         let peers = Peers::new(auth, participants);
         let sagas = Sagas::new(control.pool().clone(), peers.clone(), wake.clone());
+        let refill = Refill::new();
+        let filler = Filler::new(control.pool().clone(), peers.clone(), refill.clone(), config.spares);
         let page_token_key = config.page_token_key.context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
         let tokens = PageTokens::new(page_token_key.expose());
-        let tenants = Tenants::new(control.pool().clone(), sagas.clone(), tokens.clone());
+        let tenants = Tenants::new(control.pool().clone(), sagas.clone(), tokens.clone(), refill);
         let servers = Servers::new(control.pool().clone(), peers.clone(), tokens.clone());
         let spread = Spread::new(control.pool().clone(), peers);
         let plans = Plans::new(control.pool().clone(), tokens, spread.clone());
@@ -120,6 +125,7 @@ impl App {
             broker,
             sagas,
             spread,
+            filler,
             wake,
             keys,
             rights,
@@ -143,10 +149,11 @@ impl App {
             relaying.cancel();
             served
         };
-        let (served, (), (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), (), ()) = tokio::join!(
             serving,
             runner::run(pool, self.sagas.clone(), work.clone()),
             self.spread.run(work.clone()),
+            self.filler.run(work.clone()),
             self.keys.run(work.clone()),
             self.rights.run(work.clone()),
             relay.run(relaying.clone()),

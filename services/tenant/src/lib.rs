@@ -6,6 +6,7 @@
 //! - `operation`: sagas; their steps, their state in the database, the runner that resumes them.
 //! - `server`: data servers: which there are, and which take new tenants.
 //! - `plan`: what tenants may use.
+//! - `spare`: ids issued ahead, with homes that stand already.
 //! - `directory`: where a tenant's home is, for the other services.
 //! - `audit`: who changed what, and why.
 //! - `error`: what can go wrong, as facts.
@@ -18,6 +19,7 @@ mod error;
 mod operation;
 mod plan;
 mod server;
+mod spare;
 mod tenant;
 
 pub use app::App;

@@ -158,6 +158,7 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
             "ActivateServer",
         ],
         "common.v1.TenantParticipantService" => &[
+            "PrepareSpare",
             "Prepare",
             "Migrate",
             "Freeze",

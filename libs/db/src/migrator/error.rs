@@ -14,6 +14,9 @@ pub enum ProvisionError {
     /// The placement is decided, but this version cannot build it.
     #[error("placement {} is not built yet", .0.as_str())]
     PlacementNotBuilt(Placement),
+    /// Only homes in placement `schema` are built ahead: in `shared` a home is a line.
+    #[error("placement {} has no spare homes", .0.as_str())]
+    NoSpares(Placement),
     /// The tenant has no home of this participant here.
     #[error("the tenant has no home here")]
     HomeAbsent,

@@ -68,10 +68,13 @@ pub(super) async fn migrate(
     for migration in migrations {
         sqlx::raw_sql(migration.sql).execute(&mut *connection).await?;
     }
-    for table in tables(connection, schema).await? {
-        match wall {
-            Wall::Number(tenant) => number(connection, schema, &table, tenant).await?,
-            Wall::Policy => force(connection, schema, &table).await?,
+    let tables = tables(connection, schema).await?;
+    match wall {
+        Wall::Number(tenant) => number(connection, schema, &tables, tenant).await?,
+        Wall::Policy => {
+            for table in &tables {
+                force(connection, schema, table).await?;
+            }
         }
     }
     Ok(())
@@ -104,30 +107,34 @@ pub(super) async fn tables(connection: &mut PgConnection, schema: &str) -> Resul
     Ok(tables)
 }
 
-/// `CHECK (tenant_id = '<this tenant>')`, where there is none yet. A new table is empty, so this is instant.
+/// `CHECK (tenant_id = '<this tenant>')` on each table that has none yet, all in one message: whoever signs up may be
+/// waiting. A new table is empty, so this is instant.
 async fn number(
     connection: &mut PgConnection,
     schema: &str,
-    table: &str,
+    tables: &[String],
     tenant: TenantId,
 ) -> Result<(), ProvisionError> {
-    let exists: bool = sqlx::query_scalar(
-        "SELECT EXISTS (
-             SELECT FROM pg_catalog.pg_constraint
-             WHERE conrelid = to_regclass($1) AND contype = 'c' AND conname = $2)",
+    let walled: Vec<String> = sqlx::query_scalar(
+        "SELECT class.relname::text
+         FROM pg_catalog.pg_class AS class
+         JOIN pg_catalog.pg_constraint AS wall ON wall.conrelid = class.oid
+         WHERE class.relnamespace = to_regnamespace($1) AND wall.contype = 'c' AND wall.conname = class.relname || $2",
     )
-    .bind(format!("{schema}.{table}"))
-    .bind(format!("{table}{HOUSE_WALL}"))
-    .fetch_one(&mut *connection)
+    .bind(schema)
+    .bind(HOUSE_WALL)
+    .fetch_all(&mut *connection)
     .await?;
-    if exists {
-        return Ok(());
-    }
-    let check = format!(
-        "ALTER TABLE {schema}.{table} ADD CONSTRAINT {table}{HOUSE_WALL} CHECK (tenant_id = '{}'::uuid)",
-        tenant.uuid()
-    );
-    run(connection, check).await
+    let open = tables.iter().filter(|table| !walled.contains(table));
+    let checks: Vec<String> = open
+        .map(|table| {
+            format!(
+                "ALTER TABLE {schema}.{table} ADD CONSTRAINT {table}{HOUSE_WALL} CHECK (tenant_id = '{}'::uuid)",
+                tenant.uuid()
+            )
+        })
+        .collect();
+    run(connection, checks.join(";")).await
 }
 
 /// Enables and forces row-level security, with the one policy.

@@ -1,4 +1,8 @@
 //! One participant's homes on all data servers.
+//!
+//! `spare`: those that are built ahead.
+
+mod spare;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +28,7 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 
 /// Longest wait for older transactions, or for another that works on the same home; those who want to enter a home that is
 /// being frozen wait behind us that long at most. And how long a process that hangs can keep everybody waiting.
-const BOUNDS: &str = "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
 /// Houses read at once when all are migrated.
 const BATCH: i64 = 500;
@@ -78,7 +82,7 @@ impl Provisioner {
         })
     }
 
-    /// Makes the tenant's home ready, at the newest version: builds it where there is none. A repeated call with the same
+    /// Makes the tenant's home ready, at the newest version: claims the spare, or builds a home where there is none. A repeated call with the same
     /// operation answers with the home that the first one built, in whatever state it is by now.
     ///
     /// # Errors
@@ -97,9 +101,14 @@ impl Provisioner {
         let mut tx = self.begin(server).await?;
         registry::lock_work(&mut tx, tenant).await?;
         if let Some(entry) = registry::find(&mut tx, tenant, self.participant).await? {
-            let own = entry.operation == operation.uuid();
+            let own = entry.operation == Some(operation.uuid());
             match entry.home(tenant, server) {
                 Some(home) if own && home.placement == placement => return Ok(home),
+                Some(home) if home.state == HomeState::Spare && home.placement == placement => {
+                    let claimed = self.claim_in(&mut tx, home, entry.place, operation).await?;
+                    tx.commit().await?;
+                    return Ok(claimed);
+                }
                 Some(_) => return Err(ProvisionError::HomeExists),
                 None if own => return Err(ProvisionError::HomeDropped),
                 None => {}
@@ -112,7 +121,7 @@ impl Provisioner {
                 self.build(&mut tx, schema, placement, Wall::Number(tenant)).await?
             }
         };
-        let generation = registry::insert_home(&mut tx, tenant, self.participant, &house, operation).await?;
+        let generation = registry::insert_home(&mut tx, tenant, self.participant, &house, Some(operation)).await?;
         tx.commit().await?;
         tracing::info!(tenant = %tenant, server = %server, version = house.version, "a home is ready");
         Ok(Home {
@@ -346,6 +355,9 @@ impl Provisioner {
         registry::lock_work(&mut tx, tenant).await?;
         registry::lock_tenant(&mut tx, tenant).await?;
         let (entry, home) = self.find(&mut tx, tenant, server).await?;
+        if home.state == HomeState::Spare {
+            return Err(ProvisionError::HomeAbsent);
+        }
         if entry.has_overtaken(operation) {
             return Err(ProvisionError::Overtaken);
         }
@@ -402,8 +414,6 @@ impl Provisioner {
     async fn begin(&self, server: &ServerName) -> Result<Transaction<'static, Postgres>, ProvisionError> {
         let pool = self.servers.get(server.as_str());
         let pool = pool.ok_or_else(|| ProvisionError::ServerUnknown(server.to_string()))?;
-        let mut tx = pool.begin().await?;
-        sqlx::raw_sql(BOUNDS).execute(&mut *tx).await?;
-        Ok(tx)
+        Ok(pool.begin_with(BEGIN).await?)
     }
 }

@@ -12,8 +12,8 @@ use crate::home::Home;
 /// One line of the registry.
 pub(super) struct Entry {
     pub(super) generation: i64,
-    /// Which built it.
-    pub(super) operation: Uuid,
+    /// Which built it, or claimed it; none while it is a spare.
+    pub(super) operation: Option<Uuid>,
     /// Which ordered its state last; none while it is as it was built.
     pub(super) state_operation: Option<Uuid>,
     /// None once the home was dropped.
@@ -158,17 +158,18 @@ pub(super) async fn insert_house(
     .map(drop)
 }
 
-/// Enters a home, in use. A line of a dropped one is taken over with the next generation, which is returned.
+/// Enters a home: in use, or a spare where no operation builds it. A line of a dropped one is taken over with the next
+/// generation, which is returned.
 pub(super) async fn insert_home(
     connection: &mut PgConnection,
     tenant: TenantId,
     participant: ServiceName,
     house: &House,
-    operation: OperationId,
+    operation: Option<OperationId>,
 ) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
         "INSERT INTO rowhouse.homes (tenant_id, participant, house_id, generation, state, operation_id)
-         VALUES ($1, $2, $3, 1, 'active', $4)
+         VALUES ($1, $2, $3, 1, CASE WHEN $4::uuid IS NULL THEN 'spare' ELSE 'active' END, $4)
          ON CONFLICT (tenant_id, participant) DO UPDATE SET
              house_id = excluded.house_id, generation = homes.generation + 1, state = excluded.state,
              operation_id = excluded.operation_id, state_operation_id = NULL, updated_at = excluded.updated_at
@@ -177,7 +178,7 @@ pub(super) async fn insert_home(
     .bind(tenant.uuid())
     .bind(participant.as_str())
     .bind(house.house_id)
-    .bind(operation.uuid())
+    .bind(operation.map(|operation| operation.uuid()))
     .fetch_one(connection)
     .await
 }
@@ -200,6 +201,25 @@ pub(super) async fn set_limits(
     .bind(participant.as_str())
     .bind(order.uuid())
     .bind(statement_timeout_ms)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Puts a spare into use.
+pub(super) async fn claim_home(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    participant: ServiceName,
+    operation: OperationId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE rowhouse.homes SET state = 'active', operation_id = $3, updated_at = now()
+         WHERE tenant_id = $1 AND participant = $2 AND state = 'spare'",
+    )
+    .bind(tenant.uuid())
+    .bind(participant.as_str())
+    .bind(operation.uuid())
     .execute(connection)
     .await
     .map(drop)

@@ -25,6 +25,13 @@ impl ParticipantRpc {
 
 #[tonic::async_trait]
 impl TenantParticipantService for ParticipantRpc {
+    async fn prepare_spare(&self, request: Request<proto::PrepareSpareRequest>) -> Answer<proto::Home> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let (place, placement) = wire::spare(request.get_ref())?;
+        let home = self.homes.prepare_spare(&ctx, &place, placement).await;
+        Ok(Response::new(wire::home(&home.map_err(Failure::from)?)))
+    }
+
     async fn prepare(&self, request: Request<proto::PrepareRequest>) -> Answer<proto::Home> {
         let ctx = rowhouse_middleware::ctx(&request)?;
         let order = wire::order(request.get_ref())?;

@@ -108,6 +108,8 @@ async fn what_is_not_there_or_not_possible_is_refused() {
     let mut elsewhere = order.clone();
     elsewhere.place.server = "data9".parse().unwrap();
     assert_eq!(reason(homes.prepare(&ctx, &elsewhere).await), Reason::FieldInvalid);
+    let shared = homes.prepare_spare(&ctx, &order.place, Placement::Shared).await;
+    assert_eq!(reason(shared), Reason::FieldInvalid);
     let mut own_database = order.clone();
     own_database.placement = Placement::Database;
     assert_eq!(reason(homes.prepare(&ctx, &own_database).await), Reason::FieldInvalid);
@@ -139,6 +141,26 @@ async fn many_orders_at_once_are_all_carried_out() {
     )
     .await;
     assert!(built.iter().all(Result::is_ok), "{built:?}");
+}
+
+#[tokio::test]
+async fn a_claim_does_not_wait_for_builds() {
+    let bench = Bench::start("crm_spare_claim", 1).await;
+    let (homes, order) = (bench.homes, order());
+    let long = || ctx(Duration::from_secs(30));
+    let spare = homes
+        .prepare_spare(&long(), &order.place, order.placement)
+        .await
+        .unwrap();
+    assert_eq!((spare.version, spare.state), (MIGRATIONS.newest(), HomeState::Spare));
+    let _busy = homes.builds.acquire().await.unwrap();
+    let short = ctx(Duration::from_millis(20));
+    let another = homes.prepare_spare(&short, &order.place, order.placement).await;
+    assert_eq!(reason(another), Reason::DeadlineExceeded);
+    for _ in 0..2 {
+        let claimed = homes.prepare(&long(), &order).await.unwrap();
+        assert_eq!((claimed.version, claimed.state), (spare.version, HomeState::Active));
+    }
 }
 
 #[tokio::test]

@@ -27,6 +27,19 @@ pub(super) fn order(request: &proto::PrepareRequest) -> Result<Order, Failure> {
     })
 }
 
+/// Reads an order to build a home ahead.
+///
+/// # Errors
+/// Every field that is wrong; a placement that is not available among them.
+pub(super) fn spare(request: &proto::PrepareSpareRequest) -> Result<(Place, Placement), Failure> {
+    let mut violations = Violations::default();
+    let tenant = violations.take("tenant_id", request.tenant_id.parse());
+    let server = violations.take("server", request.server.parse());
+    let placement = violations.take("placement", placement(request.placement));
+    let ((tenant, server), placement) = violations.finish(tenant.zip(server).zip(placement))?;
+    Ok((Place { tenant, server }, placement))
+}
+
 /// Reads which home is meant.
 ///
 /// # Errors
@@ -93,6 +106,7 @@ pub(super) fn home(home: &Home) -> proto::Home {
         state: match home.state {
             HomeState::Active => proto::HomeState::Active,
             HomeState::Frozen => proto::HomeState::Frozen,
+            HomeState::Spare => proto::HomeState::Spare,
         }
         .into(),
     }
@@ -146,6 +160,11 @@ mod tests {
     fn every_wrong_field_is_named() {
         let empty = proto::PrepareRequest::default();
         assert_eq!(fields(order(&empty)), ["tenant_id", "server", "operation_id"]);
+        let empty = proto::PrepareSpareRequest {
+            placement: -1,
+            ..Default::default()
+        };
+        assert_eq!(fields(spare(&empty)), ["tenant_id", "server", "placement"]);
         for server in ["", "Data1", "data1; DROP", "a\0b", &"x".repeat(1 << 20)] {
             assert_eq!(fields(place("tenant_x", server)), ["tenant_id", "server"]);
             let wrong = fields(change("tenant_x", server, "operation_x"));

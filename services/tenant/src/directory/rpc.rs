@@ -64,6 +64,7 @@ fn write(home: &Home) -> common::Home {
     let state = match home.state {
         HomeState::Active => common::HomeState::Active,
         HomeState::Frozen => common::HomeState::Frozen,
+        HomeState::Spare => common::HomeState::Spare,
     };
     common::Home {
         tenant_id: home.tenant.to_string(),

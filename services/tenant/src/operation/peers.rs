@@ -18,6 +18,7 @@ use tonic::{Response, Status};
 use super::Held;
 use crate::directory::Home;
 use crate::plan::store::Due;
+use crate::spare::Spare;
 use crate::tenant::wire::placement_to_wire;
 
 /// The other services, as operations need them.
@@ -50,6 +51,27 @@ impl Peers {
     /// `participants`: the `provision` processes of the services that hold tenants' data.
     pub(crate) fn new(auth: Peer, participants: BTreeMap<ServiceName, Peer>) -> Self {
         Self { auth, participants }
+    }
+
+    /// Every participant builds a home ahead.
+    pub(crate) async fn prepare_spare(&self, ctx: &Ctx, spare: &Spare) -> Result<(), Failure> {
+        let calls = self.participants.iter().map(|(name, peer)| async move {
+            let request = common::PrepareSpareRequest {
+                tenant_id: spare.tenant.to_string(),
+                server: spare.server.to_string(),
+                placement: placement_to_wire(spare.placement).into(),
+            };
+            let mut client = TenantParticipantServiceClient::new(peer.channel());
+            let answer = client.prepare_spare(rowhouse_client::request(ctx, request)).await;
+            let home = answer.map_err(rowhouse_client::failure)?.into_inner();
+            if home.tenant_id != spare.tenant.to_string() || home.state() != common::HomeState::Spare {
+                return Err(Failure::internal(format!(
+                    "{name} answered with another home than the spare"
+                )));
+            }
+            Ok(())
+        });
+        join_all(calls).await.into_iter().collect()
     }
 
     /// Every participant makes the tenant's home ready.
@@ -199,7 +221,7 @@ fn read(held: &Held, participant: ServiceName, home: &common::Home) -> Result<Ho
         state: match home.state() {
             common::HomeState::Active => HomeState::Active,
             common::HomeState::Frozen => HomeState::Frozen,
-            common::HomeState::Unspecified => return Err(fault("state")),
+            common::HomeState::Spare | common::HomeState::Unspecified => return Err(fault("state")),
         },
     })
 }

@@ -151,6 +151,7 @@ impl Sagas {
     async fn walk(&self, mut held: Held) -> End {
         let begun = Instant::now();
         loop {
+            let step_begun = Instant::now();
             let homes = match self.perform(&held).await {
                 Ok(homes) => homes,
                 Err(failure) => {
@@ -159,7 +160,9 @@ impl Sagas {
                 }
             };
             let step = held.step;
-            match self.record(&mut held, &homes).await {
+            let recorded = self.record(&mut held, &homes).await;
+            time(held.kind, step, step_begun);
+            match recorded {
                 Ok(Recorded::Next) => count(held.kind, step, "done"),
                 Ok(Recorded::Finished(tenant)) => {
                     self.inner.wake.notify();
@@ -265,6 +268,13 @@ fn count(kind: Kind, step: Step, outcome: &'static str) {
     let (kind, step) = (kind.as_str(), step.as_str());
     metrics::counter!("tenant_operation_steps_total", "kind" => kind, "step" => step, "outcome" => outcome)
         .increment(1);
+}
+
+/// Times a step's calls and record: says where the time of an operation goes.
+fn time(kind: Kind, step: Step, begun: Instant) {
+    let (kind, step) = (kind.as_str(), step.as_str());
+    metrics::histogram!("tenant_operation_step_seconds", "kind" => kind, "step" => step)
+        .record(begun.elapsed().as_secs_f64());
 }
 
 /// What came of writing a step's record.

@@ -143,6 +143,20 @@ pub(crate) async fn choose(pool: &PgPool, wish: &Wish) -> Result<Choice> {
     })
 }
 
+/// The servers that take new tenants of a placement now, by name.
+pub(crate) async fn taking(pool: &PgPool, placement: Placement) -> Result<Vec<ServerName>> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM tenant.servers
+         WHERE state = 'active' AND $1 = ANY (placements) AND tenants < tenants_max
+         ORDER BY name LIMIT 1000",
+    )
+    .bind(placement.as_str())
+    .fetch_all(pool)
+    .await?;
+    let names = names.iter().map(|name| name.parse().map_err(Error::unreadable));
+    names.collect()
+}
+
 /// The words for placements in the database.
 fn words(placements: &[Placement]) -> Vec<&'static str> {
     placements.iter().map(|placement| placement.as_str()).collect()

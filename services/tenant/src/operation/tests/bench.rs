@@ -17,6 +17,7 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::fakes::Fakes;
@@ -26,6 +27,8 @@ use crate::operation::saga::Sagas;
 use crate::operation::store;
 use crate::server::actions::Servers;
 use crate::server::{Address, Capacity, Labels, PLACEMENTS, Traits, Wish};
+use crate::spare::Refill;
+use crate::spare::filler::Filler;
 use crate::tenant::actions::Tenants;
 use crate::tenant::{NewTenant, Tenant};
 
@@ -50,6 +53,8 @@ pub(crate) struct Bench {
 pub(crate) struct Process {
     runtime: Runtime,
     tenants: Tenants,
+    pool: PgPool,
+    refill: Refill,
 }
 
 // === impl Bench ===
@@ -64,7 +69,7 @@ impl Bench {
         let fakes = Fakes::start().await;
         let pool = connect(&databases.control_url(Login::ControlTenant)).await;
         let superuser = connect(&databases.control_superuser_url()).await;
-        let (sagas, tenants, servers, peers) = service(pool.clone(), &fakes);
+        let (sagas, tenants, servers, peers) = service(pool.clone(), &fakes, Refill::new());
         // As `migrate` does, without an operator.
         let mut connection = pool.acquire().await.unwrap();
         let data1 = crate::server::store::insert(&mut connection, &server("data1", 5_000)).await;
@@ -93,9 +98,20 @@ impl Bench {
         let pool = runtime.spawn(async move { connect(&url).await }).await.unwrap();
         // Peers connect on the runtime that made them.
         let _inside = runtime.enter();
-        let (_, tenants, ..) = service(pool, &self.fakes);
+        let refill = Refill::new();
+        let (_, tenants, ..) = service(pool.clone(), &self.fakes, refill.clone());
         drop(_inside);
-        Process { runtime, tenants }
+        Process {
+            runtime,
+            tenants,
+            pool,
+            refill,
+        }
+    }
+
+    /// A filler of one server.
+    pub(crate) fn filler(&self, wanted: u16) -> Filler {
+        filler(self.pool.clone(), &self.fakes, Refill::new(), wanted)
     }
 
     /// Lets every lease and every pause after a failure be over, as if time had passed.
@@ -104,6 +120,13 @@ impl Bench {
             "UPDATE tenant.operations SET next_at = now(),
                  lease_until = CASE WHEN lease_id IS NULL THEN NULL ELSE now() END
              WHERE finished_at IS NULL",
+        )
+        .execute(&self.superuser)
+        .await
+        .unwrap();
+        sqlx::query(
+            "UPDATE tenant.spares SET next_at = now(),
+                 lease_until = CASE WHEN lease_id IS NULL THEN NULL ELSE now() END",
         )
         .execute(&self.superuser)
         .await
@@ -174,6 +197,15 @@ impl Process {
         })
     }
 
+    /// Begins to keep the server's spares at `wanted`, until the token is cancelled.
+    pub(crate) fn fill(&self, fakes: &Fakes, wanted: u16) -> CancellationToken {
+        let _inside = self.runtime.enter();
+        let filler = filler(self.pool.clone(), fakes, self.refill.clone(), wanted);
+        let stop = CancellationToken::new();
+        self.runtime.spawn(filler.run(stop.clone()));
+        stop
+    }
+
     /// Ends everything that runs in it, wherever it is.
     pub(crate) fn kill(self) {
         self.runtime.shutdown_background();
@@ -218,15 +250,23 @@ async fn connect(url: &str) -> PgPool {
     PgPoolOptions::new().max_connections(8).connect(url).await.unwrap()
 }
 
-fn service(pool: PgPool, fakes: &Fakes) -> (Sagas, Tenants, Servers, Peers) {
+fn peers(fakes: &Fakes) -> Peers {
     let address = format!("http://{}", fakes.address);
     let signer = ServiceSigner::new(ServiceName::Tenant, &[7; 32]).unwrap();
     let auth = Peer::connect(ServiceName::Auth, &address, signer.clone()).unwrap();
     let crm = Peer::connect(ServiceName::Crm, &address, signer).unwrap();
-    let peers = Peers::new(auth, BTreeMap::from([(ServiceName::Crm, crm)]));
+    Peers::new(auth, BTreeMap::from([(ServiceName::Crm, crm)]))
+}
+
+fn filler(pool: PgPool, fakes: &Fakes, refill: Refill, wanted: u16) -> Filler {
+    Filler::new(pool, peers(fakes), refill, wanted)
+}
+
+fn service(pool: PgPool, fakes: &Fakes, refill: Refill) -> (Sagas, Tenants, Servers, Peers) {
+    let peers = peers(fakes);
     let sagas = Sagas::new(pool.clone(), peers.clone(), Wake::new());
     let tokens = PageTokens::new(&[9; 32]);
-    let tenants = Tenants::new(pool.clone(), sagas.clone(), tokens.clone());
+    let tenants = Tenants::new(pool.clone(), sagas.clone(), tokens.clone(), refill);
     let servers = Servers::new(pool, peers.clone(), tokens);
     (sagas, tenants, servers, peers)
 }

@@ -39,6 +39,8 @@ pub(crate) struct Effects {
     pub(crate) homes: BTreeMap<String, common::Home>,
     /// How many homes were built, not counting repeated calls.
     pub(crate) built: u32,
+    /// How many of them were built ahead and claimed since.
+    pub(crate) claimed: u32,
     /// Invitations by operation.
     pub(crate) invitations: BTreeMap<String, InvitationId>,
     /// The last access by tenant, with its operation.
@@ -151,25 +153,48 @@ impl Shared {
     }
 }
 
+impl Effects {
+    /// The tenant's home, built where there is none.
+    fn home(
+        &mut self,
+        (tenant, server, placement): (String, String, i32),
+        state: common::HomeState,
+    ) -> &mut common::Home {
+        self.homes.entry(tenant.clone()).or_insert_with(|| {
+            self.built += 1;
+            common::Home {
+                tenant_id: tenant,
+                participant: "crm".to_owned(),
+                server,
+                placement,
+                generation: 1,
+                version: 1,
+                state: state.into(),
+            }
+        })
+    }
+}
+
 #[tonic::async_trait]
 impl TenantParticipantService for Shared {
+    async fn prepare_spare(&self, request: Request<common::PrepareSpareRequest>) -> Answer<common::Home> {
+        let request = request.into_inner();
+        let place = (request.tenant_id, request.server, request.placement);
+        let act = |effects: &mut Effects| effects.home(place, common::HomeState::Spare).clone();
+        self.serve("spare", act).await
+    }
+
     async fn prepare(&self, request: Request<common::PrepareRequest>) -> Answer<common::Home> {
         let request = request.into_inner();
         let act = |effects: &mut Effects| {
-            if let Some(home) = effects.homes.get(&request.tenant_id) {
-                return home.clone();
+            let place = (request.tenant_id, request.server, request.placement);
+            let home = effects.home(place, common::HomeState::Active);
+            let spare = home.state() == common::HomeState::Spare;
+            if spare {
+                home.set_state(common::HomeState::Active);
             }
-            let home = common::Home {
-                tenant_id: request.tenant_id.clone(),
-                participant: "crm".to_owned(),
-                server: request.server.clone(),
-                placement: request.placement,
-                generation: 1,
-                version: 1,
-                state: common::HomeState::Active.into(),
-            };
-            effects.built += 1;
-            effects.homes.insert(request.tenant_id.clone(), home.clone());
+            let home = home.clone();
+            effects.claimed += u32::from(spare);
             home
         };
         self.serve("prepare", act).await
