@@ -3,5 +3,5 @@
 mod grpcurl;
 mod kill;
 mod main_job;
-mod plans;
 mod servers;
+mod spares;
