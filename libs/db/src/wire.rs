@@ -67,6 +67,12 @@ impl Target {
         })
     }
 
+    /// Connects to another database of the same server.
+    pub(crate) fn in_database(mut self, name: &str) -> Self {
+        self.config.dbname(name);
+        self
+    }
+
     /// Where to read why the last attempt to connect failed, once the pool owns the target.
     pub(crate) fn last_fault(&self) -> Arc<Mutex<Option<String>>> {
         Arc::clone(&self.last_fault)

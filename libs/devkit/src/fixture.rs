@@ -28,7 +28,8 @@ pub fn servers() -> Result<Servers> {
     Servers::read(Path::new(&file))
 }
 
-/// A pair of databases (control, data) of one test; dropped on drop, as well as can be.
+/// A pair of databases (control, data) of one test; dropped on drop, as well as can be, with those of tenants that have
+/// one of their own.
 #[derive(Debug)]
 pub struct Databases {
     servers: Servers,
@@ -120,6 +121,10 @@ impl Drop for Databases {
         let dropping = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
+                let [_, data] = &names;
+                for name in cluster::tenants_databases(&servers, data).await.unwrap_or_default() {
+                    cluster::drop_database(&servers, &name).await?;
+                }
                 for name in &names {
                     cluster::drop_database(&servers, name).await?;
                 }

@@ -1,16 +1,12 @@
 //! Why a home could not be built or changed.
 
-use rowhouse_types::Placement;
-
-/// Why a home could not be built or changed. Nothing of the failed call stays: each is one transaction.
+/// Why a home could not be built or changed. Nothing of the failed call stays: each is one transaction. Only of a tenant's
+/// own database something may stay, and the next call goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
     /// No URL is configured for this data server.
     #[error("data server {0} is not configured")]
     ServerUnknown(String),
-    /// The placement is decided, but this version cannot build it.
-    #[error("placement {} is not built yet", .0.as_str())]
-    PlacementNotBuilt(Placement),
     /// The tenant has no home of this participant here.
     #[error("the tenant has no home here")]
     HomeAbsent,
@@ -35,12 +31,21 @@ pub enum ProvisionError {
     /// A migration of the participant does not keep the rules of tenants' tables.
     #[error("migration rule broken: {0}")]
     Rule(String),
+    /// Schema `rowhouse` of the tenant's own database could not be brought to the newest version.
+    #[error("schema rowhouse of the tenant's database was not migrated")]
+    Platform(#[source] sqlx::migrate::MigrateError),
     /// What the registry says makes no sense.
     #[error("the registry of homes is damaged: {0}")]
     Damaged(String),
     /// The server refused or did not answer.
     #[error("the data server failed")]
     Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::migrate::MigrateError> for ProvisionError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Platform(error)
+    }
 }
 
 impl From<sqlx::Error> for ProvisionError {

@@ -9,12 +9,13 @@ use std::time::Duration;
 use bb8::{Pool, RunError};
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, ServiceName};
-use rowhouse_types::TenantId;
+use rowhouse_types::{Placement, TenantId};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::databases::{Databases, OwnDatabases};
 use super::tidy::{Borrowed, Tidy};
 use super::tx::TenantTx;
 use crate::Error;
@@ -48,6 +49,8 @@ pub struct TenantDbConfig {
     pub urls: BTreeMap<String, Secret>,
     /// Connections to each data server at most.
     pub pool_size_max: u32,
+    /// Pools of tenants' own databases.
+    pub own_databases: OwnDatabases,
     /// Versions of the tenant migrations that this code serves.
     pub versions: RangeInclusive<i32>,
 }
@@ -62,12 +65,14 @@ pub(super) struct Inner {
     pub(super) participant: ServiceName,
     pub(super) versions: RangeInclusive<i32>,
     pools: BTreeMap<String, Server>,
+    databases: Databases,
     directory: Arc<dyn Directory>,
     pub(super) tidy: Tidy,
     stop: CancellationToken,
 }
 
 struct Server {
+    url: Secret,
     pool: Pool<Target>,
     last_fault: Arc<Mutex<Option<String>>>,
 }
@@ -93,13 +98,16 @@ impl TenantDb {
                 .max_size(config.pool_size_max.max(1))
                 .connection_timeout(POOL_WAIT_MAX)
                 .build_unchecked(target);
-            pools.insert(name.clone(), Server { pool, last_fault });
+            let url = url.clone();
+            pools.insert(name.clone(), Server { url, pool, last_fault });
         }
+        let databases = Databases::new(config.own_databases, &tasks, &stop);
         Ok(Self {
             inner: Arc::new(Inner {
                 participant: config.participant,
                 versions: config.versions,
                 pools,
+                databases,
                 directory,
                 tidy: Tidy::new(tasks, Handle::current()),
                 stop,
@@ -126,6 +134,12 @@ impl TenantDb {
         let mut tx = self.begin(ctx, mode).await?;
         tx.commit_with_next();
         Ok(tx)
+    }
+
+    /// How many tenants' own databases have a pool now.
+    #[must_use]
+    pub fn own_databases_open(&self) -> usize {
+        self.inner.databases.count()
     }
 
     /// Whether every data server answers, asked now.
@@ -180,8 +194,19 @@ impl Inner {
         }
     }
 
+    /// A free connection to the database in which the home is.
+    pub(super) async fn connection_to(&self, home: &Home, deadline: Instant) -> Result<Borrowed, Error> {
+        match self.pools.get(home.server.as_str()) {
+            Some(server) if home.placement == Placement::Database => {
+                let connection = self.databases.connection(home, &server.url, deadline).await?;
+                Ok(Box::new(connection))
+            }
+            _ => self.connection(home.server.as_str(), deadline).await,
+        }
+    }
+
     /// A free connection to the server.
-    pub(super) async fn connection(&self, server: &str, deadline: Instant) -> Result<Borrowed, Error> {
+    async fn connection(&self, server: &str, deadline: Instant) -> Result<Borrowed, Error> {
         let Some(found) = self.pools.get(server) else {
             return Err(Error::Fault(format!("no URL is configured for data server {server}")));
         };

@@ -223,7 +223,7 @@ impl TenantTx {
 
     async fn first(&mut self, spoken: &Spoken<'_>) -> Result<Exchanged, Error> {
         let deadline = self.ctx.deadline();
-        let borrowed = self.db.connection(self.home.server.as_str(), deadline).await?;
+        let borrowed = self.db.connection_to(&self.home, deadline).await?;
         let begin = self.begin_message()?;
         self.exchange(borrowed, Some(&begin), spoken).await
     }

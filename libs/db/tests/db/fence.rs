@@ -8,7 +8,7 @@ use crate::bench::{Bench, LONG, ctx, mutate, server, until};
 use crate::notes::INSERT;
 
 /// Somebody waits for an advisory lock.
-async fn waiting(superuser: &tokio_postgres::Client) -> i64 {
+pub(crate) async fn waiting(superuser: &tokio_postgres::Client) -> i64 {
     let row = superuser
         .query_one(
             "SELECT count(*) FROM pg_locks

@@ -3,7 +3,7 @@
 //! - [`bench`]: what a test owns. [`notes`]: the tenant tables and statements that the tests use.
 //! - `homes`: building, migrating, freezing, dropping. `catalogue`: the audit of a home (T08), statements against it.
 //! - `enter`: who gets in. `transactions`: what TenantTx promises. `deadlines`. `drops`: T02. `walls`: T05. `fence`.
-//! - `shared`: houses of many tenants. `round_trips`. `torture`: T01 in short form. `control`: the services' own schemas.
+//! - `shared`: houses of many tenants. `database`: tenants with a database of their own. `round_trips`. `torture`: T01 in short form. `control`: the services' own schemas.
 
 #![expect(
     clippy::expect_used,
@@ -15,6 +15,7 @@
 mod bench;
 mod catalogue;
 mod control;
+mod database;
 mod deadlines;
 mod drops;
 mod enter;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use rowhouse_config::Secret;
 use rowhouse_context::ServiceName;
-use rowhouse_db::{Mode, TenantDb, TenantDbConfig};
+use rowhouse_db::{Mode, OwnDatabases, TenantDb, TenantDbConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -70,6 +70,7 @@ async fn overheard(bench: &Bench) -> (TenantDb, Heard) {
         participant: ServiceName::Crm,
         urls: BTreeMap::from([("data1".to_owned(), Secret::new(url))]),
         pool_size_max: 1,
+        own_databases: OwnDatabases::default(),
         versions: 1..=2,
     };
     (TenantDb::connect(config, bench.directory.clone()).await.unwrap(), heard)

@@ -8,7 +8,7 @@ use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::paging::PageTokens;
 use rowhouse_db::testing::StaticDirectory;
-use rowhouse_db::{Provisioner, TenantDb, TenantDbConfig, migrate_platform};
+use rowhouse_db::{Provisioner, OwnDatabases, TenantDb, TenantDbConfig, migrate_platform};
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
@@ -59,6 +59,7 @@ impl Bench {
             participant: ServiceName::Crm,
             urls: BTreeMap::from([(SERVER.to_owned(), pooled)]),
             pool_size_max: 8,
+            own_databases: OwnDatabases::default(),
             versions: migrations::served(),
         };
         let db = TenantDb::connect(config, Arc::new(directory)).await.unwrap();
