@@ -3,3 +3,4 @@
 mod grpcurl;
 mod kill;
 mod main_job;
+mod servers;

@@ -85,6 +85,32 @@ fn the_manifests_set_what_the_services_read() {
     );
 }
 
+/// A variable's value in a ConfigMap.
+fn number(config: &str, name: &str) -> usize {
+    let line = config
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
+    let value = line.and_then(|value| value.trim_matches('"').parse().ok());
+    value.unwrap_or_else(|| panic!("{name} is no number"))
+}
+
+#[test]
+fn the_pooler_has_an_alias_for_every_lane_and_a_connection_for_every_neighbour() {
+    let (config, pooler) = (manifest("crm", "config.yaml"), manifest("pgbouncer", "pgbouncer.ini"));
+    let (lanes, slots) = (
+        number(&config, "ROWHOUSE_DATA_LANES"),
+        number(&config, "ROWHOUSE_DATA_TENANT_SLOTS"),
+    );
+    let alias =
+        |name: &str| format!("rowhouse_data1_{name} = host=postgres port=5432 dbname=rowhouse_data1 pool_size=");
+    let wanted: Vec<String> = (0..lanes)
+        .map(|lane| format!("{}{}", alias(&format!("lane_{lane:02}")), slots + 1))
+        .collect();
+    let found: Vec<&str> = pooler.lines().filter(|line| line.contains("_lane_")).collect();
+    assert_eq!(found, wanted, "without its alias a lane's tenants are not served");
+    assert!(pooler.contains(&alias("bulk")));
+}
+
 #[test]
 fn the_owners_credentials_are_where_homes_are_built_only() {
     let mut faults = Vec::new();

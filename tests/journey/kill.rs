@@ -162,6 +162,7 @@ async fn tenant_is_killed_while_a_tenant_is_created() -> Result<()> {
         }),
         administrator_email: "ada@acme.example".to_owned(),
         request_id: uuid::Uuid::new_v4().to_string(),
+        ..CreateTenantRequest::default()
     };
     let operator = world.operator.clone();
     let cut_off = tokio::spawn({

@@ -5,12 +5,16 @@ use rowhouse_devkit::caller::{Caller, Endpoints};
 use rowhouse_devkit::journey;
 use rowhouse_devkit::suite::{Listener, Options, Process, Suite};
 use rowhouse_proto::auth::v1::TokenPair;
+use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::tenant::v1::Tenant;
 
 /// E-mail address of the platform's first operator.
 pub(crate) const OPERATOR: &str = "operator@rowhouse.example";
 /// Password of every member in these tests.
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
+
+/// Every placement that a tenant can have.
+pub(crate) const PLACEMENTS: [Placement; 3] = [Placement::Schema, Placement::Shared, Placement::Database];
 
 /// A running suite.
 pub(crate) struct World {
@@ -70,9 +74,15 @@ impl World {
 
     /// Creates a tenant with an administrator, a manager and a user.
     pub(crate) async fn house(&self, slug: &str) -> Result<House> {
+        self.house_in(Placement::Schema, slug).await
+    }
+
+    /// As [`World::house`], in any placement.
+    pub(crate) async fn house_in(&self, placement: Placement, slug: &str) -> Result<House> {
         let address = |role: &str| format!("{role}@{slug}.example");
+        let name = format!("{slug} Ltd");
         let tenant =
-            journey::create_tenant(&self.operator, slug, &format!("{slug} Ltd"), &address("administrator")).await?;
+            journey::create_tenant_in(&self.operator, placement, slug, &name, &address("administrator")).await?;
         let administrator = self.join(&tenant.id, &address("administrator")).await?;
         journey::invite(&administrator.caller, &address("manager"), "manager").await?;
         journey::invite(&administrator.caller, &address("user"), "user").await?;

@@ -46,6 +46,7 @@ fn is_passed_on(reason: Reason) -> bool {
             | Reason::TenantSuspended
             | Reason::TenantNotReady
             | Reason::StateForbids
+            | Reason::ServerNotReady
             | Reason::ResourceNotFound
             | Reason::ResourceAlreadyExists
             | Reason::EtagMismatch

@@ -21,7 +21,7 @@ pub enum Error {
     /// The home has moved, or has a version that this code does not serve, and a fresh look-up did not help.
     #[error("the directory does not know the tenant's home as it is")]
     Stale,
-    /// A lock was not to be had in time, or two transactions stood in each other's way. Trying again may help.
+    /// The tenant has as many transactions under way as it may, a lock was not to be had in time, or two transactions stood in each other's way. Trying again may help.
     #[error("the tenant's data is busy")]
     Busy,
     /// No connection became free in time.
@@ -60,6 +60,8 @@ pub(crate) const GENERATION_STALE: &str = "RH002";
 pub(crate) const VERSION_UNSERVED: &str = "RH003";
 /// `rowhouse.enter`: the home's state forbids this.
 pub(crate) const STATE_FORBIDS: &str = "RH004";
+/// `rowhouse.enter_lane`: other transactions have all slots of the tenant.
+pub(crate) const SLOTS_TAKEN: &str = "RH006";
 
 // === impl Error ===
 
@@ -76,7 +78,7 @@ impl Error {
             GENERATION_STALE | VERSION_UNSERVED => Self::Stale,
             STATE_FORBIDS => Self::TenantSuspended,
             _ if *code == SqlState::QUERY_CANCELED => Self::DeadlineExceeded,
-            "55P03" | "40001" | "40P01" => Self::Busy,
+            SLOTS_TAKEN | "55P03" | "40001" | "40P01" => Self::Busy,
             _ if state.starts_with("23") => match db.constraint() {
                 Some(name) if !name.ends_with(HOUSE_WALL) => Self::Constraint {
                     name: name.to_owned(),

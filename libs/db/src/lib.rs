@@ -35,6 +35,6 @@ pub use migrator::{Migration, ProvisionError, Provisioner, TenantMigrations};
 pub use platform::migrate_platform;
 pub use row::{Field, FromRow, Row};
 pub use statement::{AnyStatement, Sql, Statement};
-pub use tenant::{Mode, OwnDatabases, TenantDb, TenantDbConfig, TenantTx};
+pub use tenant::{Lanes, Mode, OwnDatabases, TenantDb, TenantDbConfig, TenantTx};
 /// Built-in types of PostgreSQL: `Type::UUID`, `Type::TEXT`.
 pub use tokio_postgres::types::Type;

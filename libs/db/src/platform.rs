@@ -46,3 +46,18 @@ pub(crate) async fn migrate(connection: &mut PgConnection) -> Result<(), Migrate
     control::create_schema(connection, SCHEMA, DATABASE_GRANTS.to_owned()).await?;
     control::migrate(connection, SCHEMA, &MIGRATIONS).await
 }
+
+/// Whether schema `rowhouse` is at the version of this code, or a newer one.
+pub(crate) async fn is_current(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let ledger: Option<String> = sqlx::query_scalar("SELECT to_regclass('rowhouse.migrations')::text")
+        .fetch_one(&mut *connection)
+        .await?;
+    if ledger.is_none() {
+        return Ok(false);
+    }
+    let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM rowhouse.migrations WHERE version >= $1 AND success)")
+        .bind(newest)
+        .fetch_one(connection)
+        .await
+}

@@ -1,17 +1,24 @@
 //! The only way to tenants' data.
 //!
-//! - [`db`]: [`TenantDb`], the pools of the data servers.
+//! - [`db`]: [`TenantDb`], the data servers.
 //! - [`databases`]: pools of the databases that are one tenant's alone.
+//! - [`lane`]: [`Lanes`], how a server's connections are divided among tenants.
 //! - [`tx`]: [`TenantTx`], a transaction inside one tenant's home.
 
 pub mod databases;
 pub mod db;
+pub mod lane;
 pub mod tx;
 
 mod exchange;
 mod flight;
+mod permit;
+mod server;
 mod tidy;
+
+pub(crate) mod homes;
 
 pub use databases::OwnDatabases;
 pub use db::{Mode, TenantDb, TenantDbConfig};
+pub use lane::Lanes;
 pub use tx::TenantTx;

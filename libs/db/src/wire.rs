@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bb8::ManageConnection;
+use metrics::Gauge;
 use rowhouse_config::Secret;
+use rowhouse_types::TenantId;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Error;
+use crate::tenant::homes::Homes;
 
 /// A server on the same network answers at once; a lost packet costs one to three seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,6 +23,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How to reach one data server; the manager of its pool.
 pub(crate) struct Target {
     server: String,
+    /// What its connections count as in the metrics.
+    lane: String,
+    /// Distinct homes after which a connection is retired.
+    homes_max: Option<usize>,
     config: Config,
     tls: Option<MakeRustlsConnect>,
     tasks: TaskTracker,
@@ -34,6 +41,10 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     /// It is not known to be idle, so nobody may use it after its present holder.
     pub(crate) dirty: bool,
+    /// What it has served, where that is bounded.
+    homes: Option<Homes>,
+    /// Connections of its lane.
+    count: Gauge,
     stop: CancellationToken,
 }
 
@@ -59,6 +70,8 @@ impl Target {
         });
         Ok(Self {
             server: server.to_owned(),
+            lane: String::new(),
+            homes_max: None,
             config,
             tls,
             tasks,
@@ -70,6 +83,34 @@ impl Target {
     /// Connects to another database of the same server.
     pub(crate) fn in_database(mut self, name: &str) -> Self {
         self.config.dbname(name);
+        self
+    }
+
+    /// Names the lane that its connections belong to.
+    pub(crate) fn in_lane(mut self, lane: &str) -> Self {
+        lane.clone_into(&mut self.lane);
+        self
+    }
+
+    /// Connects to the alias that `PgBouncer` has for the lane.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] where the URL names no database.
+    pub(crate) fn by_alias(mut self, lane: &str) -> Result<Self, Error> {
+        let Some(database) = self.config.get_dbname() else {
+            return Err(Error::Fault(format!(
+                "the URL of data server {} names no database",
+                self.server
+            )));
+        };
+        let alias = format!("{database}_{lane}");
+        self.config.dbname(&alias);
+        Ok(self)
+    }
+
+    /// Retires a connection that has served so many homes.
+    pub(crate) fn retiring_after(mut self, homes: usize) -> Self {
+        self.homes_max = Some(homes);
         self
     }
 
@@ -93,9 +134,14 @@ impl Target {
             self.keep(connection, &stop);
             client
         };
+        let (server, lane) = (self.server.clone(), self.lane.clone());
+        let count = metrics::gauge!("rowhouse_db_lane_connections", "server" => server, "lane" => lane);
+        count.increment(1.0);
         Ok(Connection {
             client,
             dirty: false,
+            homes: self.homes_max.map(Homes::new),
+            count,
             stop,
         })
     }
@@ -135,7 +181,14 @@ impl ManageConnection for Target {
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.dirty || connection.client.is_closed()
+        if connection.dirty || connection.client.is_closed() {
+            return true;
+        }
+        let retires = connection.homes.as_ref().is_some_and(Homes::are_full);
+        if retires {
+            metrics::counter!("rowhouse_db_retired_connections_total").increment(1);
+        }
+        retires
     }
 }
 
@@ -149,8 +202,18 @@ fn cause(error: &tokio_postgres::Error) -> String {
 
 // === impl Connection ===
 
+impl Connection {
+    /// The back end is about to remember the tenant's home.
+    pub(crate) fn enters(&mut self, tenant: TenantId) {
+        if let Some(homes) = &mut self.homes {
+            homes.note(tenant);
+        }
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.count.decrement(1.0);
         if self.dirty {
             // The task would wait for the answers that are still due, for ever where the server hangs.
             self.stop.cancel();

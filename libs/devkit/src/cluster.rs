@@ -14,6 +14,8 @@ use crate::servers::{Login, Servers};
 pub const CONTROL: &str = "rowhouse_control";
 /// The data database of `cargo xtask up`, registered as server `data1`.
 pub const DATA: &str = "rowhouse_data1";
+/// The data database of `cargo xtask up --second-data-server`, registered as server `data2`.
+pub const SECOND_DATA: &str = "rowhouse_data2";
 /// The migrated control database that tests clone.
 pub const CONTROL_TEMPLATE: &str = "rowhouse_control_template";
 /// The migrated data database that tests clone.
@@ -114,17 +116,29 @@ fn set_password(servers: &Servers, role: &str, password: &str) -> Result<String>
     ))
 }
 
+/// Whether there is a database of this name.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn has_database(servers: &Servers, name: &str) -> Result<bool> {
+    let client = connect(&servers.superuser_url("postgres")).await?;
+    exists(&client, name).await
+}
+
+async fn exists(client: &Client, name: &str) -> Result<bool> {
+    let row = client
+        .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name])
+        .await?;
+    Ok(row.is_some())
+}
+
 /// Creates a database of the suite if it is not there, empty or as a copy, and sets its grants.
 ///
 /// # Errors
 /// When PostgreSQL refuses.
 pub async fn ensure_database(servers: &Servers, name: &str, kind: Kind, template: Option<&str>) -> Result<()> {
     let client = connect(&servers.superuser_url("postgres")).await?;
-    let exists = client
-        .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name])
-        .await?
-        .is_some();
-    if !exists {
+    if !exists(&client, name).await? {
         create_database(&client, name, template).await?;
     }
     // A copy does not inherit these, and a start killed between the two statements has not set them.

@@ -1,5 +1,6 @@
 //! What one test owns. Works under `cargo xtask test`, which names the running servers in `ROWHOUSE_TEST_STACK`.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::Path;
 use std::thread;
@@ -10,6 +11,7 @@ use crate::cluster::{self, Kind};
 use crate::http;
 use crate::secrets::random_word;
 use crate::servers::{Login, Servers};
+use crate::settings::{DATA_SERVER, SECOND_DATA_SERVER};
 
 /// The variable with the path of the description of the running servers.
 pub const TEST_STACK: &str = "ROWHOUSE_TEST_STACK";
@@ -35,6 +37,7 @@ pub struct Databases {
     servers: Servers,
     control: String,
     data: String,
+    second_data: Option<String>,
 }
 
 impl Databases {
@@ -63,6 +66,7 @@ impl Databases {
             servers,
             control: format!("{unique}_control"),
             data: format!("{unique}_data"),
+            second_data: None,
         };
         let (control, data) = templates.unzip();
         tokio::try_join!(
@@ -70,6 +74,21 @@ impl Databases {
             cluster::ensure_database(&pair.servers, &pair.data, Kind::Data, data),
         )?;
         Ok(pair)
+    }
+
+    /// Clones a second data database.
+    ///
+    /// # Errors
+    /// As [`Databases::create`].
+    pub async fn add_second_data(&mut self) -> Result<()> {
+        let name = self.second_data.insert(format!("{}2", self.data));
+        cluster::ensure_database(&self.servers, name, Kind::Data, Some(cluster::DATA_TEMPLATE)).await
+    }
+
+    /// The data databases, by the names under which they are registered as servers.
+    pub fn data_servers(&self) -> BTreeMap<&'static str, String> {
+        let second = self.second_data.clone().map(|name| (SECOND_DATA_SERVER, name));
+        [(DATA_SERVER, self.data.clone())].into_iter().chain(second).collect()
     }
 
     /// The servers that the databases are on.
@@ -107,6 +126,12 @@ impl Databases {
         self.servers.superuser_url(&self.control)
     }
 
+    /// A superuser's URL of the second data database; nothing answers there where none was added.
+    pub fn second_data_superuser_url(&self) -> String {
+        self.servers
+            .superuser_url(self.second_data.as_deref().unwrap_or_default())
+    }
+
     /// A superuser's URL of the data database: for looking, and for planting faults.
     pub fn data_superuser_url(&self) -> String {
         self.servers.superuser_url(&self.data)
@@ -115,17 +140,19 @@ impl Databases {
 
 impl Drop for Databases {
     fn drop(&mut self) {
-        let (servers, names) = (self.servers.clone(), [self.control.clone(), self.data.clone()]);
+        let servers = self.servers.clone();
+        let mut names = vec![self.control.clone(), self.data.clone()];
+        names.extend(self.second_data.clone());
         // A thread of its own: the test's runtime may be the one that is dropping us. What fails here goes away with the
         // test's cluster.
         let dropping = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
-                let [_, data] = &names;
-                for name in cluster::tenants_databases(&servers, data).await.unwrap_or_default() {
-                    cluster::drop_database(&servers, &name).await?;
-                }
                 for name in &names {
+                    // The control database has no such registry.
+                    for name in cluster::tenants_databases(&servers, name).await.unwrap_or_default() {
+                        cluster::drop_database(&servers, &name).await?;
+                    }
                     cluster::drop_database(&servers, name).await?;
                 }
                 anyhow::Ok(())

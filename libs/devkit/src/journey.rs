@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rowhouse_proto::auth::v1::{AcceptInvitationRequest, InviteMemberRequest, LoginRequest, TokenPair};
+use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::{
     Contact, CreateContactRequest, DeleteContactRequest, GetContactRequest, ListContactsRequest,
     UndeleteContactRequest, UpdateContactRequest,
@@ -45,14 +46,30 @@ pub async fn create_tenant(
     display_name: &str,
     administrator_email: &str,
 ) -> Result<Tenant> {
+    create_tenant_in(operator, Placement::Schema, slug, display_name, administrator_email).await
+}
+
+/// As [`create_tenant`], in any placement.
+///
+/// # Errors
+/// As [`create_tenant`], and where the tenant is in another placement.
+pub async fn create_tenant_in(
+    operator: &Caller,
+    placement: Placement,
+    slug: &str,
+    display_name: &str,
+    administrator_email: &str,
+) -> Result<Tenant> {
     let request = CreateTenantRequest {
         tenant: Some(Tenant {
             slug: slug.to_owned(),
             display_name: display_name.to_owned(),
+            placement: placement.into(),
             ..Tenant::default()
         }),
         administrator_email: administrator_email.to_owned(),
         request_id: Uuid::new_v4().to_string(),
+        ..CreateTenantRequest::default()
     };
     let tenant = operator
         .tenants()
@@ -64,6 +81,11 @@ pub async fn create_tenant(
         tenant.state() == TenantState::Active,
         "the tenant should be active and is {:?}",
         tenant.state()
+    );
+    ensure!(
+        tenant.placement() == placement,
+        "the tenant should be in {placement:?} and is in {:?}",
+        tenant.placement()
     );
     Ok(tenant)
 }

@@ -4,6 +4,7 @@
 //! - [`suite`]: starts the suite's own processes for a test and can kill them.
 //! - [`resident`]: the same processes for `cargo xtask up`, which outlive whoever started them.
 //! - [`fixture`]: what one test owns: a pair of databases, a virtual host, a Redis prefix.
+//! - [`pooler`]: a PgBouncer of one test, with lanes for its database.
 //! - [`template`]: the migrated databases that tests clone.
 //! - [`smtp`]: a mail server that accepts everything and lets it be read.
 //! - [`caller`], [`journey`]: typed clients of the suite, and its main job step by step.
@@ -19,6 +20,7 @@ pub mod http;
 pub mod journey;
 pub mod mark;
 pub mod migrate;
+pub mod pooler;
 pub mod port;
 pub mod resident;
 mod scram;

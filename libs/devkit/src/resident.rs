@@ -14,7 +14,7 @@ use crate::cluster::{self, Kind};
 use crate::port::Ports;
 use crate::secrets::Secrets;
 use crate::servers::{self, Servers};
-use crate::settings::{Keys, Listener, Process, Settings};
+use crate::settings::{DATA_SERVER, Keys, Listener, Process, SECOND_DATA_SERVER, Settings};
 use crate::smtp::{self, Mail};
 use crate::spawn::Launch;
 use crate::stack::{Profile, Stack};
@@ -39,6 +39,15 @@ pub struct Resident {
     _ports: Ports,
 }
 
+/// How a suite is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// Optimised binaries.
+    pub release: bool,
+    /// With a second data server; one that had it keeps it.
+    pub second_data_server: bool,
+}
+
 /// One line of the table that `up` prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -56,12 +65,20 @@ impl Resident {
     ///
     /// # Errors
     /// When a server does not come up.
-    pub async fn prepare(stack: Stack, checkout: Checkout, sink_program: &Path, release: bool) -> Result<Self> {
+    pub async fn prepare(stack: Stack, checkout: Checkout, sink_program: &Path, how: How) -> Result<Self> {
         let servers = servers::start(&stack).await?;
         cluster::ensure_roles(&servers).await?;
         cluster::ensure_database(&servers, cluster::CONTROL, Kind::Control, None).await?;
         cluster::ensure_database(&servers, cluster::DATA, Kind::Data, None).await?;
-        let resident = Self::describe(stack, checkout, servers, release, true)?;
+        if how.second_data_server {
+            cluster::ensure_database(&servers, cluster::SECOND_DATA, Kind::Data, None).await?;
+        }
+        let mut data = BTreeMap::from([(DATA_SERVER, cluster::DATA.to_owned())]);
+        // Whoever has it keeps it: there may be tenants on it.
+        if cluster::has_database(&servers, cluster::SECOND_DATA).await? {
+            data.insert(SECOND_DATA_SERVER, cluster::SECOND_DATA.to_owned());
+        }
+        let resident = Self::describe(stack, checkout, servers, data, Some(how))?;
         fs::create_dir_all(&resident.settings.files)?;
         resident.start_sink(sink_program).await?;
         Ok(resident)
@@ -76,10 +93,20 @@ impl Resident {
         let file = stack.folder().join("stack.json");
         ensure!(file.exists(), "the dev stack was not started: run `cargo xtask up`");
         let servers = Servers::read(&file)?;
-        Self::describe(stack, checkout, servers, false, false)
+        // It starts nothing, so it need not know all data servers.
+        let data = BTreeMap::from([(DATA_SERVER, cluster::DATA.to_owned())]);
+        Self::describe(stack, checkout, servers, data, None)
     }
 
-    fn describe(stack: Stack, checkout: Checkout, servers: Servers, release: bool, assign: bool) -> Result<Self> {
+    /// `how`: where it is to be started, so that ports are assigned.
+    fn describe(
+        stack: Stack,
+        checkout: Checkout,
+        servers: Servers,
+        data: BTreeMap<&'static str, String>,
+        how: Option<How>,
+    ) -> Result<Self> {
+        let assign = how.is_some();
         let mut known = Ports::load(stack.folder());
         let mut port = |process: &str, name: &str| match known.remembered(name) {
             Some(port) if !assign || mark::find_process(stack.folder(), process).is_some() => Ok(port),
@@ -96,7 +123,7 @@ impl Resident {
         let sink = SocketAddr::from(([127, 0, 0, 1], port(SINK, SINK)?));
         let settings = Settings {
             control: cluster::CONTROL.to_owned(),
-            data: cluster::DATA.to_owned(),
+            data,
             amqp_url: servers.amqp_url(),
             redis_prefix: "rowhouse".to_owned(),
             smtp_url: format!("smtp://{sink}"),
@@ -110,7 +137,7 @@ impl Resident {
             checkout,
             settings,
             sink,
-            release,
+            release: how.is_some_and(|how| how.release),
             _ports: known,
         })
     }

@@ -11,14 +11,14 @@ use crate::mark;
 use crate::port::Ports;
 use crate::secrets::{Secrets, write_private};
 use crate::spawn::{Account, Launch};
-use crate::stack::Stack;
+use crate::stack::{Profile, Stack};
 use crate::wait;
 
 mod description;
 mod external;
 mod find;
 mod install;
-mod pgbouncer;
+pub(crate) mod pgbouncer;
 mod postgres;
 mod rabbitmq;
 mod redis;
@@ -26,6 +26,7 @@ mod redis;
 pub(crate) use description::Endpoint;
 pub use description::{Login, Servers};
 pub use install::apt_install;
+pub use pgbouncer::LanePools;
 
 /// How long one server may take to answer. RabbitMQ takes 6 s on two idle cores and many times that on busy ones.
 const START_BOUND: Duration = Duration::from_secs(120);
@@ -95,6 +96,7 @@ pub async fn start(stack: &Stack) -> Result<Servers> {
         rabbitmq::run(stack, &rabbitmq),
     )?;
 
+    let has_lanes = pgbouncer.is_private() && stack.profile() == Profile::Dev;
     let mut passwords = BTreeMap::new();
     for login in Login::ALL {
         passwords.insert(login.name().to_owned(), context.secrets.password(login.name())?);
@@ -103,6 +105,7 @@ pub async fn start(stack: &Stack) -> Result<Servers> {
         passwords.insert(Login::App.name().to_owned(), password);
     }
     let servers = Servers {
+        lanes: if has_lanes { pgbouncer::DEV_LANES.count } else { 0 },
         folder: stack.folder().to_owned(),
         postgres_is_private: postgres.is_private(),
         postgres: postgres.endpoint,
@@ -128,6 +131,14 @@ pub fn pgbench() -> Result<PathBuf> {
     find::postgres_folder()
         .map(|folder| folder.join("pgbench"))
         .context("no PostgreSQL on this machine")
+}
+
+/// The program of PgBouncer.
+///
+/// # Errors
+/// When there is none on this machine.
+pub(crate) fn pgbouncer_program() -> Result<PathBuf> {
+    find::program("pgbouncer").context("no PgBouncer on this machine")
 }
 
 /// Stops everything that a stack has started, servers and services, and nothing else. Returns how many processes

@@ -11,8 +11,10 @@ use anyhow::Result;
 use crate::secrets::{Secrets, public_key};
 use crate::servers::{Login, Servers};
 
-/// The one registered data server.
-const DATA_SERVER: &str = "data1";
+/// The data server that every suite has.
+pub const DATA_SERVER: &str = "data1";
+/// The one that it has on request.
+pub const SECOND_DATA_SERVER: &str = "data2";
 /// Variables of whoever starts a suite that its processes inherit.
 const PASSED_ON: [&str; 2] = ["ROWHOUSE_LOG", "ROWHOUSE_OTLP_ENDPOINT"];
 
@@ -143,8 +145,8 @@ pub struct Settings {
     pub servers: Servers,
     /// The control database's name.
     pub control: String,
-    /// The data database's name.
-    pub data: String,
+    /// The data servers' databases, by the servers' names.
+    pub data: BTreeMap<&'static str, String>,
     /// The virtual host, with user and password.
     pub amqp_url: String,
     /// The prefix of Redis keys.
@@ -218,15 +220,16 @@ impl Settings {
     /// What only one process reads.
     fn serve_own(&self, process: Process, variables: &mut Variables) {
         match process {
-            Process::Tenant => variables.set("ROWHOUSE_DATA_SERVERS", DATA_SERVER),
+            Process::Tenant => {}
             Process::Auth => variables.set("ROWHOUSE_MASTER_KEY", &self.keys.master),
             Process::Crm => {
-                let relay = self.servers.login_url(Login::Relay, &self.data);
+                let relay = |data: &str| self.servers.login_url(Login::Relay, data);
                 variables.set(
                     "ROWHOUSE_DATA_URLS",
-                    format!("{DATA_SERVER}={}", self.servers.pooled_url(&self.data)),
+                    self.of_each_data_server(|data| self.servers.pooled_url(data)),
                 );
-                variables.set("ROWHOUSE_DATA_RELAY_URLS", format!("{DATA_SERVER}={relay}"));
+                variables.set("ROWHOUSE_DATA_LANES", self.servers.lanes().to_string());
+                variables.set("ROWHOUSE_DATA_RELAY_URLS", self.of_each_data_server(relay));
             }
             Process::CrmProvision => variables.set("ROWHOUSE_DATA_OWNER_URLS", self.data_owner_urls()),
             Process::Worker => {
@@ -246,14 +249,29 @@ impl Settings {
                 "ROWHOUSE_CONTROL_OWNER_URL",
                 self.servers.login_url(Login::Owner, &self.control),
             );
+            if process == Process::Tenant {
+                variables.set("ROWHOUSE_DATA_SERVERS", self.data_servers());
+            }
         } else {
             variables.set("ROWHOUSE_DATA_OWNER_URLS", self.data_owner_urls());
         }
         variables.0
     }
 
+    /// Names and addresses, as the directory shows them.
+    fn data_servers(&self) -> String {
+        let postgres = self.servers.postgres();
+        self.of_each_data_server(|_| format!("{}:{}", postgres.host, postgres.port))
+    }
+
     fn data_owner_urls(&self) -> String {
-        format!("{DATA_SERVER}={}", self.servers.login_url(Login::Owner, &self.data))
+        self.of_each_data_server(|data| self.servers.login_url(Login::Owner, data))
+    }
+
+    /// `name=value` of each data server, separated by commas. `value`: of the server's database.
+    fn of_each_data_server(&self, value: impl Fn(&str) -> String) -> String {
+        let pairs = self.data.iter().map(|(name, data)| format!("{name}={}", value(data)));
+        pairs.collect::<Vec<_>>().join(",")
     }
 }
 

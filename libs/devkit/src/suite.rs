@@ -36,6 +36,8 @@ pub struct Options {
     pub without: Vec<Process>,
     /// Variables added or replaced: for one process, or for all where it is `None`.
     pub environment: Vec<(Option<Process>, String, String)>,
+    /// A second data server, `data2`, migrated and not registered.
+    pub second_data_server: bool,
     /// Binaries from `target/release` instead of `target/debug`.
     pub release: bool,
 }
@@ -70,7 +72,14 @@ impl Suite {
     /// # Errors
     /// As [`Suite::start`].
     pub async fn start_with(name: &str, options: Options) -> Result<Self> {
-        let (databases, virtual_host) = tokio::try_join!(Databases::create(name), VirtualHost::create(name))?;
+        let databases = async {
+            let mut databases = Databases::create(name).await?;
+            if options.second_data_server {
+                databases.add_second_data().await?;
+            }
+            Ok(databases)
+        };
+        let (databases, virtual_host) = tokio::try_join!(databases, VirtualHost::create(name))?;
         let servers = databases.servers().clone();
         let folder = servers.folder().join("runs").join(unique(name));
         let (files, mails) = (folder.join("files"), folder.join("mail"));
@@ -87,7 +96,7 @@ impl Suite {
         }
         let settings = Settings {
             control: databases.control_name().to_owned(),
-            data: databases.data_name().to_owned(),
+            data: databases.data_servers(),
             amqp_url: virtual_host.url().to_owned(),
             redis_prefix: unique(name),
             smtp_url: sink.url(),

@@ -10,7 +10,7 @@ use crate::cluster::{self, Kind};
 use crate::migrate;
 use crate::secrets::Secrets;
 use crate::servers::Servers;
-use crate::settings::{Keys, Settings};
+use crate::settings::{DATA_SERVER, Keys, Settings};
 
 /// Creates roles and templates and runs every service's `migrate` on them.
 ///
@@ -29,7 +29,7 @@ pub async fn make(checkout: &Checkout, servers: &Servers) -> Result<()> {
     // `migrate` reads owners' URLs only: there is nothing to listen on and nobody to talk to.
     let settings = Settings {
         control: cluster::CONTROL_TEMPLATE.to_owned(),
-        data: cluster::DATA_TEMPLATE.to_owned(),
+        data: [(DATA_SERVER, cluster::DATA_TEMPLATE.to_owned())].into(),
         amqp_url: servers.amqp_url(),
         redis_prefix: String::new(),
         smtp_url: String::new(),

@@ -34,12 +34,18 @@ pub fn code(reason: Reason) -> Code {
         | Reason::PageTokenInvalid
         | Reason::RequestIdReused
         | Reason::MetadataInvalid => Code::InvalidArgument,
-        Reason::TenantSuspended | Reason::TenantNotReady | Reason::StateForbids => Code::FailedPrecondition,
+        Reason::TenantSuspended
+        | Reason::TenantNotReady
+        | Reason::StateForbids
+        | Reason::ServerNotReady
+        | Reason::NoServerFits => Code::FailedPrecondition,
         Reason::ResourceNotFound => Code::NotFound,
         Reason::ResourceAlreadyExists => Code::AlreadyExists,
         Reason::EtagMismatch => Code::Aborted,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
-        Reason::MessageTooLarge | Reason::MetadataTooLarge | Reason::Overloaded => Code::ResourceExhausted,
+        Reason::MessageTooLarge | Reason::MetadataTooLarge | Reason::Overloaded | Reason::ServersFull => {
+            Code::ResourceExhausted
+        }
         Reason::DependencyUnavailable => Code::Unavailable,
         Reason::MethodUnknown | Reason::EncodingUnsupported => Code::Unimplemented,
         Reason::Cancelled => Code::Cancelled,

@@ -3,13 +3,14 @@
 
 mod load;
 mod reference;
+mod scale;
 
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Args;
+use clap::{Args, Subcommand};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::checkout::Checkout;
 use rowhouse_devkit::journey;
@@ -35,6 +36,15 @@ pub(crate) struct Bench {
     /// How long each run lasts, in seconds
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+/// What else there is to measure than the running suite.
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Measure what many homes cost, without lanes and with them, on servers of its own
+    Scale,
 }
 
 /// One line of the table.
@@ -50,8 +60,15 @@ struct Figure {
     reference_one_message: Option<f64>,
 }
 
-/// Measures and prints; also writes `target/bench/contacts.json`.
+/// Measures and prints; also writes `target/bench/contacts.json`, or `scale.json`.
 pub(crate) async fn run(bench: Bench) -> Result<()> {
+    match bench.what {
+        None => contacts(&bench).await,
+        Some(What::Scale) => scale::run(bench.seconds).await,
+    }
+}
+
+async fn contacts(bench: &Bench) -> Result<()> {
     let checkout = Checkout::find()?;
     if cfg!(debug_assertions) {
         // Unoptimised callers are slower than what they measure: the optimised copy of this program does the work.

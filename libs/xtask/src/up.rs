@@ -5,7 +5,7 @@ use std::env;
 use anyhow::{Context, Result};
 use clap::Args;
 use rowhouse_devkit::checkout::Checkout;
-use rowhouse_devkit::resident::{ADMIN_EMAIL, Resident};
+use rowhouse_devkit::resident::{ADMIN_EMAIL, How, Resident};
 use rowhouse_devkit::servers;
 use rowhouse_devkit::settings::{Listener, Process};
 use rowhouse_devkit::stack::{Profile, Stack};
@@ -24,6 +24,9 @@ pub(crate) struct Up {
     /// Build and run optimised binaries
     #[arg(long)]
     release: bool,
+    /// Start a second data server, data2, where there is none
+    #[arg(long)]
+    second_data_server: bool,
 }
 
 /// Starts what is not running, and shows what is.
@@ -40,7 +43,11 @@ pub(crate) async fn run(up: Up) -> Result<()> {
     // A file that is being rebuilt while it is started would be started half.
     steps.step("build", build::services(&checkout, up.release)).await?;
     let program = env::current_exe().context("where this program is")?;
-    let resident = Resident::prepare(stack, checkout.clone(), &program, up.release);
+    let how = How {
+        release: up.release,
+        second_data_server: up.second_data_server,
+    };
+    let resident = Resident::prepare(stack, checkout.clone(), &program, how);
     let resident = steps.step("servers", resident).await?;
     steps.step("migrate", resident.migrate()).await?;
     let secret = steps.step("first operator", resident.bootstrap_admin()).await?;

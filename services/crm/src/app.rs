@@ -85,6 +85,7 @@ impl App {
             urls: config.data_urls.clone(),
             pool_size_max: config.data_connections_max,
             own_databases: OwnDatabases::default(),
+            lanes: config.data_lanes,
             versions: migrations::served(),
         };
         let db = TenantDb::connect(db, Arc::new(DirectoryClient::new(&tenant, ServiceName::Crm, cache))).await?;

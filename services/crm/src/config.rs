@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use rowhouse_config::secret::SecretKey;
 use rowhouse_config::section::{Identity, Listen, Telemetry, server_urls};
 use rowhouse_config::{Env, Secret};
+use rowhouse_db::Lanes;
 
 /// What `serve` needs.
 #[derive(Clone, Debug)]
@@ -20,8 +21,10 @@ pub struct ServeConfig {
     pub data_urls: BTreeMap<String, Secret>,
     /// The data servers by name, with the relay's login, direct.
     pub data_relay_urls: BTreeMap<String, Secret>,
-    /// Connections to each data server's pooler.
+    /// Connections to each data server's pooler, where there are no lanes.
     pub data_connections_max: u32,
+    /// How the connections to each data server are divided.
+    pub data_lanes: Lanes,
     /// RabbitMQ, for the relay.
     pub amqp_url: Secret,
     /// Redis, for homes and the rights of callers.
@@ -64,6 +67,14 @@ pub struct ProvisionConfig {
 /// flight, since a transaction holds one for a round trip.
 const DATA_CONNECTIONS_MAX: u32 = 32;
 
+/// Connections to each lane, where nothing else is said: twice what one tenant may hold of its two, so that it never fills
+/// one of them even by itself.
+const LANE_CONNECTIONS_MAX: u32 = 4;
+
+/// Connections that one tenant may hold of its two lanes: one would let a slow list hold up all colleagues' reads. A lane
+/// at the pooler has one more than that, which is every neighbour's.
+const TENANT_SLOTS: u16 = 2;
+
 /// The provisioner has four connections to each server: three may be building for a second, and one is left for a tenant
 /// that must be frozen now.
 const BUILDS_MAX: usize = 3;
@@ -80,6 +91,7 @@ impl ServeConfig {
             data_urls: server_urls(env, "ROWHOUSE_DATA_URLS"),
             data_relay_urls: server_urls(env, "ROWHOUSE_DATA_RELAY_URLS"),
             data_connections_max: env.or("ROWHOUSE_DATA_CONNECTIONS_MAX", DATA_CONNECTIONS_MAX),
+            data_lanes: lanes(env),
             amqp_url: env.secret("ROWHOUSE_AMQP_URL"),
             redis_url: env.secret("ROWHOUSE_REDIS_URL"),
             redis_prefix: env.or("ROWHOUSE_REDIS_PREFIX", "rowhouse".to_owned()),
@@ -87,6 +99,16 @@ impl ServeConfig {
             auth_addr: env.required("ROWHOUSE_AUTH_ADDR", String::new()),
             tenant_addr: env.required("ROWHOUSE_TENANT_ADDR", String::new()),
         }
+    }
+}
+
+/// Reads how connections are divided. Off, where nothing is said: lanes need aliases at the pooler.
+fn lanes(env: &mut Env) -> Lanes {
+    Lanes {
+        count: env.or("ROWHOUSE_DATA_LANES", 0),
+        connections_per_lane_max: env.or("ROWHOUSE_DATA_LANE_CONNECTIONS_MAX", LANE_CONNECTIONS_MAX),
+        slots_per_tenant: env.or("ROWHOUSE_DATA_TENANT_SLOTS", TENANT_SLOTS),
+        are_aliases: env.or("ROWHOUSE_DATA_LANE_ALIASES", true),
     }
 }
 

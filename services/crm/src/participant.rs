@@ -44,6 +44,14 @@ pub(crate) enum Error {
     /// The home is not there, or not in the state for it, or the server failed.
     #[error(transparent)]
     Provision(#[from] ProvisionError),
+    /// Homes cannot be built on this server yet.
+    #[error("data server {server} is not ready: {why}")]
+    ServerNotReady {
+        /// Its name.
+        server: ServerName,
+        /// What to do first.
+        why: &'static str,
+    },
     /// The deadline came while others were building.
     #[error("too many homes are being built")]
     TooMany,
@@ -98,6 +106,18 @@ impl Homes {
         Ok(self.provisioner.describe(place.tenant, &place.server).await?)
     }
 
+    /// Whether homes can be built on a data server.
+    pub(crate) async fn check_server(&self, server: &ServerName) -> Result<(), Error> {
+        let why = match self.provisioner.check(server).await {
+            Ok(()) => return Ok(()),
+            Err(ProvisionError::ServerUnknown(_)) => "it has no URL in ROWHOUSE_DATA_OWNER_URLS",
+            Err(ProvisionError::ServerNotMigrated(_)) => "run `migrate` on it",
+            Err(error) => return Err(error.into()),
+        };
+        let server = server.clone();
+        Err(Error::ServerNotReady { server, why })
+    }
+
     async fn permit(&self, ctx: &Ctx) -> Result<SemaphorePermit<'_>, Error> {
         let permit = tokio::time::timeout_at(ctx.deadline(), self.builds.acquire()).await;
         permit.map_err(|_| Error::TooMany)?.map_err(|_| Error::TooMany)
@@ -110,6 +130,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let error = match error {
             Error::TooMany => return Self::new(Reason::DeadlineExceeded, "too many homes are being built"),
+            Error::ServerNotReady { ref server, .. } => {
+                return Self::new(Reason::ServerNotReady, error.to_string()).about("server", server);
+            }
             Error::Provision(error) => error,
         };
         let text = error.to_string();
@@ -123,9 +146,10 @@ impl From<Error> for Failure {
             ProvisionError::Busy => Self::unavailable("data server", text),
             ProvisionError::Database(fault) => from_database(&fault),
             ProvisionError::Platform(fault) => from_database(&fault),
-            ProvisionError::VersionUnknown(_) | ProvisionError::Rule(_) | ProvisionError::Damaged(_) => {
-                Self::internal(text)
-            }
+            ProvisionError::ServerNotMigrated(_)
+            | ProvisionError::VersionUnknown(_)
+            | ProvisionError::Rule(_)
+            | ProvisionError::Damaged(_) => Self::internal(text),
         }
     }
 }

@@ -14,6 +14,7 @@ use rowhouse_db::paging::PageTokens;
 use rowhouse_middleware::Security;
 use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
 use rowhouse_proto::tenant::v1::directory_service_server::DirectoryServiceServer;
+use rowhouse_proto::tenant::v1::server_service_server::ServerServiceServer;
 use rowhouse_proto::tenant::v1::tenant_service_server::TenantServiceServer;
 use rowhouse_server::{Server, Services};
 use rowhouse_telemetry::metrics::Metrics;
@@ -24,6 +25,9 @@ use crate::directory::rpc::DirectoryRpc;
 use crate::operation::peers::Peers;
 use crate::operation::runner;
 use crate::operation::saga::Sagas;
+use crate::server;
+use crate::server::actions::Servers;
+use crate::server::rpc::ServerRpc;
 use crate::tenant::actions::Tenants;
 use crate::tenant::rpc::TenantRpc;
 
@@ -80,15 +84,15 @@ impl App {
         };
 
         let wake = Wake::new();
-        let sagas = Sagas::new(control.pool().clone(), Peers::new(auth, participants), wake.clone());
+        let peers = Peers::new(auth, participants);
+        let sagas = Sagas::new(control.pool().clone(), peers.clone(), wake.clone());
         let page_token_key = config.page_token_key.context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
-        let tenants = Tenants::new(
-            control.pool().clone(),
-            sagas.clone(),
-            PageTokens::new(page_token_key.expose()),
-            config.data_servers,
-        );
-        let public = Services::new().with(TenantServiceServer::new(TenantRpc::new(tenants)));
+        let tokens = PageTokens::new(page_token_key.expose());
+        let tenants = Tenants::new(control.pool().clone(), sagas.clone(), tokens.clone());
+        let servers = Servers::new(control.pool().clone(), peers, tokens);
+        let public = Services::new()
+            .with(TenantServiceServer::new(TenantRpc::new(tenants)))
+            .with(ServerServiceServer::new(ServerRpc::new(servers)));
         let directory = DirectoryRpc::new(control.pool().clone());
         let internal = Services::new().with(DirectoryServiceServer::new(directory));
         let ready = control.clone();
@@ -140,14 +144,25 @@ impl App {
         Ok(served?)
     }
 
-    /// Brings schema `tenant` of the control database to the newest version.
+    /// Brings schema `tenant` of the control database to the newest version, and registers those of the configured data
+    /// servers that the directory does not know: a new deployment can take tenants at once.
     ///
     /// # Errors
     /// When the database does not answer, or a migration fails; then none of it is applied.
     pub async fn migrate(config: &MigrateConfig) -> Result<()> {
         rowhouse_db::migrate_control(&config.control_owner_url, SCHEMA, &crate::MIGRATIONS)
             .await
-            .context("the control database was not migrated")
+            .context("the control database was not migrated")?;
+        let owner = ControlDb::connect(&config.control_owner_url, 1).await?;
+        let mut connection = owner.pool().acquire().await?;
+        for traits in &config.data_servers {
+            if server::store::insert(&mut connection, traits).await?.is_some() {
+                tracing::info!(server = %traits.name, "a data server was registered");
+            }
+        }
+        drop(connection);
+        owner.shutdown().await;
+        Ok(())
     }
 }
 

@@ -5,7 +5,8 @@ use std::str::FromStr;
 use rowhouse_config::secret::SecretKey;
 use rowhouse_config::section::{Identity, Listen, Telemetry};
 use rowhouse_config::{Env, Secret};
-use rowhouse_types::ServerName;
+
+use crate::server::{Capacity, Labels, PLACEMENTS, Traits};
 
 /// What `serve` needs.
 #[derive(Clone, Debug)]
@@ -30,8 +31,6 @@ pub struct ServeConfig {
     pub auth_addr: String,
     /// The internal listener of crm's `provision`.
     pub crm_provision_addr: String,
-    /// Where new tenants are placed.
-    pub data_servers: Vec<ServerName>,
 }
 
 /// What `migrate` needs.
@@ -41,11 +40,13 @@ pub struct MigrateConfig {
     pub telemetry: Telemetry,
     /// The control database, with the owner's login, direct.
     pub control_owner_url: Secret,
+    /// Data servers to register where the directory does not know them.
+    pub(crate) data_servers: Vec<Traits>,
 }
 
-/// Names of data servers, separated by commas; at least one.
+/// Names of data servers, separated by commas, each with its address where it is known: `data1=db1:5432,data2`.
 struct Servers {
-    names: Vec<ServerName>,
+    servers: Vec<Traits>,
 }
 
 // === impl ServeConfig ===
@@ -64,9 +65,6 @@ impl ServeConfig {
             page_token_key: env.secret_key("ROWHOUSE_PAGE_TOKEN_KEY"),
             auth_addr: env.required("ROWHOUSE_AUTH_ADDR", String::new()),
             crm_provision_addr: env.required("ROWHOUSE_CRM_PROVISION_ADDR", String::new()),
-            data_servers: env
-                .required("ROWHOUSE_DATA_SERVERS", Servers { names: Vec::new() })
-                .names,
         }
     }
 }
@@ -79,8 +77,26 @@ impl MigrateConfig {
         Self {
             telemetry: Telemetry::read(env),
             control_owner_url: env.secret("ROWHOUSE_CONTROL_OWNER_URL"),
+            data_servers: servers(env),
         }
     }
+}
+
+fn servers(env: &mut Env) -> Vec<Traits> {
+    const NAME: &str = "ROWHOUSE_DATA_SERVERS";
+    let Some(text) = env.optional(NAME) else {
+        return Vec::new();
+    };
+    text.parse().map_or_else(
+        |()| {
+            env.refuse(
+                NAME,
+                "must be names of data servers, or name=host:port, separated by commas",
+            );
+            Vec::new()
+        },
+        |read: Servers| read.servers,
+    )
 }
 
 // === impl Servers ===
@@ -89,9 +105,19 @@ impl FromStr for Servers {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let names = text.split(',').map(|name| name.trim().parse());
-        let names: Vec<ServerName> = names.collect::<Result<_, _>>().map_err(|_| ())?;
-        if names.is_empty() { Err(()) } else { Ok(Self { names }) }
+        let servers = text.split(',').map(|server| {
+            let (name, address) = server.trim().split_once('=').unwrap_or((server.trim(), ""));
+            Ok(Traits {
+                name: name.parse().map_err(|_| ())?,
+                address: address.parse().map_err(|_| ())?,
+                labels: Labels::default(),
+                placements: PLACEMENTS.to_vec(),
+                tenants_max: Capacity::default(),
+            })
+        });
+        Ok(Self {
+            servers: servers.collect::<Result<_, ()>>()?,
+        })
     }
 }
 
@@ -101,10 +127,18 @@ mod tests {
 
     #[test]
     fn server_names_are_read_and_garbage_is_refused() {
-        let names = |text: &str| text.parse::<Servers>().map(|servers| servers.names.len());
+        let names = |text: &str| text.parse::<Servers>().map(|servers| servers.servers.len());
         assert_eq!(names("data1"), Ok(1));
-        assert_eq!(names("data1, data2"), Ok(2));
-        for text in ["", ",", "data1,", "Data1", "1data"] {
+        assert_eq!(names("data1=db1.internal:5432, data2"), Ok(2));
+        for text in [
+            "",
+            ",",
+            "data1,",
+            "Data1",
+            "1data",
+            "data1=db1",
+            "data1=postgres://db1:5432",
+        ] {
             assert_eq!(names(text), Err(()), "{text:?}");
         }
     }

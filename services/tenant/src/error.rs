@@ -1,7 +1,7 @@
 //! What can go wrong in this service, as facts, and what the caller hears of it.
 
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{OperationId, TenantId};
+use rowhouse_types::{OperationId, ServerName, TenantId};
 
 use crate::tenant::State;
 
@@ -51,6 +51,38 @@ pub(crate) enum Error {
         /// The operation.
         operation: OperationId,
     },
+    /// There is no such data server.
+    #[error("there is no data server {name}")]
+    ServerUnknown {
+        /// As asked for.
+        name: ServerName,
+    },
+    /// A server of this name is registered, with other content.
+    #[error("data server {name} is registered already")]
+    ServerExists {
+        /// As asked for.
+        name: ServerName,
+    },
+    /// The server was changed since.
+    #[error("data server {name} has changed since the etag was issued")]
+    ServerEtagMismatch {
+        /// The server.
+        name: ServerName,
+    },
+    /// A participant cannot build homes there.
+    #[error("data server {name} is not ready: {failure}")]
+    ServerNotReady {
+        /// The server.
+        name: ServerName,
+        /// What the participant answered.
+        failure: Box<Failure>,
+    },
+    /// No active server takes the placement and has the labels.
+    #[error("no data server fits")]
+    NoServerFits,
+    /// Those that fit are full.
+    #[error("the data servers that fit are full")]
+    ServersFull,
     /// The page token is not one of ours, or was issued for another list or caller.
     #[error("the page token is not valid here")]
     PageToken,
@@ -110,6 +142,24 @@ impl From<Error> for Failure {
                 "the deadline came before the end; the operation goes on",
             )
             .with("operation", operation),
+            Error::ServerUnknown { name } => Self::not_found("server", name),
+            Error::ServerExists { name } => Self::new(
+                Reason::ResourceAlreadyExists,
+                "a data server of this name is registered with other content",
+            )
+            .in_field("server.name", "must be one that no other server has")
+            .about("server", name),
+            Error::ServerEtagMismatch { name } => Self::new(
+                Reason::EtagMismatch,
+                "the server has changed since; read it again and repeat the change",
+            )
+            .about("server", name),
+            Error::ServerNotReady { failure, .. } => *failure,
+            Error::NoServerFits => Self::new(
+                Reason::NoServerFits,
+                "no active data server takes the placement and has the labels asked for",
+            ),
+            Error::ServersFull => Self::new(Reason::ServersFull, "the data servers that fit are full"),
             Error::PageToken => Self::new(
                 Reason::PageTokenInvalid,
                 "the page token is damaged or was issued for another list or caller",

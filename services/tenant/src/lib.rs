@@ -4,14 +4,18 @@
 //! - [`App`]: the wiring of the process.
 //! - `tenant`: the resource: create, read, change, suspend, resume.
 //! - `operation`: sagas; their steps, their state in the database, the runner that resumes them.
+//! - `server`: data servers: which there are, and which take new tenants.
 //! - `directory`: where a tenant's home is, for the other services.
+//! - `audit`: who changed what, and why.
 //! - `error`: what can go wrong, as facts.
 
 mod app;
+mod audit;
 pub mod config;
 mod directory;
 mod error;
 mod operation;
+mod server;
 mod tenant;
 
 pub use app::App;

@@ -15,6 +15,8 @@ use chrono::{DateTime, Utc};
 use rowhouse_types::{Email, Etag, Placement, ServerName, Slug, TenantId, Text};
 use uuid::Uuid;
 
+use crate::server::Wish;
+
 /// Name of an organisation.
 pub(crate) type DisplayName = Text<200>;
 
@@ -42,7 +44,7 @@ pub(crate) struct Tenant {
 pub(crate) struct NewTenant {
     pub(crate) slug: Slug,
     pub(crate) display_name: DisplayName,
-    pub(crate) placement: Placement,
+    pub(crate) server: Wish,
     pub(crate) administrator: Email,
     /// Chosen by the client; makes the call repeatable.
     pub(crate) request: Option<Uuid>,

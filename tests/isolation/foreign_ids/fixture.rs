@@ -140,7 +140,23 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
             "SuspendTenant",
             "ResumeTenant",
         ],
-        "common.v1.TenantParticipantService" => &["Prepare", "Migrate", "Freeze", "Thaw", "Drop", "Describe"],
+        "tenant.v1.ServerService" => &[
+            "RegisterServer",
+            "GetServer",
+            "ListServers",
+            "UpdateServer",
+            "DrainServer",
+            "ActivateServer",
+        ],
+        "common.v1.TenantParticipantService" => &[
+            "Prepare",
+            "Migrate",
+            "Freeze",
+            "Thaw",
+            "Drop",
+            "Describe",
+            "CheckServer",
+        ],
         _ => &[],
     };
     rpcs.contains(&rpc)

@@ -21,7 +21,8 @@ pub(super) async fn exists(connection: &mut PgConnection, name: &str) -> Result<
 
 /// Creates the database. No transaction may be open on the connection.
 pub(super) async fn create(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
-    // `template0`: nobody is ever connected to it, and nothing was ever put into it.
+    // `template0`: nobody is ever connected to it, and nothing was ever put into it. The default strategy, WAL_LOG, took
+    // 70-80 ms; FILE_COPY took 60-200 ms, and makes the whole server write a checkpoint twice.
     run(
         connection,
         format!("CREATE DATABASE {name} OWNER rowhouse_owner TEMPLATE template0"),
@@ -87,5 +88,8 @@ pub(super) async fn carry_events(own: &mut PgConnection, main: &mut PgConnection
 
 /// Runs statements of this file. Whatever is put into them is a name of letters, digits and underscores.
 async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(std::mem::drop)
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(connection)
+        .await
+        .map(std::mem::drop)
 }

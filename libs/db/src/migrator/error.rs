@@ -7,6 +7,9 @@ pub enum ProvisionError {
     /// No URL is configured for this data server.
     #[error("data server {0} is not configured")]
     ServerUnknown(String),
+    /// Schema `rowhouse` is not there, or not at the newest version.
+    #[error("data server {0} is not migrated")]
+    ServerNotMigrated(String),
     /// The tenant has no home of this participant here.
     #[error("the tenant has no home here")]
     HomeAbsent,
@@ -52,8 +55,10 @@ impl From<sqlx::Error> for ProvisionError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code());
         match code.as_deref() {
-            // lock_not_available, deadlock_detected.
-            Some("55P03" | "40P01") => Self::Busy,
+            // lock_not_available, deadlock_detected, object_in_use.
+            Some("55P03" | "40P01" | "55006") => Self::Busy,
+            // duplicate_database: a dead process's CREATE DATABASE has ended while ours waited for it.
+            Some("42P04") => Self::Busy,
             _ => Self::Database(error),
         }
     }

@@ -383,6 +383,19 @@ impl Provisioner {
         Ok((entry, home))
     }
 
+    /// Whether homes can be built on a data server, asked now.
+    ///
+    /// # Errors
+    /// [`ProvisionError::ServerNotMigrated`] where schema `rowhouse` is not at the version of this code.
+    pub async fn check(&self, server: &ServerName) -> Result<(), ProvisionError> {
+        let mut tx = self.begin(server).await?;
+        if platform::is_current(&mut tx).await? {
+            Ok(())
+        } else {
+            Err(ProvisionError::ServerNotMigrated(server.to_string()))
+        }
+    }
+
     async fn begin(&self, server: &ServerName) -> Result<Transaction<'static, Postgres>, ProvisionError> {
         let mut tx = self.pool(server)?.begin().await?;
         sqlx::raw_sql(BOUNDS).execute(&mut *tx).await?;

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bb8::{Pool, PooledConnection, RunError};
+use bb8::{Pool, RunError};
 use rowhouse_config::Secret;
 use rowhouse_types::TenantId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::server::{Borrowed, Held};
 use crate::Error;
 use crate::home::Home;
 use crate::migrator::own_name;
@@ -82,19 +83,14 @@ impl Databases {
     /// A free connection to the database of the home's tenant.
     ///
     /// `url`: of the server's main database; the tenant's is beside it, named by the tenant's id.
-    pub(super) async fn connection(
-        &self,
-        home: &Home,
-        url: &Secret,
-        deadline: Instant,
-    ) -> Result<PooledConnection<'static, Target>, Error> {
+    pub(super) async fn connection(&self, home: &Home, url: &Secret, deadline: Instant) -> Result<Borrowed, Error> {
         let (pool, last_fault) = self.pool(home, url)?;
         let exhausted = || {
             let fault = last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
             fault.map(Error::Unavailable)
         };
         match tokio::time::timeout_at(deadline, pool.get_owned()).await {
-            Ok(Ok(connection)) => Ok(connection),
+            Ok(Ok(connection)) => Ok(Box::new(Held::to_own_database(connection))),
             Ok(Err(RunError::User(error))) => Err(Error::from_driver("connect", &error)),
             Ok(Err(RunError::TimedOut)) => Err(exhausted().unwrap_or(Error::PoolTimeout)),
             Err(_) => Err(exhausted().unwrap_or(Error::DeadlineExceeded)),

@@ -1,12 +1,11 @@
-//! Pools of the data servers, through `PgBouncer` in transaction mode.
+//! The data servers, through `PgBouncer` in transaction mode.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bb8::{Pool, RunError};
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_types::{Placement, TenantId};
@@ -16,14 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::databases::{Databases, OwnDatabases};
-use super::tidy::{Borrowed, Tidy};
+use super::lane::Lanes;
+use super::permit::{Permit, Permits};
+use super::server::{Borrowed, Server, Way};
+use super::tidy::Tidy;
 use super::tx::TenantTx;
 use crate::Error;
 use crate::home::{Directory, DirectoryError, Home};
-use crate::wire::Target;
-
-/// Longest wait for a connection, within the call's deadline.
-const POOL_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Longest time to ask a server whether it is there.
 const PING_MAX: Duration = Duration::from_secs(2);
@@ -47,34 +45,34 @@ pub struct TenantDbConfig {
     pub participant: ServiceName,
     /// The login `rowhouse_app` through `PgBouncer`, by the data server's registered name.
     pub urls: BTreeMap<String, Secret>,
-    /// Connections to each data server at most.
+    /// Connections to each data server at most, where there are no lanes.
     pub pool_size_max: u32,
     /// Pools of tenants' own databases.
     pub own_databases: OwnDatabases,
+    /// How each data server's connections are divided.
+    pub lanes: Lanes,
     /// Versions of the tenant migrations that this code serves.
     pub versions: RangeInclusive<i32>,
 }
 
-/// Tenants' data: pools by server, and the directory. Cheap to clone.
+/// Tenants' data: the data servers, and the directory. Cheap to clone.
 #[derive(Clone)]
 pub struct TenantDb {
     pub(super) inner: Arc<Inner>,
+    way: Way,
 }
 
 pub(super) struct Inner {
     pub(super) participant: ServiceName,
     pub(super) versions: RangeInclusive<i32>,
-    pools: BTreeMap<String, Server>,
+    servers: BTreeMap<String, Server>,
     databases: Databases,
+    lanes: Lanes,
+    /// A tenant lives on one server, so these bound its connections there.
+    permits: Permits,
     directory: Arc<dyn Directory>,
     pub(super) tidy: Tidy,
     stop: CancellationToken,
-}
-
-struct Server {
-    url: Secret,
-    pool: Pool<Target>,
-    last_fault: Arc<Mutex<Option<String>>>,
 }
 
 // === impl TenantDb ===
@@ -90,29 +88,35 @@ impl TenantDb {
     )]
     pub async fn connect(config: TenantDbConfig, directory: Arc<dyn Directory>) -> Result<Self, Error> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let mut pools = BTreeMap::new();
+        let mut servers = BTreeMap::new();
         for (name, url) in &config.urls {
-            let target = Target::new(name, url, tasks.clone(), stop.clone())?;
-            let last_fault = target.last_fault();
-            let pool = Pool::builder()
-                .max_size(config.pool_size_max.max(1))
-                .connection_timeout(POOL_WAIT_MAX)
-                .build_unchecked(target);
-            let url = url.clone();
-            pools.insert(name.clone(), Server { url, pool, last_fault });
+            servers.insert(name.clone(), Server::new(name, url, &config, &tasks, &stop)?);
         }
         let databases = Databases::new(config.own_databases, &tasks, &stop);
         Ok(Self {
             inner: Arc::new(Inner {
                 participant: config.participant,
                 versions: config.versions,
-                pools,
+                servers,
                 databases,
+                lanes: config.lanes,
+                permits: Permits::new(usize::from(config.lanes.slots_per_tenant)),
                 directory,
                 tidy: Tidy::new(tasks, Handle::current()),
                 stop,
             }),
+            way: Way::Lane,
         })
+    }
+
+    /// The same data for streams, exports and jobs: their transactions use connections of their own and none of the
+    /// tenant's lanes. Read by pages, a transaction a page.
+    #[must_use]
+    pub fn bulk(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            way: Way::Bulk,
+        }
     }
 
     /// Begins a transaction in the home of the context's tenant. Nothing is sent yet: BEGIN and enter travel with the
@@ -123,7 +127,13 @@ impl TenantDb {
     pub async fn begin(&self, ctx: &Ctx, mode: Mode) -> Result<TenantTx, Error> {
         let tenant = ctx.tenant().map_err(|error| Error::Fault(error.to_string()))?;
         let home = self.inner.home(ctx, tenant, false).await?;
-        Ok(TenantTx::new(Arc::clone(&self.inner), ctx.clone(), mode, home))
+        Ok(TenantTx::new(
+            Arc::clone(&self.inner),
+            self.way,
+            ctx.clone(),
+            mode,
+            home,
+        ))
     }
 
     /// The same for a transaction of one statement: COMMIT travels with it, and the whole is one round trip.
@@ -147,14 +157,15 @@ impl TenantDb {
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::PoolTimeout`] of the first server that does not.
     pub async fn ping(&self) -> Result<(), Error> {
-        for name in self.inner.pools.keys() {
-            let mut connection = self.inner.connection(name, Instant::now() + PING_MAX).await?;
-            connection.dirty = true;
-            let asked = tokio::time::timeout(PING_MAX, connection.client.batch_execute("SELECT 1")).await;
-            match asked {
-                Ok(Ok(())) => connection.dirty = false,
-                Ok(Err(error)) => return Err(Error::from_driver("ping", &error)),
-                Err(_) => return Err(Error::Unavailable(format!("data server {name} is silent"))),
+        for (name, server) in &self.inner.servers {
+            for mut connection in server.connections_to_ask(Instant::now() + PING_MAX).await? {
+                connection.dirty = true;
+                let asked = tokio::time::timeout(PING_MAX, connection.client.batch_execute("SELECT 1")).await;
+                match asked {
+                    Ok(Ok(())) => connection.dirty = false,
+                    Ok(Err(error)) => return Err(Error::from_driver("ping", &error)),
+                    Err(_) => return Err(Error::Unavailable(format!("data server {name} is silent"))),
+                }
             }
         }
         Ok(())
@@ -172,7 +183,8 @@ impl fmt::Debug for TenantDb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TenantDb")
             .field("participant", &self.inner.participant)
-            .field("servers", &self.inner.pools.keys())
+            .field("servers", &self.inner.servers.keys())
+            .field("way", &self.way)
             .finish_non_exhaustive()
     }
 }
@@ -194,37 +206,39 @@ impl Inner {
         }
     }
 
+    /// The tenant's right to a connection of its lanes; none where it needs none.
+    pub(super) async fn permit(&self, home: &Home, way: Way, deadline: Instant) -> Result<Option<Arc<Permit>>, Error> {
+        if self.slots(home, way).is_none() {
+            return Ok(None);
+        }
+        let begun = Instant::now();
+        let permit = self.permits.acquire(home.tenant, deadline).await?;
+        metrics::histogram!("rowhouse_db_wait_seconds", "for" => "permit").record(begun.elapsed());
+        Ok(Some(Arc::new(permit)))
+    }
+
+    /// How many connections a tenant may hold this way over all processes; none where that is not bounded. In a database of
+    /// its own it keeps nobody waiting but itself.
+    pub(super) fn slots(&self, home: &Home, way: Way) -> Option<u16> {
+        let is_bounded = self.lanes.are_on() && way == Way::Lane && home.placement != Placement::Database;
+        is_bounded.then(|| self.lanes.slots_per_tenant.max(1))
+    }
+
     /// A free connection to the database in which the home is.
-    pub(super) async fn connection_to(&self, home: &Home, deadline: Instant) -> Result<Borrowed, Error> {
-        match self.pools.get(home.server.as_str()) {
-            Some(server) if home.placement == Placement::Database => {
-                let connection = self.databases.connection(home, &server.url, deadline).await?;
-                Ok(Box::new(connection))
-            }
-            _ => self.connection(home.server.as_str(), deadline).await,
-        }
-    }
-
-    /// A free connection to the server.
-    async fn connection(&self, server: &str, deadline: Instant) -> Result<Borrowed, Error> {
-        let Some(found) = self.pools.get(server) else {
-            return Err(Error::Fault(format!("no URL is configured for data server {server}")));
+    pub(super) async fn connection(
+        &self,
+        home: &Home,
+        way: Way,
+        permit: Option<Arc<Permit>>,
+        deadline: Instant,
+    ) -> Result<Borrowed, Error> {
+        let name = home.server.as_str();
+        let Some(server) = self.servers.get(name) else {
+            return Err(Error::Fault(format!("no URL is configured for data server {name}")));
         };
-        match tokio::time::timeout_at(deadline, found.pool.get_owned()).await {
-            Ok(Ok(connection)) => Ok(Box::new(connection)),
-            Ok(Err(RunError::User(error))) => Err(Error::from_driver("connect", &error)),
-            Ok(Err(RunError::TimedOut)) => Err(found.exhausted().unwrap_or(Error::PoolTimeout)),
-            Err(_) => Err(found.exhausted().unwrap_or(Error::DeadlineExceeded)),
+        if home.placement == Placement::Database {
+            return self.databases.connection(home, server.url(), deadline).await;
         }
-    }
-}
-
-// === impl Server ===
-
-impl Server {
-    /// The pool waits and tries again while a server refuses; the waiter shall hear why.
-    fn exhausted(&self) -> Option<Error> {
-        let fault = self.last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        fault.map(Error::Unavailable)
+        server.connection(home.tenant, way, permit, deadline).await
     }
 }

@@ -7,6 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::Error;
 use crate::bind::Wire;
+use crate::error::SLOTS_TAKEN;
 use crate::row::Row;
 
 /// A statement with its binds, `$1` first.
@@ -25,10 +26,20 @@ pub(super) struct Answer {
 /// What an exchange came to.
 pub(super) struct Exchanged {
     pub(super) answer: Result<Answer, Error>,
-    /// Whether the error is `rowhouse.enter`'s or BEGIN's: the statement has not run.
-    pub(super) refused: bool,
+    /// Set where the error is `rowhouse.enter`'s or BEGIN's: the statement has not run.
+    pub(super) refusal: Option<Refusal>,
     /// Whether COMMIT was sent and answered, so that the connection is idle, whatever became of the transaction.
     pub(super) idle: bool,
+}
+
+/// Why a transaction did not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// All slots of the tenant are taken. A lock that was not to be had in time is another matter, though both are
+    /// [`Error::Busy`]: that one has been waited for.
+    SlotsTaken,
+    /// Something else, which the answer says.
+    Other,
 }
 
 /// Sends BEGIN and enter (where given), the statement, and COMMIT (where asked), without waiting in between, and reads
@@ -49,7 +60,7 @@ pub(super) async fn exchange(client: &Client, begin: Option<&str>, spoken: &Spok
     if let Err(error) = begun {
         return Exchanged {
             answer: Err(Error::from_driver("enter", &error)),
-            refused: true,
+            refusal: Some(Refusal::of(&error)),
             idle,
         };
     }
@@ -60,8 +71,19 @@ pub(super) async fn exchange(client: &Client, begin: Option<&str>, spoken: &Spok
     };
     Exchanged {
         answer,
-        refused: false,
+        refusal: None,
         idle,
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    fn of(error: &tokio_postgres::Error) -> Self {
+        match error.code() {
+            Some(code) if code.code() == SLOTS_TAKEN => Self::SlotsTaken,
+            _ => Self::Other,
+        }
     }
 }
 

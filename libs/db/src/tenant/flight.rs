@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use super::db::Inner;
-use super::tidy::Borrowed;
+use super::server::Borrowed;
 use crate::Error;
 
 /// An exchange under way. Dropped before it is over, it gives the connection to those who tidy up.

@@ -5,11 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bb8::PooledConnection;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use crate::wire::Target;
+use super::server::Borrowed;
 
 /// Longest time for the answer to a ROLLBACK when nothing else is due; then the connection is cut.
 const IDLE_WITHIN: Duration = Duration::from_secs(5);
@@ -23,9 +22,6 @@ pub(super) struct Tidy {
     tasks: TaskTracker,
     runtime: Handle,
 }
-
-/// A transaction's connection. Boxed, because it moves from hand to hand.
-pub(super) type Borrowed = Box<PooledConnection<'static, Target>>;
 
 // === impl Tidy ===
 

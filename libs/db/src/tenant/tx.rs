@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use rowhouse_context::Ctx;
 use rowhouse_types::TenantId;
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::db::{Inner, Mode};
-use super::exchange::{Answer, Exchanged, Spoken, exchange};
+use super::exchange::{Answer, Exchanged, Refusal, Spoken, exchange};
 use super::flight::Flight;
-use super::tidy::Borrowed;
+use super::permit::{Pauses, Permit};
+use super::server::{Borrowed, Way};
 use crate::Error;
 use crate::bind::{Bind, Wire};
 use crate::home::Home;
@@ -28,6 +30,7 @@ const ANSWER_GRACE: Duration = Duration::from_millis(250);
 /// known to be idle.
 pub struct TenantTx {
     db: Arc<Inner>,
+    way: Way,
     ctx: Ctx,
     mode: Mode,
     home: Home,
@@ -54,9 +57,10 @@ enum State {
 // === impl TenantTx ===
 
 impl TenantTx {
-    pub(super) fn new(db: Arc<Inner>, ctx: Ctx, mode: Mode, home: Home) -> Self {
+    pub(super) fn new(db: Arc<Inner>, way: Way, ctx: Ctx, mode: Mode, home: Home) -> Self {
         Self {
             db,
+            way,
             ctx,
             mode,
             tenant: home.tenant.uuid(),
@@ -203,17 +207,7 @@ impl TenantTx {
     /// Says a statement: with BEGIN and enter where it is the first, with COMMIT where it is the last.
     async fn run(&mut self, spoken: &Spoken<'_>) -> Result<Answer, Error> {
         match std::mem::replace(&mut self.state, State::Failed) {
-            State::New => {
-                let exchanged = self.first(spoken).await?;
-                // The tenant has moved, or the directory's cache is behind: the statement has not run.
-                let stale = matches!(exchanged.answer, Err(Error::Stale | Error::TenantNotReady));
-                if !(exchanged.refused && stale) {
-                    return exchanged.answer;
-                }
-                metrics::counter!("rowhouse_db_stale_homes_total").increment(1);
-                self.home = self.db.home(&self.ctx, self.home.tenant, true).await?;
-                self.first(spoken).await?.answer
-            }
+            State::New => self.first(spoken).await,
             State::Open(borrowed) => self.exchange(borrowed, None, spoken).await?.answer,
             State::InFlight | State::Failed | State::Committed => {
                 Err(Error::Fault(format!("{}: the transaction is over", spoken.name)))
@@ -221,9 +215,43 @@ impl TenantTx {
         }
     }
 
-    async fn first(&mut self, spoken: &Spoken<'_>) -> Result<Exchanged, Error> {
+    /// Says the first statement. Where `enter` refuses, the statement has not run and the whole message may be said again:
+    /// once where the directory's answer was old, and until the deadline where other transactions have the tenant's slots.
+    async fn first(&mut self, spoken: &Spoken<'_>) -> Result<Answer, Error> {
+        let (begun, deadline) = (Instant::now(), self.ctx.deadline());
+        // Kept from one attempt to the next, so that no more of this process try at once than may succeed.
+        let mut permit = self.db.permit(&self.home, self.way, deadline).await?;
+        let (mut is_fresh, mut pauses) = (false, Pauses::new());
+        loop {
+            let exchanged = self.enter(spoken, permit.clone()).await?;
+            match (exchanged.refusal, &exchanged.answer) {
+                (Some(Refusal::SlotsTaken), _) => {
+                    metrics::counter!("rowhouse_db_slot_refusals_total").increment(1);
+                    pauses.pause(deadline).await?;
+                }
+                // The tenant has moved, or the directory's cache is behind.
+                (Some(Refusal::Other), Err(Error::Stale | Error::TenantNotReady)) if !is_fresh => {
+                    metrics::counter!("rowhouse_db_stale_homes_total").increment(1);
+                    self.home = self.db.home(&self.ctx, self.home.tenant, true).await?;
+                    if permit.is_none() {
+                        // It may have moved out of a database of its own.
+                        permit = self.db.permit(&self.home, self.way, deadline).await?;
+                    }
+                    is_fresh = true;
+                }
+                _ => {
+                    if pauses.were_made() {
+                        metrics::histogram!("rowhouse_db_wait_seconds", "for" => "slot").record(begun.elapsed());
+                    }
+                    return exchanged.answer;
+                }
+            }
+        }
+    }
+
+    async fn enter(&mut self, spoken: &Spoken<'_>, permit: Option<Arc<Permit>>) -> Result<Exchanged, Error> {
         let deadline = self.ctx.deadline();
-        let borrowed = self.db.connection_to(&self.home, deadline).await?;
+        let borrowed = self.db.connection(&self.home, self.way, permit, deadline).await?;
         let begin = self.begin_message()?;
         self.exchange(borrowed, Some(&begin), spoken).await
     }
@@ -242,9 +270,13 @@ impl TenantTx {
             Mode::Read => ("READ ONLY", "read"),
             Mode::Write => ("READ WRITE", "write"),
         };
+        let enter = match self.db.slots(&self.home, self.way) {
+            Some(slots) => format!("enter_lane({slots}, "),
+            None => "enter(".to_owned(),
+        };
         Ok(format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED, {access}; SET LOCAL statement_timeout = {timeout_ms}; \
-             SET LOCAL ROLE NONE; SELECT rowhouse.enter('{tenant}', '{participant}', {generation}, '{mode}', {from}, {to}, {timeout_ms})",
+             SET LOCAL ROLE NONE; SELECT rowhouse.{enter}'{tenant}', '{participant}', {generation}, '{mode}', {from}, {to}, {timeout_ms})",
             tenant = self.tenant,
             participant = self.db.participant,
             generation = self.home.generation,
@@ -270,7 +302,7 @@ impl TenantTx {
             return Err(Error::DeadlineExceeded);
         };
         // A refused first statement is said once more, with its COMMIT.
-        self.commit_with_next = commit && exchanged.refused;
+        self.commit_with_next = commit && exchanged.refusal.is_some();
         self.state = match (&exchanged.answer, exchanged.idle) {
             (Ok(_), false) => flight.land().map_or(State::Failed, State::Open),
             (Ok(_), true) => {

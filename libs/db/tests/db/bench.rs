@@ -8,7 +8,9 @@ use std::time::Duration;
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::testing::StaticDirectory;
-use rowhouse_db::{Error, Home, Mode, Provisioner, OwnDatabases, TenantDb, TenantDbConfig, TenantMigrations, migrate_platform};
+use rowhouse_db::{
+    Error, Home, Lanes, Mode, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, TenantMigrations, migrate_platform,
+};
 use rowhouse_devkit::cluster;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
@@ -133,13 +135,22 @@ async fn connect(
     versions: RangeInclusive<i32>,
 ) -> TenantDb {
     let config = TenantDbConfig {
-        participant: ServiceName::Crm,
-        urls: BTreeMap::from([("data1".to_owned(), Secret::new(databases.data_pooled_url()))]),
         pool_size_max: connections,
-        own_databases: OwnDatabases::default(),
         versions,
+        ..config(databases.data_pooled_url(), Lanes::OFF)
     };
     TenantDb::connect(config, directory.clone()).await.unwrap()
+}
+
+pub(crate) fn config(url: String, lanes: Lanes) -> TenantDbConfig {
+    TenantDbConfig {
+        participant: ServiceName::Crm,
+        urls: BTreeMap::from([("data1".to_owned(), Secret::new(url))]),
+        pool_size_max: 1,
+        lanes,
+        own_databases: OwnDatabases::default(),
+        versions: 1..=2,
+    }
 }
 
 pub(crate) fn server() -> ServerName {
@@ -175,11 +186,13 @@ pub(crate) async fn until<F: Future<Output = bool>>(condition: impl Fn() -> F) {
 
 /// Replaces a part of `rowhouse.enter`: for controls, which show what a test would see without the guard.
 pub(crate) async fn mutate(bench: &Bench, part: &str, by: &str) {
+    mutate_function(bench, "rowhouse.enter", part, by).await;
+}
+
+pub(crate) async fn mutate_function(bench: &Bench, function: &str, part: &str, by: &str) {
     let superuser = bench.superuser().await;
-    let row = superuser
-        .query_one("SELECT pg_get_functiondef('rowhouse.enter'::regproc)", &[])
-        .await
-        .unwrap();
+    let sql = format!("SELECT pg_get_functiondef('{function}'::regproc)");
+    let row = superuser.query_one(&sql, &[]).await.unwrap();
     let definition: String = row.get(0);
     assert!(definition.contains(part), "nothing to mutate: {part}");
     superuser.batch_execute(&definition.replace(part, by)).await.unwrap();

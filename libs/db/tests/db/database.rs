@@ -240,7 +240,10 @@ async fn the_relay_finds_the_outbox_of_an_own_database() {
         .unwrap();
     let relay = cluster::connect(&bench.databases.data_url(Login::Relay)).await.unwrap();
     let listed = relay
-        .query("SELECT database_name FROM rowhouse.databases WHERE state = 'ready'", &[])
+        .query(
+            "SELECT database_name FROM rowhouse.databases WHERE state = 'ready'",
+            &[],
+        )
         .await
         .unwrap();
     let names: Vec<String> = listed.iter().map(|row| row.get(0)).collect();

@@ -163,6 +163,10 @@ async fn inside_a_home_nobody_enters_another_or_reads_the_registry() {
             "SELECT rowhouse.enter('{}', 'crm', 1, 'write', 1, 2, 1000)",
             other.uuid()
         ),
+        format!(
+            "SELECT rowhouse.enter_lane(1, '{}', 'crm', 1, 'write', 1, 2, 1000)",
+            other.uuid()
+        ),
         format!("SELECT rowhouse.home_of('{}', 'crm')", other.uuid()),
         "SELECT * FROM rowhouse.homes".to_owned(),
         "SELECT * FROM rowhouse.outbox".to_owned(),

@@ -3,7 +3,8 @@
 //! - [`bench`]: what a test owns. [`notes`]: the tenant tables and statements that the tests use.
 //! - `homes`: building, migrating, freezing, dropping. `catalogue`: the audit of a home (T08), statements against it.
 //! - `enter`: who gets in. `transactions`: what TenantTx promises. `deadlines`. `drops`: T02. `walls`: T05. `fence`.
-//! - `shared`: houses of many tenants. `database`: tenants with a database of their own. `round_trips`. `torture`: T01 in short form. `control`: the services' own schemas.
+//! - `shared`: houses of many tenants. `database`: tenants with a database of their own. `lanes`: two choices, permits, slots.
+//! - `neighbours`: T30 in short form. `round_trips`. `torture`: T01 in short form. `control`: the services' own schemas.
 
 #![expect(
     clippy::expect_used,
@@ -21,6 +22,8 @@ mod drops;
 mod enter;
 mod fence;
 mod homes;
+mod lanes;
+mod neighbours;
 mod notes;
 mod round_trips;
 mod shared;

@@ -1,16 +1,13 @@
 //! How often a transaction waits for the network.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use rowhouse_config::Secret;
-use rowhouse_context::ServiceName;
-use rowhouse_db::{Mode, OwnDatabases, TenantDb, TenantDbConfig};
+use rowhouse_db::{Lanes, Mode, TenantDb};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use crate::bench::{Bench, LONG, ctx};
+use crate::bench::{Bench, LONG, config, ctx};
 use crate::notes::{GET, INSERT_WITH_EVENT, LIST};
 
 /// Who spoke.
@@ -66,13 +63,7 @@ async fn overheard(bench: &Bench) -> (TenantDb, Heard) {
             tokio::spawn(listening.clone().pass(Side::Server, from_server, to_client));
         }
     });
-    let config = TenantDbConfig {
-        participant: ServiceName::Crm,
-        urls: BTreeMap::from([("data1".to_owned(), Secret::new(url))]),
-        pool_size_max: 1,
-        own_databases: OwnDatabases::default(),
-        versions: 1..=2,
-    };
+    let config = config(url, Lanes::OFF);
     (TenantDb::connect(config, bench.directory.clone()).await.unwrap(), heard)
 }
 

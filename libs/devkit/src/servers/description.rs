@@ -65,7 +65,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn postgres_url(&self, user: &str, password: &str, database: &str) -> String {
+    pub(crate) fn postgres_url(&self, user: &str, password: &str, database: &str) -> String {
         format!("postgres://{user}:{password}@{}:{}/{database}", self.host, self.port)
     }
 
@@ -101,6 +101,9 @@ pub struct Servers {
     /// Whether PostgreSQL is a private copy, whose superuser is ours too.
     pub(super) postgres_is_private: bool,
     pub(super) pgbouncer: Endpoint,
+    /// Lanes that PgBouncer has aliases for, in the data database of `cargo xtask up`.
+    #[serde(default)]
+    pub(super) lanes: u16,
     pub(super) passwords: BTreeMap<String, String>,
     pub(super) redis_url: String,
     pub(super) amqp_url: String,
@@ -155,6 +158,16 @@ impl Servers {
     pub fn pooled_url(&self, database: &str) -> String {
         self.pgbouncer
             .postgres_url(Login::App.name(), &self.password(Login::App), database)
+    }
+
+    /// Lanes that PgBouncer has aliases for, in the data database of `cargo xtask up`; 0 for none.
+    pub fn lanes(&self) -> u16 {
+        self.lanes
+    }
+
+    /// PostgreSQL itself.
+    pub(crate) fn postgres(&self) -> &Endpoint {
+        &self.postgres
     }
 
     /// PgBouncer's own console, for `SHOW POOLS` and the like.
@@ -238,6 +251,7 @@ mod tests {
             postgres: endpoint.clone(),
             postgres_is_private: true,
             pgbouncer: endpoint,
+            lanes: 0,
             passwords: BTreeMap::new(),
             redis_url: String::new(),
             amqp_url: "amqp://u:p@h:5672/%2f".to_owned(),

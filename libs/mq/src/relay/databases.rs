@@ -192,7 +192,11 @@ impl Visit {
     }
 
     fn wait(&mut self, busy: bool) {
-        self.pause = if busy { PAUSE_MIN } else { (self.pause * 2).min(PAUSE_MAX) };
+        self.pause = if busy {
+            PAUSE_MIN
+        } else {
+            (self.pause * 2).min(PAUSE_MAX)
+        };
         self.due = Instant::now() + self.pause;
     }
 }

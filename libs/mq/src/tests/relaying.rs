@@ -177,7 +177,11 @@ async fn events_in_databases_that_come_and_go_are_published() {
         .execute(&world.pool)
         .await
         .unwrap();
-    for (name, state) in [(pair.control_name(), "ready"), (pair.data_name(), "building"), ("absent", "ready")] {
+    for (name, state) in [
+        (pair.control_name(), "ready"),
+        (pair.data_name(), "building"),
+        ("absent", "ready"),
+    ] {
         sqlx::query("INSERT INTO test.databases VALUES ($1, $2)")
             .bind(name)
             .bind(state)
@@ -204,7 +208,8 @@ async fn events_in_databases_that_come_and_go_are_published() {
     assert_eq!(left(&pools[1]).await, 120);
     // The visit's connection ends; this test's own stays.
     until("the database is left alone", async || {
-        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let others =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
         let others: i64 = sqlx::query_scalar(others).fetch_one(&pools[0]).await.unwrap();
         others == 0
     })

@@ -22,7 +22,7 @@ pub(super) struct Measured {
 // === impl Measured ===
 
 impl Measured {
-    fn new(mut calls: Vec<Duration>, all: Duration) -> Self {
+    pub(super) fn new(mut calls: Vec<Duration>, all: Duration) -> Self {
         calls.sort_unstable();
         Self { calls, all }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rowhouse_devkit::resident::Resident;
-use rowhouse_devkit::servers;
+use rowhouse_devkit::{cluster, servers};
 use rowhouse_types::{ContactId, TenantId};
 use tokio::process::Command;
 use uuid::Uuid;
@@ -30,7 +30,7 @@ impl Reference {
         let folder = resident.mail_folder().with_file_name("bench");
         fs::create_dir_all(&folder)?;
         Ok(Self {
-            url: settings.servers.pooled_url(&settings.data),
+            url: settings.servers.pooled_url(cluster::DATA),
             folder,
             tenant: tenant.parse::<TenantId>()?.uuid(),
             contact: contact.parse::<ContactId>()?.uuid(),

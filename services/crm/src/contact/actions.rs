@@ -170,17 +170,17 @@ impl Contacts {
         }
     }
 
-    /// How many contacts are not deleted.
+    /// How many contacts are not deleted. For streams.
     pub(crate) async fn count(&self, ctx: &Ctx) -> Result<i64> {
-        let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
+        let mut tx = self.db.bulk().begin_single(ctx, Mode::Read).await?;
         store::count(&mut tx).await
     }
 
     /// The contacts that follow `after` in the order of their ids, without deleted ones; empty after the last.
     ///
-    /// Each page is a transaction of its own, so a home that is frozen in between refuses the next one.
+    /// For streams, so they use none of the tenant's lanes. Each page is a transaction of its own, so a home that is frozen in between refuses the next one.
     pub(crate) async fn page_by_id(&self, ctx: &Ctx, after: Option<ContactId>, limit: i64) -> Result<Vec<Contact>> {
-        let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
+        let mut tx = self.db.bulk().begin_single(ctx, Mode::Read).await?;
         store::page_by_id(&mut tx, after, limit).await
     }
 

@@ -73,4 +73,10 @@ impl TenantParticipantService for ParticipantRpc {
         let home = self.homes.describe(&place).await.map_err(Failure::from)?;
         Ok(Response::new(wire::home(&home)))
     }
+
+    async fn check_server(&self, request: Request<proto::CheckServerRequest>) -> Answer<proto::CheckServerResponse> {
+        let server = wire::server(&request.get_ref().server)?;
+        self.homes.check_server(&server).await.map_err(Failure::from)?;
+        Ok(Response::new(proto::CheckServerResponse {}))
+    }
 }

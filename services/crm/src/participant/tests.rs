@@ -61,8 +61,15 @@ fn reason<T>(outcome: Result<T, Error>) -> Reason {
 
 #[tokio::test]
 async fn a_home_lives_from_prepare_to_drop_and_every_order_can_be_repeated() {
+    for placement in [Placement::Schema, Placement::Shared, Placement::Database] {
+        a_home_lives_in(placement).await;
+    }
+}
+
+async fn a_home_lives_in(placement: Placement) {
     let bench = Bench::start("crm_home_life", 3).await;
-    let (homes, ctx, order) = (bench.homes, ctx(Duration::from_secs(30)), order());
+    let (homes, ctx, mut order) = (bench.homes, ctx(Duration::from_secs(30)), order());
+    order.placement = placement;
     let place = &order.place;
     let built = homes.prepare(&ctx, &order).await.unwrap();
     assert_eq!((built.version, built.state), (MIGRATIONS.newest(), HomeState::Active));
@@ -101,9 +108,6 @@ async fn what_is_not_there_or_not_possible_is_refused() {
     let mut elsewhere = order.clone();
     elsewhere.place.server = "data9".parse().unwrap();
     assert_eq!(reason(homes.prepare(&ctx, &elsewhere).await), Reason::FieldInvalid);
-    let mut shared = order.clone();
-    shared.placement = Placement::Shared;
-    assert_eq!(reason(homes.prepare(&ctx, &shared).await), Reason::FieldInvalid);
     for outcome in [
         homes.describe(&order.place).await,
         homes.freeze(&order.place, OperationId::generate()).await,

@@ -4,14 +4,14 @@ use rowhouse_context::ServiceName;
 use rowhouse_db::Home;
 use rowhouse_proto::common::v1 as proto;
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::{HomeState, OperationId, Placement};
+use rowhouse_types::{HomeState, OperationId, Placement, ServerName};
 
 use super::{Order, Place};
 
 /// Reads an order to make a home ready.
 ///
 /// # Errors
-/// Every field that is wrong; another placement than SCHEMA among them.
+/// Every field that is wrong; a placement that is not available among them.
 pub(super) fn order(request: &proto::PrepareRequest) -> Result<Order, Failure> {
     let mut violations = Violations::default();
     let tenant = violations.take("tenant_id", request.tenant_id.parse());
@@ -52,6 +52,14 @@ pub(super) fn change(tenant_id: &str, server: &str, operation_id: &str) -> Resul
     Ok((Place { tenant, server }, operation))
 }
 
+/// Reads which data server is meant.
+///
+/// # Errors
+/// A violation of `server`.
+pub(super) fn server(text: &str) -> Result<ServerName, Failure> {
+    text.parse().map_err(|fault| Failure::field("server", fault))
+}
+
 /// Writes a home.
 pub(super) fn home(home: &Home) -> proto::Home {
     proto::Home {
@@ -77,7 +85,8 @@ pub(super) fn home(home: &Home) -> proto::Home {
 fn placement(number: i32) -> Result<Placement, &'static str> {
     match proto::Placement::try_from(number) {
         Ok(proto::Placement::Unspecified | proto::Placement::Schema) => Ok(Placement::Schema),
-        Ok(proto::Placement::Shared | proto::Placement::Database) => Err("is not available yet"),
+        Ok(proto::Placement::Shared) => Ok(Placement::Shared),
+        Ok(proto::Placement::Database) => Ok(Placement::Database),
         Err(_) => Err("is not a known placement"),
     }
 }
@@ -100,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_placement_schema_is_taken() {
+    fn known_placements_are_taken() {
         let request = |placement| proto::PrepareRequest {
             tenant_id: TenantId::generate().to_string(),
             server: "data1".to_owned(),
@@ -110,7 +119,11 @@ mod tests {
         for placement in [proto::Placement::Unspecified, proto::Placement::Schema] {
             assert_eq!(order(&request(placement.into())).unwrap().placement, Placement::Schema);
         }
-        for placement in [2, 3, 4, -1, i32::MAX] {
+        let shared = order(&request(proto::Placement::Shared.into())).unwrap();
+        assert_eq!(shared.placement, Placement::Shared);
+        let database = order(&request(proto::Placement::Database.into())).unwrap();
+        assert_eq!(database.placement, Placement::Database);
+        for placement in [4, -1, i32::MAX] {
             assert_eq!(fields(order(&request(placement))), ["placement"]);
         }
     }

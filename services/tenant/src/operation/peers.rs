@@ -12,7 +12,7 @@ use rowhouse_proto::auth::v1::provisioning_service_client::ProvisioningServiceCl
 use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
 use rowhouse_status::Failure;
-use rowhouse_types::{HomeState, Placement};
+use rowhouse_types::{HomeState, Placement, ServerName};
 use tonic::{Response, Status};
 
 use super::Held;
@@ -97,6 +97,22 @@ impl Peers {
         let mut client = ProvisioningServiceClient::new(self.auth.channel());
         let answer = client.set_tenant_state(rowhouse_client::request(ctx, request)).await;
         answer.map(drop).map_err(rowhouse_client::failure)
+    }
+
+    /// Every participant can build homes on a data server.
+    ///
+    /// # Errors
+    /// What the first that cannot says.
+    pub(crate) async fn check_server(&self, ctx: &Ctx, server: &ServerName) -> Result<(), Failure> {
+        let calls = self.participants.values().map(|peer| async move {
+            let request = common::CheckServerRequest {
+                server: server.to_string(),
+            };
+            let mut client = TenantParticipantServiceClient::new(peer.channel());
+            let answer = client.check_server(rowhouse_client::request(ctx, request)).await;
+            answer.map(drop).map_err(rowhouse_client::failure)
+        });
+        join_all(calls).await.into_iter().collect()
     }
 
     /// Asks all participants at once. Each is waited for even where another has failed, so that a participant that is

@@ -4,4 +4,5 @@ mod bench;
 mod crashes;
 mod fakes;
 
-pub(crate) use bench::{Bench, LONG, ctx, new_tenant};
+pub(crate) use bench::{Bench, LONG, ctx, new_tenant, server};
+pub(crate) use fakes::Mishap;

@@ -12,16 +12,21 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::store::{self, Entry, Reservation, Reserved};
+use super::store::{self, Reservation, Reserved};
 use super::{Change, NewTenant, Reason, State, Tenant};
+use crate::audit::{self, Entry};
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::operation::saga::Sagas;
 use crate::operation::store::{LEASE, Payload};
 use crate::operation::{self, Held, Kind};
+use crate::server;
 
 /// How long before the caller's deadline an answer is given that the work goes on: enough for the way back.
 const ANSWER_BEFORE: Duration = Duration::from_millis(250);
+
+/// How often a server is chosen for one tenant: each time but the first, the one chosen before was filled meanwhile.
+const PLACINGS_MAX: u32 = 8;
 
 /// What an operator may do with tenants.
 #[derive(Clone, Debug)]
@@ -29,8 +34,6 @@ pub(crate) struct Tenants {
     pool: PgPool,
     sagas: Sagas,
     tokens: PageTokens,
-    /// Where new tenants are placed; never empty.
-    servers: Vec<ServerName>,
 }
 
 /// A page of tenants.
@@ -43,18 +46,40 @@ pub(crate) struct Page {
 // === impl Tenants ===
 
 impl Tenants {
-    pub(crate) fn new(pool: PgPool, sagas: Sagas, tokens: PageTokens, servers: Vec<ServerName>) -> Self {
-        Self {
-            pool,
-            sagas,
-            tokens,
-            servers,
-        }
+    pub(crate) fn new(pool: PgPool, sagas: Sagas, tokens: PageTokens) -> Self {
+        Self { pool, sagas, tokens }
     }
 
     /// Creates a tenant: active, or still provisioning where the deadline comes first.
     pub(crate) async fn create(&self, ctx: &Ctx, new: NewTenant) -> Result<Tenant> {
-        let mut tenant = self.plan(&new)?;
+        for _ in 0..PLACINGS_MAX {
+            let server = match server::actions::choose(&self.pool, &new.server).await {
+                Ok(server) => server,
+                Err(refusal) => return self.unplaced(ctx, &new, refusal).await,
+            };
+            match self.create_on(ctx, &new, server).await {
+                // Filled or drained between the choice and the admission: the next choice sees it.
+                Err(Error::ServersFull) => {}
+                done => return done,
+            }
+        }
+        Err(Error::ServersFull)
+    }
+
+    /// No server has room: still, a call that is repeated answers the tenant that it made.
+    async fn unplaced(&self, ctx: &Ctx, new: &NewTenant, refusal: Error) -> Result<Tenant> {
+        let Some(request) = new.request else {
+            return Err(refusal);
+        };
+        match store::reserved(&self.pool, &ctx.principal().actor(), request, &fingerprint(new)).await? {
+            Some(Reserved::Repeated(id)) => self.created_before(ctx, id).await,
+            Some(_) => Err(Error::RequestReused),
+            None => Err(refusal),
+        }
+    }
+
+    async fn create_on(&self, ctx: &Ctx, new: &NewTenant, server: ServerName) -> Result<Tenant> {
+        let mut tenant = planned(new, server);
         let payload = Payload {
             administrator: Some(new.administrator.to_string()),
         };
@@ -64,7 +89,7 @@ impl Tenants {
             tenant: &tenant,
             caller: &ctx.principal().actor(),
             request: new.request,
-            fingerprint: &fingerprint(&new),
+            fingerprint: &fingerprint(new),
             operation: held.id,
             payload: &serde_json::to_value(&payload).map_err(Error::unreadable)?,
             lease: held.lease,
@@ -130,13 +155,13 @@ impl Tenants {
         let after = store::rename(&mut transaction, id, change.display_name.as_str()).await?;
         let entry = Entry {
             action: "tenant.update",
-            tenant: id,
+            target: &id.to_string(),
             before: json!({ "display_name": before.display_name }),
             after: json!({ "display_name": after.display_name }),
             reason: None,
             outcome: "done",
         };
-        store::record(&mut transaction, ctx, &entry).await?;
+        audit::record(&mut transaction, ctx, &entry).await?;
         transaction.commit().await?;
         Ok(after)
     }
@@ -185,13 +210,13 @@ impl Tenants {
         operation::store::begin(&mut transaction, &held).await?;
         let entry = Entry {
             action: kind.audited_as(),
-            tenant: id,
+            target: &id.to_string(),
             before: json!({ "state": before.state.as_str() }),
             after: json!({ "state": during.state.as_str() }),
             reason: Some(reason.as_str()),
             outcome: "accepted",
         };
-        store::record(&mut transaction, ctx, &entry).await?;
+        audit::record(&mut transaction, ctx, &entry).await?;
         transaction.commit().await?;
         let operation = held.id;
         let done = self.sagas.settle(operation, Some(held), answer_by(ctx)).await?;
@@ -219,27 +244,20 @@ impl Tenants {
         let done = self.sagas.settle(operation, None, answer_by(ctx)).await?;
         done.ok_or(Error::StillRunning { operation })
     }
+}
 
-    /// The tenant as it will be reserved. Its id is random in its last bits, which spreads tenants evenly over the
-    /// servers without counting them.
-    fn plan(&self, new: &NewTenant) -> Result<Tenant> {
-        let id = TenantId::generate();
-        let tail = usize::try_from(id.uuid().as_u128() & 0xffff_ffff).map_err(Error::unreadable)?;
-        let server = tail
-            .checked_rem(self.servers.len())
-            .and_then(|index| self.servers.get(index));
-        let server = server.ok_or_else(|| Error::unreadable("no data server is configured"))?;
-        Ok(Tenant {
-            id,
-            slug: new.slug.to_string(),
-            display_name: new.display_name.to_string(),
-            state: State::Provisioning,
-            placement: new.placement,
-            server: server.clone(),
-            etag: Etag::from_revision(1),
-            created_at: DateTime::UNIX_EPOCH,
-            updated_at: DateTime::UNIX_EPOCH,
-        })
+/// The tenant as it will be reserved.
+fn planned(new: &NewTenant, server: ServerName) -> Tenant {
+    Tenant {
+        id: TenantId::generate(),
+        slug: new.slug.to_string(),
+        display_name: new.display_name.to_string(),
+        state: State::Provisioning,
+        placement: new.server.placement,
+        server,
+        etag: Etag::from_revision(1),
+        created_at: DateTime::UNIX_EPOCH,
+        updated_at: DateTime::UNIX_EPOCH,
     }
 }
 
@@ -274,14 +292,15 @@ fn answer_by(ctx: &Ctx) -> Instant {
 
 /// A digest of what a request asks for: the same request id with another one is refused.
 fn fingerprint(new: &NewTenant) -> Vec<u8> {
-    let fields = [
+    // As JSON, so that no two lists of fields make the same text.
+    let fields = json!([
         new.slug.as_str(),
         new.display_name.as_str(),
-        new.placement.as_str(),
+        new.server.placement.as_str(),
+        new.server.labels,
         new.administrator.as_str(),
-    ];
-    // As JSON, so that no two lists of fields make the same text.
-    digest::digest(&digest::SHA256, json!(fields).to_string().as_bytes())
+    ]);
+    digest::digest(&digest::SHA256, fields.to_string().as_bytes())
         .as_ref()
         .to_vec()
 }

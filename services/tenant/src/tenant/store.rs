@@ -50,16 +50,6 @@ pub(crate) enum Reserved {
     Reused,
 }
 
-/// One entry of the audit log about a tenant.
-pub(crate) struct Entry<'a> {
-    pub(crate) action: &'static str,
-    pub(crate) tenant: TenantId,
-    pub(crate) before: Value,
-    pub(crate) after: Value,
-    pub(crate) reason: Option<&'a str>,
-    pub(crate) outcome: &'static str,
-}
-
 #[derive(sqlx::FromRow)]
 struct ReservedRow {
     resource_id: Uuid,
@@ -93,7 +83,7 @@ pub(crate) async fn reserve(pool: &PgPool, ctx: &Ctx, new: &Reservation<'_>) -> 
         .bind(ctx.address())
         .fetch_one(pool)
         .await
-        .map_err(|error| slug_taken(error, tenant))?;
+        .map_err(|error| refused(error, tenant))?;
     Ok(match row.created_at {
         Some(created_at) => Reserved::New { created_at },
         None if row.fingerprint == new.fingerprint => Reserved::Repeated(TenantId::from_uuid(row.resource_id)),
@@ -101,14 +91,36 @@ pub(crate) async fn reserve(pool: &PgPool, ctx: &Ctx, new: &Reservation<'_>) -> 
     })
 }
 
-fn slug_taken(error: sqlx::Error, tenant: &Tenant) -> Error {
+/// What an earlier call with this request id reserved; `None` where there was none.
+pub(crate) async fn reserved(
+    pool: &PgPool,
+    caller: &str,
+    request: Uuid,
+    fingerprint: &[u8],
+) -> Result<Option<Reserved>> {
+    let row: Option<(Uuid, Vec<u8>)> = sqlx::query_as(
+        "SELECT resource_id, fingerprint FROM tenant.requests
+         WHERE caller = $1 AND method = 'CreateTenant' AND request_id = $2 AND expires_at > now()",
+    )
+    .bind(caller)
+    .bind(request)
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|(id, found)| match found == fingerprint {
+        true => Reserved::Repeated(TenantId::from_uuid(id)),
+        false => Reserved::Reused,
+    }))
+}
+
+/// What a constraint has refused.
+fn refused(error: sqlx::Error, tenant: &Tenant) -> Error {
     let constraint = error.as_database_error().and_then(|fault| fault.constraint());
-    if constraint == Some("tenants_slug_key") {
-        Error::SlugTaken {
+    match constraint {
+        Some("tenants_slug_key") => Error::SlugTaken {
             slug: tenant.slug.clone(),
-        }
-    } else {
-        error.into()
+        },
+        Some("servers_admission_check") => Error::ServersFull,
+        _ => error.into(),
     }
 }
 
@@ -182,29 +194,6 @@ pub(crate) async fn change_state(
     .fetch_optional(connection)
     .await?;
     row.map(Tenant::try_from).transpose()
-}
-
-/// Adds an entry to the audit log.
-pub(crate) async fn record(connection: &mut PgConnection, ctx: &Ctx, entry: &Entry<'_>) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO tenant.audit
-             (audit_id, actor, on_behalf_of, action, target, before, after, reason, address, request_id, outcome)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    )
-    .bind(Uuid::now_v7())
-    .bind(ctx.principal().actor())
-    .bind(ctx.principal().on_behalf_of())
-    .bind(entry.action)
-    .bind(entry.tenant.to_string())
-    .bind(&entry.before)
-    .bind(&entry.after)
-    .bind(entry.reason)
-    .bind(ctx.address())
-    .bind(ctx.request_id().as_str())
-    .bind(entry.outcome)
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// Forgets at most `limit` request ids whose 24 hours are over; returns how many.

@@ -9,6 +9,7 @@ use rowhouse_types::{Placement, TenantId};
 use uuid::Uuid;
 
 use super::{Change, DisplayName, NewTenant, Reason, State, Tenant};
+use crate::server::{Labels, Wish};
 
 /// Reads a request to create a tenant.
 ///
@@ -23,12 +24,16 @@ pub(crate) fn new_tenant(request: proto::CreateTenantRequest) -> Result<NewTenan
     let display_name = violations.take("tenant.display_name", DisplayName::parse_required(&tenant.display_name));
     let placement = violations.take("tenant.placement", placement(tenant.placement));
     let administrator = violations.take("administrator_email", request.administrator_email.parse());
+    let labels = violations.take("server_labels", Labels::parse(request.server_labels));
     let request = violations.take("request_id", request_id(&request.request_id));
     let read = (|| {
         Some(NewTenant {
             slug: slug?,
             display_name: display_name?,
-            placement: placement?,
+            server: Wish {
+                placement: placement?,
+                labels: labels?,
+            },
             administrator: administrator?,
             request: request?,
         })
@@ -101,6 +106,16 @@ pub(crate) fn placement_to_wire(placement: Placement) -> common::Placement {
     }
 }
 
+/// Reads a placement; none where it is unspecified or unknown.
+pub(crate) fn placement_from_wire(number: i32) -> Option<Placement> {
+    match common::Placement::try_from(number) {
+        Ok(common::Placement::Schema) => Some(Placement::Schema),
+        Ok(common::Placement::Shared) => Some(Placement::Shared),
+        Ok(common::Placement::Database) => Some(Placement::Database),
+        Ok(common::Placement::Unspecified) | Err(_) => None,
+    }
+}
+
 fn state(state: State) -> proto::TenantState {
     match state {
         State::Provisioning => proto::TenantState::Provisioning,
@@ -111,12 +126,12 @@ fn state(state: State) -> proto::TenantState {
     }
 }
 
+/// The default where none is named.
 fn placement(number: i32) -> Result<Placement, &'static str> {
-    match common::Placement::try_from(number) {
-        Ok(common::Placement::Unspecified | common::Placement::Schema) => Ok(Placement::Schema),
-        Ok(common::Placement::Shared | common::Placement::Database) => Err("is not available yet"),
-        Err(_) => Err("is not a known placement"),
+    if number == i32::from(common::Placement::Unspecified) {
+        return Ok(Placement::Schema);
     }
+    placement_from_wire(number).ok_or("is not a known placement")
 }
 
 fn request_id(text: &str) -> Result<Option<Uuid>, &'static str> {
@@ -144,7 +159,8 @@ fn check_mask(violations: &mut Violations, mask: Option<FieldMask>) {
     }
 }
 
-fn timestamp(at: DateTime<Utc>) -> Timestamp {
+/// Writes a time.
+pub(crate) fn timestamp(at: DateTime<Utc>) -> Timestamp {
     Timestamp {
         seconds: at.timestamp(),
         nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
@@ -164,6 +180,7 @@ mod tests {
             }),
             administrator_email: "ada@example.com".to_owned(),
             request_id: String::new(),
+            server_labels: Default::default(),
         }
     }
 
@@ -177,6 +194,7 @@ mod tests {
             "tenant.id",
             "administrator_email",
             "request_id",
+            "server_labels",
             "update_mask",
         ]
         .into_iter()
@@ -194,7 +212,7 @@ mod tests {
     fn what_is_right_is_read() {
         let new = new_tenant(request()).unwrap();
         assert_eq!(
-            (new.slug.as_str(), new.placement, new.request),
+            (new.slug.as_str(), new.server.placement, new.request),
             ("acme", Placement::Schema, None)
         );
     }
@@ -210,21 +228,31 @@ mod tests {
             }),
             administrator_email: "nobody".to_owned(),
             request_id: "1".to_owned(),
+            server_labels: [(String::new(), String::new())].into(),
         };
         assert_eq!(
             fields(new_tenant(wrong).unwrap_err()),
-            "administrator_email request_id tenant.display_name tenant.placement tenant.slug"
+            "administrator_email request_id server_labels tenant.display_name tenant.placement tenant.slug"
         );
         assert!(new_tenant(proto::CreateTenantRequest::default()).is_err());
     }
 
     #[test]
-    fn other_placements_are_not_available_yet() {
-        for placement in [common::Placement::Shared, common::Placement::Database] {
+    fn a_known_placement_is_read_and_another_is_refused() {
+        let with = |placement: i32| {
             let mut wanted = request();
-            wanted.tenant.as_mut().unwrap().placement = placement.into();
-            let failure = new_tenant(wanted).unwrap_err();
-            assert!(rowhouse_status_text(failure).contains("not available yet"));
+            wanted.tenant.as_mut().unwrap().placement = placement;
+            new_tenant(wanted)
+        };
+        for (sent, read) in [
+            (common::Placement::Schema, Placement::Schema),
+            (common::Placement::Shared, Placement::Shared),
+            (common::Placement::Database, Placement::Database),
+        ] {
+            assert_eq!(with(sent.into()).unwrap().server.placement, read);
+        }
+        for unknown in [4, -1, i32::MAX] {
+            assert_eq!(fields(with(unknown).unwrap_err()), "tenant.placement");
         }
     }
 

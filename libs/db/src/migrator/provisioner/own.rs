@@ -237,7 +237,9 @@ impl Provisioner {
         if let Some((operation, home)) = home.and_then(|home| home.place.map(|place| (home.operation, place.1))) {
             let claim = registry::find(main, tenant, self.participant).await?;
             if claim.is_none_or(|claim| claim.operation != operation) {
-                return Err(ProvisionError::Damaged("another server's home is in the database".to_owned()));
+                return Err(ProvisionError::Damaged(
+                    "another server's home is in the database".to_owned(),
+                ));
             }
             // Nobody was told of one that is still being built.
             if state == State::Ready && home != HomeState::Frozen {

@@ -29,7 +29,13 @@ async fn freeze_and_drop(bench: &Bench, tenant: TenantId) {
 async fn a_database_that_is_half_made_is_finished() {
     let bench = Bench::start("own_half", 1).await;
     let main = bench.superuser().await;
-    for died in ["before CREATE DATABASE", "after it", "in the platform", "before the home", "before it said so"] {
+    for died in [
+        "before CREATE DATABASE",
+        "after it",
+        "in the platform",
+        "before the home",
+        "before it said so",
+    ] {
         let (tenant, operation) = (TenantId::generate(), OperationId::generate());
         let first = prepare(&bench, tenant, operation).await.unwrap();
         unsay(&main).await;
@@ -51,7 +57,8 @@ async fn a_database_that_is_half_made_is_finished() {
             }
             "before the home" => {
                 let own = bench.superuser_of(tenant).await;
-                let undo = format!("DROP SCHEMA {name} CASCADE; DELETE FROM rowhouse.homes; DELETE FROM rowhouse.houses");
+                let undo =
+                    format!("DROP SCHEMA {name} CASCADE; DELETE FROM rowhouse.homes; DELETE FROM rowhouse.houses");
                 own.batch_execute(&undo).await.unwrap();
             }
             _ => {}
@@ -64,7 +71,8 @@ async fn a_database_that_is_half_made_is_finished() {
         assert_eq!(prepare(&bench, tenant, operation).await.unwrap(), first, "{died}");
         bench.directory.put(first);
         bench.insert(tenant, "own").await.unwrap();
-        let public = format!("SELECT count(*) FROM pg_database, aclexplode(datacl) WHERE datname = '{name}' AND grantee = 0");
+        let public =
+            format!("SELECT count(*) FROM pg_database, aclexplode(datacl) WHERE datname = '{name}' AND grantee = 0");
         assert_eq!(count(&main, &public).await, 0, "{died}");
         freeze_and_drop(&bench, tenant).await;
     }

@@ -1,23 +1,18 @@
 //! Pools of tenants' own databases: bounded in number, closed when idle.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rowhouse_context::ServiceName;
-use rowhouse_db::{OwnDatabases, TenantDb, TenantDbConfig};
+use rowhouse_db::{Lanes, OwnDatabases, TenantDb, TenantDbConfig};
 
 use super::*;
+use crate::bench::config;
 use crate::notes::LIST;
 
 /// Straight to PostgreSQL, where a connection that is closed is gone.
 async fn connect(bench: &Bench, own_databases: OwnDatabases) -> TenantDb {
-    let url = Secret::new(bench.databases.data_url(Login::App));
     let config = TenantDbConfig {
-        participant: ServiceName::Crm,
-        urls: BTreeMap::from([("data1".to_owned(), url)]),
-        pool_size_max: 1,
         own_databases,
-        versions: 1..=2,
+        ..config(bench.databases.data_url(Login::App), Lanes::OFF)
     };
     TenantDb::connect(config, bench.directory.clone()).await.unwrap()
 }

@@ -29,7 +29,10 @@ async fn without_a_fault_a_tenant_is_alone() {
 #[tokio::test]
 async fn a_search_path_of_another_house_leads_nowhere() {
     let walls = start("own_path").await;
-    for path in [walls.foreign_search_path(), "SET LOCAL search_path = pooled_01, ext, pg_temp".to_owned()] {
+    for path in [
+        walls.foreign_search_path(),
+        "SET LOCAL search_path = pooled_01, ext, pg_temp".to_owned(),
+    ] {
         for write in [false, true] {
             walls.enter(&path).await;
             let refused = if write {
@@ -157,7 +160,11 @@ async fn a_planted_temporary_table_is_not_seen() {
     let grant = format!("GRANT TEMPORARY ON DATABASE {} TO rowhouse_app", schema(walls.own));
     walls.without(&grant).await;
     walls.run(&plant).await.unwrap();
-    assert_eq!(walls.bodies("SELECT body FROM notes").await, Ok(vec!["planted".to_owned()]), "the control");
+    assert_eq!(
+        walls.bodies("SELECT body FROM notes").await,
+        Ok(vec!["planted".to_owned()]),
+        "the control"
+    );
     let listed = walls.bench.list(walls.own).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].body, "own");

@@ -8,7 +8,7 @@ use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::paging::PageTokens;
 use rowhouse_db::testing::StaticDirectory;
-use rowhouse_db::{Provisioner, OwnDatabases, TenantDb, TenantDbConfig, migrate_platform};
+use rowhouse_db::{Lanes, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, migrate_platform};
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
@@ -24,6 +24,9 @@ use crate::migrations::{self, MIGRATIONS};
 /// The name under which the tests' data server is registered.
 const SERVER: &str = "data1";
 
+/// Every placement that a tenant can have.
+pub(super) const PLACEMENTS: [Placement; 3] = [Placement::Schema, Placement::Shared, Placement::Database];
+
 /// Two tenants' homes in a database of one test.
 pub(in crate::contact) struct Bench {
     // Dropped in this order: what uses the databases, then they.
@@ -32,6 +35,7 @@ pub(in crate::contact) struct Bench {
     provisioner: Provisioner,
     pub(super) one: TenantId,
     pub(super) two: TenantId,
+    placement: Placement,
     pub(super) databases: Databases,
 }
 
@@ -39,6 +43,11 @@ pub(in crate::contact) struct Bench {
 
 impl Bench {
     pub(super) async fn start(name: &str) -> Self {
+        Self::start_in(name, Placement::Schema).await
+    }
+
+    /// As [`Bench::start`], in any placement.
+    pub(super) async fn start_in(name: &str, placement: Placement) -> Self {
         let databases = Databases::empty(name).await.unwrap();
         let owner_url = Secret::new(databases.data_url(Login::Owner));
         migrate_platform(&owner_url).await.unwrap();
@@ -49,7 +58,7 @@ impl Bench {
         for tenant in [one, two] {
             let operation = OperationId::generate();
             let home = provisioner
-                .prepare(tenant, &server(), Placement::Schema, operation)
+                .prepare(tenant, &server(), placement, operation)
                 .await
                 .unwrap();
             directory.put(home);
@@ -60,6 +69,7 @@ impl Bench {
             urls: BTreeMap::from([(SERVER.to_owned(), pooled)]),
             pool_size_max: 8,
             own_databases: OwnDatabases::default(),
+            lanes: Lanes::OFF,
             versions: migrations::served(),
         };
         let db = TenantDb::connect(config, Arc::new(directory)).await.unwrap();
@@ -70,6 +80,7 @@ impl Bench {
             provisioner,
             one,
             two,
+            placement,
             databases,
         }
     }
@@ -132,10 +143,24 @@ impl Bench {
         .unwrap();
     }
 
+    /// A superuser's URL of the database in which the tenant's home is.
+    pub(super) fn superuser_url(&self, tenant: TenantId) -> String {
+        match self.placement {
+            Placement::Schema | Placement::Shared => self.databases.data_superuser_url(),
+            Placement::Database => {
+                let name = format!("t_{}", tenant.uuid().simple());
+                self.databases.servers().superuser_url(&name)
+            }
+        }
+    }
+
+    /// Whether the tenants have neighbours in their database.
+    pub(super) fn has_neighbours(&self) -> bool {
+        self.placement != Placement::Database
+    }
+
     async fn superuser(&self, tenant: TenantId) -> PgConnection {
-        let mut connection = PgConnection::connect(&self.databases.data_superuser_url())
-            .await
-            .unwrap();
+        let mut connection = PgConnection::connect(&self.superuser_url(tenant)).await.unwrap();
         let path = format!("SET search_path = t_{}, ext", tenant.uuid().simple());
         sqlx::raw_sql(AssertSqlSafe(path))
             .execute(&mut connection)

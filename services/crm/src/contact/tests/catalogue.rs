@@ -4,20 +4,23 @@ use rowhouse_config::Secret;
 use rowhouse_db::testing::{audit_home, check_statements};
 use rowhouse_db::{AnyStatement, Statement, Type};
 
-use super::bench::Bench;
+use super::bench::{Bench, PLACEMENTS};
 use crate::contact::store::STATEMENTS;
 
 async fn violations(bench: &Bench) -> Vec<String> {
-    let url = Secret::new(bench.databases.data_superuser_url());
-    audit_home(&url, bench.one, Some(bench.two)).await.unwrap()
+    let url = Secret::new(bench.superuser_url(bench.one));
+    let neighbour = bench.has_neighbours().then_some(bench.two);
+    audit_home(&url, bench.one, neighbour).await.unwrap()
 }
 
 #[tokio::test]
 async fn every_statement_fits_the_schema() {
-    let bench = Bench::start("crm_statements").await;
-    let url = Secret::new(bench.databases.data_superuser_url());
-    let faults = check_statements(&url, bench.one, STATEMENTS).await.unwrap();
-    assert!(faults.is_empty(), "{faults:#?}");
+    for placement in PLACEMENTS {
+        let bench = Bench::start_in("crm_statements", placement).await;
+        let url = Secret::new(bench.superuser_url(bench.one));
+        let faults = check_statements(&url, bench.one, STATEMENTS).await.unwrap();
+        assert!(faults.is_empty(), "{placement:?}: {faults:#?}");
+    }
 }
 
 /// The control: a statement with a wrong bind, and one that names a column that is not there.
@@ -73,9 +76,11 @@ fn the_tenant_of_every_statement_is_its_first_bind() {
 
 #[tokio::test]
 async fn a_freshly_built_home_has_no_violations() {
-    let bench = Bench::start("crm_catalogue").await;
-    let found = violations(&bench).await;
-    assert!(found.is_empty(), "{found:#?}");
+    for placement in PLACEMENTS {
+        let bench = Bench::start_in("crm_catalogue", placement).await;
+        let found = violations(&bench).await;
+        assert!(found.is_empty(), "{placement:?}: {found:#?}");
+    }
 }
 
 /// The control: each thing that the audit guards, broken, is noticed.

@@ -2,9 +2,9 @@
 
 use rowhouse_db::{Mode, Statement};
 use rowhouse_status::Failure;
-use rowhouse_types::{ContactId, Text};
+use rowhouse_types::{ContactId, Placement, Text};
 
-use super::bench::{Bench, named};
+use super::bench::{Bench, PLACEMENTS, named};
 use crate::contact::actions::Change;
 use crate::contact::{Contact, Patch};
 use crate::error::Result;
@@ -17,7 +17,13 @@ fn refusal(answer: Result<Contact>, id: ContactId) -> String {
 
 #[tokio::test]
 async fn a_foreign_id_is_answered_like_a_random_one_and_like_a_deleted_one() {
-    let bench = Bench::start("crm_foreign").await;
+    for placement in PLACEMENTS {
+        foreign_ids_in(placement).await;
+    }
+}
+
+async fn foreign_ids_in(placement: Placement) {
+    let bench = Bench::start_in("crm_foreign", placement).await;
     let (ours, theirs) = (bench.ctx(bench.one), bench.ctx(bench.two));
     let foreign = bench.contacts.create(&theirs, named("Ada")).await.unwrap();
     let deleted = bench.contacts.create(&ours, named("Grace")).await.unwrap();

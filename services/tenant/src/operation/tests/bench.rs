@@ -24,6 +24,8 @@ use crate::error::Result;
 use crate::operation::peers::Peers;
 use crate::operation::saga::Sagas;
 use crate::operation::store;
+use crate::server::actions::Servers;
+use crate::server::{Address, Capacity, Labels, PLACEMENTS, Traits, Wish};
 use crate::tenant::actions::Tenants;
 use crate::tenant::{NewTenant, Tenant};
 
@@ -39,6 +41,7 @@ pub(crate) struct Bench {
     pub(crate) fakes: Fakes,
     pub(crate) sagas: Sagas,
     pub(crate) tenants: Tenants,
+    pub(crate) servers: Servers,
     databases: Databases,
 }
 
@@ -60,13 +63,19 @@ impl Bench {
         let fakes = Fakes::start().await;
         let pool = connect(&databases.control_url(Login::ControlTenant)).await;
         let superuser = connect(&databases.control_superuser_url()).await;
-        let (sagas, tenants) = service(pool.clone(), &fakes);
+        let (sagas, tenants, servers) = service(pool.clone(), &fakes);
+        // As `migrate` does, without an operator.
+        let mut connection = pool.acquire().await.unwrap();
+        let data1 = crate::server::store::insert(&mut connection, &server("data1", 5_000)).await;
+        assert!(data1.unwrap().is_some());
+        drop(connection);
         Self {
             pool,
             superuser,
             fakes,
             sagas,
             tenants,
+            servers,
             databases,
         }
     }
@@ -82,7 +91,7 @@ impl Bench {
         let pool = runtime.spawn(async move { connect(&url).await }).await.unwrap();
         // Peers connect on the runtime that made them.
         let _inside = runtime.enter();
-        let (_, tenants) = service(pool, &self.fakes);
+        let (_, tenants, _) = service(pool, &self.fakes);
         drop(_inside);
         Process { runtime, tenants }
     }
@@ -183,9 +192,23 @@ pub(crate) fn new_tenant(slug: &str) -> NewTenant {
     NewTenant {
         slug: slug.parse().unwrap(),
         display_name: crate::tenant::DisplayName::parse_required(&format!("{slug} Ltd")).unwrap(),
-        placement: Placement::Schema,
+        server: Wish {
+            placement: Placement::Schema,
+            labels: Labels::default(),
+        },
         administrator: "ada@example.com".parse().unwrap(),
         request: None,
+    }
+}
+
+/// A data server that takes so many tenants, of any placement.
+pub(crate) fn server(name: &str, tenants_max: i32) -> Traits {
+    Traits {
+        name: name.parse().unwrap(),
+        address: Address::default(),
+        labels: Labels::default(),
+        placements: PLACEMENTS.to_vec(),
+        tenants_max: Capacity::parse(tenants_max).unwrap(),
     }
 }
 
@@ -193,15 +216,15 @@ async fn connect(url: &str) -> PgPool {
     PgPoolOptions::new().max_connections(8).connect(url).await.unwrap()
 }
 
-fn service(pool: PgPool, fakes: &Fakes) -> (Sagas, Tenants) {
+fn service(pool: PgPool, fakes: &Fakes) -> (Sagas, Tenants, Servers) {
     let address = format!("http://{}", fakes.address);
     let signer = ServiceSigner::new(ServiceName::Tenant, &[7; 32]).unwrap();
     let auth = Peer::connect(ServiceName::Auth, &address, signer.clone()).unwrap();
     let crm = Peer::connect(ServiceName::Crm, &address, signer).unwrap();
     let peers = Peers::new(auth, BTreeMap::from([(ServiceName::Crm, crm)]));
-    let sagas = Sagas::new(pool.clone(), peers, Wake::new());
+    let sagas = Sagas::new(pool.clone(), peers.clone(), Wake::new());
     let tokens = PageTokens::new(&[9; 32]);
-    let servers = vec!["data1".parse().unwrap()];
-    let tenants = Tenants::new(pool, sagas.clone(), tokens, servers);
-    (sagas, tenants)
+    let tenants = Tenants::new(pool.clone(), sagas.clone(), tokens.clone());
+    let servers = Servers::new(pool, peers, tokens);
+    (sagas, tenants, servers)
 }

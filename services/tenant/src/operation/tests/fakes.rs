@@ -201,6 +201,10 @@ impl TenantParticipantService for Shared {
         Err(Status::unimplemented("the tenant service does not call this yet"))
     }
 
+    async fn check_server(&self, _: Request<common::CheckServerRequest>) -> Answer<common::CheckServerResponse> {
+        self.serve("check_server", |_| common::CheckServerResponse {}).await
+    }
+
     async fn describe(&self, _: Request<common::DescribeRequest>) -> Answer<common::Home> {
         Err(Status::unimplemented("the tenant service does not call this yet"))
     }

@@ -1,0 +1,218 @@
+//! How many transactions of one tenant this process has under way.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use rowhouse_types::TenantId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::Error;
+
+/// Transactions of one tenant that may wait here: a quarter of the calls that a process takes at once, so that one
+/// tenant's do not fill it.
+const WAITING_MAX: usize = 256;
+
+/// First and longest pause before asking again for a slot that another process's transaction has: about as long as a
+/// transaction takes, and so long that twenty processes asking cost a server nothing.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(64));
+
+/// The permits of all tenants. A tenant has an entry while it has a transaction under way or waiting.
+#[derive(Debug)]
+pub(super) struct Permits {
+    per_tenant: usize,
+    tenants: Arc<Mutex<HashMap<TenantId, Entry>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    permits: Arc<Semaphore>,
+    /// Those that hold one and those that wait for one.
+    users: usize,
+}
+
+/// One tenant's right to one connection; given back on drop.
+#[derive(Debug)]
+pub(super) struct Permit {
+    // Dropped in this order: the permit is free before its tenant's entry goes.
+    _permit: OwnedSemaphorePermit,
+    _user: User,
+}
+
+/// Keeps a tenant's entry.
+#[derive(Debug)]
+struct User {
+    tenant: TenantId,
+    tenants: Arc<Mutex<HashMap<TenantId, Entry>>>,
+}
+
+/// The pauses between attempts to take a slot.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    next: Duration,
+}
+
+// === impl Permits ===
+
+impl Permits {
+    pub(super) fn new(per_tenant: usize) -> Self {
+        Self {
+            per_tenant: per_tenant.max(1),
+            tenants: Arc::default(),
+        }
+    }
+
+    /// Waits for one of the tenant's permits. Who came first gets it first.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] at the deadline, and at once where too many wait.
+    pub(super) async fn acquire(&self, tenant: TenantId, deadline: Instant) -> Result<Permit, Error> {
+        let (user, permits) = self.enlist(tenant)?;
+        match tokio::time::timeout_at(deadline, permits.acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Permit {
+                _permit: permit,
+                _user: user,
+            }),
+            // Closed: nobody closes it.
+            Ok(Err(_)) => Err(Error::Fault("the tenant's permits are closed".to_owned())),
+            Err(_) => {
+                refused("permit");
+                Err(Error::Busy)
+            }
+        }
+    }
+
+    fn enlist(&self, tenant: TenantId) -> Result<(User, Arc<Semaphore>), Error> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = tenants.entry(tenant).or_insert_with(|| Entry {
+            permits: Arc::new(Semaphore::new(self.per_tenant)),
+            users: 0,
+        });
+        if entry.users >= self.per_tenant.saturating_add(WAITING_MAX) {
+            refused("queue");
+            return Err(Error::Busy);
+        }
+        entry.users += 1;
+        let user = User {
+            tenant,
+            tenants: Arc::clone(&self.tenants),
+        };
+        Ok((user, Arc::clone(&entry.permits)))
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = tenants.get_mut(&self.tenant) {
+            entry.users -= 1;
+            if entry.users == 0 {
+                tenants.remove(&self.tenant);
+            }
+        }
+    }
+}
+
+// === impl Pauses ===
+
+impl Pauses {
+    pub(super) fn new() -> Self {
+        Self { next: PAUSES.0 }
+    }
+
+    /// Whether there was one.
+    pub(super) fn were_made(&self) -> bool {
+        self.next > PAUSES.0
+    }
+
+    /// Pauses for a random time that is longer in the mean after each refusal.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where the pause would not end before the deadline.
+    pub(super) async fn pause(&mut self, deadline: Instant) -> Result<(), Error> {
+        let bound = self.next;
+        self.next = (bound * 2).min(PAUSES.1);
+        let until = Instant::now() + bound.mul_f64(fraction());
+        if until >= deadline {
+            refused("slot");
+            return Err(Error::Busy);
+        }
+        tokio::time::sleep_until(until).await;
+        Ok(())
+    }
+}
+
+/// Between 0 and 1.
+fn fraction() -> f64 {
+    let mut bytes = [0; 4];
+    // Without randomness: half. Those who ask then ask together, which is slower and not wrong.
+    match rand::fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
+        Err(_) => 0.5,
+    }
+}
+
+/// `why`: what was not to be had.
+fn refused(why: &'static str) {
+    metrics::counter!("rowhouse_db_busy_total", "why" => why).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    fn entries(permits: &Permits) -> usize {
+        permits.tenants.lock().unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn a_tenant_waits_for_itself_alone() {
+        let permits = Permits::new(1);
+        let (one, other) = (TenantId::generate(), TenantId::generate());
+        let held = permits.acquire(one, soon()).await.unwrap();
+        assert_eq!(permits.acquire(one, Instant::now()).await.unwrap_err(), Error::Busy);
+        let others = permits.acquire(other, soon()).await.unwrap();
+        let (waited, ()) = tokio::join!(permits.acquire(one, soon()), async { drop(held) });
+        drop((waited.unwrap(), others));
+        assert_eq!(entries(&permits), 0, "nothing stays of those who have gone");
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_leaves_nothing() {
+        let permits = Permits::new(1);
+        let tenant = TenantId::generate();
+        let held = permits.acquire(tenant, soon()).await.unwrap();
+        let mut waiting = Box::pin(permits.acquire(tenant, soon()));
+        assert!(futures_util::future::poll_immediate(&mut waiting).await.is_none());
+        drop(waiting);
+        drop(held);
+        assert_eq!(entries(&permits), 0);
+    }
+
+    #[tokio::test]
+    async fn the_queue_of_one_tenant_is_bounded() {
+        let permits = Permits::new(1);
+        let (tenant, other) = (TenantId::generate(), TenantId::generate());
+        let held = permits.acquire(tenant, soon()).await.unwrap();
+        let mut waiting: Vec<_> = (0..WAITING_MAX)
+            .map(|_| Box::pin(permits.acquire(tenant, soon())))
+            .collect();
+        for one in &mut waiting {
+            assert!(futures_util::future::poll_immediate(one).await.is_none());
+        }
+        assert_eq!(
+            permits.acquire(tenant, soon()).await.unwrap_err(),
+            Error::Busy,
+            "at once"
+        );
+        permits.acquire(other, soon()).await.unwrap();
+        drop(held);
+        waiting.swap_remove(0).await.unwrap();
+    }
+}

@@ -1,0 +1,135 @@
+//! T30 in short form: one tenant's transactions sleep and wait for locks, from two processes; the neighbours share both
+//! of its lanes.
+
+use std::time::Duration;
+
+use rowhouse_db::{Error, Mode, TenantDb};
+use rowhouse_types::TenantId;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::bench::{LONG, ctx, schema, until};
+use crate::lanes::{Replicas, list};
+use crate::notes::{INSERT, LIST, SLEEP};
+
+/// Every tenant's lanes are these two.
+const LANES: u16 = 2;
+/// Server connections of each lane.
+const SERVER_CONNECTIONS: u32 = 3;
+const SLOTS: u16 = 2;
+/// Calls of the bad tenant at once, in each process: half sleep, half wait for a lock.
+const BAD_CALLS: usize = 8;
+const NEIGHBOURS: usize = 5;
+const ROUNDS: usize = 10;
+
+/// Too short for anything that waits.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// Connections on which the tenant sleeps or waits for a lock.
+async fn held(superuser: &tokio_postgres::Client) -> i64 {
+    let row = superuser
+        .query_one(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE usename = 'rowhouse_app' AND datname = current_database() AND state = 'active'
+                 AND (wait_event = 'PgSleep' OR wait_event_type = 'Lock')",
+            &[],
+        )
+        .await
+        .unwrap();
+    row.get(0)
+}
+
+/// Sleeps, or waits for the lock on its notes, as often as it is let; never ends by itself.
+async fn misbehave(db: TenantDb, tenant: TenantId, sleeps: bool) {
+    loop {
+        // Refusals are what it deserves.
+        let _: Result<(), Error> = async {
+            let mut tx = db.begin_single(&ctx(tenant, LONG), Mode::Read).await?;
+            if sleeps {
+                tx.fetch_all(&SLEEP, &[&600.0]).await.map(drop)
+            } else {
+                tx.fetch_all(&LIST, &[]).await.map(drop)
+            }
+        }
+        .await;
+    }
+}
+
+/// The bad tenant at work in both processes; it stops when the set is dropped.
+fn start_misbehaving(replicas: &Replicas, bad: TenantId) -> JoinSet<()> {
+    let mut calls = JoinSet::new();
+    for db in [&replicas.one, &replicas.two] {
+        for number in 0..BAD_CALLS {
+            calls.spawn(misbehave(db.clone(), bad, number % 2 == 0));
+        }
+    }
+    calls
+}
+
+/// A superuser's transaction that holds the lock on the tenant's notes.
+async fn lock_notes<'a>(holder: &'a mut tokio_postgres::Client, tenant: TenantId) -> tokio_postgres::Transaction<'a> {
+    let transaction = holder.transaction().await.unwrap();
+    let sql = format!("LOCK TABLE {}.notes IN ACCESS EXCLUSIVE MODE", schema(tenant));
+    transaction.batch_execute(&sql).await.unwrap();
+    transaction
+}
+
+async fn work(db: TenantDb, tenant: TenantId) -> Result<(), Error> {
+    for _ in 0..ROUNDS {
+        let id = Uuid::now_v7();
+        let mut tx = db.begin_single(&ctx(tenant, LONG), Mode::Write).await?;
+        tx.fetch_one(&INSERT, &[&id, &id.to_string()]).await?;
+        list(&db, tenant, LONG).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neighbours_of_a_tenant_that_sleeps_in_both_its_lanes_do_not_fail() {
+    let replicas = Replicas::start("neighbours", LANES, SERVER_CONNECTIONS, SLOTS).await;
+    let (mut holder, superuser) = (replicas.bench.superuser().await, replicas.bench.superuser().await);
+    let bad = replicas.bench.tenant().await;
+    let mut neighbours = Vec::new();
+    for _ in 0..NEIGHBOURS {
+        neighbours.push(replicas.bench.tenant().await);
+    }
+    let locked = lock_notes(&mut holder, bad).await;
+    let calls = start_misbehaving(&replicas, bad);
+    until(|| async { held(&superuser).await == i64::from(SLOTS) }).await;
+
+    let mut working = JoinSet::new();
+    for db in [&replicas.one, &replicas.two] {
+        for tenant in &neighbours {
+            working.spawn(work(db.clone(), *tenant));
+        }
+    }
+    let mut most_held = 0;
+    while !working.is_empty() {
+        most_held = most_held.max(held(&superuser).await);
+        while let Some(worked) = working.try_join_next() {
+            assert_eq!(worked.unwrap(), Ok(()));
+        }
+    }
+    assert_eq!(most_held, i64::from(SLOTS), "over both processes");
+    for tenant in &neighbours {
+        assert_eq!(list(&replicas.one, *tenant, LONG).await, Ok(2 * ROUNDS));
+    }
+    drop((calls, locked));
+}
+
+/// The control: with as many slots as it likes, the same tenant has every connection of both lanes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_bound_the_neighbours_would_fail() {
+    let replicas = Replicas::start("no_bound", LANES, SERVER_CONNECTIONS, 100).await;
+    let (mut holder, superuser) = (replicas.bench.superuser().await, replicas.bench.superuser().await);
+    let (bad, neighbour) = (replicas.bench.tenant().await, replicas.bench.tenant().await);
+    let locked = lock_notes(&mut holder, bad).await;
+    let calls = start_misbehaving(&replicas, bad);
+    let all = i64::from(SERVER_CONNECTIONS) * i64::from(LANES);
+    until(|| async { held(&superuser).await == all }).await;
+    for db in [&replicas.one, &replicas.two] {
+        let listed = list(db, neighbour, SHORT).await;
+        assert_eq!(listed, Err(Error::DeadlineExceeded));
+    }
+    drop((calls, locked));
+}
