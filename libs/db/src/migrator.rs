@@ -8,10 +8,12 @@ pub mod error;
 pub mod migrations;
 pub mod provisioner;
 
+mod database;
 mod house;
 mod registry;
 mod rows;
 
 pub use error::ProvisionError;
+pub(crate) use house::own_name;
 pub use migrations::{Migration, TenantMigrations};
 pub use provisioner::Provisioner;

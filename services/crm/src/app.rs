@@ -5,16 +5,16 @@ mod owner;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
 use rowhouse_cache::Cache;
 use rowhouse_client::{DirectoryClient, KeysClient, LimitsClient, Peer, Quotas, RightsClient};
 use rowhouse_config::section::Identity;
 use rowhouse_context::ServiceName;
 use rowhouse_db::paging::PageTokens;
-use rowhouse_db::{ControlDb, TenantDb, TenantDbConfig};
+use rowhouse_db::{ControlDb, OwnDatabases, TenantDb, TenantDbConfig, database_beside};
 use rowhouse_middleware::Security;
-use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
+use rowhouse_mq::{Broker, DatabasesRelay, OutboxTable, Relay, Wake};
 use rowhouse_proto::crm::v1::contact_service_server::ContactServiceServer;
 use rowhouse_proto::crm::v1::export_service_server::ExportServiceServer;
 use rowhouse_server::{Server, Services};
@@ -88,6 +88,7 @@ impl App {
             participant: ServiceName::Crm,
             urls: config.data_urls.clone(),
             pool_size_max: config.data_connections_max,
+            own_databases: OwnDatabases::default(),
             lanes: config.data_lanes,
             versions: migrations::served(),
         };
@@ -136,7 +137,12 @@ impl App {
             let relay = Relay::new("crm", table, self.broker.clone(), self.wake.clone());
             relay.may_be_unheard(UNHEARD).run(work.clone())
         });
-        let relays = join_all(relays);
+        let own = self.outboxes.iter().map(|outbox| {
+            let (main, broker) = (outbox.pool().clone(), self.broker.clone());
+            let relay = DatabasesRelay::new("crm_own", main, database_beside, OUTBOX_SCHEMA, broker);
+            relay.may_be_unheard(UNHEARD).run(work.clone())
+        });
+        let relays = join(join_all(relays), join_all(own));
         let serving = async {
             let served = self.server.run(stop).await;
             work.cancel();

@@ -168,7 +168,6 @@ impl From<Error> for Failure {
         let text = error.to_string();
         match error {
             ProvisionError::ServerUnknown(_) => Self::field("server", "is not a data server of this participant"),
-            ProvisionError::PlacementNotBuilt(_) => Self::field("placement", "is not available yet"),
             ProvisionError::NoSpares(_) => Self::field("placement", "is not built ahead"),
             ProvisionError::HomeAbsent => Self::new(Reason::ResourceNotFound, "home not found"),
             ProvisionError::HomeDropped
@@ -177,6 +176,7 @@ impl From<Error> for Failure {
             | ProvisionError::NotFrozen => Self::new(Reason::StateForbids, text),
             ProvisionError::Busy => Self::unavailable("data server", text),
             ProvisionError::Database(fault) => from_database(&fault),
+            ProvisionError::Platform(fault) => from_database(&fault),
             ProvisionError::ServerNotMigrated(_)
             | ProvisionError::VersionUnknown(_)
             | ProvisionError::Rule(_)

@@ -25,8 +25,9 @@ pub(super) enum Wall {
     Policy,
 }
 
-/// The schema of a tenant's own house: from its opaque id, never from a name that somebody chose.
-pub(super) fn own_name(tenant: TenantId) -> String {
+/// The schema of a tenant's own house, and the database where it has one of its own: from its opaque id, never from a name
+/// that somebody chose.
+pub(crate) fn own_name(tenant: TenantId) -> String {
     format!("t_{}", tenant.uuid().simple())
 }
 

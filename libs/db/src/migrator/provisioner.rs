@@ -1,7 +1,8 @@
 //! One participant's homes on all data servers.
 //!
-//! `spare`: those that are built ahead.
+//! [`own`]: those in a database of the tenant's own. `spare`: those that are built ahead.
 
+mod own;
 mod spare;
 
 use std::collections::BTreeMap;
@@ -11,11 +12,11 @@ use rowhouse_config::Secret;
 use rowhouse_context::ServiceName;
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::house::Wall;
-use super::registry::{self, Entry, House};
+use super::registry::{self, Entry, House, databases};
 use super::{ProvisionError, TenantMigrations, house, rows};
 use crate::home::Home;
 use crate::{control, platform};
@@ -41,7 +42,7 @@ const SHARED_HOMES_MAX: i64 = 1_000;
 const DROPPED_ROWS_MAX: u64 = 10_000;
 
 /// Builds and changes the homes of one participant. Every call may be repeated, and is one transaction; only a home in a
-/// shared house is dropped in several.
+/// shared house is dropped in several, and databases are made and dropped outside of any.
 #[derive(Clone, Debug)]
 pub struct Provisioner {
     participant: ServiceName,
@@ -86,8 +87,8 @@ impl Provisioner {
     /// operation answers with the home that the first one built, in whatever state it is by now.
     ///
     /// # Errors
-    /// [`ProvisionError::PlacementNotBuilt`] for placement `database`; [`ProvisionError::HomeExists`] where another
-    /// operation built the home; [`ProvisionError::HomeDropped`] where this operation's home was dropped since.
+    /// [`ProvisionError::HomeExists`] where another operation built the home, or is building it in a database of its own;
+    /// [`ProvisionError::HomeDropped`] where this operation's home was dropped since.
     pub async fn prepare(
         &self,
         tenant: TenantId,
@@ -96,10 +97,13 @@ impl Provisioner {
         operation: OperationId,
     ) -> Result<Home, ProvisionError> {
         if placement == Placement::Database {
-            return Err(ProvisionError::PlacementNotBuilt(placement));
+            return self.prepare_own(tenant, server, operation).await;
         }
         let mut tx = self.begin(server).await?;
         registry::lock_work(&mut tx, tenant).await?;
+        if databases::state_of(&mut tx, tenant, self.participant).await?.is_some() {
+            return Err(ProvisionError::HomeExists);
+        }
         if let Some(entry) = registry::find(&mut tx, tenant, self.participant).await? {
             let own = entry.operation == Some(operation.uuid());
             match entry.home(tenant, server) {
@@ -140,7 +144,11 @@ impl Provisioner {
     /// [`ProvisionError::VersionUnknown`] where newer code migrated it; [`ProvisionError::Busy`] where a table's lock was
     /// not to be had.
     pub async fn migrate(&self, tenant: TenantId, server: &ServerName) -> Result<Home, ProvisionError> {
-        let mut tx = self.begin(server).await?;
+        let mut own = self.own(tenant, server).await?;
+        if let Some(own) = &mut own {
+            platform::migrate(own).await?;
+        }
+        let mut tx = self.begin_at(&mut own, server).await?;
         let (entry, home) = self.find(&mut tx, tenant, server).await?;
         let Some((house, _)) = entry.place else {
             return Err(ProvisionError::HomeAbsent);
@@ -173,6 +181,7 @@ impl Provisioner {
                     migrated += 1;
                 }
             }
+            migrated += self.migrate_all_own(&server).await?;
         }
         Ok(migrated)
     }
@@ -209,6 +218,9 @@ impl Provisioner {
     /// # Errors
     /// [`ProvisionError::NotFrozen`].
     pub async fn drop(&self, tenant: TenantId, server: &ServerName) -> Result<bool, ProvisionError> {
+        if self.drop_own(tenant, server).await?.is_some() {
+            return Ok(true);
+        }
         loop {
             let mut tx = self.begin(server).await?;
             registry::lock_work(&mut tx, tenant).await?;
@@ -233,7 +245,8 @@ impl Provisioner {
     /// # Errors
     /// [`ProvisionError::HomeAbsent`].
     pub async fn describe(&self, tenant: TenantId, server: &ServerName) -> Result<Home, ProvisionError> {
-        let mut tx = self.begin(server).await?;
+        let mut own = self.own(tenant, server).await?;
+        let mut tx = self.begin_at(&mut own, server).await?;
         Ok(self.find(&mut tx, tenant, server).await?.1)
     }
 
@@ -273,7 +286,7 @@ impl Provisioner {
     /// Builds a house at the newest version.
     async fn build(
         &self,
-        tx: &mut Transaction<'static, Postgres>,
+        tx: &mut PgConnection,
         schema: String,
         placement: Placement,
         wall: Wall,
@@ -293,7 +306,7 @@ impl Provisioner {
     /// Brings a house to the newest version and commits. Returns the version; `None` where the house is gone.
     async fn migrate_house(
         &self,
-        mut tx: Transaction<'static, Postgres>,
+        mut tx: Transaction<'_, Postgres>,
         server: &ServerName,
         house_id: Uuid,
     ) -> Result<Option<i32>, ProvisionError> {
@@ -351,7 +364,8 @@ impl Provisioner {
         state: HomeState,
         operation: OperationId,
     ) -> Result<Home, ProvisionError> {
-        let mut tx = self.begin(server).await?;
+        let mut own = self.own(tenant, server).await?;
+        let mut tx = self.begin_at(&mut own, server).await?;
         registry::lock_work(&mut tx, tenant).await?;
         registry::lock_tenant(&mut tx, tenant).await?;
         let (entry, home) = self.find(&mut tx, tenant, server).await?;
@@ -368,7 +382,7 @@ impl Provisioner {
 
     async fn find(
         &self,
-        tx: &mut Transaction<'static, Postgres>,
+        tx: &mut PgConnection,
         tenant: TenantId,
         server: &ServerName,
     ) -> Result<(Entry, Home), ProvisionError> {
@@ -391,7 +405,8 @@ impl Provisioner {
         order: OperationId,
         statement_timeout_ms: Option<i32>,
     ) -> Result<Home, ProvisionError> {
-        let mut tx = self.begin(server).await?;
+        let mut own = self.own(tenant, server).await?;
+        let mut tx = self.begin_at(&mut own, server).await?;
         let (_, home) = self.find(&mut tx, tenant, server).await?;
         registry::set_limits(&mut tx, tenant, self.participant, order, statement_timeout_ms).await?;
         tx.commit().await?;
@@ -412,8 +427,6 @@ impl Provisioner {
     }
 
     async fn begin(&self, server: &ServerName) -> Result<Transaction<'static, Postgres>, ProvisionError> {
-        let pool = self.servers.get(server.as_str());
-        let pool = pool.ok_or_else(|| ProvisionError::ServerUnknown(server.to_string()))?;
-        Ok(pool.begin_with(BEGIN).await?)
+        Ok(self.pool(server)?.begin_with(BEGIN).await?)
     }
 }

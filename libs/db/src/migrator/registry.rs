@@ -1,4 +1,8 @@
 //! The registry of homes: `rowhouse.houses` and `rowhouse.homes`. SQL only.
+//!
+//! [`databases`]: which tenants have a registry in a database of their own.
+
+pub(super) mod databases;
 
 use rowhouse_context::ServiceName;
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
@@ -219,6 +223,29 @@ pub(super) async fn claim_home(
     )
     .bind(tenant.uuid())
     .bind(participant.as_str())
+    .bind(operation.uuid())
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Enters a home, in use, in the tenant's own database, with the generation that the main database has given.
+pub(super) async fn insert_home_as(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    participant: ServiceName,
+    house: &House,
+    operation: OperationId,
+    generation: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO rowhouse.homes (tenant_id, participant, house_id, generation, state, operation_id)
+         VALUES ($1, $2, $3, $4, 'active', $5)",
+    )
+    .bind(tenant.uuid())
+    .bind(participant.as_str())
+    .bind(house.house_id)
+    .bind(generation)
     .bind(operation.uuid())
     .execute(connection)
     .await

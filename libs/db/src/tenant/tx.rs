@@ -220,7 +220,7 @@ impl TenantTx {
     async fn first(&mut self, spoken: &Spoken<'_>) -> Result<Answer, Error> {
         let (begun, deadline) = (Instant::now(), self.ctx.deadline());
         // Kept from one attempt to the next, so that no more of this process try at once than may succeed.
-        let permit = self.db.permit(self.home.tenant, self.way, deadline).await?;
+        let mut permit = self.db.permit(&self.home, self.way, deadline).await?;
         let (mut is_fresh, mut pauses) = (false, Pauses::new());
         loop {
             let exchanged = self.enter(spoken, permit.clone()).await?;
@@ -233,6 +233,10 @@ impl TenantTx {
                 (Some(Refusal::Other), Err(Error::Stale | Error::TenantNotReady)) if !is_fresh => {
                     metrics::counter!("rowhouse_db_stale_homes_total").increment(1);
                     self.home = self.db.home(&self.ctx, self.home.tenant, true).await?;
+                    if permit.is_none() {
+                        // It may have moved out of a database of its own.
+                        permit = self.db.permit(&self.home, self.way, deadline).await?;
+                    }
                     is_fresh = true;
                 }
                 _ => {
@@ -266,7 +270,7 @@ impl TenantTx {
             Mode::Read => ("READ ONLY", "read"),
             Mode::Write => ("READ WRITE", "write"),
         };
-        let enter = match self.db.slots(self.way) {
+        let enter = match self.db.slots(&self.home, self.way) {
             Some(slots) => format!("enter_lane({slots}, "),
             None => "enter(".to_owned(),
         };

@@ -92,7 +92,7 @@ async fn every_missing_wall_of_a_shared_house_is_named() {
             "{damage}: {violations:#?}"
         );
         superuser
-            .batch_execute("DROP SCHEMA pooled_01 CASCADE; TRUNCATE rowhouse.homes; DELETE FROM rowhouse.houses")
+            .batch_execute("DROP SCHEMA pooled_01 CASCADE; TRUNCATE rowhouse.homes, rowhouse.databases; DELETE FROM rowhouse.houses")
             .await
             .unwrap();
         bench.prepare_in(tenant, SHARED).await;

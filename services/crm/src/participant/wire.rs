@@ -116,7 +116,7 @@ fn placement(number: i32) -> Result<Placement, &'static str> {
     match proto::Placement::try_from(number) {
         Ok(proto::Placement::Unspecified | proto::Placement::Schema) => Ok(Placement::Schema),
         Ok(proto::Placement::Shared) => Ok(Placement::Shared),
-        Ok(proto::Placement::Database) => Err("is not available yet"),
+        Ok(proto::Placement::Database) => Ok(Placement::Database),
         Err(_) => Err("is not a known placement"),
     }
 }
@@ -151,7 +151,9 @@ mod tests {
         }
         let shared = order(&request(proto::Placement::Shared.into())).unwrap();
         assert_eq!(shared.placement, Placement::Shared);
-        for placement in [proto::Placement::Database.into(), 4, -1, i32::MAX] {
+        let database = order(&request(proto::Placement::Database.into())).unwrap();
+        assert_eq!(database.placement, Placement::Database);
+        for placement in [4, -1, i32::MAX] {
             assert_eq!(fields(order(&request(placement))), ["placement"]);
         }
     }
