@@ -3,5 +3,6 @@
 mod grpcurl;
 mod kill;
 mod main_job;
+mod migrations;
 mod plans;
 mod servers;

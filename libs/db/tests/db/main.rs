@@ -4,6 +4,7 @@
 //! - `homes`: building, migrating, freezing, dropping. `catalogue`: the audit of a home (T08), statements against it.
 //! - `enter`: who gets in. `transactions`: what TenantTx promises. `deadlines`. `drops`: T02. `walls`: T05. `fence`.
 //! - `shared`: houses of many tenants. `lanes`: two choices, permits, slots. `neighbours`: T30 in short form.
+//! - `fleet`: houses migrated in waves, with faults, compared with the template. `wave`: T25 in short form.
 //! - `round_trips`. `torture`: T01 in short form. `control`: the services' own schemas.
 
 #![expect(
@@ -20,6 +21,7 @@ mod deadlines;
 mod drops;
 mod enter;
 mod fence;
+mod fleet;
 mod homes;
 mod lanes;
 mod neighbours;
@@ -29,3 +31,4 @@ mod shared;
 mod torture;
 mod transactions;
 mod walls;
+mod wave;

@@ -21,6 +21,8 @@ use uuid::Uuid;
 
 use super::fakes::Fakes;
 use crate::error::Result;
+use crate::migration::actions::Migrations;
+use crate::migration::runner::Runner;
 use crate::operation::peers::Peers;
 use crate::operation::saga::Sagas;
 use crate::operation::store;
@@ -42,6 +44,7 @@ pub(crate) struct Bench {
     pub(crate) sagas: Sagas,
     pub(crate) tenants: Tenants,
     pub(crate) servers: Servers,
+    pub(crate) migrations: Migrations,
     pub(crate) peers: Peers,
     databases: Databases,
 }
@@ -50,6 +53,7 @@ pub(crate) struct Bench {
 pub(crate) struct Process {
     runtime: Runtime,
     tenants: Tenants,
+    migrations: Runner,
 }
 
 // === impl Bench ===
@@ -65,6 +69,7 @@ impl Bench {
         let pool = connect(&databases.control_url(Login::ControlTenant)).await;
         let superuser = connect(&databases.control_superuser_url()).await;
         let (sagas, tenants, servers, peers) = service(pool.clone(), &fakes);
+        let migrations = Migrations::new(pool.clone(), peers.clone(), PageTokens::new(&[9; 32]));
         // As `migrate` does, without an operator.
         let mut connection = pool.acquire().await.unwrap();
         let data1 = crate::server::store::insert(&mut connection, &server("data1", 5_000)).await;
@@ -77,6 +82,7 @@ impl Bench {
             sagas,
             tenants,
             servers,
+            migrations,
             peers,
             databases,
         }
@@ -93,9 +99,19 @@ impl Bench {
         let pool = runtime.spawn(async move { connect(&url).await }).await.unwrap();
         // Peers connect on the runtime that made them.
         let _inside = runtime.enter();
-        let (_, tenants, ..) = service(pool, &self.fakes);
+        let (_, tenants, _, peers) = service(pool.clone(), &self.fakes);
+        let migrations = Runner::new(pool, peers);
         drop(_inside);
-        Process { runtime, tenants }
+        Process {
+            runtime,
+            tenants,
+            migrations,
+        }
+    }
+
+    /// What carries migrations on in this process.
+    pub(crate) fn migration_runner(&self) -> Runner {
+        Runner::new(self.pool.clone(), self.peers.clone())
     }
 
     /// Lets every lease and every pause after a failure be over, as if time had passed.
@@ -172,6 +188,13 @@ impl Process {
                 tenants.resume(&ctx(LONG), id, &reason).await
             }
         })
+    }
+
+    /// Takes on the migrations that are due.
+    pub(crate) async fn carry_on_migrations(&self) {
+        let migrations = self.migrations.clone();
+        let looking = self.runtime.spawn(async move { migrations.look().await });
+        looking.await.unwrap().unwrap();
     }
 
     /// Ends everything that runs in it, wherever it is.
