@@ -47,6 +47,7 @@ fn is_passed_on(reason: Reason) -> bool {
             | Reason::TenantNotReady
             | Reason::StateForbids
             | Reason::ServerNotReady
+            | Reason::MigrationVersionUnknown
             | Reason::QuotaExceeded
             | Reason::ResourceNotFound
             | Reason::ResourceAlreadyExists

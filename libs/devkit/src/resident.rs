@@ -170,6 +170,12 @@ impl Resident {
         Ok(())
     }
 
+    /// Whether its binaries are from `target/release`.
+    #[must_use]
+    pub fn is_release(&self) -> bool {
+        self.release
+    }
+
     /// Brings the schemas up to date.
     ///
     /// # Errors

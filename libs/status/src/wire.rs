@@ -33,12 +33,14 @@ pub fn code(reason: Reason) -> Code {
         | Reason::MessageMalformed
         | Reason::PageTokenInvalid
         | Reason::RequestIdReused
-        | Reason::MetadataInvalid => Code::InvalidArgument,
+        | Reason::MetadataInvalid
+        | Reason::MigrationVersionUnknown => Code::InvalidArgument,
         Reason::TenantSuspended
         | Reason::TenantNotReady
         | Reason::StateForbids
         | Reason::ServerNotReady
-        | Reason::NoServerFits => Code::FailedPrecondition,
+        | Reason::NoServerFits
+        | Reason::MigrationRunning => Code::FailedPrecondition,
         Reason::ResourceNotFound => Code::NotFound,
         Reason::ResourceAlreadyExists => Code::AlreadyExists,
         Reason::EtagMismatch => Code::Aborted,

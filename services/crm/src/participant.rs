@@ -1,6 +1,7 @@
 //! Homes, as the tenant service orders them: built, migrated, frozen, thawed, dropped. Only the process `provision` has
 //! the credentials for it.
 
+pub(crate) mod fleet;
 pub(crate) mod rpc;
 #[cfg(test)]
 mod tests;
@@ -148,7 +149,12 @@ impl Homes {
         Err(Error::ServerNotReady { server, why })
     }
 
-    async fn permit(&self, ctx: &Ctx) -> Result<SemaphorePermit<'_>, Error> {
+    /// What is done for many homes at once.
+    pub(crate) fn provisioner(&self) -> &Provisioner {
+        &self.provisioner
+    }
+
+    pub(crate) async fn permit(&self, ctx: &Ctx) -> Result<SemaphorePermit<'_>, Error> {
         let permit = tokio::time::timeout_at(ctx.deadline(), self.builds.acquire()).await;
         permit.map_err(|_| Error::TooMany)?.map_err(|_| Error::TooMany)
     }
@@ -169,6 +175,9 @@ impl From<Error> for Failure {
         match error {
             ProvisionError::ServerUnknown(_) => Self::field("server", "is not a data server of this participant"),
             ProvisionError::NoSpares(_) => Self::field("placement", "is not built ahead"),
+            ProvisionError::TargetUnknown(version) => Self::new(Reason::MigrationVersionUnknown, text)
+                .with("version", version)
+                .in_field("target_version", "must be a version that the participant's code has"),
             ProvisionError::HomeAbsent => Self::new(Reason::ResourceNotFound, "home not found"),
             ProvisionError::HomeDropped
             | ProvisionError::HomeExists
@@ -179,6 +188,7 @@ impl From<Error> for Failure {
             ProvisionError::Platform(fault) => from_database(&fault),
             ProvisionError::ServerNotMigrated(_)
             | ProvisionError::VersionUnknown(_)
+            | ProvisionError::HousesFailed { .. }
             | ProvisionError::Rule(_)
             | ProvisionError::Damaged(_) => Self::internal(text),
         }

@@ -14,6 +14,7 @@ use rowhouse_db::paging::PageTokens;
 use rowhouse_middleware::Security;
 use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
 use rowhouse_proto::tenant::v1::directory_service_server::DirectoryServiceServer;
+use rowhouse_proto::tenant::v1::migration_service_server::MigrationServiceServer;
 use rowhouse_proto::tenant::v1::plan_service_server::PlanServiceServer;
 use rowhouse_proto::tenant::v1::server_service_server::ServerServiceServer;
 use rowhouse_proto::tenant::v1::tenant_service_server::TenantServiceServer;
@@ -23,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{MigrateConfig, ServeConfig};
 use crate::directory::rpc::DirectoryRpc;
+use crate::migration::actions::Migrations;
+use crate::migration::rpc::MigrationRpc;
+use crate::migration::runner::Runner;
 use crate::operation::peers::Peers;
 use crate::operation::runner;
 use crate::operation::saga::Sagas;
@@ -53,6 +57,7 @@ pub struct App {
     control: ControlDb,
     broker: Broker,
     sagas: Sagas,
+    migrations: Runner,
     spread: Spread,
     filler: Filler,
     wake: Wake,
@@ -101,13 +106,16 @@ impl App {
         let page_token_key = config.page_token_key.context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
         let tokens = PageTokens::new(page_token_key.expose());
         let tenants = Tenants::new(control.pool().clone(), sagas.clone(), tokens.clone(), refill);
+        let runner = Runner::new(control.pool().clone(), peers.clone());
+        let migrations = Migrations::new(control.pool().clone(), peers.clone(), tokens.clone());
         let servers = Servers::new(control.pool().clone(), peers.clone(), tokens.clone());
         let spread = Spread::new(control.pool().clone(), peers);
         let plans = Plans::new(control.pool().clone(), tokens, spread.clone());
         let public = Services::new()
             .with(TenantServiceServer::new(TenantRpc::new(tenants)))
             .with(ServerServiceServer::new(ServerRpc::new(servers)))
-            .with(PlanServiceServer::new(PlanRpc::new(plans)));
+            .with(PlanServiceServer::new(PlanRpc::new(plans)))
+            .with(MigrationServiceServer::new(MigrationRpc::new(migrations)));
         let directory = DirectoryRpc::new(control.pool().clone());
         let internal = Services::new().with(DirectoryServiceServer::new(directory));
         let ready = control.clone();
@@ -124,6 +132,7 @@ impl App {
             control,
             broker,
             sagas,
+            migrations: runner,
             spread,
             filler,
             wake,
@@ -146,12 +155,14 @@ impl App {
             let served = self.server.run(stop).await;
             work.cancel();
             self.sagas.stop().await;
+            self.migrations.stop().await;
             relaying.cancel();
             served
         };
-        let (served, (), (), (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), (), (), ()) = tokio::join!(
             serving,
             runner::run(pool, self.sagas.clone(), work.clone()),
+            self.migrations.run(work.clone()),
             self.spread.run(work.clone()),
             self.filler.run(work.clone()),
             self.keys.run(work.clone()),

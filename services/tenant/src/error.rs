@@ -1,8 +1,10 @@
 //! What can go wrong in this service, as facts, and what the caller hears of it.
 
+use rowhouse_context::ServiceName;
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{OperationId, ServerName, TenantId};
+use rowhouse_types::{MigrationRunId, OperationId, ServerName, TenantId};
 
+use crate::migration;
 use crate::plan::PlanName;
 use crate::tenant::State;
 
@@ -76,6 +78,48 @@ pub(crate) enum Error {
     /// Those that fit are full.
     #[error("the data servers that fit are full")]
     ServersFull,
+    /// There is no such run of migrations.
+    #[error("there is no migration {id}")]
+    MigrationUnknown {
+        /// As asked for.
+        id: MigrationRunId,
+    },
+    /// The participant has another run that has not ended.
+    #[error("a migration of {participant} is running")]
+    MigrationRunning {
+        /// Whose homes it migrates.
+        participant: ServiceName,
+    },
+    /// The participant's code has no such version.
+    #[error("there is no version {version} to migrate to, the newest is {newest}")]
+    MigrationVersionUnknown {
+        /// As asked for.
+        version: i32,
+        /// The newest that there is.
+        newest: i32,
+    },
+    /// The run's state does not allow it.
+    #[error("a migration that is {state} cannot become {wanted}")]
+    MigrationStateForbids {
+        /// The run.
+        id: MigrationRunId,
+        /// Its state.
+        state: migration::State,
+        /// What was asked for.
+        wanted: migration::State,
+    },
+    /// The deadline of a stream has come before the end of the run.
+    #[error("the deadline came before the end of migration {id}")]
+    WatchOver {
+        /// The run.
+        id: MigrationRunId,
+    },
+    /// The service holds no tenants' data.
+    #[error("{participant} holds no tenants' data")]
+    ParticipantUnknown {
+        /// As asked for.
+        participant: ServiceName,
+    },
     /// There is no such plan.
     #[error("there is no plan {name}")]
     PlanUnknown {
@@ -104,7 +148,7 @@ pub(crate) enum Error {
         name: PlanName,
     },
     /// A participant refused or did not answer.
-    #[error("a participant: {0}")]
+    #[error("a participant: {}; {}", .0, .0.cause().unwrap_or_default())]
     Participant(Box<Failure>),
     /// The page token is not one of ours, or was issued for another list or caller.
     #[error("the page token is not valid here")]
@@ -188,6 +232,32 @@ impl From<Error> for Failure {
                 "no active data server takes the placement and has the labels asked for",
             ),
             Error::ServersFull => Self::new(Reason::ServersFull, "the data servers that fit are full"),
+            Error::ParticipantUnknown { .. } => {
+                Self::field("participant", "must be a service that holds tenants' data")
+            }
+            Error::MigrationUnknown { id } => Self::not_found("migration", id),
+            Error::MigrationRunning { participant } => Self::new(
+                Reason::MigrationRunning,
+                "another migration of the participant has not ended; wait for it, or cancel it",
+            )
+            .with("participant", participant),
+            Error::MigrationVersionUnknown { version, newest } => Self::new(
+                Reason::MigrationVersionUnknown,
+                format!("there is no version {version}; the newest is {newest}"),
+            )
+            .with("newest", newest)
+            .in_field("target_version", "must be a version that the participant's code has"),
+            Error::MigrationStateForbids { id, state, wanted } => Self::new(
+                Reason::StateForbids,
+                format!("a migration that is {state} cannot become {wanted}"),
+            )
+            .with("state", state)
+            .about("migration", id),
+            Error::WatchOver { id } => Self::new(
+                Reason::DeadlineExceeded,
+                "the deadline came before the end; the migration goes on, watch it again",
+            )
+            .about("migration", id),
             Error::PlanUnknown { name } => Self::not_found("plan", name),
             Error::PlanNotAssignable => Self::field("plan", "must be the name of a plan"),
             Error::PlanExists { name } => Self::new(

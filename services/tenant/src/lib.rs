@@ -5,6 +5,7 @@
 //! - `tenant`: the resource: create, read, change, suspend, resume.
 //! - `operation`: sagas; their steps, their state in the database, the runner that resumes them.
 //! - `server`: data servers: which there are, and which take new tenants.
+//! - `migration`: runs of migrations over the homes of a participant: waves, budget, drift.
 //! - `plan`: what tenants may use.
 //! - `spare`: ids issued ahead, with homes that stand already.
 //! - `directory`: where a tenant's home is, for the other services.
@@ -16,6 +17,7 @@ mod audit;
 pub mod config;
 mod directory;
 mod error;
+mod migration;
 mod operation;
 mod plan;
 mod server;

@@ -33,6 +33,17 @@ pub enum ProvisionError {
     /// The home was migrated by a newer version of the code.
     #[error("the home has version {0}, which this code does not know")]
     VersionUnknown(i32),
+    /// The code has no migration of this version.
+    #[error("there is no version {0} to migrate to")]
+    TargetUnknown(i32),
+    /// Houses could not be migrated; the others are.
+    #[error("{count} houses could not be migrated, the first of them: {first}")]
+    HousesFailed {
+        /// How many.
+        count: i64,
+        /// Which, and what PostgreSQL answered.
+        first: String,
+    },
     /// A transaction held the tenant, or a migration's lock was not to be had, for too long. Trying again may help.
     #[error("the home is busy")]
     Busy,

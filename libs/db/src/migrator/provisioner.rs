@@ -31,9 +31,6 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 /// being frozen wait behind us that long at most. And how long a process that hangs can keep everybody waiting.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
-/// Houses read at once when all are migrated.
-const BATCH: i64 = 500;
-
 /// Homes of one shared house. A house is migrated in one transaction that keeps all its tenants waiting, so there shall be
 /// many houses rather than large ones.
 const SHARED_HOMES_MAX: i64 = 1_000;
@@ -45,9 +42,9 @@ const DROPPED_ROWS_MAX: u64 = 10_000;
 /// shared house is dropped in several, and databases are made and dropped outside of any.
 #[derive(Clone, Debug)]
 pub struct Provisioner {
-    participant: ServiceName,
-    migrations: TenantMigrations,
-    servers: BTreeMap<String, PgPool>,
+    pub(super) participant: ServiceName,
+    pub(super) migrations: TenantMigrations,
+    pub(super) servers: BTreeMap<String, PgPool>,
 }
 
 // === impl Provisioner ===
@@ -153,37 +150,17 @@ impl Provisioner {
         let Some((house, _)) = entry.place else {
             return Err(ProvisionError::HomeAbsent);
         };
-        let version = self.migrate_house(tx, server, house.house_id).await?;
-        let version = version.ok_or(ProvisionError::HomeAbsent)?;
-        Ok(Home { version, ..home })
-    }
-
-    /// Brings every house of the participant on every server to the newest version, one after the other. Returns how many
-    /// were behind.
-    ///
-    /// # Errors
-    /// The first house's that fails; those before it stay migrated.
-    pub async fn migrate_all(&self) -> Result<usize, ProvisionError> {
-        let mut migrated = 0;
-        for (name, pool) in &self.servers {
-            let server: ServerName = name.parse().map_err(|_| ProvisionError::ServerUnknown(name.clone()))?;
-            let mut after = Uuid::nil();
-            loop {
-                let mut connection = pool.acquire().await?;
-                let newest = self.migrations.newest();
-                let houses = registry::behind(&mut connection, self.participant, newest, after, BATCH).await?;
-                drop(connection);
-                let Some(last) = houses.last() else { break };
-                after = *last;
-                for house in houses {
-                    let tx = self.begin(&server).await?;
-                    self.migrate_house(tx, &server, house).await?;
-                    migrated += 1;
-                }
-            }
-            migrated += self.migrate_all_own(&server).await?;
+        let house = registry::lock_house(&mut tx, house.house_id).await?;
+        let house = house.ok_or(ProvisionError::HomeAbsent)?;
+        let newest = self.migrations.newest();
+        if house.version > newest {
+            return Err(ProvisionError::VersionUnknown(house.version));
         }
-        Ok(migrated)
+        self.bring_on(tx, server, &house, newest, house::LOCK_TIMEOUT).await?;
+        Ok(Home {
+            version: newest,
+            ..home
+        })
     }
 
     /// Forbids reads and writes. Returns only when no transaction that had entered the home before is left.
@@ -291,47 +268,20 @@ impl Provisioner {
         placement: Placement,
         wall: Wall,
     ) -> Result<House, ProvisionError> {
+        let newest = self.migrations.newest();
         let built = House {
             house_id: Uuid::now_v7(),
             schema,
             placement,
-            version: self.migrations.newest(),
+            version: newest,
+            deferred_version: self.migrations.deferred_until(newest),
         };
         house::create(tx, &built.schema).await?;
-        house::migrate(tx, &built.schema, wall, self.migrations.after(0)).await?;
+        let migrations = || self.migrations.after(0);
+        house::migrate(tx, &built.schema, wall, house::LOCK_TIMEOUT, migrations()).await?;
+        house::finish(tx, &built.schema, migrations()).await?;
         registry::insert_house(tx, self.participant, &built).await?;
         Ok(built)
-    }
-
-    /// Brings a house to the newest version and commits. Returns the version; `None` where the house is gone.
-    async fn migrate_house(
-        &self,
-        mut tx: Transaction<'_, Postgres>,
-        server: &ServerName,
-        house_id: Uuid,
-    ) -> Result<Option<i32>, ProvisionError> {
-        let Some(house) = registry::lock_house(&mut tx, house_id).await? else {
-            return Ok(None);
-        };
-        let newest = self.migrations.newest();
-        if house.version > newest {
-            return Err(ProvisionError::VersionUnknown(house.version));
-        }
-        if house.version == newest {
-            return Ok(Some(newest));
-        }
-        let wall = match house.placement {
-            Placement::Shared => Wall::Policy,
-            Placement::Schema | Placement::Database => match registry::tenant_of(&mut tx, house_id).await? {
-                Some(tenant) => Wall::Number(tenant),
-                None => return Ok(None),
-            },
-        };
-        house::migrate(&mut tx, &house.schema, wall, self.migrations.after(house.version)).await?;
-        registry::set_version(&mut tx, house_id, newest).await?;
-        tx.commit().await?;
-        tracing::info!(house = house.schema, server = %server, from = house.version, to = newest, "a house was migrated");
-        Ok(Some(newest))
     }
 
     /// Removes a frozen home: the whole house where it is the tenant's own, else a bounded number of its rows. Whether
@@ -426,7 +376,12 @@ impl Provisioner {
         }
     }
 
-    async fn begin(&self, server: &ServerName) -> Result<Transaction<'static, Postgres>, ProvisionError> {
+    pub(super) fn pool(&self, server: &ServerName) -> Result<&PgPool, ProvisionError> {
+        let pool = self.servers.get(server.as_str());
+        pool.ok_or_else(|| ProvisionError::ServerUnknown(server.to_string()))
+    }
+
+    pub(super) async fn begin(&self, server: &ServerName) -> Result<Transaction<'static, Postgres>, ProvisionError> {
         Ok(self.pool(server)?.begin_with(BEGIN).await?)
     }
 }

@@ -141,6 +141,7 @@ const BROKEN: TenantMigrations = TenantMigrations::new(&[
         version: 2,
         name: "broken",
         sql: "CREATE TABLE half (tenant_id uuid NOT NULL); SELECT 1 / 0;",
+        deferred: &[],
     },
 ]);
 
@@ -148,12 +149,14 @@ const NUMBERLESS: TenantMigrations = TenantMigrations::new(&[Migration {
     version: 1,
     name: "numberless",
     sql: "CREATE TABLE things (id uuid NOT NULL PRIMARY KEY);",
+    deferred: &[],
 }]);
 
 const STRANGE_NAME: TenantMigrations = TenantMigrations::new(&[Migration {
     version: 1,
     name: "quoted",
     sql: "CREATE TABLE \"Things; DROP\" (tenant_id uuid NOT NULL);",
+    deferred: &[],
 }]);
 
 #[tokio::test]

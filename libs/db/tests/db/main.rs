@@ -5,6 +5,7 @@
 //! - `enter`: who gets in. `transactions`: what TenantTx promises. `deadlines`. `drops`: T02. `walls`: T05. `fence`.
 //! - `shared`: houses of many tenants. `database`: tenants with a database of their own. `spares`: homes built ahead.
 //! - `lanes`: two choices, permits, slots. `neighbours`: T30 in short form.
+//! - `fleet`: houses migrated in waves, with faults, compared with the template. `wave`: T25 in short form.
 //! - `round_trips`. `torture`: T01 in short form. `control`: the services' own schemas.
 
 #![expect(
@@ -22,6 +23,7 @@ mod deadlines;
 mod drops;
 mod enter;
 mod fence;
+mod fleet;
 mod homes;
 mod lanes;
 mod neighbours;
@@ -32,3 +34,4 @@ mod spares;
 mod torture;
 mod transactions;
 mod walls;
+mod wave;

@@ -5,7 +5,7 @@ use rowhouse_proto::common::v1::tenant_participant_service_server::TenantPartici
 use rowhouse_status::Failure;
 use tonic::{Request, Response, Status};
 
-use super::{Homes, wire};
+use super::{Homes, fleet, wire};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -95,5 +95,28 @@ impl TenantParticipantService for ParticipantRpc {
         let server = wire::server(&request.get_ref().server)?;
         self.homes.check_server(&server).await.map_err(Failure::from)?;
         Ok(Response::new(proto::CheckServerResponse {}))
+    }
+
+    async fn describe_fleet(
+        &self,
+        request: Request<proto::DescribeFleetRequest>,
+    ) -> Answer<proto::DescribeFleetResponse> {
+        let server = wire::server(&request.get_ref().server)?;
+        let fleet = self.homes.describe_fleet(&server).await.map_err(Failure::from)?;
+        Ok(Response::new(fleet::wire::description(fleet)))
+    }
+
+    async fn migrate_batch(&self, request: Request<proto::MigrateBatchRequest>) -> Answer<proto::MigrateBatchResponse> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let (server, order) = fleet::wire::order(&ctx, request.get_ref())?;
+        let batch = self.homes.migrate_batch(&ctx, &server, &order).await;
+        Ok(Response::new(fleet::wire::batch(batch.map_err(Failure::from)?)))
+    }
+
+    async fn check_drift(&self, request: Request<proto::CheckDriftRequest>) -> Answer<proto::CheckDriftResponse> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let query = fleet::wire::drift_query(request.get_ref())?;
+        let page = self.homes.check_drift(&ctx, &query).await.map_err(Failure::from)?;
+        Ok(Response::new(fleet::wire::drift_page(page)))
     }
 }

@@ -74,6 +74,11 @@ impl Peers {
         join_all(calls).await.into_iter().collect()
     }
 
+    /// A participant's `provision` process.
+    pub(crate) fn participant(&self, name: ServiceName) -> Option<&Peer> {
+        self.participants.get(&name)
+    }
+
     /// Every participant makes the tenant's home ready.
     pub(crate) async fn prepare(&self, ctx: &Ctx, held: &Held) -> Result<Vec<Home>, Failure> {
         self.order(ctx, held, Order::Prepare).await

@@ -3,6 +3,8 @@
 mod bench;
 mod crashes;
 mod fakes;
+mod fleet;
 
 pub(crate) use bench::{Bench, LONG, ctx, new_tenant, server};
 pub(crate) use fakes::Mishap;
+pub(crate) use fleet::{FakeHouse, NEWEST};

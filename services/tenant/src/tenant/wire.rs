@@ -134,7 +134,7 @@ fn placement(number: i32) -> Result<Placement, &'static str> {
     placement_from_wire(number).ok_or("is not a known placement")
 }
 
-fn request_id(text: &str) -> Result<Option<Uuid>, &'static str> {
+pub(crate) fn request_id(text: &str) -> Result<Option<Uuid>, &'static str> {
     const FAULT: &str = "must be a UUID such as 0197a6de-1c8f-7c1e-a4a5-5f0e9d6f3b21";
     if text.is_empty() {
         return Ok(None);

@@ -4,15 +4,18 @@
 //! changed there. The server's main database knows that there is such a database, since before it was created.
 
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{ACQUIRE_MAX, BATCH, BEGIN, Provisioner};
+use super::{ACQUIRE_MAX, BEGIN, Provisioner};
 use crate::home::Home;
 use crate::migrator::house::Wall;
 use crate::migrator::registry::databases::{self, State};
 use crate::migrator::{ProvisionError, database, house, registry};
 use crate::platform;
+
+/// Tenants read at once when all are migrated.
+const BATCH: i64 = 500;
 
 impl Provisioner {
     /// A connection to the tenant's own database; none where the tenant has none. It ends when it is dropped.
@@ -88,7 +91,7 @@ impl Provisioner {
 
     /// Brings schema `rowhouse` and the house in every such database of the server to the newest version. Returns how
     /// many houses were behind.
-    pub(super) async fn migrate_all_own(&self, server: &ServerName) -> Result<usize, ProvisionError> {
+    pub(in crate::migrator) async fn migrate_all_own(&self, server: &ServerName) -> Result<usize, ProvisionError> {
         let (mut migrated, mut after) = (0, Uuid::nil());
         loop {
             let mut main = self.pool(server)?.acquire().await?;
@@ -113,13 +116,20 @@ impl Provisioner {
         };
         platform::migrate(&mut own).await?;
         let newest = self.migrations.newest();
-        let houses = registry::behind(&mut own, self.participant, newest, Uuid::nil(), BATCH).await?;
-        for house in &houses {
-            let tx = bounded(&mut own).await?;
-            self.migrate_house(tx, server, *house).await?;
+        let mut tx = bounded(&mut own).await?;
+        let entry = registry::find(&mut tx, tenant, self.participant).await?;
+        let Some((house, _)) = entry.and_then(|entry| entry.place) else {
+            return Ok(0);
+        };
+        let Some(house) = registry::lock_house(&mut tx, house.house_id).await? else {
+            return Ok(0);
+        };
+        if house.version > newest {
+            return Err(ProvisionError::VersionUnknown(house.version));
         }
+        let brought_on = self.bring_on(tx, server, &house, newest, house::LOCK_TIMEOUT).await?;
         own.close().await?;
-        Ok(houses.len())
+        Ok(usize::from(brought_on))
     }
 
     /// Removes the tenant's own database; `None` where the tenant has none.
@@ -265,11 +275,6 @@ impl Provisioner {
             Ok(connected) => Ok(connected?),
             Err(_) => Err(ProvisionError::Database(sqlx::Error::PoolTimedOut)),
         }
-    }
-
-    pub(super) fn pool(&self, server: &ServerName) -> Result<&PgPool, ProvisionError> {
-        let pool = self.servers.get(server.as_str());
-        pool.ok_or_else(|| ProvisionError::ServerUnknown(server.to_string()))
     }
 }
 

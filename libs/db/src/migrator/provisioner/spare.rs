@@ -7,7 +7,7 @@ use super::Provisioner;
 use crate::home::Home;
 use crate::migrator::house::Wall;
 use crate::migrator::registry::{self, House};
-use crate::migrator::{ProvisionError, house};
+use crate::migrator::{ProvisionError, house, ledger};
 
 // === impl Provisioner ===
 
@@ -100,9 +100,10 @@ impl Provisioner {
             let house = registry::lock_house(tx, house.house_id).await?;
             let house = house.ok_or(ProvisionError::HomeAbsent)?;
             let wall = Wall::Number(spare.tenant);
-            house::migrate(tx, &house.schema, wall, self.migrations.after(house.version)).await?;
+            let migrations = self.migrations.between(house.version, newest);
+            house::migrate(tx, &house.schema, wall, house::LOCK_TIMEOUT, migrations).await?;
             version = house.version.max(newest);
-            registry::set_version(tx, house.house_id, version).await?;
+            ledger::set_version(tx, house.house_id, version).await?;
         }
         registry::claim_home(tx, spare.tenant, self.participant, operation).await?;
         tracing::info!(tenant = %spare.tenant, server = %spare.server, version, "a spare home was claimed");

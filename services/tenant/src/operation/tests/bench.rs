@@ -22,6 +22,8 @@ use uuid::Uuid;
 
 use super::fakes::Fakes;
 use crate::error::Result;
+use crate::migration::actions::Migrations;
+use crate::migration::runner::Runner;
 use crate::operation::peers::Peers;
 use crate::operation::saga::Sagas;
 use crate::operation::store;
@@ -45,6 +47,7 @@ pub(crate) struct Bench {
     pub(crate) sagas: Sagas,
     pub(crate) tenants: Tenants,
     pub(crate) servers: Servers,
+    pub(crate) migrations: Migrations,
     pub(crate) peers: Peers,
     databases: Databases,
 }
@@ -55,6 +58,7 @@ pub(crate) struct Process {
     tenants: Tenants,
     pool: PgPool,
     refill: Refill,
+    migrations: Runner,
 }
 
 // === impl Bench ===
@@ -70,6 +74,7 @@ impl Bench {
         let pool = connect(&databases.control_url(Login::ControlTenant)).await;
         let superuser = connect(&databases.control_superuser_url()).await;
         let (sagas, tenants, servers, peers) = service(pool.clone(), &fakes, Refill::new());
+        let migrations = Migrations::new(pool.clone(), peers.clone(), PageTokens::new(&[9; 32]));
         // As `migrate` does, without an operator.
         let mut connection = pool.acquire().await.unwrap();
         let data1 = crate::server::store::insert(&mut connection, &server("data1", 5_000)).await;
@@ -82,6 +87,7 @@ impl Bench {
             sagas,
             tenants,
             servers,
+            migrations,
             peers,
             databases,
         }
@@ -99,19 +105,26 @@ impl Bench {
         // Peers connect on the runtime that made them.
         let _inside = runtime.enter();
         let refill = Refill::new();
-        let (_, tenants, ..) = service(pool.clone(), &self.fakes, refill.clone());
+        let (_, tenants, _, peers) = service(pool.clone(), &self.fakes, refill.clone());
+        let migrations = Runner::new(pool.clone(), peers);
         drop(_inside);
         Process {
             runtime,
             tenants,
             pool,
             refill,
+            migrations,
         }
     }
 
     /// A filler of one server.
     pub(crate) fn filler(&self, wanted: u16) -> Filler {
         filler(self.pool.clone(), &self.fakes, Refill::new(), wanted)
+    }
+
+    /// What carries migrations on in this process.
+    pub(crate) fn migration_runner(&self) -> Runner {
+        Runner::new(self.pool.clone(), self.peers.clone())
     }
 
     /// Lets every lease and every pause after a failure be over, as if time had passed.
@@ -204,6 +217,13 @@ impl Process {
         let stop = CancellationToken::new();
         self.runtime.spawn(filler.run(stop.clone()));
         stop
+    }
+
+    /// Takes on the migrations that are due.
+    pub(crate) async fn carry_on_migrations(&self) {
+        let migrations = self.migrations.clone();
+        let looking = self.runtime.spawn(async move { migrations.look().await });
+        looking.await.unwrap().unwrap();
     }
 
     /// Ends everything that runs in it, wherever it is.

@@ -19,6 +19,8 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use super::fleet::{self, FakeHouse};
+
 type Answer<T> = Result<Response<T>, Status>;
 
 /// What goes wrong with a call.
@@ -49,6 +51,8 @@ pub(crate) struct Effects {
     pub(crate) timeouts: BTreeMap<String, Option<i32>>,
     /// How many calls came, by method.
     pub(crate) calls: BTreeMap<&'static str, u32>,
+    /// The participant's houses, as migrations see them.
+    pub(crate) houses: Vec<FakeHouse>,
     mishaps: BTreeMap<&'static str, Mishap>,
 }
 
@@ -241,6 +245,34 @@ impl TenantParticipantService for Shared {
 
     async fn check_server(&self, _: Request<common::CheckServerRequest>) -> Answer<common::CheckServerResponse> {
         self.serve("check_server", |_| common::CheckServerResponse {}).await
+    }
+
+    async fn describe_fleet(&self, _: Request<common::DescribeFleetRequest>) -> Answer<common::DescribeFleetResponse> {
+        self.serve("describe_fleet", |effects| fleet::describe(&effects.houses))
+            .await
+    }
+
+    async fn migrate_batch(
+        &self,
+        request: Request<common::MigrateBatchRequest>,
+    ) -> Answer<common::MigrateBatchResponse> {
+        let request = request.into_inner();
+        self.serve("migrate_batch", |effects| fleet::migrate(&mut effects.houses, &request))
+            .await
+    }
+
+    async fn check_drift(&self, request: Request<common::CheckDriftRequest>) -> Answer<common::CheckDriftResponse> {
+        let after = request.into_inner().after;
+        let answer = |_: &mut Effects| common::CheckDriftResponse {
+            checked: 1,
+            drifts: Vec::new(),
+            next: if after.is_empty() {
+                "t_1".to_owned()
+            } else {
+                String::new()
+            },
+        };
+        self.serve("check_drift", answer).await
     }
 
     async fn describe(&self, _: Request<common::DescribeRequest>) -> Answer<common::Home> {
