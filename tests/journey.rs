@@ -3,4 +3,7 @@
 mod grpcurl;
 mod kill;
 mod main_job;
+mod migrations;
+mod plans;
 mod servers;
+mod spares;

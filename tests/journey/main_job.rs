@@ -1,7 +1,7 @@
 //! The main job from end to end.
 
-use anyhow::Result;
-use rowhouse_devkit::journey;
+use anyhow::{Result, ensure};
+use rowhouse_devkit::{cluster, journey, wait};
 use rowhouse_proto::auth::v1::{LogoutRequest, RefreshRequest, WhoAmIRequest};
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::worker::v1::ReportState;
@@ -32,6 +32,9 @@ pub(super) async fn main_job_in(world: &World, placement: Placement) -> Result<T
     );
 
     let contacts = journey::contacts(&ada.caller).await?;
+    if placement == Placement::Database {
+        events_are_published(world, tenant.id.parse()?).await?;
+    }
     let report = journey::run_report(&ada.caller).await?;
     let report = journey::finished_report(&ada.caller, &report.id, journey::BACKGROUND_MAX).await?;
     let file = journey::download(&ada.caller, &report.id).await?;
@@ -41,6 +44,22 @@ pub(super) async fn main_job_in(world: &World, placement: Placement) -> Result<T
         .wait_for_mail(&address, journey::BACKGROUND_MAX, |mail| mail.text.contains(&report.id))
         .await?;
     Ok(tenant.id.parse()?)
+}
+
+/// Waits until the relay has been in the tenant's own database and has left nothing in its outbox.
+async fn events_are_published(world: &World, tenant: TenantId) -> Result<()> {
+    let name = format!("t_{}", tenant.uuid().simple());
+    let url = world.suite.databases().servers().superuser_url(&name);
+    let own = &cluster::connect(&url).await?;
+    // The audit log says that there were events: each contact wrote both in one statement.
+    let audited = format!("SELECT count(*) FROM {name}.audit_entries");
+    let audited: i64 = own.query_one(&audited, &[]).await?.get(0);
+    ensure!(audited > 0, "the contacts stand in another database");
+    wait::until("the own outbox is empty", journey::BACKGROUND_MAX, || async {
+        let left = own.query_one("SELECT count(*) FROM rowhouse.outbox", &[]).await?;
+        Ok(left.get::<_, i64>(0) == 0)
+    })
+    .await
 }
 
 #[tokio::test]

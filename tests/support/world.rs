@@ -14,7 +14,7 @@ pub(crate) const OPERATOR: &str = "operator@rowhouse.example";
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 /// Every placement that a tenant can have.
-pub(crate) const PLACEMENTS: [Placement; 2] = [Placement::Schema, Placement::Shared];
+pub(crate) const PLACEMENTS: [Placement; 3] = [Placement::Schema, Placement::Shared, Placement::Database];
 
 /// A running suite.
 pub(crate) struct World {

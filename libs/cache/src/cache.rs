@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bb8_redis::bb8::Pool;
-use redis::{AsyncCommands as _, RedisError};
+use redis::{AsyncCommands as _, RedisError, Script};
 use rowhouse_config::Secret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +34,8 @@ struct Inner {
     pool: Pool<Manager>,
     prefix: String,
     switch: Switch,
+    /// The bucket of [`Cache::take_permits`].
+    permits: Script,
 }
 
 /// The URL cannot be understood. That Redis does not answer is no error.
@@ -74,6 +76,7 @@ impl Cache {
                 pool,
                 prefix: prefix.to_owned(),
                 switch: Switch::default(),
+                permits: Script::new(include_str!("permits.lua")),
             }),
         })
     }
@@ -130,6 +133,24 @@ impl Cache {
         if removed.is_some() {
             count("delete", "done");
         }
+    }
+
+    /// Takes permits from a bucket that all processes share; nothing where Redis has trouble.
+    ///
+    /// `per_second`: how many it gains a second. `burst`: how many it holds at most. `wanted`: how many to take. Returns how
+    /// many of them it had.
+    pub async fn take_permits(&self, key: &Key, per_second: u32, burst: u32, wanted: u32) -> Option<u32> {
+        let full = key.full(&self.inner.prefix);
+        let script = &self.inner.permits;
+        let taken = self.run("take_permits", async |redis| {
+            let mut call = script.key(&full);
+            call.arg(per_second.max(1)).arg(burst).arg(wanted);
+            call.invoke_async::<u32>(redis).await
+        });
+        // More than was asked for would be another script's answer.
+        let taken = taken.await.filter(|granted| *granted <= wanted)?;
+        count("take_permits", "taken");
+        Some(taken)
     }
 
     /// Runs one operation within its bound.

@@ -173,6 +173,7 @@ fn read_home(answer: &proto::Home, tenant: TenantId) -> Result<Home, DirectoryEr
         proto::HomeState::Active => HomeState::Active,
         proto::HomeState::ReadOnly => HomeState::ReadOnly,
         proto::HomeState::Frozen => HomeState::Frozen,
+        proto::HomeState::Spare => return Err(damaged("no tenant")),
         proto::HomeState::Unspecified => return Err(damaged("no state")),
     };
     Ok(Home {

@@ -48,6 +48,8 @@ fn is_passed_on(reason: Reason) -> bool {
             | Reason::TenantNotReady
             | Reason::StateForbids
             | Reason::ServerNotReady
+            | Reason::MigrationVersionUnknown
+            | Reason::QuotaExceeded
             | Reason::ResourceNotFound
             | Reason::ResourceAlreadyExists
             | Reason::EtagMismatch

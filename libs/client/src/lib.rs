@@ -6,11 +6,14 @@
 //! - [`rights`]: what a principal may do, cached under a lease that auth grants.
 //! - [`keys`]: the keys of access tokens.
 //! - [`directory`]: where tenants live.
+//! - [`limits`]: what tenants may use. [`quota`]: permits for their calls.
 
 pub mod directory;
 pub mod failure;
 pub mod keys;
+pub mod limits;
 pub mod peer;
+pub mod quota;
 pub mod request;
 pub mod rights;
 
@@ -22,7 +25,9 @@ mod fake;
 pub use directory::DirectoryClient;
 pub use failure::failure;
 pub use keys::{KeysClient, KeysSource};
+pub use limits::LimitsClient;
 pub use peer::{IdentifiedChannel, Peer, PeerError};
+pub use quota::{Quotas, RateExceeded};
 pub use request::{request, request_as_user};
 pub use rights::client::RightsClient;
 pub use rights::{Rights, RightsError, RightsQuery, RightsSource, Standing};

@@ -4,6 +4,8 @@
 
 -- Owns every schema and migrates. Its credentials exist in `migrate` and `provision` only.
 CREATE ROLE rowhouse_owner LOGIN CREATEDB;
+-- A tenant's own database is dropped with the pooler's idle connections in it: DROP DATABASE ... WITH (FORCE).
+GRANT pg_signal_backend TO rowhouse_owner;
 
 -- What a transaction becomes once it has entered a tenant's home. One role for all tenants: one role per tenant made
 -- every role switch slow down with the number of memberships.

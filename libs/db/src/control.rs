@@ -139,6 +139,16 @@ pub(crate) async fn create_schema(
     tx.commit().await
 }
 
+/// One connection, opened when it is needed, to another database of the same server, with the same login.
+#[must_use]
+pub fn database_beside(main: &PgPool, name: &str) -> PgPool {
+    let options = (*main.connect_options()).clone().database(name);
+    PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(ACQUIRE_MAX)
+        .connect_lazy_with(options)
+}
+
 /// Reads a URL. sqlx's own error could hold a part of it.
 pub(crate) fn options(url: &Secret) -> Result<PgConnectOptions, sqlx::Error> {
     let read = PgConnectOptions::from_str(url.expose());

@@ -28,13 +28,16 @@ pub mod testing;
 mod wire;
 
 pub use bind::{Bind, Value};
-pub use control::{ControlDb, migrate_control};
+pub use control::{ControlDb, database_beside, migrate_control};
 pub use error::Error;
 pub use home::{Directory, DirectoryError, Home};
-pub use migrator::{Migration, ProvisionError, Provisioner, TenantMigrations};
+pub use migrator::{
+    Batch, BatchOrder, Census, Cohort, Deferred, Drift, DriftPage, Fault, FleetVersion, Migration, ProvisionError,
+    Provisioner, TenantMigrations,
+};
 pub use platform::migrate_platform;
 pub use row::{Field, FromRow, Row};
-pub use statement::{AnyStatement, Sql, Statement};
-pub use tenant::{Lanes, Mode, TenantDb, TenantDbConfig, TenantTx};
+pub use statement::{AnyStatement, Sql, Statement, Variants};
+pub use tenant::{Lanes, Mode, OwnDatabases, TenantDb, TenantDbConfig, TenantTx};
 /// Built-in types of PostgreSQL: `Type::UUID`, `Type::TEXT`.
 pub use tokio_postgres::types::Type;

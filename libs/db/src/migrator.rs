@@ -2,16 +2,26 @@
 //!
 //! - [`migrations`]: [`TenantMigrations`], what a participant's homes consist of.
 //! - [`provisioner`]: [`Provisioner`], one participant's homes on all data servers.
+//! - [`fleet`]: many houses brought to a version, by any number of processes at once.
+//! - [`drift`]: whether houses still look as their migrations made them.
 //! - [`error`]: why it could not be done, [`ProvisionError`].
 
+pub mod drift;
 pub mod error;
+pub mod fleet;
 pub mod migrations;
 pub mod provisioner;
 
+mod database;
+mod deferred;
 mod house;
+mod ledger;
 mod registry;
 mod rows;
 
+pub use drift::{Drift, DriftPage};
 pub use error::ProvisionError;
-pub use migrations::{Migration, TenantMigrations};
+pub use fleet::{Batch, BatchOrder, Census, Cohort, Fault, FleetVersion};
+pub(crate) use house::own_name;
+pub use migrations::{Deferred, Migration, TenantMigrations};
 pub use provisioner::Provisioner;

@@ -36,10 +36,15 @@ $$";
 pub async fn migrate_platform(owner_url: &Secret) -> Result<(), MigrateError> {
     let options = control::options(owner_url)?;
     let mut connection = PgConnection::connect_with(&options).await?;
-    control::create_schema(&mut connection, SCHEMA, DATABASE_GRANTS.to_owned()).await?;
-    control::migrate(&mut connection, SCHEMA, &MIGRATIONS).await?;
+    migrate(&mut connection).await?;
     connection.close().await?;
     Ok(())
+}
+
+/// The same on a connection.
+pub(crate) async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    control::create_schema(connection, SCHEMA, DATABASE_GRANTS.to_owned()).await?;
+    control::migrate(connection, SCHEMA, &MIGRATIONS).await
 }
 
 /// Whether schema `rowhouse` is at the version of this code, or a newer one.

@@ -19,6 +19,17 @@ pub struct Statement<R> {
     row: PhantomData<fn() -> R>,
 }
 
+/// A statement in two variants, while homes of two versions are served: [`crate::TenantTx::variant`] picks.
+#[derive(Debug)]
+pub struct Variants<R> {
+    /// The first version of a home that the newer variant fits.
+    pub since: i32,
+    /// For homes of that version.
+    pub newer: Statement<R>,
+    /// For homes before it. It must run on newer homes too, for the directory may be behind: migrations only add.
+    pub older: Statement<R>,
+}
+
 /// Any [`Statement`], whatever its rows: for lists of all statements of a store, which tests prepare.
 pub trait AnyStatement: Sync {
     /// Its name in logs and metrics.

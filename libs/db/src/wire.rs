@@ -20,6 +20,9 @@ use crate::tenant::homes::Homes;
 /// A server on the same network answers at once; a lost packet costs one to three seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Why the last attempt to connect failed; none after a success.
+pub(crate) type LastFault = Arc<Mutex<Option<String>>>;
+
 /// How to reach one data server; the manager of its pool.
 pub(crate) struct Target {
     server: String,
@@ -32,8 +35,7 @@ pub(crate) struct Target {
     tasks: TaskTracker,
     /// Ends the tasks of all connections.
     stop: CancellationToken,
-    /// Why the last attempt to connect failed; none after a success.
-    last_fault: Arc<Mutex<Option<String>>>,
+    last_fault: LastFault,
 }
 
 /// One connection. Its task, which moves the bytes, ends with it.
@@ -80,6 +82,12 @@ impl Target {
         })
     }
 
+    /// Connects to another database of the same server.
+    pub(crate) fn in_database(mut self, name: &str) -> Self {
+        self.config.dbname(name);
+        self
+    }
+
     /// Names the lane that its connections belong to.
     pub(crate) fn in_lane(mut self, lane: &str) -> Self {
         lane.clone_into(&mut self.lane);
@@ -109,7 +117,7 @@ impl Target {
     }
 
     /// Where to read why the last attempt to connect failed, once the pool owns the target.
-    pub(crate) fn last_fault(&self) -> Arc<Mutex<Option<String>>> {
+    pub(crate) fn last_fault(&self) -> LastFault {
         Arc::clone(&self.last_fault)
     }
 

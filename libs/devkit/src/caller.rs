@@ -4,6 +4,8 @@ use anyhow::{Context as _, Result};
 use rowhouse_proto::auth::v1::auth_service_client::AuthServiceClient;
 use rowhouse_proto::auth::v1::member_service_client::MemberServiceClient;
 use rowhouse_proto::crm::v1::contact_service_client::ContactServiceClient;
+use rowhouse_proto::tenant::v1::migration_service_client::MigrationServiceClient;
+use rowhouse_proto::tenant::v1::plan_service_client::PlanServiceClient;
 use rowhouse_proto::tenant::v1::server_service_client::ServerServiceClient;
 use rowhouse_proto::tenant::v1::tenant_service_client::TenantServiceClient;
 use rowhouse_proto::worker::v1::report_service_client::ReportServiceClient;
@@ -141,10 +143,22 @@ impl Caller {
         TenantServiceClient::with_interceptor(self.endpoints.tenant.clone(), self.credentials.clone())
     }
 
+    /// `PlanService`.
+    #[must_use]
+    pub fn plans(&self) -> PlanServiceClient<Service> {
+        PlanServiceClient::with_interceptor(self.endpoints.tenant.clone(), self.credentials.clone())
+    }
+
     /// `ServerService`.
     #[must_use]
     pub fn servers(&self) -> ServerServiceClient<Service> {
         ServerServiceClient::with_interceptor(self.endpoints.tenant.clone(), self.credentials.clone())
+    }
+
+    /// `MigrationService`.
+    #[must_use]
+    pub fn migrations(&self) -> MigrationServiceClient<Service> {
+        MigrationServiceClient::with_interceptor(self.endpoints.tenant.clone(), self.credentials.clone())
     }
 
     /// `ContactService`.

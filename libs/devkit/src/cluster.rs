@@ -183,6 +183,18 @@ pub async fn drop_database(servers: &Servers, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Databases of tenants that the registry of a data database names.
+///
+/// # Errors
+/// When PostgreSQL refuses, or the database has no such registry.
+pub async fn tenants_databases(servers: &Servers, data: &str) -> Result<Vec<String>> {
+    let client = connect(&servers.superuser_url(data)).await?;
+    let rows = client
+        .query("SELECT database_name FROM rowhouse.databases", &[])
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// Lets nobody connect any more: a database that somebody is connected to cannot be cloned.
 ///
 /// # Errors

@@ -30,7 +30,8 @@ pub fn servers() -> Result<Servers> {
     Servers::read(Path::new(&file))
 }
 
-/// A pair of databases (control, data) of one test; dropped on drop, as well as can be.
+/// A pair of databases (control, data) of one test; dropped on drop, as well as can be, with those of tenants that have
+/// one of their own.
 #[derive(Debug)]
 pub struct Databases {
     servers: Servers,
@@ -148,6 +149,10 @@ impl Drop for Databases {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 for name in &names {
+                    // The control database has no such registry.
+                    for name in cluster::tenants_databases(&servers, name).await.unwrap_or_default() {
+                        cluster::drop_database(&servers, &name).await?;
+                    }
                     cluster::drop_database(&servers, name).await?;
                 }
                 anyhow::Ok(())

@@ -127,6 +127,7 @@ impl Resident {
             amqp_url: servers.amqp_url(),
             redis_prefix: "rowhouse".to_owned(),
             smtp_url: format!("smtp://{sink}"),
+            spares: 4,
             files: stack.folder().join("files"),
             ports,
             keys: Keys::of(&mut Secrets::load(stack.folder())?)?,
@@ -167,6 +168,12 @@ impl Resident {
         })
         .await?;
         Ok(())
+    }
+
+    /// Whether its binaries are from `target/release`.
+    #[must_use]
+    pub fn is_release(&self) -> bool {
+        self.release
     }
 
     /// Brings the schemas up to date.

@@ -153,6 +153,8 @@ pub struct Settings {
     pub redis_prefix: String,
     /// The mail server.
     pub smtp_url: String,
+    /// Homes that are built ahead.
+    pub spares: u16,
     /// The folder of the worker's files.
     pub files: PathBuf,
     /// The ports of all listeners.
@@ -220,7 +222,7 @@ impl Settings {
     /// What only one process reads.
     fn serve_own(&self, process: Process, variables: &mut Variables) {
         match process {
-            Process::Tenant => {}
+            Process::Tenant => variables.set("ROWHOUSE_TENANT_SPARES", self.spares.to_string()),
             Process::Auth => variables.set("ROWHOUSE_MASTER_KEY", &self.keys.master),
             Process::Crm => {
                 let relay = |data: &str| self.servers.login_url(Login::Relay, data);

@@ -100,6 +100,8 @@ impl Suite {
             amqp_url: virtual_host.url().to_owned(),
             redis_prefix: unique(name),
             smtp_url: sink.url(),
+            // A test that wants some says so: the others shall not wait for what they do not use.
+            spares: 0,
             files,
             ports,
             keys: Keys::of(&mut Secrets::load(&folder)?)?,

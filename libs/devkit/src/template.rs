@@ -33,6 +33,7 @@ pub async fn make(checkout: &Checkout, servers: &Servers) -> Result<()> {
         amqp_url: servers.amqp_url(),
         redis_prefix: String::new(),
         smtp_url: String::new(),
+        spares: 0,
         files: PathBuf::new(),
         ports: BTreeMap::new(),
         keys: Keys::of(&mut Secrets::load(servers.folder())?)?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceVerifier};
-use rowhouse_client::{KeysSource, Rights, RightsError, RightsQuery, RightsSource};
+use rowhouse_client::{KeysSource, Quotas, Rights, RightsError, RightsQuery, RightsSource};
 use rowhouse_context::{Ctx, ServiceName};
 
 /// What the stack needs to know callers and their rights. Cheap to clone.
@@ -22,6 +22,8 @@ pub struct Security {
     pub rights: Arc<dyn RightsSource>,
     /// Verifies services' tokens.
     pub services: Arc<ServiceVerifier>,
+    /// Permits for calls of tenants' members; nobody is bounded where absent, as in a process that serves no members.
+    pub quotas: Option<Quotas>,
 }
 
 /// Bounds of the stack.
@@ -49,6 +51,7 @@ impl Security {
             keys: Arc::new(NoUsers),
             rights: Arc::new(NoUsers),
             services,
+            quotas: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use tower::ServiceBuilder;
 
 use crate::layer::{
     authentication, authorisation, catch_panic, completion, deadline, load_shed, metadata_size, metrics, own_task,
-    policy, request_id, span, tenant,
+    policy, quota, request_id, span, tenant,
 };
 use crate::security::{Limits, Security};
 
@@ -73,6 +73,8 @@ fn stack(routes: Routes, shared: Shared) -> Router {
         .layer(from_fn(tenant::layer))
         // Rights depend on caller and tenant; the first look-up of the call.
         .layer(from_fn_with_state(Arc::clone(&shared), authorisation::layer))
+        // After the rights, so that no stranger spends a tenant's permits; before the work that they are for.
+        .layer(from_fn_with_state(Arc::clone(&shared), quota::layer))
         // Last: only a handler's work must finish when the client has gone; checks may stop anywhere.
         .layer(from_fn_with_state(shared, own_task::layer));
     routes.prepare().into_axum_router().layer(order)

@@ -10,6 +10,7 @@ mod credentials;
 mod deadlines;
 mod matrix;
 mod overload;
+mod quota;
 mod rights;
 mod statuses;
 mod tenants;

@@ -1,4 +1,8 @@
 //! From an outbox to the broker.
+//!
+//! [`databases`]: outboxes in databases that come and go.
+
+mod databases;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +16,8 @@ use uuid::Uuid;
 use crate::broker::{BrokerError, EXCHANGE};
 use crate::publisher::{Message, Publisher, headers};
 use crate::{Broker, Event, OutboxTable};
+
+pub use databases::DatabasesRelay;
 
 /// Rows published at once: enough to fill the way to the broker, few enough to publish again after a failure.
 const BATCH_ROWS: i64 = 100;
@@ -45,6 +51,8 @@ pub struct Relay {
     wake: Wake,
     unheard: &'static [&'static str],
     holds: BTreeMap<String, Hold>,
+    /// How long the oldest row had waited that the last round found.
+    waited_s: f64,
 }
 
 /// A kind that no queue took.
@@ -103,6 +111,7 @@ impl Relay {
             wake,
             unheard: &[],
             holds: BTreeMap::new(),
+            waited_s: 0.0,
         }
     }
 
@@ -125,6 +134,7 @@ impl Relay {
                 Ok(outcome) => outcome,
                 Err(_) => Err(RoundError::Late),
             };
+            metrics::gauge!("rowhouse_outbox_oldest_seconds", "outbox" => self.name).set(self.waited_s);
             match outcome {
                 Ok(published) => {
                     if std::mem::take(&mut failing) {
@@ -171,7 +181,7 @@ impl Relay {
         let waited = claim
             .oldest
             .map_or(0.0, |oldest| (chrono::Utc::now() - oldest).as_seconds_f64());
-        metrics::gauge!("rowhouse_outbox_oldest_seconds", "outbox" => self.name).set(waited.max(0.0));
+        self.waited_s = waited.max(0.0);
         if claim.events.is_empty() {
             claim.finish(&[]).await?;
             return Ok(0);

@@ -17,7 +17,8 @@ use uuid::Uuid;
 
 use crate::broker::Purpose;
 use crate::{
-    Broker, Consumer, Delivery, Event, Handler, HandlerError, Ledger, OutboxTable, Queue, Relay, Wake, outbox, topology,
+    Broker, Consumer, DatabasesRelay, Delivery, Event, Handler, HandlerError, Ledger, OutboxTable, Queue, Relay, Wake,
+    outbox, topology,
 };
 
 mod consuming;

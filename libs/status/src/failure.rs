@@ -13,6 +13,8 @@ pub struct Failure {
     pub(crate) metadata: Vec<(&'static str, String)>,
     pub(crate) violations: Vec<Violation>,
     pub(crate) resource: Option<(&'static str, String)>,
+    /// Whose, and what is at most; boxed, for few failures have it.
+    pub(crate) quota: Option<Box<(String, String)>>,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) cause: Option<String>,
 }
@@ -40,6 +42,7 @@ impl Failure {
             metadata: Vec::new(),
             violations: Vec::new(),
             resource: None,
+            quota: None,
             retry_after: None,
             cause: None,
         }
@@ -91,6 +94,23 @@ impl Failure {
             retry_after: Some(Duration::from_secs(1)),
             ..Self::new(Reason::DependencyUnavailable, format!("the {what} does not answer"))
         }
+    }
+
+    /// A tenant's plan does not allow more (`google.rpc.QuotaFailure`).
+    ///
+    /// `tenant`: its id. `bound`: the name of the field in `rowhouse.common.v1.Limits`. `value`: what the plan allows.
+    #[must_use]
+    pub fn quota(tenant: impl fmt::Display, bound: &'static str, value: u32) -> Self {
+        let words = bound.replace('_', " ");
+        Self {
+            quota: Some(Box::new((tenant.to_string(), format!("{bound}: at most {value}")))),
+            ..Self::new(
+                Reason::QuotaExceeded,
+                format!("the tenant's plan allows {value} {words}"),
+            )
+        }
+        .with("limit", bound)
+        .with("value", value)
     }
 
     /// The same failure with an entry in the metadata of its `ErrorInfo`.

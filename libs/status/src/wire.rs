@@ -33,20 +33,24 @@ pub fn code(reason: Reason) -> Code {
         | Reason::MessageMalformed
         | Reason::PageTokenInvalid
         | Reason::RequestIdReused
-        | Reason::MetadataInvalid => Code::InvalidArgument,
+        | Reason::MetadataInvalid
+        | Reason::MigrationVersionUnknown => Code::InvalidArgument,
         Reason::TenantSuspended
         | Reason::TenantReadOnly
         | Reason::TenantNotReady
         | Reason::StateForbids
         | Reason::ServerNotReady
-        | Reason::NoServerFits => Code::FailedPrecondition,
+        | Reason::NoServerFits
+        | Reason::MigrationRunning => Code::FailedPrecondition,
         Reason::ResourceNotFound => Code::NotFound,
         Reason::ResourceAlreadyExists => Code::AlreadyExists,
         Reason::EtagMismatch => Code::Aborted,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
-        Reason::MessageTooLarge | Reason::MetadataTooLarge | Reason::Overloaded | Reason::ServersFull => {
-            Code::ResourceExhausted
-        }
+        Reason::MessageTooLarge
+        | Reason::MetadataTooLarge
+        | Reason::Overloaded
+        | Reason::ServersFull
+        | Reason::QuotaExceeded => Code::ResourceExhausted,
         Reason::DependencyUnavailable => Code::Unavailable,
         Reason::MethodUnknown | Reason::EncodingUnsupported => Code::Unimplemented,
         Reason::Cancelled => Code::Cancelled,
@@ -71,6 +75,10 @@ impl From<Failure> for Status {
         }
         if let Some((kind, name)) = failure.resource {
             details.set_resource_info(kind, name, "", failure.message.clone());
+        }
+        if let Some(quota) = failure.quota {
+            let (subject, description) = *quota;
+            details.add_quota_failure_violation(subject, description);
         }
         if let Some(delay) = failure.retry_after {
             details.set_retry_info(Some(delay));

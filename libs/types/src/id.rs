@@ -52,6 +52,8 @@ kinds! {
     Report, ReportId, "report";
     /// One operation of the tenant service.
     Operation, OperationId, "operation";
+    /// One run of migrations over a participant's homes.
+    MigrationRun, MigrationRunId, "migration";
 }
 
 // === impl Id ===

@@ -5,18 +5,21 @@
 //! - [`slug`]: short names of tenants.
 //! - [`text`]: bounded text without control characters.
 //! - [`etag`]: revisions as opaque text.
+//! - [`limits`]: what a tenant may use.
 //! - [`placement`]: where a tenant's rows live.
 
 pub mod email;
 pub mod etag;
 pub mod id;
+pub mod limits;
 pub mod placement;
 pub mod slug;
 pub mod text;
 
 pub use email::Email;
 pub use etag::Etag;
-pub use id::{ContactId, Id, InvitationId, OperationId, ReportId, SessionId, TenantId, UserId};
+pub use id::{ContactId, Id, InvitationId, MigrationRunId, OperationId, ReportId, SessionId, TenantId, UserId};
+pub use limits::Limits;
 pub use placement::{HomeState, Placement, ServerName};
 pub use slug::Slug;
 pub use text::Text;

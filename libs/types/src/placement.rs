@@ -26,6 +26,8 @@ pub enum HomeState {
     ReadOnly,
     /// Nothing.
     Frozen,
+    /// Nothing: it was built ahead and waits for its tenant.
+    Spare,
 }
 
 /// Registered name of a data server: 1 to 40 of `a-z`, `0-9` and `-`, beginning with a letter.
@@ -79,6 +81,7 @@ impl HomeState {
             Self::Active => "active",
             Self::ReadOnly => "read_only",
             Self::Frozen => "frozen",
+            Self::Spare => "spare",
         }
     }
 }
@@ -91,6 +94,7 @@ impl FromStr for HomeState {
             "active" => Ok(Self::Active),
             "read_only" => Ok(Self::ReadOnly),
             "frozen" => Ok(Self::Frozen),
+            "spare" => Ok(Self::Spare),
             _ => Err(ParsePlacementError { what: "home state" }),
         }
     }

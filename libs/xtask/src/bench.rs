@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: how fast the running suite is, beside pgbench doing the same transaction through the same
 //! PgBouncer in the same minute. Only the ratio means something: machines are noisy.
 
+mod fleet;
 mod load;
+mod provision;
 mod reference;
 mod scale;
 
@@ -43,8 +45,12 @@ pub(crate) struct Bench {
 /// What else there is to measure than the running suite.
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Measure what signing up costs, with spare homes and without them, on servers of its own
+    Provision,
     /// Measure what many homes cost, without lanes and with them, on servers of its own
     Scale,
+    /// Measure what it takes to migrate many homes, and to see that none is behind, on servers of its own
+    Fleet,
 }
 
 /// One line of the table.
@@ -60,11 +66,13 @@ struct Figure {
     reference_one_message: Option<f64>,
 }
 
-/// Measures and prints; also writes `target/bench/contacts.json`, or `scale.json`.
+/// Measures and prints; also writes `target/bench/contacts.json`, `provision.json`, `scale.json` or `fleet.json`.
 pub(crate) async fn run(bench: Bench) -> Result<()> {
     match bench.what {
         None => contacts(&bench).await,
+        Some(What::Provision) => provision::run().await,
         Some(What::Scale) => scale::run(bench.seconds).await,
+        Some(What::Fleet) => fleet::run().await,
     }
 }
 

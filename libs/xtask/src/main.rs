@@ -12,6 +12,7 @@ mod demo;
 mod down;
 mod lint;
 mod mails;
+mod migrate;
 mod run;
 mod seed;
 mod sink;
@@ -36,6 +37,8 @@ enum Command {
     Demo(demo::Demo),
     /// Measure the running suite (start it with `up --release`) beside pgbench
     Bench(bench::Bench),
+    /// Migrate the running suite's databases and every home that is behind
+    Migrate,
     /// List the mails that the suite has sent
     Mails(mails::Mails),
     /// Build, run all tests against private servers, then lint
@@ -59,6 +62,7 @@ async fn main() -> ExitCode {
         Command::Down => down::run(),
         Command::Demo(demo) => demo::run(demo).await,
         Command::Bench(bench) => bench::run(bench).await,
+        Command::Migrate => migrate::run().await,
         Command::Mails(mails) => mails::run(&mails),
         Command::Test(test) => test::run(test).await,
         Command::Lint => lint::run().await,

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use rowhouse_auth_kit::{AccessTokenVerifier, ServiceVerifier};
+use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
+use rowhouse_cache::Cache;
+use rowhouse_client::{LimitsClient, Peer, Quotas};
 use rowhouse_config::Secret;
+use rowhouse_config::section::Identity;
 use rowhouse_context::ServiceName;
 use rowhouse_db::ControlDb;
 use rowhouse_db::paging::PageTokens;
@@ -49,6 +52,7 @@ pub struct App {
     server: Server,
     state: Arc<State>,
     keys: OwnKeys,
+    quotas: Quotas,
     broker: Broker,
 }
 
@@ -61,9 +65,13 @@ impl App {
     /// When an address or key cannot be used.
     pub async fn build(config: ServeConfig, metrics: Metrics) -> Result<Self> {
         let broker = Broker::connect(&config.amqp_url)?;
+        let cache = Cache::connect(&config.redis_url, &config.redis_prefix)?;
+        let tenant = Peer::connect(ServiceName::Tenant, &config.tenant_addr, signer(&config.identity)?)?;
+        let limits = LimitsClient::new(&tenant, cache.clone());
+        let quotas = Quotas::new(ServiceName::Auth, limits.clone(), cache);
         let identity = config.identity.clone();
         let listen = config.listen.clone();
-        let state = Arc::new(state(config).await?);
+        let state = Arc::new(state(config, limits).await?);
         let tokens = Arc::new(AccessTokenVerifier::new(&identity.token_issuer));
         let keys = OwnKeys::new(state.clone(), tokens.clone());
         let security = Security {
@@ -72,6 +80,7 @@ impl App {
             keys: Arc::new(keys.clone()),
             rights: Arc::new(OwnRights { state: state.clone() }),
             services: Arc::new(ServiceVerifier::new(ServiceName::Auth, &identity.keys)?),
+            quotas: Some(quotas.clone()),
         };
         let auth = AuthServiceServer::new(AuthRpc { state: state.clone() });
         let public = Services::new()
@@ -101,6 +110,7 @@ impl App {
             server,
             state,
             keys,
+            quotas,
             broker,
         })
     }
@@ -126,6 +136,7 @@ impl App {
             self.keys.run(beside.clone()),
             relay.run(beside.clone()),
         );
+        self.quotas.shutdown().await;
         self.broker.close().await;
         self.state.db.clone().shutdown().await;
         Ok(served?)
@@ -170,7 +181,12 @@ async fn connect(url: &Secret) -> Result<ControlDb> {
         .context("ROWHOUSE_CONTROL_URL")
 }
 
-async fn state(config: ServeConfig) -> Result<State> {
+fn signer(identity: &Identity) -> Result<ServiceSigner> {
+    let seed = identity.key.as_ref().context("ROWHOUSE_SERVICE_KEY is missing")?;
+    Ok(ServiceSigner::new(ServiceName::Auth, seed.expose())?)
+}
+
+async fn state(config: ServeConfig, limits: LimitsClient) -> Result<State> {
     let master_key = config.master_key.context("ROWHOUSE_MASTER_KEY is missing")?;
     let page_token_key = config.page_token_key.context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
     let db = connect(&config.control_url).await?;
@@ -180,6 +196,7 @@ async fn state(config: ServeConfig) -> Result<State> {
         signing: Signing::new(master_key, config.identity.token_issuer),
         clock: Clock::new(db.clone()),
         pages: PageTokens::new(page_token_key.expose()),
+        limits,
         wake: Wake::new(),
         db,
     })

@@ -20,6 +20,12 @@ pub struct ServeConfig {
     pub control_url: Secret,
     /// RabbitMQ, for the relay.
     pub amqp_url: Secret,
+    /// Redis, for the limits of tenants' plans.
+    pub redis_url: Secret,
+    /// What every key in Redis begins with.
+    pub redis_prefix: String,
+    /// tenant's internal listener, for the limits of tenants' plans.
+    pub tenant_addr: String,
     /// Authenticates page tokens; there once the environment was found without fault.
     pub page_token_key: Option<SecretKey>,
     /// What seals signing keys and derives the tokens of invitations; there once the environment was found without
@@ -58,6 +64,9 @@ impl ServeConfig {
             identity: Identity::read(env),
             control_url: env.secret("ROWHOUSE_CONTROL_URL"),
             amqp_url: env.secret("ROWHOUSE_AMQP_URL"),
+            redis_url: env.secret("ROWHOUSE_REDIS_URL"),
+            redis_prefix: env.or("ROWHOUSE_REDIS_PREFIX", "rowhouse".to_owned()),
+            tenant_addr: env.required("ROWHOUSE_TENANT_ADDR", String::new()),
             page_token_key: env.secret_key("ROWHOUSE_PAGE_TOKEN_KEY"),
             master_key: env.secret_key("ROWHOUSE_MASTER_KEY"),
             hash_concurrency: hash_concurrency(env),

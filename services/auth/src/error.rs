@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rowhouse_context::NoTenant;
 use rowhouse_status::{Failure, Reason};
+use rowhouse_types::TenantId;
 
 /// A fact that ends an action.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,14 @@ pub(crate) enum Error {
     /// The address belongs to a member already.
     #[error("a member with this address exists")]
     MemberExists,
+    /// The tenant's plan allows no more members and invitations.
+    #[error("the tenant's plan allows {most} seats")]
+    QuotaExceeded {
+        /// The tenant.
+        tenant: TenantId,
+        /// How many it allows.
+        most: u32,
+    },
     /// A field is wrong in a way that only the action can see.
     #[error("{field} {description}")]
     Field {
@@ -108,6 +117,7 @@ impl Error {
             Self::LastAdministrator | Self::OperationReused => Reason::StateForbids,
             Self::RequestIdReused => Reason::RequestIdReused,
             Self::PageToken => Reason::PageTokenInvalid,
+            Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
             Self::Overloaded => Reason::Overloaded,
             Self::DeadlineExceeded => Reason::DeadlineExceeded,
             Self::DatabaseUnavailable(_) => Reason::DependencyUnavailable,
@@ -120,6 +130,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match &error {
             Error::NotFound { kind, id } => Self::not_found(kind, id),
+            Error::QuotaExceeded { tenant, most } => Self::quota(tenant, "seats", *most),
             Error::Field { field, description } => Self::field(*field, description),
             Error::TenantChoiceRequired => Self::field("tenant_id", "must name one of the account's tenants"),
             Error::RoleNotCovered { permission } => {

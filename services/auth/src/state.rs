@@ -1,5 +1,6 @@
 //! What the actions of this service work with.
 
+use rowhouse_client::LimitsClient;
 use rowhouse_db::ControlDb;
 use rowhouse_db::paging::PageTokens;
 use rowhouse_mq::Wake;
@@ -21,6 +22,8 @@ pub(crate) struct State {
     pub(crate) invitation_tokens: InvitationTokens,
     pub(crate) clock: Clock,
     pub(crate) pages: PageTokens,
+    /// What tenants may use.
+    pub(crate) limits: LimitsClient,
     /// Hurries the relay after a commit that left an event.
     pub(crate) wake: Wake,
 }

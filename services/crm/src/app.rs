@@ -5,16 +5,16 @@ mod owner;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
 use rowhouse_cache::Cache;
-use rowhouse_client::{DirectoryClient, KeysClient, Peer, RightsClient};
+use rowhouse_client::{DirectoryClient, KeysClient, LimitsClient, Peer, Quotas, RightsClient};
 use rowhouse_config::section::Identity;
 use rowhouse_context::ServiceName;
 use rowhouse_db::paging::PageTokens;
-use rowhouse_db::{ControlDb, TenantDb, TenantDbConfig};
+use rowhouse_db::{ControlDb, OwnDatabases, TenantDb, TenantDbConfig, database_beside};
 use rowhouse_middleware::Security;
-use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
+use rowhouse_mq::{Broker, DatabasesRelay, OutboxTable, Relay, Wake};
 use rowhouse_proto::crm::v1::contact_service_server::ContactServiceServer;
 use rowhouse_proto::crm::v1::export_service_server::ExportServiceServer;
 use rowhouse_server::{Server, Services};
@@ -53,6 +53,7 @@ pub struct App {
     wake: Wake,
     keys: KeysClient,
     rights: RightsClient,
+    quotas: Quotas,
 }
 
 // === impl App ===
@@ -72,18 +73,22 @@ impl App {
         let tokens = Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer));
         let keys = KeysClient::new(&auth, Arc::clone(&tokens));
         let rights = RightsClient::new(&auth, cache.clone());
+        let limits = LimitsClient::new(&tenant, cache.clone());
+        let quotas = Quotas::new(ServiceName::Crm, limits.clone(), cache.clone());
         let security = Security {
             service: ServiceName::Crm,
             tokens,
             keys: Arc::new(keys.clone()),
             rights: Arc::new(rights.clone()),
             services: Arc::new(ServiceVerifier::new(ServiceName::Crm, &config.identity.keys)?),
+            quotas: Some(quotas.clone()),
         };
 
         let db = TenantDbConfig {
             participant: ServiceName::Crm,
             urls: config.data_urls.clone(),
             pool_size_max: config.data_connections_max,
+            own_databases: OwnDatabases::default(),
             lanes: config.data_lanes,
             versions: migrations::served(),
         };
@@ -98,7 +103,12 @@ impl App {
             .page_token_key
             .as_ref()
             .context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
-        let contacts = Contacts::new(db.clone(), PageTokens::new(page_token_key.expose()), wake.clone());
+        let contacts = Contacts::new(
+            db.clone(),
+            PageTokens::new(page_token_key.expose()),
+            wake.clone(),
+            limits,
+        );
         let server = Server::new(ServiceName::Crm, &config.listen, security)
             .public(Services::new().with(ContactServiceServer::new(ContactRpc::new(contacts.clone()))))
             .internal(Services::new().with(ExportServiceServer::new(ExportRpc::new(contacts))))
@@ -111,6 +121,7 @@ impl App {
             wake,
             keys,
             rights,
+            quotas,
         })
     }
 
@@ -126,7 +137,12 @@ impl App {
             let relay = Relay::new("crm", table, self.broker.clone(), self.wake.clone());
             relay.may_be_unheard(UNHEARD).run(work.clone())
         });
-        let relays = join_all(relays);
+        let own = self.outboxes.iter().map(|outbox| {
+            let (main, broker) = (outbox.pool().clone(), self.broker.clone());
+            let relay = DatabasesRelay::new("crm_own", main, database_beside, OUTBOX_SCHEMA, broker);
+            relay.may_be_unheard(UNHEARD).run(work.clone())
+        });
+        let relays = join(join_all(relays), join_all(own));
         let serving = async {
             let served = self.server.run(stop).await;
             work.cancel();
@@ -138,6 +154,7 @@ impl App {
             self.rights.run(work.clone()),
             relays,
         );
+        self.quotas.shutdown().await;
         self.broker.close().await;
         for outbox in &self.outboxes {
             outbox.pool().close().await;

@@ -8,6 +8,7 @@ pub(crate) mod actions;
 mod filter;
 mod mask;
 mod order;
+mod quota;
 pub(crate) mod rpc;
 mod store;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rowhouse_context::NoTenant;
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::ContactId;
+use rowhouse_types::{ContactId, TenantId};
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,14 @@ pub(crate) enum Error {
     /// The page token is not one of ours, or was issued for another list or caller.
     #[error("the page token is not valid here")]
     PageToken,
+    /// The tenant's plan allows no more contacts.
+    #[error("the tenant's plan allows {most} contacts")]
+    QuotaExceeded {
+        /// The tenant.
+        tenant: TenantId,
+        /// How many it allows.
+        most: u32,
+    },
     /// The stack let a call through that names no tenant.
     #[error("the call names no tenant")]
     NoTenant(#[from] NoTenant),
@@ -73,6 +81,7 @@ impl From<Error> for Failure {
                 "the request_id was used before with other content",
             )
             .in_field("request_id", "must be new, or the one of the same call repeated"),
+            Error::QuotaExceeded { tenant, most } => Self::quota(tenant, "contacts", most),
             Error::PageToken => Self::new(
                 Reason::PageTokenInvalid,
                 "the page token is damaged or was issued for another list or caller",

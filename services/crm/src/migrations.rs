@@ -9,6 +9,7 @@ pub const MIGRATIONS: TenantMigrations = TenantMigrations::new(&[Migration {
     version: 1,
     name: "contacts",
     sql: include_str!("../migrations/tenant/0001_contacts.sql"),
+    deferred: &[],
 }]);
 
 /// The versions that this code serves: the newest, and the one before it, so that code can go out before the homes are

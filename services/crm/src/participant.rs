@@ -1,6 +1,7 @@
 //! Homes, as the tenant service orders them: built, migrated, frozen, thawed, dropped. Only the process `provision` has
 //! the credentials for it.
 
+pub(crate) mod fleet;
 pub(crate) mod rpc;
 #[cfg(test)]
 mod tests;
@@ -68,9 +69,25 @@ impl Homes {
         }
     }
 
-    /// Makes a home ready: the one that the operation built before, or a new one.
+    /// Builds a home ahead.
+    pub(crate) async fn prepare_spare(&self, ctx: &Ctx, place: &Place, placement: Placement) -> Result<Home, Error> {
+        let _permit = self.permit(ctx).await?;
+        let spare = self.provisioner.prepare_spare(place.tenant, &place.server, placement);
+        Ok(spare.await?)
+    }
+
+    /// Makes a home ready: the one that the operation built or claimed before, the spare, or a new one.
     pub(crate) async fn prepare(&self, ctx: &Ctx, order: &Order) -> Result<Home, Error> {
         let Place { tenant, server } = &order.place;
+        if order.placement == Placement::Schema {
+            // Whoever signs up waits for no home that is being built ahead for somebody else.
+            let claim = self
+                .provisioner
+                .claim(*tenant, server, order.placement, order.operation);
+            if let Some(home) = claim.await? {
+                return Ok(home);
+            }
+        }
         let _permit = self.permit(ctx).await?;
         let home = self
             .provisioner
@@ -114,6 +131,20 @@ impl Homes {
         Ok(self.provisioner.describe(place.tenant, &place.server).await?)
     }
 
+    /// Bounds the transactions that enter a home from now on.
+    pub(crate) async fn set_limits(
+        &self,
+        place: &Place,
+        order: OperationId,
+        statement_timeout_ms: Option<i32>,
+    ) -> Result<Home, Error> {
+        let Place { tenant, server } = place;
+        let set = self
+            .provisioner
+            .set_limits(*tenant, server, order, statement_timeout_ms);
+        Ok(set.await?)
+    }
+
     /// Whether homes can be built on a data server.
     pub(crate) async fn check_server(&self, server: &ServerName) -> Result<(), Error> {
         let why = match self.provisioner.check(server).await {
@@ -126,7 +157,12 @@ impl Homes {
         Err(Error::ServerNotReady { server, why })
     }
 
-    async fn permit(&self, ctx: &Ctx) -> Result<SemaphorePermit<'_>, Error> {
+    /// What is done for many homes at once.
+    pub(crate) fn provisioner(&self) -> &Provisioner {
+        &self.provisioner
+    }
+
+    pub(crate) async fn permit(&self, ctx: &Ctx) -> Result<SemaphorePermit<'_>, Error> {
         let permit = tokio::time::timeout_at(ctx.deadline(), self.builds.acquire()).await;
         permit.map_err(|_| Error::TooMany)?.map_err(|_| Error::TooMany)
     }
@@ -146,7 +182,10 @@ impl From<Error> for Failure {
         let text = error.to_string();
         match error {
             ProvisionError::ServerUnknown(_) => Self::field("server", "is not a data server of this participant"),
-            ProvisionError::PlacementNotBuilt(_) => Self::field("placement", "is not available yet"),
+            ProvisionError::NoSpares(_) => Self::field("placement", "is not built ahead"),
+            ProvisionError::TargetUnknown(version) => Self::new(Reason::MigrationVersionUnknown, text)
+                .with("version", version)
+                .in_field("target_version", "must be a version that the participant's code has"),
             ProvisionError::HomeAbsent => Self::new(Reason::ResourceNotFound, "home not found"),
             ProvisionError::HomeDropped
             | ProvisionError::HomeExists
@@ -154,8 +193,10 @@ impl From<Error> for Failure {
             | ProvisionError::NotFrozen => Self::new(Reason::StateForbids, text),
             ProvisionError::Busy => Self::unavailable("data server", text),
             ProvisionError::Database(fault) => from_database(&fault),
+            ProvisionError::Platform(fault) => from_database(&fault),
             ProvisionError::ServerNotMigrated(_)
             | ProvisionError::VersionUnknown(_)
+            | ProvisionError::HousesFailed { .. }
             | ProvisionError::Rule(_)
             | ProvisionError::Damaged(_) => Self::internal(text),
         }

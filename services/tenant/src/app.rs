@@ -15,6 +15,8 @@ use rowhouse_db::paging::PageTokens;
 use rowhouse_middleware::Security;
 use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
 use rowhouse_proto::tenant::v1::directory_service_server::DirectoryServiceServer;
+use rowhouse_proto::tenant::v1::migration_service_server::MigrationServiceServer;
+use rowhouse_proto::tenant::v1::plan_service_server::PlanServiceServer;
 use rowhouse_proto::tenant::v1::server_service_server::ServerServiceServer;
 use rowhouse_proto::tenant::v1::tenant_service_server::TenantServiceServer;
 use rowhouse_server::{Server, Services};
@@ -23,12 +25,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{MigrateConfig, ServeConfig};
 use crate::directory::rpc::DirectoryRpc;
+use crate::migration::actions::Migrations;
+use crate::migration::rpc::MigrationRpc;
+use crate::migration::runner::Runner;
 use crate::operation::peers::Peers;
 use crate::operation::runner;
 use crate::operation::saga::Sagas;
+use crate::plan::actions::Plans;
+use crate::plan::rpc::PlanRpc;
+use crate::plan::spread::Spread;
 use crate::server;
 use crate::server::actions::Servers;
 use crate::server::rpc::ServerRpc;
+use crate::spare::Refill;
+use crate::spare::filler::Filler;
 use crate::tenant::actions::Tenants;
 use crate::tenant::rpc::TenantRpc;
 
@@ -50,6 +60,9 @@ pub struct App {
     control: ControlDb,
     broker: Broker,
     sagas: Sagas,
+    migrations: Runner,
+    spread: Spread,
+    filler: Filler,
     wake: Wake,
     keys: KeysClient,
     rights: RightsClient,
@@ -84,19 +97,29 @@ impl App {
             keys: Arc::new(keys.clone()),
             rights: Arc::new(rights.clone()),
             services: Arc::new(ServiceVerifier::new(ServiceName::Tenant, &config.identity.keys)?),
+            // It serves operators, and no tenant's members.
+            quotas: None,
         };
 
         let wake = Wake::new();
         let peers = Peers::new(auth, participants);
         let sagas = Sagas::new(control.pool().clone(), peers.clone(), wake.clone());
+        let refill = Refill::new();
+        let filler = Filler::new(control.pool().clone(), peers.clone(), refill.clone(), config.spares);
         let page_token_key = config.page_token_key.context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
         let tokens = PageTokens::new(page_token_key.expose());
         let grace = Duration::from_secs(u64::from(config.delete_grace_days.get()) * SECONDS_A_DAY);
-        let tenants = Tenants::new(control.pool().clone(), sagas.clone(), tokens.clone(), grace);
-        let servers = Servers::new(control.pool().clone(), peers, tokens);
+        let tenants = Tenants::new(control.pool().clone(), sagas.clone(), tokens.clone(), refill, grace);
+        let runner = Runner::new(control.pool().clone(), peers.clone());
+        let migrations = Migrations::new(control.pool().clone(), peers.clone(), tokens.clone());
+        let servers = Servers::new(control.pool().clone(), peers.clone(), tokens.clone());
+        let spread = Spread::new(control.pool().clone(), peers);
+        let plans = Plans::new(control.pool().clone(), tokens, spread.clone());
         let public = Services::new()
             .with(TenantServiceServer::new(TenantRpc::new(tenants)))
-            .with(ServerServiceServer::new(ServerRpc::new(servers)));
+            .with(ServerServiceServer::new(ServerRpc::new(servers)))
+            .with(PlanServiceServer::new(PlanRpc::new(plans)))
+            .with(MigrationServiceServer::new(MigrationRpc::new(migrations)));
         let directory = DirectoryRpc::new(control.pool().clone());
         let internal = Services::new().with(DirectoryServiceServer::new(directory));
         let ready = control.clone();
@@ -113,6 +136,9 @@ impl App {
             control,
             broker,
             sagas,
+            migrations: runner,
+            spread,
+            filler,
             wake,
             keys,
             rights,
@@ -133,12 +159,16 @@ impl App {
             let served = self.server.run(stop).await;
             work.cancel();
             self.sagas.stop().await;
+            self.migrations.stop().await;
             relaying.cancel();
             served
         };
-        let (served, (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), (), (), ()) = tokio::join!(
             serving,
             runner::run(pool, self.sagas.clone(), work.clone()),
+            self.migrations.run(work.clone()),
+            self.spread.run(work.clone()),
+            self.filler.run(work.clone()),
             self.keys.run(work.clone()),
             self.rights.run(work.clone()),
             relay.run(relaying.clone()),

@@ -37,6 +37,8 @@ pub struct ServeConfig {
     pub auth_addr: String,
     /// The internal listener of crm's `provision`.
     pub crm_provision_addr: String,
+    /// Homes built ahead on each data server that takes new tenants, in placement `schema`.
+    pub spares: u16,
 }
 
 /// What `migrate` needs.
@@ -49,6 +51,13 @@ pub struct MigrateConfig {
     /// Data servers to register where the directory does not know them.
     pub(crate) data_servers: Vec<Traits>,
 }
+
+/// Spares on each server, where nothing else is said: as many sign-ups at once find a home that stands.
+const SPARES: u16 = 4;
+const SPARES_VARIABLE: &str = "ROWHOUSE_TENANT_SPARES";
+
+/// A home is some dozens of files and catalogue rows that nobody uses yet; whoever asks for more has mistyped.
+const SPARES_MAX: u16 = 1_000;
 
 /// Names of data servers, separated by commas, each with its address where it is known: `data1=db1:5432,data2`.
 struct Servers {
@@ -72,8 +81,17 @@ impl ServeConfig {
             delete_grace_days: env.or("ROWHOUSE_DELETE_GRACE_DAYS", DELETE_GRACE_DAYS),
             auth_addr: env.required("ROWHOUSE_AUTH_ADDR", String::new()),
             crm_provision_addr: env.required("ROWHOUSE_CRM_PROVISION_ADDR", String::new()),
+            spares: spares(env),
         }
     }
+}
+
+fn spares(env: &mut Env) -> u16 {
+    let spares = env.or(SPARES_VARIABLE, SPARES);
+    if spares > SPARES_MAX {
+        env.refuse(SPARES_VARIABLE, "must be 1000 at most");
+    }
+    spares
 }
 
 // === impl MigrateConfig ===
@@ -147,6 +165,24 @@ mod tests {
             "data1=postgres://db1:5432",
         ] {
             assert_eq!(names(text), Err(()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn spares_have_a_bound_and_none_are_allowed() {
+        let faults = |number: &str| {
+            let mut env = Env::from_pairs([(SPARES_VARIABLE.to_owned(), number.to_owned())]);
+            spares(&mut env);
+            env.finish(()).is_err()
+        };
+        for (number, refused) in [
+            ("0", false),
+            ("1000", false),
+            ("1001", true),
+            ("-1", true),
+            ("70000", true),
+        ] {
+            assert_eq!(faults(number), refused, "{number}");
         }
     }
 

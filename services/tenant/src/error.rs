@@ -1,8 +1,11 @@
 //! What can go wrong in this service, as facts, and what the caller hears of it.
 
+use rowhouse_context::ServiceName;
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{OperationId, ServerName, TenantId};
+use rowhouse_types::{MigrationRunId, OperationId, ServerName, TenantId};
 
+use crate::migration;
+use crate::plan::PlanName;
 use crate::tenant::State;
 
 /// What went wrong.
@@ -69,20 +72,84 @@ pub(crate) enum Error {
         /// The server.
         name: ServerName,
     },
-    /// A participant cannot build homes there.
-    #[error("data server {name} is not ready: {failure}")]
-    ServerNotReady {
-        /// The server.
-        name: ServerName,
-        /// What the participant answered.
-        failure: Box<Failure>,
-    },
     /// No active server takes the placement and has the labels.
     #[error("no data server fits")]
     NoServerFits,
     /// Those that fit are full.
     #[error("the data servers that fit are full")]
     ServersFull,
+    /// There is no such run of migrations.
+    #[error("there is no migration {id}")]
+    MigrationUnknown {
+        /// As asked for.
+        id: MigrationRunId,
+    },
+    /// The participant has another run that has not ended.
+    #[error("a migration of {participant} is running")]
+    MigrationRunning {
+        /// Whose homes it migrates.
+        participant: ServiceName,
+    },
+    /// The participant's code has no such version.
+    #[error("there is no version {version} to migrate to, the newest is {newest}")]
+    MigrationVersionUnknown {
+        /// As asked for.
+        version: i32,
+        /// The newest that there is.
+        newest: i32,
+    },
+    /// The run's state does not allow it.
+    #[error("a migration that is {state} cannot become {wanted}")]
+    MigrationStateForbids {
+        /// The run.
+        id: MigrationRunId,
+        /// Its state.
+        state: migration::State,
+        /// What was asked for.
+        wanted: migration::State,
+    },
+    /// The deadline of a stream has come before the end of the run.
+    #[error("the deadline came before the end of migration {id}")]
+    WatchOver {
+        /// The run.
+        id: MigrationRunId,
+    },
+    /// The service holds no tenants' data.
+    #[error("{participant} holds no tenants' data")]
+    ParticipantUnknown {
+        /// As asked for.
+        participant: ServiceName,
+    },
+    /// There is no such plan.
+    #[error("there is no plan {name}")]
+    PlanUnknown {
+        /// As asked for.
+        name: PlanName,
+    },
+    /// A tenant was to have a plan that does not exist.
+    #[error("there is no such plan to assign")]
+    PlanNotAssignable,
+    /// A plan of this name exists, with other content.
+    #[error("plan {name} exists already")]
+    PlanExists {
+        /// As asked for.
+        name: PlanName,
+    },
+    /// The plan was changed since.
+    #[error("plan {name} has changed since the etag was issued")]
+    PlanEtagMismatch {
+        /// The plan.
+        name: PlanName,
+    },
+    /// Tenants have the plan.
+    #[error("tenants have plan {name}")]
+    PlanInUse {
+        /// The plan.
+        name: PlanName,
+    },
+    /// A participant refused or did not answer.
+    #[error("a participant: {}; {}", .0, .0.cause().unwrap_or_default())]
+    Participant(Box<Failure>),
     /// The page token is not one of ours, or was issued for another list or caller.
     #[error("the page token is not valid here")]
     PageToken,
@@ -108,6 +175,12 @@ impl Error {
         Self::Unreadable {
             what: fault.to_string(),
         }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Participant(Box::new(failure))
     }
 }
 
@@ -154,12 +227,56 @@ impl From<Error> for Failure {
                 "the server has changed since; read it again and repeat the change",
             )
             .about("server", name),
-            Error::ServerNotReady { failure, .. } => *failure,
             Error::NoServerFits => Self::new(
                 Reason::NoServerFits,
                 "no active data server takes the placement and has the labels asked for",
             ),
             Error::ServersFull => Self::new(Reason::ServersFull, "the data servers that fit are full"),
+            Error::ParticipantUnknown { .. } => {
+                Self::field("participant", "must be a service that holds tenants' data")
+            }
+            Error::MigrationUnknown { id } => Self::not_found("migration", id),
+            Error::MigrationRunning { participant } => Self::new(
+                Reason::MigrationRunning,
+                "another migration of the participant has not ended; wait for it, or cancel it",
+            )
+            .with("participant", participant),
+            Error::MigrationVersionUnknown { version, newest } => Self::new(
+                Reason::MigrationVersionUnknown,
+                format!("there is no version {version}; the newest is {newest}"),
+            )
+            .with("newest", newest)
+            .in_field("target_version", "must be a version that the participant's code has"),
+            Error::MigrationStateForbids { id, state, wanted } => Self::new(
+                Reason::StateForbids,
+                format!("a migration that is {state} cannot become {wanted}"),
+            )
+            .with("state", state)
+            .about("migration", id),
+            Error::WatchOver { id } => Self::new(
+                Reason::DeadlineExceeded,
+                "the deadline came before the end; the migration goes on, watch it again",
+            )
+            .about("migration", id),
+            Error::PlanUnknown { name } => Self::not_found("plan", name),
+            Error::PlanNotAssignable => Self::field("plan", "must be the name of a plan"),
+            Error::PlanExists { name } => Self::new(
+                Reason::ResourceAlreadyExists,
+                "a plan of this name exists with other content",
+            )
+            .in_field("plan.name", "must be one that no other plan has")
+            .about("plan", name),
+            Error::PlanEtagMismatch { name } => Self::new(
+                Reason::EtagMismatch,
+                "the plan has changed since; read it again and repeat the change",
+            )
+            .about("plan", name),
+            Error::PlanInUse { name } => Self::new(
+                Reason::StateForbids,
+                "tenants have the plan; give them another one first",
+            )
+            .about("plan", name),
+            Error::Participant(failure) => *failure,
             Error::PageToken => Self::new(
                 Reason::PageTokenInvalid,
                 "the page token is damaged or was issued for another list or caller",

@@ -5,6 +5,9 @@
 //! - `tenant`: the resource: create, read, change, suspend, resume.
 //! - `operation`: sagas; their steps, their state in the database, the runner that resumes them.
 //! - `server`: data servers: which there are, and which take new tenants.
+//! - `migration`: runs of migrations over the homes of a participant: waves, budget, drift.
+//! - `plan`: what tenants may use.
+//! - `spare`: ids issued ahead, with homes that stand already.
 //! - `directory`: where a tenant's home is, for the other services.
 //! - `audit`: who changed what, and why.
 //! - `error`: what can go wrong, as facts.
@@ -14,8 +17,11 @@ mod audit;
 pub mod config;
 mod directory;
 mod error;
+mod migration;
 mod operation;
+mod plan;
 mod server;
+mod spare;
 mod tenant;
 
 pub use app::App;

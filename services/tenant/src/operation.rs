@@ -180,6 +180,16 @@ impl Kind {
         }
     }
 
+    /// Whether a step's calls may be made before the record of the step before is written. A process that has lost the lease
+    /// then makes the calls of two steps before it notices, so only where every call is ignored once the operation is over:
+    /// provisioning's are, by the operation's id, and somebody waits for it.
+    pub(crate) fn may_run_ahead(self) -> bool {
+        match self {
+            Self::Provision => true,
+            Self::Suspend | Self::Resume => false,
+        }
+    }
+
     /// How the audit log names its beginning.
     pub(crate) fn audited_as(self) -> &'static str {
         match self {

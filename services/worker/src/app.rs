@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
 use rowhouse_cache::Cache;
-use rowhouse_client::{KeysClient, Peer, RightsClient};
+use rowhouse_client::{KeysClient, LimitsClient, Peer, Quotas, RightsClient};
 use rowhouse_context::ServiceName;
 use rowhouse_db::ControlDb;
 use rowhouse_mq::{Broker, Consumer, Ledger, OutboxTable, Relay, Wake};
@@ -43,6 +43,7 @@ pub struct App {
     broker: Broker,
     keys: KeysClient,
     rights: RightsClient,
+    quotas: Quotas,
     relay: Relay,
     consumers: Vec<(&'static str, Consumer)>,
     ledger: Ledger,
@@ -66,21 +67,25 @@ impl App {
         let seed = config.identity.key.as_ref().ok_or("ROWHOUSE_SERVICE_KEY is missing")?;
         let signer = ServiceSigner::new(ServiceName::Worker, seed.expose())?;
         let auth = Peer::connect(ServiceName::Auth, &config.auth_addr, signer.clone())?;
-        let crm = Peer::connect(ServiceName::Crm, &config.crm_addr, signer)?;
+        let crm = Peer::connect(ServiceName::Crm, &config.crm_addr, signer.clone())?;
+        let tenant = Peer::connect(ServiceName::Tenant, &config.tenant_addr, signer)?;
         let tokens = Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer));
         let keys = KeysClient::new(&auth, Arc::clone(&tokens));
-        let rights = RightsClient::new(&auth, cache);
+        let rights = RightsClient::new(&auth, cache.clone());
+        let limits = LimitsClient::new(&tenant, cache.clone());
+        let quotas = Quotas::new(ServiceName::Worker, limits.clone(), cache);
         let security = Security {
             service: ServiceName::Worker,
             tokens,
             keys: Arc::new(keys.clone()),
             rights: Arc::new(rights.clone()),
             services: Arc::new(ServiceVerifier::new(ServiceName::Worker, &config.identity.keys)?),
+            quotas: Some(quotas.clone()),
         };
 
         let wake = Wake::new();
         let ledger = Ledger::new(pool.clone(), "worker");
-        let reports = Reports::new(pool.clone(), files.clone(), wake.clone());
+        let reports = Reports::new(pool.clone(), files.clone(), wake.clone(), limits);
         let post = PostOffice::new(pool.clone(), ledger.clone(), mailer, Templates::new()?);
         let tools = Tools {
             pool: pool.clone(),
@@ -110,6 +115,7 @@ impl App {
             broker,
             keys,
             rights,
+            quotas,
             ledger,
         })
     }
@@ -165,6 +171,7 @@ impl App {
                 }
             }
         }
+        self.quotas.shutdown().await;
         self.broker.close().await;
         self.control.shutdown().await;
         served?;

@@ -26,6 +26,8 @@ pub struct ServeConfig {
     pub auth_addr: String,
     /// crm's internal listener.
     pub crm_addr: String,
+    /// tenant's internal listener.
+    pub tenant_addr: String,
     /// The mail server: `smtp://host:port`, or `smtps://user:password@host`.
     pub smtp_url: Secret,
     /// Sender of mails: `Name <address>`.
@@ -64,6 +66,7 @@ impl ServeConfig {
             redis_prefix: env.or("ROWHOUSE_REDIS_PREFIX", "rowhouse".to_owned()),
             auth_addr: env.required("ROWHOUSE_AUTH_ADDR", String::new()),
             crm_addr: env.required("ROWHOUSE_CRM_ADDR", String::new()),
+            tenant_addr: env.required("ROWHOUSE_TENANT_ADDR", String::new()),
             smtp_url: env.secret("ROWHOUSE_SMTP_URL"),
             mail_from: env.required("ROWHOUSE_MAIL_FROM", String::new()),
             files: env.required("ROWHOUSE_FILES_URL", Place::nowhere()),

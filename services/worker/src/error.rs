@@ -1,8 +1,10 @@
 //! What can go wrong in this service, as facts, and what the caller hears of it.
 
+use std::time::Duration;
+
 use rowhouse_context::NoTenant;
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::ReportId;
+use rowhouse_types::{ReportId, TenantId};
 
 use crate::report::State;
 
@@ -22,6 +24,14 @@ pub(crate) enum Error {
         id: ReportId,
         /// Its state.
         state: State,
+    },
+    /// The tenant's plan allows no more reports that are not finished.
+    #[error("the tenant's plan allows {most} reports in flight")]
+    QuotaExceeded {
+        /// The tenant.
+        tenant: TenantId,
+        /// How many it allows.
+        most: u32,
     },
     /// The request id was used for something else.
     #[error("the request id was used with other content")]
@@ -59,6 +69,10 @@ impl From<Error> for Failure {
             )
             .with("state", state)
             .about("report", id),
+            // A report takes seconds.
+            Error::QuotaExceeded { tenant, most } => {
+                Self::quota(tenant, "jobs_in_flight", most).retry_after(Duration::from_secs(5))
+            }
             Error::RequestReused => Self::new(
                 Reason::RequestIdReused,
                 "the request_id was used before with other content",

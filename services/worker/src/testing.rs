@@ -6,14 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use rowhouse_auth_kit::ServiceSigner;
-use rowhouse_client::Peer;
+use rowhouse_cache::Cache;
+use rowhouse_client::{LimitsClient, Peer};
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::ControlDb;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::{Delivery, Ledger, Wake};
-use rowhouse_types::{SessionId, TenantId, UserId};
+use rowhouse_types::{Limits, SessionId, TenantId, UserId};
 use serde_json::Value;
 use sqlx::PgPool;
 use tempfile::TempDir;
@@ -63,7 +64,15 @@ impl World {
     }
 
     pub(crate) fn reports(&self) -> Reports {
-        Reports::new(self.pool.clone(), self.files(), Wake::new())
+        self.reports_within(Limits::default())
+    }
+
+    /// The actions, where every tenant's plan has these limits.
+    pub(crate) fn reports_within(&self, limits: Limits) -> Reports {
+        // Fixed limits ask nobody, Redis neither.
+        let nowhere = Cache::connect(&Secret::new("redis://127.0.0.1:1".to_owned()), "none").unwrap();
+        let limits = LimitsClient::fixed(limits, nowhere);
+        Reports::new(self.pool.clone(), self.files(), Wake::new(), limits)
     }
 
     pub(crate) fn post(&self, smtp_url: &str) -> PostOffice {

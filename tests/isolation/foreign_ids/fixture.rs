@@ -131,7 +131,16 @@ pub(super) fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
 fn all_tenants(service: &str, rpc: &str) -> bool {
     let rpcs: &[&str] = match service {
         "auth.v1.ProvisioningService" => &["CreateFirstAdministrator", "SetTenantState"],
-        "tenant.v1.DirectoryService" => &["Resolve"],
+        "tenant.v1.DirectoryService" => &["Resolve", "GetLimits"],
+        "tenant.v1.PlanService" => &[
+            "CreatePlan",
+            "GetPlan",
+            "ListPlans",
+            "UpdatePlan",
+            "DeletePlan",
+            "GetTenantPlan",
+            "SetTenantPlan",
+        ],
         "tenant.v1.TenantService" => &[
             "CreateTenant",
             "GetTenant",
@@ -151,7 +160,19 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
             "DrainServer",
             "ActivateServer",
         ],
+        "tenant.v1.MigrationService" => &[
+            "PlanMigration",
+            "StartMigration",
+            "GetMigration",
+            "ListMigrations",
+            "PauseMigration",
+            "ResumeMigration",
+            "CancelMigration",
+            "WatchMigration",
+            "CheckDrift",
+        ],
         "common.v1.TenantParticipantService" => &[
+            "PrepareSpare",
             "Prepare",
             "Migrate",
             "Freeze",
@@ -160,6 +181,10 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
             "Drop",
             "Describe",
             "CheckServer",
+            "DescribeFleet",
+            "MigrateBatch",
+            "CheckDrift",
+            "SetLimits",
         ],
         _ => &[],
     };

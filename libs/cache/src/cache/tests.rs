@@ -139,3 +139,49 @@ async fn answers_never_cross_when_operations_are_dropped() {
     }
     assert!(hits > 1_000, "{hits}");
 }
+
+#[tokio::test]
+async fn permits_are_shared_bounded_and_each_tenants_own() {
+    let prefix = fixture::redis_prefix("permits");
+    let (one, two) = (cache(&prefix), cache(&prefix));
+    let key = Key::tenant(TenantId::generate(), "permits", "requests");
+    // One permit in 16 minutes, so that none comes while the test runs.
+    let take = async |cache: &Cache, wanted| {
+        let script = &cache.inner.permits;
+        let full = key.full(&prefix);
+        let mut call = script.key(&full);
+        call.arg(0.001).arg(10).arg(wanted);
+        call.invoke_async::<u32>(&mut raw().await).await.unwrap()
+    };
+    assert_eq!(
+        (take(&one, 7).await, take(&two, 7).await, take(&one, 7).await),
+        (7, 3, 0)
+    );
+    let other = Key::tenant(TenantId::generate(), "permits", "requests");
+    assert_eq!(two.take_permits(&other, 1, 10, 4).await, Some(4));
+    let left: i64 = raw().await.pttl(other.full(&prefix)).await.unwrap();
+    assert!((1..=11_000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn a_bucket_fills_at_its_rate() {
+    let prefix = fixture::redis_prefix("permits_rate");
+    let cache = cache(&prefix);
+    let key = Key::tenant(TenantId::generate(), "permits", "requests");
+    assert_eq!(cache.take_permits(&key, 10, 10, 10).await, Some(10));
+    // As if it had been asked half a second earlier.
+    let at_ms: i64 = raw().await.hget(key.full(&prefix), "at_ms").await.unwrap();
+    let _: () = raw().await.hset(key.full(&prefix), "at_ms", at_ms - 500).await.unwrap();
+    let granted = cache.take_permits(&key, 10, 10, 10).await.unwrap();
+    assert!(granted >= 5, "{granted}");
+}
+
+#[tokio::test]
+async fn permits_are_nobodys_where_redis_is_away_or_holds_something_else() {
+    let nowhere = Cache::connect(&Secret::new("redis://127.0.0.1:1".to_owned()), "p").unwrap();
+    let key = Key::tenant(TenantId::generate(), "permits", "requests");
+    assert_eq!(nowhere.take_permits(&key, 1, 1, 1).await, None);
+    let prefix = fixture::redis_prefix("permits_type");
+    let _: () = raw().await.set(key.full(&prefix), "a text").await.unwrap();
+    assert_eq!(cache(&prefix).take_permits(&key, 1, 1, 1).await, None);
+}

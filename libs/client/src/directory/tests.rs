@@ -9,6 +9,8 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
+use rowhouse_proto::tenant::v1::GetLimitsRequest;
+
 use super::*;
 use crate::fake::{ctx, no_redis, peer, redis};
 
@@ -73,6 +75,10 @@ impl DirectoryService for FakeTenant {
         let home = state.homes.get(id).cloned();
         home.map(Response::new)
             .ok_or_else(|| Failure::not_found("tenant", id).into())
+    }
+
+    async fn get_limits(&self, _: Request<GetLimitsRequest>) -> Result<Response<proto::Limits>, Status> {
+        Err(Status::unimplemented("not asked here"))
     }
 }
 

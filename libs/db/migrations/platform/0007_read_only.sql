@@ -4,7 +4,7 @@
 -- `enter` is replaced for all at once; it reports RH007 as a fault.
 ALTER TABLE rowhouse.homes
     DROP CONSTRAINT homes_state_known,
-    ADD CONSTRAINT homes_state_known CHECK (state IN ('active', 'read_only', 'frozen', 'dropped'));
+    ADD CONSTRAINT homes_state_known CHECK (state IN ('spare', 'active', 'read_only', 'frozen', 'dropped'));
 
 CREATE OR REPLACE FUNCTION rowhouse.enter(
     tenant uuid,

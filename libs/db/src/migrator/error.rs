@@ -2,7 +2,8 @@
 
 use rowhouse_types::Placement;
 
-/// Why a home could not be built or changed. Nothing of the failed call stays: each is one transaction.
+/// Why a home could not be built or changed. Nothing of the failed call stays: each is one transaction. Only of a tenant's
+/// own database something may stay, and the next call goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
     /// No URL is configured for this data server.
@@ -11,9 +12,9 @@ pub enum ProvisionError {
     /// Schema `rowhouse` is not there, or not at the newest version.
     #[error("data server {0} is not migrated")]
     ServerNotMigrated(String),
-    /// The placement is decided, but this version cannot build it.
-    #[error("placement {} is not built yet", .0.as_str())]
-    PlacementNotBuilt(Placement),
+    /// Only homes in placement `schema` are built ahead: in `shared` a home is a line.
+    #[error("placement {} has no spare homes", .0.as_str())]
+    NoSpares(Placement),
     /// The tenant has no home of this participant here.
     #[error("the tenant has no home here")]
     HomeAbsent,
@@ -32,12 +33,26 @@ pub enum ProvisionError {
     /// The home was migrated by a newer version of the code.
     #[error("the home has version {0}, which this code does not know")]
     VersionUnknown(i32),
+    /// The code has no migration of this version.
+    #[error("there is no version {0} to migrate to")]
+    TargetUnknown(i32),
+    /// Houses could not be migrated; the others are.
+    #[error("{count} houses could not be migrated, the first of them: {first}")]
+    HousesFailed {
+        /// How many.
+        count: i64,
+        /// Which, and what PostgreSQL answered.
+        first: String,
+    },
     /// A transaction held the tenant, or a migration's lock was not to be had, for too long. Trying again may help.
     #[error("the home is busy")]
     Busy,
     /// A migration of the participant does not keep the rules of tenants' tables.
     #[error("migration rule broken: {0}")]
     Rule(String),
+    /// Schema `rowhouse` of the tenant's own database could not be brought to the newest version.
+    #[error("schema rowhouse of the tenant's database was not migrated")]
+    Platform(#[source] sqlx::migrate::MigrateError),
     /// What the registry says makes no sense.
     #[error("the registry of homes is damaged: {0}")]
     Damaged(String),
@@ -46,12 +61,20 @@ pub enum ProvisionError {
     Database(#[source] sqlx::Error),
 }
 
+impl From<sqlx::migrate::MigrateError> for ProvisionError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Platform(error)
+    }
+}
+
 impl From<sqlx::Error> for ProvisionError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code());
         match code.as_deref() {
-            // lock_not_available, deadlock_detected.
-            Some("55P03" | "40P01") => Self::Busy,
+            // lock_not_available, deadlock_detected, object_in_use.
+            Some("55P03" | "40P01" | "55006") => Self::Busy,
+            // duplicate_database: a dead process's CREATE DATABASE has ended while ours waited for it.
+            Some("42P04") => Self::Busy,
             _ => Self::Database(error),
         }
     }

@@ -3,14 +3,16 @@
 //! In placement `schema` a house is one tenant's, and its wall is the number on the door. In `shared` many tenants share
 //! it, and its wall is the policy of row-level security.
 
-use rowhouse_types::TenantId;
-use sqlx::{AssertSqlSafe, PgConnection};
+use std::time::Duration;
 
-use super::{Migration, ProvisionError};
+use rowhouse_types::TenantId;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use super::{Deferred, Migration, ProvisionError};
 use crate::error::HOUSE_WALL;
 
 /// Longest wait for a table's lock: whoever wants the table waits behind us.
-const BOUNDS: &str = "SET LOCAL lock_timeout = '5s'";
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which rows a transaction may see and write in a shared house: those of its setting. The statement's predicate is the
 /// other source; an empty setting, which is what another transaction leaves behind, is nobody's.
@@ -25,8 +27,9 @@ pub(super) enum Wall {
     Policy,
 }
 
-/// The schema of a tenant's own house: from its opaque id, never from a name that somebody chose.
-pub(super) fn own_name(tenant: TenantId) -> String {
+/// The schema of a tenant's own house, and the database where it has one of its own: from its opaque id, never from a name
+/// that somebody chose.
+pub(crate) fn own_name(tenant: TenantId) -> String {
     format!("t_{}", tenant.uuid().simple())
 }
 
@@ -47,39 +50,99 @@ pub(super) async fn create(connection: &mut PgConnection, schema: &str) -> Resul
 }
 
 /// Runs migrations inside the schema, then puts the wall around every table.
+///
+/// `lock_timeout`: longest wait for a table's lock.
 pub(super) async fn migrate(
     connection: &mut PgConnection,
     schema: &str,
     wall: Wall,
+    lock_timeout: Duration,
     migrations: impl Iterator<Item = &'static Migration>,
 ) -> Result<(), ProvisionError> {
-    run(connection, format!("{BOUNDS}; SET LOCAL search_path = {schema}, ext")).await?;
+    let bounds = bounds(lock_timeout);
+    run(connection, format!("{bounds}; SET LOCAL search_path = {schema}, ext")).await?;
     if wall == Wall::Policy {
-        // A constraint that is added, or a backfill that is run, under forced security sees only the rows that the
-        // owner may see, which are none, and counts as done.
-        for table in tables(connection, schema).await? {
-            run(
-                connection,
-                format!("ALTER TABLE {schema}.{table} NO FORCE ROW LEVEL SECURITY"),
-            )
-            .await?;
-        }
+        unforce(connection, schema).await?;
     }
     for migration in migrations {
         sqlx::raw_sql(migration.sql).execute(&mut *connection).await?;
     }
-    for table in tables(connection, schema).await? {
-        match wall {
-            Wall::Number(tenant) => number(connection, schema, &table, tenant).await?,
-            Wall::Policy => force(connection, schema, &table).await?,
+    let tables = tables(connection, schema).await?;
+    match wall {
+        Wall::Number(tenant) => number(connection, schema, &tables, tenant).await?,
+        Wall::Policy => {
+            for table in &tables {
+                force(connection, schema, table).await?;
+            }
         }
     }
     Ok(())
 }
 
+/// Does the deferred steps of migrations in a house that nobody uses yet.
+pub(super) async fn finish(
+    connection: &mut PgConnection,
+    schema: &str,
+    migrations: impl Iterator<Item = &'static Migration>,
+) -> Result<(), ProvisionError> {
+    for step in migrations.flat_map(|migration| migration.deferred) {
+        let sql = match step {
+            Deferred::Index { .. } => index(schema, step, ""),
+            Deferred::Validate { table, constraint } => validation(schema, table, constraint),
+        };
+        run(connection, sql).await?;
+    }
+    Ok(())
+}
+
+/// Validates a constraint of a shared house. The owner is bound by the policy too: a foreign key that is checked under
+/// forced security is checked against no row.
+pub(super) async fn validate_shared(
+    connection: &mut PgConnection,
+    schema: &str,
+    table: &str,
+    constraint: &str,
+) -> Result<(), ProvisionError> {
+    let mut tx = connection.begin().await?;
+    unforce(&mut tx, schema).await?;
+    run(&mut tx, validation(schema, table, constraint)).await?;
+    for table in tables(&mut tx, schema).await? {
+        run(
+            &mut tx,
+            format!("ALTER TABLE {schema}.{table} FORCE ROW LEVEL SECURITY"),
+        )
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// The statement that validates a constraint.
+pub(super) fn validation(schema: &str, table: &str, constraint: &str) -> String {
+    format!("ALTER TABLE {schema}.{table} VALIDATE CONSTRAINT {constraint}")
+}
+
+/// The statement that builds an index; empty for another step.
+///
+/// `how`: `CONCURRENTLY`, or nothing.
+pub(super) fn index(schema: &str, step: &Deferred, how: &str) -> String {
+    let Deferred::Index {
+        name,
+        table,
+        definition,
+        unique,
+    } = step
+    else {
+        return String::new();
+    };
+    let kind = if *unique { "UNIQUE INDEX" } else { "INDEX" };
+    format!("CREATE {kind} {how} {name} ON {schema}.{table} {definition}")
+}
+
 /// Removes the schema and everything in it.
 pub(super) async fn drop(connection: &mut PgConnection, schema: &str) -> Result<(), ProvisionError> {
-    run(connection, format!("{BOUNDS}; DROP SCHEMA {schema} CASCADE")).await
+    let bounds = bounds(LOCK_TIMEOUT);
+    run(connection, format!("{bounds}; DROP SCHEMA {schema} CASCADE")).await
 }
 
 /// Tables of the schema, by name, which are plain.
@@ -104,30 +167,34 @@ pub(super) async fn tables(connection: &mut PgConnection, schema: &str) -> Resul
     Ok(tables)
 }
 
-/// `CHECK (tenant_id = '<this tenant>')`, where there is none yet. A new table is empty, so this is instant.
+/// `CHECK (tenant_id = '<this tenant>')` on each table that has none yet, all in one message: whoever signs up may be
+/// waiting. A new table is empty, so this is instant.
 async fn number(
     connection: &mut PgConnection,
     schema: &str,
-    table: &str,
+    tables: &[String],
     tenant: TenantId,
 ) -> Result<(), ProvisionError> {
-    let exists: bool = sqlx::query_scalar(
-        "SELECT EXISTS (
-             SELECT FROM pg_catalog.pg_constraint
-             WHERE conrelid = to_regclass($1) AND contype = 'c' AND conname = $2)",
+    let walled: Vec<String> = sqlx::query_scalar(
+        "SELECT class.relname::text
+         FROM pg_catalog.pg_class AS class
+         JOIN pg_catalog.pg_constraint AS wall ON wall.conrelid = class.oid
+         WHERE class.relnamespace = to_regnamespace($1) AND wall.contype = 'c' AND wall.conname = class.relname || $2",
     )
-    .bind(format!("{schema}.{table}"))
-    .bind(format!("{table}{HOUSE_WALL}"))
-    .fetch_one(&mut *connection)
+    .bind(schema)
+    .bind(HOUSE_WALL)
+    .fetch_all(&mut *connection)
     .await?;
-    if exists {
-        return Ok(());
-    }
-    let check = format!(
-        "ALTER TABLE {schema}.{table} ADD CONSTRAINT {table}{HOUSE_WALL} CHECK (tenant_id = '{}'::uuid)",
-        tenant.uuid()
-    );
-    run(connection, check).await
+    let open = tables.iter().filter(|table| !walled.contains(table));
+    let checks: Vec<String> = open
+        .map(|table| {
+            format!(
+                "ALTER TABLE {schema}.{table} ADD CONSTRAINT {table}{HOUSE_WALL} CHECK (tenant_id = '{}'::uuid)",
+                tenant.uuid()
+            )
+        })
+        .collect();
+    run(connection, checks.join(";")).await
 }
 
 /// Enables and forces row-level security, with the one policy.
@@ -144,8 +211,25 @@ async fn force(connection: &mut PgConnection, schema: &str, table: &str) -> Resu
     .await
 }
 
-/// Runs statements of this file. Whatever is put into them is a uuid, or a name of letters, digits and underscores.
-async fn run(connection: &mut PgConnection, sql: String) -> Result<(), ProvisionError> {
+fn bounds(lock_timeout: Duration) -> String {
+    format!("SET LOCAL lock_timeout = {}", lock_timeout.as_millis().max(1))
+}
+
+/// Lets the owner see the rows of a shared house: a constraint that is added, or a backfill that is run, under forced
+/// security sees only the rows that the owner may see, which are none, and counts as done.
+async fn unforce(connection: &mut PgConnection, schema: &str) -> Result<(), ProvisionError> {
+    for table in tables(connection, schema).await? {
+        run(
+            connection,
+            format!("ALTER TABLE {schema}.{table} NO FORCE ROW LEVEL SECURITY"),
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Runs statements of this room. Whatever is put into them is a uuid, or a name of letters, digits and underscores.
+pub(super) async fn run(connection: &mut PgConnection, sql: String) -> Result<(), ProvisionError> {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
     Ok(())
 }

@@ -13,6 +13,31 @@ pub struct Migration {
     /// indexes begin with it; every table grants what is needed to `rowhouse_tenant`, and to nobody else. Never
     /// `IF NOT EXISTS`. The migrator adds the CHECK of the house's number and the right to use the schema.
     pub sql: &'static str,
+    /// What would keep readers or writers of filled tables waiting, done afterwards and outside that transaction.
+    pub deferred: &'static [Deferred],
+}
+
+/// A step that is done while readers and writers go on. In a house that is being built it is part of the transaction.
+#[derive(Clone, Copy, Debug)]
+pub enum Deferred {
+    /// An index, built CONCURRENTLY.
+    Index {
+        /// Its name: `contacts_colour_idx`.
+        name: &'static str,
+        /// The table, unqualified.
+        table: &'static str,
+        /// What follows the table's name: `(tenant_id, colour)`. Names that are not built in are qualified: `ext.gin_trgm_ops`.
+        definition: &'static str,
+        /// Whether it is unique.
+        unique: bool,
+    },
+    /// A constraint that the migration added NOT VALID.
+    Validate {
+        /// The table, unqualified.
+        table: &'static str,
+        /// Its name.
+        constraint: &'static str,
+    },
 }
 
 /// The migrations of a participant's homes, oldest first, numbered from 1 without gaps.
@@ -42,7 +67,23 @@ impl TenantMigrations {
 
     /// The migrations that a home of `version` still needs.
     pub fn after(&self, version: i32) -> impl Iterator<Item = &'static Migration> {
-        self.list.iter().filter(move |migration| migration.version > version)
+        self.between(version, i32::MAX)
+    }
+
+    /// The migrations that bring a home from one version to another, that of `to` included.
+    pub(super) fn between(&self, from: i32, to: i32) -> impl Iterator<Item = &'static Migration> {
+        self.list
+            .iter()
+            .filter(move |migration| migration.version > from && migration.version <= to)
+    }
+
+    /// The newest version up to `version` that has deferred steps: what a home of `version` must have done; 0 where there
+    /// is none.
+    pub(super) fn deferred_until(&self, version: i32) -> i32 {
+        let with_steps = self
+            .between(0, version)
+            .filter(|migration| !migration.deferred.is_empty());
+        with_steps.map(|migration| migration.version).max().unwrap_or(0)
     }
 }
 
@@ -72,6 +113,7 @@ mod tests {
             version,
             name: "step",
             sql: "",
+            deferred: &[],
         }
     }
 
@@ -89,6 +131,20 @@ mod tests {
         const MIGRATIONS: TenantMigrations = TenantMigrations::new(&[step(1), step(2), step(3)]);
         let versions: Vec<i32> = MIGRATIONS.after(1).map(|migration| migration.version).collect();
         assert_eq!(versions, [2, 3]);
+        assert_eq!(MIGRATIONS.between(0, 2).count(), 2);
         assert_eq!(MIGRATIONS.newest(), 3);
+    }
+
+    #[test]
+    fn only_versions_with_deferred_steps_are_waited_for() {
+        const INDEXED: Migration = Migration {
+            deferred: &[Deferred::Validate {
+                table: "notes",
+                constraint: "notes_body_check",
+            }],
+            ..step(2)
+        };
+        const MIGRATIONS: TenantMigrations = TenantMigrations::new(&[step(1), INDEXED, step(3)]);
+        assert_eq!([1, 2, 3].map(|version| MIGRATIONS.deferred_until(version)), [0, 2, 2]);
     }
 }

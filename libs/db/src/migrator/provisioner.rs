@@ -1,4 +1,9 @@
 //! One participant's homes on all data servers.
+//!
+//! [`own`]: those in a database of the tenant's own. `spare`: those that are built ahead.
+
+mod own;
+mod spare;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,11 +12,11 @@ use rowhouse_config::Secret;
 use rowhouse_context::ServiceName;
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::house::Wall;
-use super::registry::{self, Entry, House};
+use super::registry::{self, Entry, House, databases};
 use super::{ProvisionError, TenantMigrations, house, rows};
 use crate::home::Home;
 use crate::{control, platform};
@@ -24,10 +29,7 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 
 /// Longest wait for older transactions, or for another that works on the same home; those who want to enter a home that is
 /// being frozen wait behind us that long at most. And how long a process that hangs can keep everybody waiting.
-const BOUNDS: &str = "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
-
-/// Houses read at once when all are migrated.
-const BATCH: i64 = 500;
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
 /// Homes of one shared house. A house is migrated in one transaction that keeps all its tenants waiting, so there shall be
 /// many houses rather than large ones.
@@ -37,12 +39,12 @@ const SHARED_HOMES_MAX: i64 = 1_000;
 const DROPPED_ROWS_MAX: u64 = 10_000;
 
 /// Builds and changes the homes of one participant. Every call may be repeated, and is one transaction; only a home in a
-/// shared house is dropped in several.
+/// shared house is dropped in several, and databases are made and dropped outside of any.
 #[derive(Clone, Debug)]
 pub struct Provisioner {
-    participant: ServiceName,
-    migrations: TenantMigrations,
-    servers: BTreeMap<String, PgPool>,
+    pub(super) participant: ServiceName,
+    pub(super) migrations: TenantMigrations,
+    pub(super) servers: BTreeMap<String, PgPool>,
 }
 
 // === impl Provisioner ===
@@ -78,12 +80,12 @@ impl Provisioner {
         })
     }
 
-    /// Makes the tenant's home ready, at the newest version: builds it where there is none. A repeated call with the same
+    /// Makes the tenant's home ready, at the newest version: claims the spare, or builds a home where there is none. A repeated call with the same
     /// operation answers with the home that the first one built, in whatever state it is by now.
     ///
     /// # Errors
-    /// [`ProvisionError::PlacementNotBuilt`] for placement `database`; [`ProvisionError::HomeExists`] where another
-    /// operation built the home; [`ProvisionError::HomeDropped`] where this operation's home was dropped since.
+    /// [`ProvisionError::HomeExists`] where another operation built the home, or is building it in a database of its own;
+    /// [`ProvisionError::HomeDropped`] where this operation's home was dropped since.
     pub async fn prepare(
         &self,
         tenant: TenantId,
@@ -92,14 +94,22 @@ impl Provisioner {
         operation: OperationId,
     ) -> Result<Home, ProvisionError> {
         if placement == Placement::Database {
-            return Err(ProvisionError::PlacementNotBuilt(placement));
+            return self.prepare_own(tenant, server, operation).await;
         }
         let mut tx = self.begin(server).await?;
         registry::lock_work(&mut tx, tenant).await?;
+        if databases::state_of(&mut tx, tenant, self.participant).await?.is_some() {
+            return Err(ProvisionError::HomeExists);
+        }
         if let Some(entry) = registry::find(&mut tx, tenant, self.participant).await? {
-            let own = entry.operation == operation.uuid();
+            let own = entry.operation == Some(operation.uuid());
             match entry.home(tenant, server) {
                 Some(home) if own && home.placement == placement => return Ok(home),
+                Some(home) if home.state == HomeState::Spare && home.placement == placement => {
+                    let claimed = self.claim_in(&mut tx, home, entry.place, operation).await?;
+                    tx.commit().await?;
+                    return Ok(claimed);
+                }
                 Some(_) => return Err(ProvisionError::HomeExists),
                 None if own => return Err(ProvisionError::HomeDropped),
                 None => {}
@@ -112,7 +122,7 @@ impl Provisioner {
                 self.build(&mut tx, schema, placement, Wall::Number(tenant)).await?
             }
         };
-        let generation = registry::insert_home(&mut tx, tenant, self.participant, &house, operation).await?;
+        let generation = registry::insert_home(&mut tx, tenant, self.participant, &house, Some(operation)).await?;
         tx.commit().await?;
         tracing::info!(tenant = %tenant, server = %server, version = house.version, "a home is ready");
         Ok(Home {
@@ -131,41 +141,26 @@ impl Provisioner {
     /// [`ProvisionError::VersionUnknown`] where newer code migrated it; [`ProvisionError::Busy`] where a table's lock was
     /// not to be had.
     pub async fn migrate(&self, tenant: TenantId, server: &ServerName) -> Result<Home, ProvisionError> {
-        let mut tx = self.begin(server).await?;
+        let mut own = self.own(tenant, server).await?;
+        if let Some(own) = &mut own {
+            platform::migrate(own).await?;
+        }
+        let mut tx = self.begin_at(&mut own, server).await?;
         let (entry, home) = self.find(&mut tx, tenant, server).await?;
         let Some((house, _)) = entry.place else {
             return Err(ProvisionError::HomeAbsent);
         };
-        let version = self.migrate_house(tx, server, house.house_id).await?;
-        let version = version.ok_or(ProvisionError::HomeAbsent)?;
-        Ok(Home { version, ..home })
-    }
-
-    /// Brings every house of the participant on every server to the newest version, one after the other. Returns how many
-    /// were behind.
-    ///
-    /// # Errors
-    /// The first house's that fails; those before it stay migrated.
-    pub async fn migrate_all(&self) -> Result<usize, ProvisionError> {
-        let mut migrated = 0;
-        for (name, pool) in &self.servers {
-            let server: ServerName = name.parse().map_err(|_| ProvisionError::ServerUnknown(name.clone()))?;
-            let mut after = Uuid::nil();
-            loop {
-                let mut connection = pool.acquire().await?;
-                let newest = self.migrations.newest();
-                let houses = registry::behind(&mut connection, self.participant, newest, after, BATCH).await?;
-                drop(connection);
-                let Some(last) = houses.last() else { break };
-                after = *last;
-                for house in houses {
-                    let tx = self.begin(&server).await?;
-                    self.migrate_house(tx, &server, house).await?;
-                    migrated += 1;
-                }
-            }
+        let house = registry::lock_house(&mut tx, house.house_id).await?;
+        let house = house.ok_or(ProvisionError::HomeAbsent)?;
+        let newest = self.migrations.newest();
+        if house.version > newest {
+            return Err(ProvisionError::VersionUnknown(house.version));
         }
-        Ok(migrated)
+        self.bring_on(tx, server, &house, newest, house::LOCK_TIMEOUT).await?;
+        Ok(Home {
+            version: newest,
+            ..home
+        })
     }
 
     /// Forbids reads and writes. Returns only when no transaction that had entered the home before is left.
@@ -213,6 +208,9 @@ impl Provisioner {
     /// # Errors
     /// [`ProvisionError::NotFrozen`].
     pub async fn drop(&self, tenant: TenantId, server: &ServerName) -> Result<bool, ProvisionError> {
+        if self.drop_own(tenant, server).await?.is_some() {
+            return Ok(true);
+        }
         loop {
             let mut tx = self.begin(server).await?;
             registry::lock_work(&mut tx, tenant).await?;
@@ -237,7 +235,8 @@ impl Provisioner {
     /// # Errors
     /// [`ProvisionError::HomeAbsent`].
     pub async fn describe(&self, tenant: TenantId, server: &ServerName) -> Result<Home, ProvisionError> {
-        let mut tx = self.begin(server).await?;
+        let mut own = self.own(tenant, server).await?;
+        let mut tx = self.begin_at(&mut own, server).await?;
         Ok(self.find(&mut tx, tenant, server).await?.1)
     }
 
@@ -277,52 +276,25 @@ impl Provisioner {
     /// Builds a house at the newest version.
     async fn build(
         &self,
-        tx: &mut Transaction<'static, Postgres>,
+        tx: &mut PgConnection,
         schema: String,
         placement: Placement,
         wall: Wall,
     ) -> Result<House, ProvisionError> {
+        let newest = self.migrations.newest();
         let built = House {
             house_id: Uuid::now_v7(),
             schema,
             placement,
-            version: self.migrations.newest(),
+            version: newest,
+            deferred_version: self.migrations.deferred_until(newest),
         };
         house::create(tx, &built.schema).await?;
-        house::migrate(tx, &built.schema, wall, self.migrations.after(0)).await?;
+        let migrations = || self.migrations.after(0);
+        house::migrate(tx, &built.schema, wall, house::LOCK_TIMEOUT, migrations()).await?;
+        house::finish(tx, &built.schema, migrations()).await?;
         registry::insert_house(tx, self.participant, &built).await?;
         Ok(built)
-    }
-
-    /// Brings a house to the newest version and commits. Returns the version; `None` where the house is gone.
-    async fn migrate_house(
-        &self,
-        mut tx: Transaction<'static, Postgres>,
-        server: &ServerName,
-        house_id: Uuid,
-    ) -> Result<Option<i32>, ProvisionError> {
-        let Some(house) = registry::lock_house(&mut tx, house_id).await? else {
-            return Ok(None);
-        };
-        let newest = self.migrations.newest();
-        if house.version > newest {
-            return Err(ProvisionError::VersionUnknown(house.version));
-        }
-        if house.version == newest {
-            return Ok(Some(newest));
-        }
-        let wall = match house.placement {
-            Placement::Shared => Wall::Policy,
-            Placement::Schema | Placement::Database => match registry::tenant_of(&mut tx, house_id).await? {
-                Some(tenant) => Wall::Number(tenant),
-                None => return Ok(None),
-            },
-        };
-        house::migrate(&mut tx, &house.schema, wall, self.migrations.after(house.version)).await?;
-        registry::set_version(&mut tx, house_id, newest).await?;
-        tx.commit().await?;
-        tracing::info!(house = house.schema, server = %server, from = house.version, to = newest, "a house was migrated");
-        Ok(Some(newest))
     }
 
     /// Removes a frozen home: the whole house where it is the tenant's own, else a bounded number of its rows. Whether
@@ -355,10 +327,14 @@ impl Provisioner {
         state: HomeState,
         operation: OperationId,
     ) -> Result<Home, ProvisionError> {
-        let mut tx = self.begin(server).await?;
+        let mut own = self.own(tenant, server).await?;
+        let mut tx = self.begin_at(&mut own, server).await?;
         registry::lock_work(&mut tx, tenant).await?;
         registry::lock_tenant(&mut tx, tenant).await?;
         let (entry, home) = self.find(&mut tx, tenant, server).await?;
+        if home.state == HomeState::Spare {
+            return Err(ProvisionError::HomeAbsent);
+        }
         if entry.has_overtaken(operation) {
             return Err(ProvisionError::Overtaken);
         }
@@ -369,7 +345,7 @@ impl Provisioner {
 
     async fn find(
         &self,
-        tx: &mut Transaction<'static, Postgres>,
+        tx: &mut PgConnection,
         tenant: TenantId,
         server: &ServerName,
     ) -> Result<(Entry, Home), ProvisionError> {
@@ -377,6 +353,27 @@ impl Provisioner {
         let entry = entry.ok_or(ProvisionError::HomeAbsent)?;
         let home = entry.home(tenant, server).ok_or(ProvisionError::HomeAbsent)?;
         Ok((entry, home))
+    }
+
+    /// Bounds the transactions that enter a home from now on. An order older than the last one changes nothing.
+    ///
+    /// `statement_timeout_ms`: longest time for one statement; the deadline alone bounds it where absent.
+    ///
+    /// # Errors
+    /// [`ProvisionError::HomeAbsent`].
+    pub async fn set_limits(
+        &self,
+        tenant: TenantId,
+        server: &ServerName,
+        order: OperationId,
+        statement_timeout_ms: Option<i32>,
+    ) -> Result<Home, ProvisionError> {
+        let mut own = self.own(tenant, server).await?;
+        let mut tx = self.begin_at(&mut own, server).await?;
+        let (_, home) = self.find(&mut tx, tenant, server).await?;
+        registry::set_limits(&mut tx, tenant, self.participant, order, statement_timeout_ms).await?;
+        tx.commit().await?;
+        Ok(home)
     }
 
     /// Whether homes can be built on a data server, asked now.
@@ -392,11 +389,12 @@ impl Provisioner {
         }
     }
 
-    async fn begin(&self, server: &ServerName) -> Result<Transaction<'static, Postgres>, ProvisionError> {
+    pub(super) fn pool(&self, server: &ServerName) -> Result<&PgPool, ProvisionError> {
         let pool = self.servers.get(server.as_str());
-        let pool = pool.ok_or_else(|| ProvisionError::ServerUnknown(server.to_string()))?;
-        let mut tx = pool.begin().await?;
-        sqlx::raw_sql(BOUNDS).execute(&mut *tx).await?;
-        Ok(tx)
+        pool.ok_or_else(|| ProvisionError::ServerUnknown(server.to_string()))
+    }
+
+    pub(super) async fn begin(&self, server: &ServerName) -> Result<Transaction<'static, Postgres>, ProvisionError> {
+        Ok(self.pool(server)?.begin_with(BEGIN).await?)
     }
 }

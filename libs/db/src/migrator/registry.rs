@@ -1,4 +1,8 @@
 //! The registry of homes: `rowhouse.houses` and `rowhouse.homes`. SQL only.
+//!
+//! [`databases`]: which tenants have a registry in a database of their own.
+
+pub(super) mod databases;
 
 use rowhouse_context::ServiceName;
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
@@ -12,8 +16,8 @@ use crate::home::Home;
 /// One line of the registry.
 pub(super) struct Entry {
     pub(super) generation: i64,
-    /// Which built it.
-    pub(super) operation: Uuid,
+    /// Which built it, or claimed it; none while it is a spare.
+    pub(super) operation: Option<Uuid>,
     /// Which ordered its state last; none while it is as it was built.
     pub(super) state_operation: Option<Uuid>,
     /// None once the home was dropped.
@@ -26,6 +30,8 @@ pub(super) struct House {
     pub(super) schema: String,
     pub(super) placement: Placement,
     pub(super) version: i32,
+    /// Up to which version deferred steps are done.
+    pub(super) deferred_version: i32,
 }
 
 /// Lets only one at a time build, migrate or drop the tenant's home; the readers and writers of the home go on.
@@ -53,7 +59,7 @@ pub(super) async fn find(
 ) -> Result<Option<Entry>, ProvisionError> {
     let row = sqlx::query(
         "SELECT home.generation, home.operation_id, home.state_operation_id, home.state, house.house_id, house.schema_name,
-                house.placement, house.version
+                house.placement, house.version, house.deferred_version
          FROM rowhouse.homes AS home
          LEFT JOIN rowhouse.houses AS house ON house.house_id = home.house_id
          WHERE home.tenant_id = $1 AND home.participant = $2",
@@ -75,7 +81,7 @@ pub(super) async fn find(
     }))
 }
 
-fn word<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, ProvisionError> {
+pub(super) fn word<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, ProvisionError> {
     text.parse()
         .map_err(|fault: T::Err| ProvisionError::Damaged(fault.to_string()))
 }
@@ -95,7 +101,7 @@ pub(super) async fn shared_with_room(
     homes_max: i64,
 ) -> Result<Option<House>, ProvisionError> {
     let row = sqlx::query(
-        "SELECT house.house_id, house.schema_name, house.placement, house.version
+        "SELECT house.house_id, house.schema_name, house.placement, house.version, house.deferred_version
          FROM rowhouse.houses AS house
          WHERE house.participant = $1 AND house.placement = 'shared'
              AND (SELECT count(*) FROM rowhouse.homes AS home WHERE home.house_id = house.house_id) < $2
@@ -122,7 +128,8 @@ pub(super) async fn shared_newest(connection: &mut PgConnection) -> Result<i64, 
 /// Keeps others from changing the house's tables, and answers it as it is now; `None` where it is gone.
 pub(super) async fn lock_house(connection: &mut PgConnection, house_id: Uuid) -> Result<Option<House>, ProvisionError> {
     let row = sqlx::query(
-        "SELECT house_id, schema_name, placement, version FROM rowhouse.houses WHERE house_id = $1 FOR NO KEY UPDATE",
+        "SELECT house_id, schema_name, placement, version, deferred_version FROM rowhouse.houses
+         WHERE house_id = $1 FOR NO KEY UPDATE",
     )
     .bind(house_id)
     .fetch_optional(connection)
@@ -146,29 +153,32 @@ pub(super) async fn insert_house(
     house: &House,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO rowhouse.houses (house_id, participant, schema_name, placement, version) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO rowhouse.houses (house_id, participant, schema_name, placement, version, deferred_version)
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(house.house_id)
     .bind(participant.as_str())
     .bind(&house.schema)
     .bind(house.placement.as_str())
     .bind(house.version)
+    .bind(house.deferred_version)
     .execute(connection)
     .await
     .map(drop)
 }
 
-/// Enters a home, in use. A line of a dropped one is taken over with the next generation, which is returned.
+/// Enters a home: in use, or a spare where no operation builds it. A line of a dropped one is taken over with the next
+/// generation, which is returned.
 pub(super) async fn insert_home(
     connection: &mut PgConnection,
     tenant: TenantId,
     participant: ServiceName,
     house: &House,
-    operation: OperationId,
+    operation: Option<OperationId>,
 ) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
         "INSERT INTO rowhouse.homes (tenant_id, participant, house_id, generation, state, operation_id)
-         VALUES ($1, $2, $3, 1, 'active', $4)
+         VALUES ($1, $2, $3, 1, CASE WHEN $4::uuid IS NULL THEN 'spare' ELSE 'active' END, $4)
          ON CONFLICT (tenant_id, participant) DO UPDATE SET
              house_id = excluded.house_id, generation = homes.generation + 1, state = excluded.state,
              operation_id = excluded.operation_id, state_operation_id = NULL, updated_at = excluded.updated_at
@@ -177,9 +187,74 @@ pub(super) async fn insert_home(
     .bind(tenant.uuid())
     .bind(participant.as_str())
     .bind(house.house_id)
-    .bind(operation.uuid())
+    .bind(operation.map(|operation| operation.uuid()))
     .fetch_one(connection)
     .await
+}
+
+/// `rowhouse.home_of` reads `statement_timeout_ms`; `order_id` tells which order is the later one.
+pub(super) async fn set_limits(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    participant: ServiceName,
+    order: OperationId,
+    statement_timeout_ms: Option<i32>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE rowhouse.homes
+         SET limits = jsonb_build_object('statement_timeout_ms', $4::integer, 'order_id', $3::uuid), updated_at = now()
+         WHERE tenant_id = $1 AND participant = $2
+             AND coalesce((limits ->> 'order_id')::uuid <= $3, true)",
+    )
+    .bind(tenant.uuid())
+    .bind(participant.as_str())
+    .bind(order.uuid())
+    .bind(statement_timeout_ms)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Puts a spare into use.
+pub(super) async fn claim_home(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    participant: ServiceName,
+    operation: OperationId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE rowhouse.homes SET state = 'active', operation_id = $3, updated_at = now()
+         WHERE tenant_id = $1 AND participant = $2 AND state = 'spare'",
+    )
+    .bind(tenant.uuid())
+    .bind(participant.as_str())
+    .bind(operation.uuid())
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Enters a home, in use, in the tenant's own database, with the generation that the main database has given.
+pub(super) async fn insert_home_as(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    participant: ServiceName,
+    house: &House,
+    operation: OperationId,
+    generation: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO rowhouse.homes (tenant_id, participant, house_id, generation, state, operation_id)
+         VALUES ($1, $2, $3, $4, 'active', $5)",
+    )
+    .bind(tenant.uuid())
+    .bind(participant.as_str())
+    .bind(house.house_id)
+    .bind(generation)
+    .bind(operation.uuid())
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 pub(super) async fn set_state(
@@ -200,19 +275,6 @@ pub(super) async fn set_state(
     .execute(connection)
     .await
     .map(drop)
-}
-
-pub(super) async fn set_version(
-    connection: &mut PgConnection,
-    house_id: Uuid,
-    version: i32,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE rowhouse.houses SET version = $2 WHERE house_id = $1")
-        .bind(house_id)
-        .bind(version)
-        .execute(connection)
-        .await
-        .map(drop)
 }
 
 /// Keeps the home's line, so that its generation is never given again, without a house.
@@ -241,37 +303,16 @@ pub(super) async fn forget_house(connection: &mut PgConnection, house_id: Uuid) 
         .map(drop)
 }
 
-/// Houses older than `version`, after `after`, at most `limit`.
-pub(super) async fn behind(
-    connection: &mut PgConnection,
-    participant: ServiceName,
-    version: i32,
-    after: Uuid,
-    limit: i64,
-) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT house_id FROM rowhouse.houses
-         WHERE participant = $1 AND version < $2 AND house_id > $3
-         ORDER BY house_id
-         LIMIT $4",
-    )
-    .bind(participant.as_str())
-    .bind(version)
-    .bind(after)
-    .bind(limit)
-    .fetch_all(connection)
-    .await
-}
-
 // === impl House ===
 
 impl House {
-    fn read(row: &PgRow) -> Result<Self, ProvisionError> {
+    pub(super) fn read(row: &PgRow) -> Result<Self, ProvisionError> {
         Ok(Self {
             house_id: row.try_get("house_id")?,
             schema: row.try_get("schema_name")?,
             placement: word(row.try_get("placement")?)?,
             version: row.try_get("version")?,
+            deferred_version: row.try_get("deferred_version")?,
         })
     }
 }

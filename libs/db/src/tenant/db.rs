@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, ServiceName};
-use rowhouse_types::TenantId;
+use rowhouse_types::{Placement, TenantId};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::databases::{Databases, OwnDatabases};
 use super::lane::Lanes;
 use super::permit::{Permit, Permits};
 use super::server::{Borrowed, Server, Way};
@@ -46,6 +47,8 @@ pub struct TenantDbConfig {
     pub urls: BTreeMap<String, Secret>,
     /// Connections to each data server at most, where there are no lanes.
     pub pool_size_max: u32,
+    /// Pools of tenants' own databases.
+    pub own_databases: OwnDatabases,
     /// How each data server's connections are divided.
     pub lanes: Lanes,
     /// Versions of the tenant migrations that this code serves.
@@ -63,6 +66,7 @@ pub(super) struct Inner {
     pub(super) participant: ServiceName,
     pub(super) versions: RangeInclusive<i32>,
     servers: BTreeMap<String, Server>,
+    databases: Databases,
     lanes: Lanes,
     /// A tenant lives on one server, so these bound its connections there.
     permits: Permits,
@@ -88,11 +92,13 @@ impl TenantDb {
         for (name, url) in &config.urls {
             servers.insert(name.clone(), Server::new(name, url, &config, &tasks, &stop)?);
         }
+        let databases = Databases::new(config.own_databases, &tasks, &stop);
         Ok(Self {
             inner: Arc::new(Inner {
                 participant: config.participant,
                 versions: config.versions,
                 servers,
+                databases,
                 lanes: config.lanes,
                 permits: Permits::new(usize::from(config.lanes.slots_per_tenant)),
                 directory,
@@ -138,6 +144,12 @@ impl TenantDb {
         let mut tx = self.begin(ctx, mode).await?;
         tx.commit_with_next();
         Ok(tx)
+    }
+
+    /// How many tenants' own databases have a pool now.
+    #[must_use]
+    pub fn own_databases_open(&self) -> usize {
+        self.inner.databases.count()
     }
 
     /// Whether every data server answers, asked now.
@@ -195,28 +207,24 @@ impl Inner {
     }
 
     /// The tenant's right to a connection of its lanes; none where it needs none.
-    pub(super) async fn permit(
-        &self,
-        tenant: TenantId,
-        way: Way,
-        deadline: Instant,
-    ) -> Result<Option<Arc<Permit>>, Error> {
-        if self.slots(way).is_none() {
+    pub(super) async fn permit(&self, home: &Home, way: Way, deadline: Instant) -> Result<Option<Arc<Permit>>, Error> {
+        if self.slots(home, way).is_none() {
             return Ok(None);
         }
         let begun = Instant::now();
-        let permit = self.permits.acquire(tenant, deadline).await?;
+        let permit = self.permits.acquire(home.tenant, deadline).await?;
         metrics::histogram!("rowhouse_db_wait_seconds", "for" => "permit").record(begun.elapsed());
         Ok(Some(Arc::new(permit)))
     }
 
-    /// How many connections a tenant may hold this way over all processes; none where that is not bounded.
-    pub(super) fn slots(&self, way: Way) -> Option<u16> {
-        let is_bounded = self.lanes.are_on() && way == Way::Lane;
+    /// How many connections a tenant may hold this way over all processes; none where that is not bounded. In a database of
+    /// its own it keeps nobody waiting but itself.
+    pub(super) fn slots(&self, home: &Home, way: Way) -> Option<u16> {
+        let is_bounded = self.lanes.are_on() && way == Way::Lane && home.placement != Placement::Database;
         is_bounded.then(|| self.lanes.slots_per_tenant.max(1))
     }
 
-    /// A free connection to the home's server.
+    /// A free connection to the database in which the home is.
     pub(super) async fn connection(
         &self,
         home: &Home,
@@ -228,6 +236,9 @@ impl Inner {
         let Some(server) = self.servers.get(name) else {
             return Err(Error::Fault(format!("no URL is configured for data server {name}")));
         };
+        if home.placement == Placement::Database {
+            return self.databases.connection(home, server.url(), deadline).await;
+        }
         server.connection(home.tenant, way, permit, deadline).await
     }
 }

@@ -17,7 +17,7 @@ use super::homes::Homes;
 use super::lane::{Lanes, Pair};
 use super::permit::Permit;
 use crate::Error;
-use crate::wire::{Connection, Target};
+use crate::wire::{Connection, LastFault, Target};
 
 /// Longest wait for a connection, within the call's deadline.
 const POOL_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -46,6 +46,7 @@ pub(super) enum Way {
 
 /// A data server.
 pub(super) struct Server {
+    url: Secret,
     /// As many as there are lanes; or one, which serves everybody.
     lanes: Vec<Lane>,
     /// Only beside lanes.
@@ -55,7 +56,7 @@ pub(super) struct Server {
 /// A pool, and how much is under way in it.
 struct Lane {
     pool: Pool<Target>,
-    last_fault: Arc<Mutex<Option<String>>>,
+    last_fault: LastFault,
     under_way: Arc<AtomicUsize>,
     homes: Mutex<Homes>,
     server: String,
@@ -68,7 +69,8 @@ pub(super) type Borrowed = Box<Held>;
 /// A connection and what its use takes. Given back in this order: the connection, the place in its lane, the permit.
 pub(super) struct Held {
     connection: PooledConnection<'static, Target>,
-    _place: Place,
+    /// None in a tenant's own database, which has no lanes.
+    _place: Option<Place>,
     _permit: Option<Arc<Permit>>,
 }
 
@@ -100,17 +102,24 @@ impl Server {
         };
         if !lanes.are_on() {
             return Ok(Self {
+                url: url.clone(),
                 lanes: vec![lane("all", config.pool_size_max)?],
                 bulk: None,
             });
         }
         let each_max = lanes.connections_per_lane_max;
         Ok(Self {
+            url: url.clone(),
             lanes: (0..lanes.count)
                 .map(|number| lane(&Lanes::name(number), each_max))
                 .collect::<Result<_, _>>()?,
             bulk: Some(lane(Lanes::BULK, each_max)?),
         })
+    }
+
+    /// Of its main database.
+    pub(super) fn url(&self) -> &Secret {
+        &self.url
     }
 
     /// A free connection for a transaction of the tenant.
@@ -190,7 +199,7 @@ impl Lane {
         metrics::histogram!("rowhouse_db_wait_seconds", "for" => "connection").record(begun.elapsed());
         Ok(Box::new(Held {
             connection,
-            _place: place,
+            _place: Some(place),
             _permit: permit,
         }))
     }
@@ -233,6 +242,17 @@ impl Drop for Place {
 }
 
 // === impl Held ===
+
+impl Held {
+    /// A connection to a tenant's own database.
+    pub(super) fn to_own_database(connection: PooledConnection<'static, Target>) -> Self {
+        Self {
+            connection,
+            _place: None,
+            _permit: None,
+        }
+    }
+}
 
 impl Deref for Held {
     type Target = Connection;

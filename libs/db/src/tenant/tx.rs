@@ -19,7 +19,7 @@ use crate::Error;
 use crate::bind::{Bind, Wire};
 use crate::home::Home;
 use crate::row::FromRow;
-use crate::statement::{Sql, Statement};
+use crate::statement::{Sql, Statement, Variants};
 
 /// The server ends a statement at the deadline; this is how much longer its answer is waited for.
 const ANSWER_GRACE: Duration = Duration::from_millis(250);
@@ -34,6 +34,8 @@ pub struct TenantTx {
     ctx: Ctx,
     mode: Mode,
     home: Home,
+    /// The lowest version of the home that what is said fits.
+    version_min: i32,
     /// `$1` of every statement.
     tenant: Uuid,
     commit_with_next: bool,
@@ -59,6 +61,7 @@ enum State {
 impl TenantTx {
     pub(super) fn new(db: Arc<Inner>, way: Way, ctx: Ctx, mode: Mode, home: Home) -> Self {
         Self {
+            version_min: *db.versions.start(),
             db,
             way,
             ctx,
@@ -74,6 +77,16 @@ impl TenantTx {
     #[must_use]
     pub fn tenant(&self) -> TenantId {
         self.home.tenant
+    }
+
+    /// The variant of a statement that fits the home, as the directory knows its version. Said before the first statement:
+    /// where the newer variant is picked, `enter` refuses a home that is older after all.
+    pub fn variant<'a, R>(&mut self, variants: &'a Variants<R>) -> &'a Statement<R> {
+        if self.home.version < variants.since {
+            return &variants.older;
+        }
+        self.version_min = self.version_min.max(variants.since);
+        &variants.newer
     }
 
     /// The next statement is the last one: COMMIT travels with it.
@@ -220,7 +233,7 @@ impl TenantTx {
     async fn first(&mut self, spoken: &Spoken<'_>) -> Result<Answer, Error> {
         let (begun, deadline) = (Instant::now(), self.ctx.deadline());
         // Kept from one attempt to the next, so that no more of this process try at once than may succeed.
-        let permit = self.db.permit(self.home.tenant, self.way, deadline).await?;
+        let mut permit = self.db.permit(&self.home, self.way, deadline).await?;
         let (mut is_fresh, mut pauses) = (false, Pauses::new());
         loop {
             let exchanged = self.enter(spoken, permit.clone()).await?;
@@ -233,6 +246,10 @@ impl TenantTx {
                 (Some(Refusal::Other), Err(Error::Stale | Error::TenantNotReady)) if !is_fresh => {
                     metrics::counter!("rowhouse_db_stale_homes_total").increment(1);
                     self.home = self.db.home(&self.ctx, self.home.tenant, true).await?;
+                    if permit.is_none() {
+                        // It may have moved out of a database of its own.
+                        permit = self.db.permit(&self.home, self.way, deadline).await?;
+                    }
                     is_fresh = true;
                 }
                 _ => {
@@ -266,7 +283,7 @@ impl TenantTx {
             Mode::Read => ("READ ONLY", "read"),
             Mode::Write => ("READ WRITE", "write"),
         };
-        let enter = match self.db.slots(self.way) {
+        let enter = match self.db.slots(&self.home, self.way) {
             Some(slots) => format!("enter_lane({slots}, "),
             None => "enter(".to_owned(),
         };
@@ -276,7 +293,7 @@ impl TenantTx {
             tenant = self.tenant,
             participant = self.db.participant,
             generation = self.home.generation,
-            from = self.db.versions.start(),
+            from = self.version_min,
             to = self.db.versions.end(),
         ))
     }

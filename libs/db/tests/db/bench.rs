@@ -9,7 +9,7 @@ use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::testing::StaticDirectory;
 use rowhouse_db::{
-    Error, Home, Lanes, Mode, Provisioner, TenantDb, TenantDbConfig, TenantMigrations, migrate_platform,
+    Error, Home, Lanes, Mode, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, TenantMigrations, migrate_platform,
 };
 use rowhouse_devkit::cluster;
 use rowhouse_devkit::fixture::Databases;
@@ -93,6 +93,17 @@ impl Bench {
         cluster::connect(&self.databases.data_pooled_url()).await.unwrap()
     }
 
+    /// The same two for the tenant's own database.
+    pub(crate) async fn superuser_of(&self, tenant: TenantId) -> tokio_postgres::Client {
+        let url = self.databases.servers().superuser_url(&schema(tenant));
+        cluster::connect(&url).await.unwrap()
+    }
+
+    pub(crate) async fn app_of(&self, tenant: TenantId) -> tokio_postgres::Client {
+        let url = self.databases.servers().pooled_url(&schema(tenant));
+        cluster::connect(&url).await.unwrap()
+    }
+
     /// Backends of the application's login that are inside a transaction, or run something.
     pub(crate) async fn busy_backends(&self, superuser: &tokio_postgres::Client) -> i64 {
         let row = superuser
@@ -137,6 +148,7 @@ pub(crate) fn config(url: String, lanes: Lanes) -> TenantDbConfig {
         urls: BTreeMap::from([("data1".to_owned(), Secret::new(url))]),
         pool_size_max: 1,
         lanes,
+        own_databases: OwnDatabases::default(),
         versions: 1..=2,
     }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use rowhouse_db::{Error, Mode};
+use rowhouse_types::OperationId;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::bench::{Bench, LONG, ctx, mutate, until};
+use crate::bench::{Bench, LONG, ctx, mutate, server, until};
 use crate::notes::{BACKEND, INSERT_SLOWLY, LIST, SLEEP, STATEMENT_TIMEOUT};
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -67,22 +68,43 @@ async fn the_server_is_told_the_deadline() {
 #[tokio::test]
 async fn the_plans_bound_on_a_statement_is_kept() {
     let bench = Bench::start("plan_bound", 1).await;
-    let superuser = bench.superuser().await;
     let tenant = bench.tenant().await;
     for (limit_ms, expected) in [(1_234_i32, 1_234..=1_234), (90_000, 1..=40_000)] {
-        let changed = superuser
-            .execute(
-                "UPDATE rowhouse.homes SET limits = jsonb_build_object('statement_timeout_ms', $2::integer) WHERE tenant_id = $1",
-                &[&tenant.uuid(), &limit_ms],
-            )
+        let order = OperationId::generate();
+        bench
+            .provisioner
+            .set_limits(tenant, &server(), order, Some(limit_ms))
             .await
             .unwrap();
-        assert_eq!(changed, 1);
         let left = Duration::from_secs(40);
         let mut tx = bench.db.begin_single(&ctx(tenant, left), Mode::Read).await.unwrap();
         let told_ms = tx.fetch_one(&STATEMENT_TIMEOUT, &[]).await.unwrap().0;
         assert!(expected.contains(&told_ms), "{told_ms}");
     }
+}
+
+#[tokio::test]
+async fn an_order_that_comes_late_changes_no_limit() {
+    let bench = Bench::start("plan_order", 1).await;
+    let tenant = bench.tenant().await;
+    let (first, second) = (OperationId::generate(), OperationId::generate());
+    for (order, limit_ms) in [(second, Some(700)), (first, Some(300)), (second, Some(700))] {
+        bench
+            .provisioner
+            .set_limits(tenant, &server(), order, limit_ms)
+            .await
+            .unwrap();
+        let mut tx = bench.db.begin_single(&ctx(tenant, LONG), Mode::Read).await.unwrap();
+        assert_eq!(tx.fetch_one(&STATEMENT_TIMEOUT, &[]).await.unwrap().0, 700);
+    }
+    // The control: the next order is kept, none at all too.
+    bench
+        .provisioner
+        .set_limits(tenant, &server(), OperationId::generate(), None)
+        .await
+        .unwrap();
+    let mut tx = bench.db.begin_single(&ctx(tenant, LONG), Mode::Read).await.unwrap();
+    assert!(tx.fetch_one(&STATEMENT_TIMEOUT, &[]).await.unwrap().0 > 700);
 }
 
 /// And the client: it gives up at the deadline where the server knows none.

@@ -38,17 +38,8 @@ async fn preparing_is_idempotent_by_operation() {
 }
 
 #[tokio::test]
-async fn placements_that_are_not_built_say_so() {
+async fn a_server_that_is_not_configured_is_named() {
     let bench = Bench::start("placements", 1).await;
-    let placement = Placement::Database;
-    let refused = bench
-        .provisioner
-        .prepare(TenantId::generate(), &server(), placement, OperationId::generate())
-        .await;
-    assert!(
-        matches!(refused, Err(ProvisionError::PlacementNotBuilt(which)) if which == placement),
-        "{refused:?}"
-    );
     let nowhere = "elsewhere".parse().unwrap();
     let refused = bench.provisioner.describe(TenantId::generate(), &nowhere).await;
     assert!(matches!(refused, Err(ProvisionError::ServerUnknown(_))), "{refused:?}");
@@ -150,6 +141,7 @@ const BROKEN: TenantMigrations = TenantMigrations::new(&[
         version: 2,
         name: "broken",
         sql: "CREATE TABLE half (tenant_id uuid NOT NULL); SELECT 1 / 0;",
+        deferred: &[],
     },
 ]);
 
@@ -157,12 +149,14 @@ const NUMBERLESS: TenantMigrations = TenantMigrations::new(&[Migration {
     version: 1,
     name: "numberless",
     sql: "CREATE TABLE things (id uuid NOT NULL PRIMARY KEY);",
+    deferred: &[],
 }]);
 
 const STRANGE_NAME: TenantMigrations = TenantMigrations::new(&[Migration {
     version: 1,
     name: "quoted",
     sql: "CREATE TABLE \"Things; DROP\" (tenant_id uuid NOT NULL);",
+    deferred: &[],
 }]);
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 //! - [`bench`]: what a test owns. [`notes`]: the tenant tables and statements that the tests use.
 //! - `homes`: building, migrating, freezing, dropping. `catalogue`: the audit of a home (T08), statements against it.
 //! - `enter`: who gets in. `transactions`: what TenantTx promises. `deadlines`. `drops`: T02. `walls`: T05. `fence`.
-//! - `shared`: houses of many tenants. `lanes`: two choices, permits, slots. `neighbours`: T30 in short form.
+//! - `shared`: houses of many tenants. `database`: tenants with a database of their own. `spares`: homes built ahead.
+//! - `lanes`: two choices, permits, slots. `neighbours`: T30 in short form.
+//! - `fleet`: houses migrated in waves, with faults, compared with the template. `wave`: T25 in short form.
 //! - `round_trips`. `torture`: T01 in short form. `control`: the services' own schemas.
 
 #![expect(
@@ -16,16 +18,20 @@
 mod bench;
 mod catalogue;
 mod control;
+mod database;
 mod deadlines;
 mod drops;
 mod enter;
 mod fence;
+mod fleet;
 mod homes;
 mod lanes;
 mod neighbours;
 mod notes;
 mod round_trips;
 mod shared;
+mod spares;
 mod torture;
 mod transactions;
 mod walls;
+mod wave;

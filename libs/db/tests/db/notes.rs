@@ -16,6 +16,7 @@ pub(crate) const FIRST: Migration = Migration {
             CONSTRAINT notes_body_short CHECK (length(body) <= 100)
         );
         GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO rowhouse_tenant;",
+    deferred: &[],
 };
 
 pub(crate) const SECOND: Migration = Migration {
@@ -32,6 +33,7 @@ pub(crate) const SECOND: Migration = Migration {
         );
         CREATE INDEX audit_note_id_idx ON audit (tenant_id, note_id);
         GRANT SELECT, INSERT ON audit TO rowhouse_tenant;",
+    deferred: &[],
 };
 
 /// As an older version of the code knows them.

@@ -1,6 +1,7 @@
 //! T01 in short form, for the pipeline itself: tenants of every placement interleaved through a pool smaller than their number, one call in
 //! four dropped at a random await point, one in ten refused by `enter`, back ends terminated all the time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,14 +9,14 @@ use rowhouse_db::{Error, Home, Mode, TenantDb};
 use rowhouse_types::{Placement, TenantId};
 use uuid::Uuid;
 
-use crate::bench::{Bench, LONG, ctx, schema_of};
+use crate::bench::{Bench, LONG, ctx, schema, schema_of};
 use crate::drops::AtMost;
 use crate::notes::{INSERT, LIST};
 
 const TENANTS: usize = 10;
 const TASKS: usize = 24;
 const CALLS: usize = 60;
-const PLACEMENTS: [Placement; 2] = [Placement::Schema, Placement::Shared];
+const PLACEMENTS: [Placement; 3] = [Placement::Schema, Placement::Shared, Placement::Database];
 
 /// Xorshift (Marsaglia 2003): a seed that is printed gives the same choices again.
 struct Dice {
@@ -67,10 +68,16 @@ async fn tenants_never_meet_whatever_is_dropped_or_killed() {
     println!("seed {seed}");
     let bench = Bench::start("torture", 4).await;
     let superuser = bench.superuser().await;
-    let mut tenants = Vec::new();
+    let (mut tenants, mut own) = (Vec::new(), HashMap::new());
+    let mut databases = vec![bench.databases.data_name().to_owned()];
     for number in 0..TENANTS {
         let placement = PLACEMENTS[number % PLACEMENTS.len()];
-        tenants.push(bench.tenant_in(placement).await);
+        let tenant = bench.tenant_in(placement).await;
+        if placement == Placement::Database {
+            own.insert(tenant, bench.superuser_of(tenant).await);
+            databases.push(schema(tenant));
+        }
+        tenants.push(tenant);
     }
     // One that the directory remembers wrongly for ever.
     let moved = bench.prepare(TenantId::generate()).await;
@@ -116,8 +123,8 @@ async fn tenants_never_meet_whatever_is_dropped_or_killed() {
         killed += superuser
             .execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                 WHERE usename = 'rowhouse_app' AND datname = current_database() ORDER BY random() LIMIT 1",
-                &[],
+                 WHERE usename = 'rowhouse_app' AND datname = ANY ($1) ORDER BY random() LIMIT 1",
+                &[&databases],
             )
             .await
             .unwrap();
@@ -127,7 +134,9 @@ async fn tenants_never_meet_whatever_is_dropped_or_killed() {
     } {
         ended.unwrap();
     }
-    bench.until_idle(&superuser).await;
+    for superuser in own.values().chain([&superuser]) {
+        bench.until_idle(superuser).await;
+    }
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     println!(
         "answered {} refused {} dropped {} lost {} killed {killed}",
@@ -139,30 +148,31 @@ async fn tenants_never_meet_whatever_is_dropped_or_killed() {
     assert_eq!(count(&counts.foreign), 0);
     assert!(count(&counts.answered) > TASKS * CALLS / 4 && count(&counts.dropped) > 0 && count(&counts.refused) > 0);
     assert!(killed > 0);
-    misplaced(&bench, &superuser, &tenants).await;
+    let at = |tenant: TenantId| own.get(&tenant).unwrap_or(&superuser);
+    for tenant in tenants {
+        misplaced(&bench, at(tenant), tenant).await;
+    }
     // What was acknowledged is there.
     let acknowledged = std::mem::take(&mut *counts.acknowledged.lock().unwrap());
     for (tenant, body) in acknowledged {
         let sql = format!(
             "SELECT count(*) FROM {}.notes WHERE tenant_id = $1 AND body = $2",
-            schema_of(&superuser, tenant).await
+            schema_of(at(tenant), tenant).await
         );
-        let row = superuser.query_one(&sql, &[&tenant.uuid(), &body]).await.unwrap();
+        let row = at(tenant).query_one(&sql, &[&tenant.uuid(), &body]).await.unwrap();
         assert_eq!(row.get::<_, i64>(0), 1, "{body}");
     }
 }
 
-async fn misplaced(bench: &Bench, superuser: &tokio_postgres::Client, tenants: &[TenantId]) {
-    for tenant in tenants {
-        // In a shared house each row begins with its own tenant's number; in an own house all with the one.
-        let home = schema_of(superuser, *tenant).await;
-        let shared = home.starts_with("pooled_");
-        let sql = format!(
-            "SELECT count(*) FROM {home}.notes
-             WHERE body NOT LIKE replace(tenant_id::text, '-', '') || '|%' OR (NOT $2 AND tenant_id <> $1)"
-        );
-        let row = superuser.query_one(&sql, &[&tenant.uuid(), &shared]).await.unwrap();
-        assert_eq!(row.get::<_, i64>(0), 0);
-        assert!(bench.list(*tenant).await.is_ok(), "the pool is of use afterwards");
-    }
+async fn misplaced(bench: &Bench, superuser: &tokio_postgres::Client, tenant: TenantId) {
+    // In a shared house each row begins with its own tenant's number; in an own house all with the one.
+    let home = schema_of(superuser, tenant).await;
+    let shared = home.starts_with("pooled_");
+    let sql = format!(
+        "SELECT count(*) FROM {home}.notes
+         WHERE body NOT LIKE replace(tenant_id::text, '-', '') || '|%' OR (NOT $2 AND tenant_id <> $1)"
+    );
+    let row = superuser.query_one(&sql, &[&tenant.uuid(), &shared]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 0);
+    assert!(bench.list(tenant).await.is_ok(), "the pool is of use afterwards");
 }

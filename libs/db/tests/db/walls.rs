@@ -1,5 +1,6 @@
 //! T05: one fault at a time, and the other walls hold. For each guard a control shows what it holds back.
 
+mod database;
 mod shared;
 
 use rowhouse_db::Mode;
@@ -35,9 +36,14 @@ impl Walls {
         let (own, foreign) = (bench.tenant_in(placement).await, bench.tenant_in(placement).await);
         bench.insert(own, "own").await.unwrap();
         bench.insert(foreign, "foreign").await.unwrap();
+        let (app, superuser) = if placement == Placement::Database {
+            (bench.app_of(own).await, bench.superuser_of(own).await)
+        } else {
+            (bench.app().await, bench.superuser().await)
+        };
         Self {
-            app: bench.app().await,
-            superuser: bench.superuser().await,
+            app,
+            superuser,
             bench,
             own,
             foreign,

@@ -10,7 +10,8 @@ use rowhouse_context::{Ctx, RequestId};
 use tower::ServiceBuilder;
 
 use crate::layer::{
-    authentication, authorisation, catch_panic, completion, deadline, load_shed, own_task, policy, request_id, tenant,
+    authentication, authorisation, catch_panic, completion, deadline, load_shed, own_task, policy, quota, request_id,
+    tenant,
 };
 use crate::stack::Listener;
 use crate::tests::world::World;
@@ -26,6 +27,7 @@ pub(super) enum Without {
     Authentication,
     Tenant,
     Authorisation,
+    Quota,
     OwnTask,
 }
 
@@ -54,6 +56,7 @@ pub(super) fn stack(world: &World, listener: Listener, without: Without) -> Rout
             Authorisation,
             from_fn_with_state(shared.clone(), authorisation::layer)
         ))
+        .option_layer(unless!(Quota, from_fn_with_state(shared.clone(), quota::layer)))
         .option_layer(unless!(OwnTask, from_fn_with_state(shared, own_task::layer)));
     world.routes().into_axum_router().layer(order)
 }

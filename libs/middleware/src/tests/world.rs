@@ -11,7 +11,7 @@ use axum::response::Response as HttpResponse;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use rowhouse_auth_kit::token::ACCESS_TOKEN_TYPE;
 use rowhouse_auth_kit::{AccessClaims, AccessTokenVerifier, Grants, ServiceSigner, ServiceVerifier, SigningKey};
-use rowhouse_client::{KeysSource, Rights, RightsError, RightsQuery, RightsSource, Standing};
+use rowhouse_client::{KeysSource, Quotas, Rights, RightsError, RightsQuery, RightsSource, Standing};
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_proto::crm::v1::contact_service_server::{ContactService, ContactServiceServer};
 use rowhouse_proto::crm::v1::export_service_server::{ExportService, ExportServiceServer};
@@ -52,6 +52,7 @@ pub(super) struct World {
     pub(super) tasks: TaskTracker,
     pub(super) handler: Arc<Handler>,
     pub(super) limits: Limits,
+    pub(super) quotas: Option<Quotas>,
     tokens: Arc<AccessTokenVerifier>,
     keys: Arc<FakeKeys>,
 }
@@ -106,6 +107,7 @@ impl World {
                 concurrency_max: 64,
                 deadline_max: Duration::from_secs(30),
             },
+            quotas: None,
             tokens,
             keys: Arc::new(keys),
         }
@@ -122,6 +124,7 @@ impl World {
             keys: self.keys.clone(),
             rights: self.rights.clone(),
             services: Arc::new(ServiceVerifier::new(ServiceName::Crm, &keys).unwrap()),
+            quotas: self.quotas.clone(),
         }
     }
 

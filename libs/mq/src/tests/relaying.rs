@@ -159,3 +159,71 @@ async fn nothing_is_lost_or_done_twice_when_the_broker_falls_silent() {
     assert_eq!(world.count("SELECT count(*) FROM test.effects").await, 51);
     world.end().await;
 }
+
+/// Of tenants with a database of their own: one that is ready is found, one that is not is left alone, and none keeps a
+/// connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_in_databases_that_come_and_go_are_published() {
+    let mut world = World::new("databases").await;
+    world.consumer(|_| Ok(()));
+    let pair = Databases::empty("databases_own").await.unwrap();
+    let mut pools = Vec::new();
+    for url in [pair.control_superuser_url(), pair.data_superuser_url()] {
+        let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+        sqlx::raw_sql(TABLES).execute(&pool).await.unwrap();
+        pools.push(pool);
+    }
+    sqlx::raw_sql("CREATE TABLE test.databases (database_name text PRIMARY KEY, state text NOT NULL)")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    for (name, state) in [
+        (pair.control_name(), "ready"),
+        (pair.data_name(), "building"),
+        ("absent", "ready"),
+    ] {
+        sqlx::query("INSERT INTO test.databases VALUES ($1, $2)")
+            .bind(name)
+            .bind(state)
+            .execute(&world.pool)
+            .await
+            .unwrap();
+    }
+    for pool in &pools {
+        for _ in 0..120 {
+            let mut connection = pool.acquire().await.unwrap();
+            outbox::append(&mut connection, "test", &event(KIND)).await.unwrap();
+        }
+    }
+    let beside = |main: &PgPool, name: &str| {
+        let options = (*main.connect_options()).clone().database(name);
+        PgPoolOptions::new().max_connections(1).connect_lazy_with(options)
+    };
+    let relay = DatabasesRelay::new("test", world.pool.clone(), beside, "test", world.broker.clone());
+    world.tasks.push(tokio::spawn(relay.run(world.stop.clone())));
+    world
+        .until_count("the ready one's are handled", "SELECT count(*) FROM test.effects", 120)
+        .await;
+    let left = async |pool: &PgPool| -> i64 {
+        let counting = sqlx::query_scalar("SELECT count(*) FROM test.outbox");
+        counting.fetch_one(pool).await.unwrap()
+    };
+    until("the outbox is empty", async || left(&pools[0]).await == 0).await;
+    assert_eq!(left(&pools[1]).await, 120);
+    // The visit's connection ends; this test's own stays.
+    until("the database is left alone", async || {
+        let others =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let others: i64 = sqlx::query_scalar(others).fetch_one(&pools[0]).await.unwrap();
+        others == 0
+    })
+    .await;
+    sqlx::query("UPDATE test.databases SET state = 'ready'")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    world
+        .until_count("the other's follow", "SELECT count(*) FROM test.effects", 240)
+        .await;
+    world.end().await;
+}

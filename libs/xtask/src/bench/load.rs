@@ -16,6 +16,7 @@ use super::unique;
 pub(super) struct Measured {
     /// Sorted.
     calls: Vec<Duration>,
+    count: usize,
     all: Duration,
 }
 
@@ -24,12 +25,33 @@ pub(super) struct Measured {
 impl Measured {
     pub(super) fn new(mut calls: Vec<Duration>, all: Duration) -> Self {
         calls.sort_unstable();
-        Self { calls, all }
+        let count = calls.len();
+        Self { calls, count, all }
+    }
+
+    /// Of which only the time of all of them together is known.
+    pub(super) fn together(count: usize, all: Duration) -> Self {
+        Self {
+            calls: Vec::new(),
+            count,
+            all,
+        }
+    }
+
+    /// Several runs as one.
+    pub(super) fn sum(runs: Vec<Self>) -> Self {
+        let all = runs.iter().map(|run| run.all).sum();
+        Self::new(runs.into_iter().flat_map(|run| run.calls).collect(), all)
+    }
+
+    /// How many there were.
+    pub(super) fn count(&self) -> usize {
+        self.count
     }
 
     /// Calls a second.
     pub(super) fn per_second(&self) -> f64 {
-        self.calls.len() as f64 / self.all.as_secs_f64()
+        self.count as f64 / self.all.as_secs_f64()
     }
 
     /// A percentile of the calls' times, in milliseconds. `share`: 0 to 1.

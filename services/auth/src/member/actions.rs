@@ -18,6 +18,8 @@ use crate::{random, session, tenant};
 /// Invites somebody by mail.
 pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<Invitation, Error> {
     let tenant = ctx.tenant()?;
+    // Before the transaction: a question to another service must not hold a connection.
+    let limits = state.limits.limits(ctx, tenant).await;
     let mut tx = state.begin().await?;
     tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
     may_give(&mut tx, ctx, tenant, invite.role).await?;
@@ -34,6 +36,12 @@ pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<
     }
     if store::has_address(&mut tx, tenant, invite.email.as_str()).await? {
         return Err(Error::MemberExists);
+    }
+    // The tenant's lock puts its invitations in order, so that the count is exact.
+    if let Some(most) = limits.seats
+        && store::seats_taken(&mut tx, tenant, &invite.email).await? >= i64::from(most)
+    {
+        return Err(Error::QuotaExceeded { tenant, most });
     }
     let draft = Draft {
         id: claim.map_or_else(InvitationId::generate, |claim| InvitationId::from_uuid(claim.resource)),

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use rowhouse_auth_kit::Role;
-use rowhouse_types::{Etag, TenantId, UserId};
+use rowhouse_types::{Email, Etag, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -28,6 +28,12 @@ const HAS_ADDRESS: &str = "SELECT EXISTS (SELECT FROM auth.memberships AS member
     JOIN auth.identities AS identity ON identity.id = membership.identity_id \
     WHERE membership.tenant_id = $1 AND identity.email_key = lower($2))";
 
+/// A new invitation of an address replaces the open one, which therefore takes no seat beside it.
+const SEATS_TAKEN: &str = "SELECT \
+    (SELECT count(*) FROM auth.memberships WHERE tenant_id = $1) + \
+    (SELECT count(*) FROM auth.invitations \
+        WHERE tenant_id = $1 AND state = 'open' AND expires_at > now() AND email_key <> lower($2))";
+
 const OTHER_ADMINISTRATORS: &str = "SELECT count(*) FROM auth.memberships \
     WHERE tenant_id = $1 AND identity_id <> $2 AND role = 'tenant_admin' AND state = 'active'";
 
@@ -36,7 +42,7 @@ const UPDATE: &str = "UPDATE auth.memberships SET role = $3, state = $4, revisio
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[JOIN, FIND, PAGE, HAS_ADDRESS, OTHER_ADMINISTRATORS, UPDATE];
+pub(crate) const STATEMENTS: &[&str] = &[JOIN, FIND, PAGE, HAS_ADDRESS, SEATS_TAKEN, OTHER_ADMINISTRATORS, UPDATE];
 
 type Row = (Uuid, String, String, String, String, DateTime<Utc>, i64);
 
@@ -95,6 +101,15 @@ pub(super) async fn has_address(conn: &mut PgConnection, tenant: TenantId, email
     Ok(sqlx::query_scalar(HAS_ADDRESS)
         .bind(tenant.uuid())
         .bind(email)
+        .fetch_one(conn)
+        .await?)
+}
+
+/// Members, disabled ones too, and open invitations of other addresses; to be read under the tenant's lock.
+pub(super) async fn seats_taken(conn: &mut PgConnection, tenant: TenantId, email: &Email) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar(SEATS_TAKEN)
+        .bind(tenant.uuid())
+        .bind(email.as_str())
         .fetch_one(conn)
         .await?)
 }

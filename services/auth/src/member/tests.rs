@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use rowhouse_auth_kit::Role;
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{Etag, SessionId, UserId};
+use rowhouse_types::{Etag, Limits, SessionId, UserId};
 use uuid::Uuid;
 
 use super::actions::{get, invite, list, update};
@@ -306,4 +306,57 @@ async fn pages_hold_every_member_once_the_earliest_first() {
         }
     }
     assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn seats_are_members_and_open_invitations_and_bound_what_is_new() {
+    let (bench, house, admin) = start("member_seats").await;
+    let two = bench.within(seats(2)).await;
+    invite(&admin, &two, &invite_to("bob@acme.example", Role::User))
+        .await
+        .unwrap();
+    // The administrator and the invitation; the same address again takes no other seat.
+    invite(&admin, &two, &invite_to("BOB@acme.example", Role::Manager))
+        .await
+        .unwrap();
+    let refused = invite(&admin, &two, &invite_to("carl@acme.example", Role::User)).await;
+    let failure = Failure::from(refused.unwrap_err());
+    assert_eq!(failure.reason(), Reason::QuotaExceeded);
+    // An invitation that has run out takes none.
+    bench
+        .execute("UPDATE auth.invitations SET expires_at = now() WHERE state = 'open'")
+        .await;
+    invite(&admin, &two, &invite_to("carl@acme.example", Role::User))
+        .await
+        .unwrap();
+    // A plan below what is used takes nothing away.
+    let one = bench.within(seats(1)).await;
+    let refused = invite(&admin, &one, &invite_to("dora@acme.example", Role::User)).await;
+    assert!(matches!(refused, Err(Error::QuotaExceeded { tenant, most: 1 }) if tenant == house.tenant));
+}
+
+#[tokio::test]
+async fn simultaneous_invitations_never_pass_the_seats() {
+    let (bench, _, admin) = start("member_seats_race").await;
+    let state = bench.within(seats(4)).await;
+    let calls = (0..8).map(|number| {
+        let (admin, state) = (admin.clone(), state.clone());
+        async move {
+            invite(
+                &admin,
+                &state,
+                &invite_to(&format!("p{number}@acme.example"), Role::User),
+            )
+            .await
+        }
+    });
+    let sent = join_all(calls).await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(sent, 3);
+}
+
+fn seats(most: u32) -> Limits {
+    Limits {
+        seats: Some(most),
+        ..Limits::default()
+    }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowhouse_auth_kit::Role;
+use rowhouse_cache::Cache;
+use rowhouse_client::LimitsClient;
 use rowhouse_config::Secret;
 use rowhouse_config::secret::SecretKey;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
@@ -12,7 +14,7 @@ use rowhouse_db::paging::PageTokens;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
-use rowhouse_types::{InvitationId, OperationId, SessionId, TenantId, UserId};
+use rowhouse_types::{InvitationId, Limits, OperationId, SessionId, TenantId, UserId};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::Instant;
@@ -76,9 +78,19 @@ impl Bench {
         Self::state_on(&self.databases, "B").await
     }
 
+    /// Another process, for which every tenant's plan has these limits.
+    pub(crate) async fn within(&self, limits: Limits) -> Arc<State> {
+        Self::bounded_state_on(&self.databases, "A", limits).await
+    }
+
     async fn state_on(databases: &Databases, key: &str) -> Arc<State> {
+        Self::bounded_state_on(databases, key, Limits::default()).await
+    }
+
+    async fn bounded_state_on(databases: &Databases, key: &str, limits: Limits) -> Arc<State> {
         let url = Secret::new(databases.control_url(Login::ControlAuth));
         let db = ControlDb::connect(&url, 12).await.unwrap();
+        let nowhere = Secret::new("redis://127.0.0.1:1".to_owned());
         let master = SecretKey::from_base64(&format!("{key}{}=", "A".repeat(42))).unwrap();
         Arc::new(State {
             hasher: Hasher::new(4).unwrap(),
@@ -86,6 +98,8 @@ impl Bench {
             signing: Signing::new(master, "rowhouse".to_owned()),
             clock: Clock::new(db.clone()),
             pages: PageTokens::new(&[7; 32]),
+            // Fixed limits ask nobody, Redis neither.
+            limits: LimitsClient::fixed(limits, Cache::connect(&nowhere, "none").unwrap()),
             wake: Wake::new(),
             db,
         })

@@ -61,6 +61,7 @@ fn server(config: &ProvisionConfig, provisioner: &Provisioner) -> Result<Server>
         keys: Arc::new(NoUsers),
         rights: Arc::new(NoUsers),
         services: Arc::new(ServiceVerifier::new(ServiceName::Crm, &config.identity.keys)?),
+        quotas: None,
     };
     let homes = Homes::new(provisioner.clone(), config.builds_max);
     let ready = provisioner.clone();

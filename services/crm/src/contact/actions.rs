@@ -4,6 +4,7 @@
 //! travels with it. So an action is one round trip.
 
 use aws_lc_rs::digest;
+use rowhouse_client::LimitsClient;
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{PageScope, PageTokens};
 use rowhouse_db::{Mode, TenantDb};
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use super::filter::Filter;
 use super::order::Order;
+use super::quota::Quota;
 use super::store::{self, Created, Cursor, ListScope, Once, Outcome, Record};
 use super::{Contact, Details, Patch, now};
 use crate::error::{Error, Result};
@@ -24,6 +26,7 @@ pub(crate) struct Contacts {
     db: TenantDb,
     tokens: PageTokens,
     wake: Wake,
+    quota: Quota,
 }
 
 /// A contact to create.
@@ -67,14 +70,20 @@ pub(crate) struct Page {
 // === impl Contacts ===
 
 impl Contacts {
-    /// `wake`: hurries the relay after a commit.
-    pub(crate) fn new(db: TenantDb, tokens: PageTokens, wake: Wake) -> Self {
-        Self { db, tokens, wake }
+    /// `wake`: hurries the relay after a commit. `limits`: what tenants may use.
+    pub(crate) fn new(db: TenantDb, tokens: PageTokens, wake: Wake, limits: LimitsClient) -> Self {
+        Self {
+            db,
+            tokens,
+            wake,
+            quota: Quota::new(limits),
+        }
     }
 
     /// Creates a contact; a repeated call gets the one that the first created, as it was then.
     pub(crate) async fn create(&self, ctx: &Ctx, new: NewContact) -> Result<Contact> {
         let owner = ctx.principal().user().ok_or(Error::NoUser)?;
+        self.take_room(ctx, new.request_id).await?;
         let contact = Contact::new(ContactId::generate(), new.details, owner, now());
         let record = Record::of(ctx, contact.created_at);
         let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
@@ -96,6 +105,18 @@ impl Contacts {
             }
             Created::Before(earlier) => Ok(*earlier),
             Created::Reused => Err(Error::RequestReused),
+        }
+    }
+
+    /// Takes room in the tenant's plan. A repeated call needs none: it gets what the first has created.
+    async fn take_room(&self, ctx: &Ctx, request_id: Option<Uuid>) -> Result<()> {
+        match (self.quota.take(ctx, &self.db).await, request_id) {
+            (Err(exceeded @ Error::QuotaExceeded { .. }), Some(request_id)) => {
+                let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
+                let is_repeated = store::is_remembered(&mut tx, request_id).await?;
+                if is_repeated { Ok(()) } else { Err(exceeded) }
+            }
+            (taken, _) => taken,
         }
     }
 
@@ -159,6 +180,7 @@ impl Contacts {
 
     /// Brings a deleted contact back.
     pub(crate) async fn undelete(&self, ctx: &Ctx, change: Change) -> Result<Contact> {
+        self.take_room(ctx, None).await?;
         let record = Record::of(ctx, now());
         let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
         let outcome = store::undelete(&mut tx, change.id, change.etag, &record).await?;

@@ -11,10 +11,10 @@ use rowhouse_telemetry::trace::current_traceparent;
 use rowhouse_types::{ContactId, Etag};
 use uuid::Uuid;
 
-use super::{Contact, Patch};
+use super::{Contact, Patch, now};
 use crate::error::Result;
 use row::Answer;
-use statement::{COUNT, CREATE, CREATE_ONCE, DELETE, GET, PAGE_BY_ID, UNDELETE, UPDATE};
+use statement::{COUNT, COUNT_UP_TO, CREATE, CREATE_ONCE, DELETE, GET, IS_REMEMBERED, PAGE_BY_ID, UNDELETE, UPDATE};
 
 pub(super) use condition::{Cursor, ListScope, list};
 pub(super) use row::Outcome;
@@ -248,6 +248,19 @@ async fn mark(
 /// How many contacts are not deleted.
 pub(super) async fn count(tx: &mut TenantTx) -> Result<i64> {
     Ok(tx.fetch_one(&COUNT, &[]).await?.total)
+}
+
+/// How many contacts are not deleted, `most` where there are more.
+pub(super) async fn count_up_to(tx: &mut TenantTx, most: i64) -> Result<i64> {
+    Ok(tx.fetch_one(&COUNT_UP_TO, &[&most]).await?.total)
+}
+
+/// Whether an earlier call with this request id created a contact, or tried to.
+pub(super) async fn is_remembered(tx: &mut TenantTx, request_id: Uuid) -> Result<bool> {
+    let found = tx
+        .fetch_one(&IS_REMEMBERED, &[&CREATE_METHOD, &request_id, &now()])
+        .await?;
+    Ok(found.total > 0)
 }
 
 /// Up to `limit` contacts after `after` in the order of their ids, without deleted ones.

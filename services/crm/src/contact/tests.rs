@@ -6,5 +6,6 @@ mod change;
 mod create;
 mod isolation;
 mod list;
+mod quota;
 mod rpc;
 mod stream;

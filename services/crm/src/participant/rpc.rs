@@ -5,7 +5,7 @@ use rowhouse_proto::common::v1::tenant_participant_service_server::TenantPartici
 use rowhouse_status::Failure;
 use tonic::{Request, Response, Status};
 
-use super::{Homes, wire};
+use super::{Homes, fleet, wire};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -25,6 +25,13 @@ impl ParticipantRpc {
 
 #[tonic::async_trait]
 impl TenantParticipantService for ParticipantRpc {
+    async fn prepare_spare(&self, request: Request<proto::PrepareSpareRequest>) -> Answer<proto::Home> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let (place, placement) = wire::spare(request.get_ref())?;
+        let home = self.homes.prepare_spare(&ctx, &place, placement).await;
+        Ok(Response::new(wire::home(&home.map_err(Failure::from)?)))
+    }
+
     async fn prepare(&self, request: Request<proto::PrepareRequest>) -> Answer<proto::Home> {
         let ctx = rowhouse_middleware::ctx(&request)?;
         let order = wire::order(request.get_ref())?;
@@ -85,9 +92,42 @@ impl TenantParticipantService for ParticipantRpc {
         Ok(Response::new(wire::home(&home)))
     }
 
+    async fn set_limits(&self, request: Request<proto::SetLimitsRequest>) -> Answer<proto::Home> {
+        let (place, order, timeout_ms) = wire::limits(request.get_ref())?;
+        let home = self
+            .homes
+            .set_limits(&place, order, timeout_ms)
+            .await
+            .map_err(Failure::from)?;
+        Ok(Response::new(wire::home(&home)))
+    }
+
     async fn check_server(&self, request: Request<proto::CheckServerRequest>) -> Answer<proto::CheckServerResponse> {
         let server = wire::server(&request.get_ref().server)?;
         self.homes.check_server(&server).await.map_err(Failure::from)?;
         Ok(Response::new(proto::CheckServerResponse {}))
+    }
+
+    async fn describe_fleet(
+        &self,
+        request: Request<proto::DescribeFleetRequest>,
+    ) -> Answer<proto::DescribeFleetResponse> {
+        let server = wire::server(&request.get_ref().server)?;
+        let fleet = self.homes.describe_fleet(&server).await.map_err(Failure::from)?;
+        Ok(Response::new(fleet::wire::description(fleet)))
+    }
+
+    async fn migrate_batch(&self, request: Request<proto::MigrateBatchRequest>) -> Answer<proto::MigrateBatchResponse> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let (server, order) = fleet::wire::order(&ctx, request.get_ref())?;
+        let batch = self.homes.migrate_batch(&ctx, &server, &order).await;
+        Ok(Response::new(fleet::wire::batch(batch.map_err(Failure::from)?)))
+    }
+
+    async fn check_drift(&self, request: Request<proto::CheckDriftRequest>) -> Answer<proto::CheckDriftResponse> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let query = fleet::wire::drift_query(request.get_ref())?;
+        let page = self.homes.check_drift(&ctx, &query).await.map_err(Failure::from)?;
+        Ok(Response::new(fleet::wire::drift_page(page)))
     }
 }

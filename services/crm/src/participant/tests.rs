@@ -61,7 +61,7 @@ fn reason<T>(outcome: Result<T, Error>) -> Reason {
 
 #[tokio::test]
 async fn a_home_lives_from_prepare_to_drop_and_every_order_can_be_repeated() {
-    for placement in [Placement::Schema, Placement::Shared] {
+    for placement in [Placement::Schema, Placement::Shared, Placement::Database] {
         a_home_lives_in(placement).await;
     }
 }
@@ -116,9 +116,8 @@ async fn what_is_not_there_or_not_possible_is_refused() {
     let mut elsewhere = order.clone();
     elsewhere.place.server = "data9".parse().unwrap();
     assert_eq!(reason(homes.prepare(&ctx, &elsewhere).await), Reason::FieldInvalid);
-    let mut own_database = order.clone();
-    own_database.placement = Placement::Database;
-    assert_eq!(reason(homes.prepare(&ctx, &own_database).await), Reason::FieldInvalid);
+    let shared = homes.prepare_spare(&ctx, &order.place, Placement::Shared).await;
+    assert_eq!(reason(shared), Reason::FieldInvalid);
     for outcome in [
         homes.describe(&order.place).await,
         homes.freeze(&order.place, OperationId::generate()).await,
@@ -148,6 +147,26 @@ async fn many_orders_at_once_are_all_carried_out() {
     )
     .await;
     assert!(built.iter().all(Result::is_ok), "{built:?}");
+}
+
+#[tokio::test]
+async fn a_claim_does_not_wait_for_builds() {
+    let bench = Bench::start("crm_spare_claim", 1).await;
+    let (homes, order) = (bench.homes, order());
+    let long = || ctx(Duration::from_secs(30));
+    let spare = homes
+        .prepare_spare(&long(), &order.place, order.placement)
+        .await
+        .unwrap();
+    assert_eq!((spare.version, spare.state), (MIGRATIONS.newest(), HomeState::Spare));
+    let _busy = homes.builds.acquire().await.unwrap();
+    let short = ctx(Duration::from_millis(20));
+    let another = homes.prepare_spare(&short, &order.place, order.placement).await;
+    assert_eq!(reason(another), Reason::DeadlineExceeded);
+    for _ in 0..2 {
+        let claimed = homes.prepare(&long(), &order).await.unwrap();
+        assert_eq!((claimed.version, claimed.state), (spare.version, HomeState::Active));
+    }
 }
 
 #[tokio::test]

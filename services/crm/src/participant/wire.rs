@@ -27,6 +27,19 @@ pub(super) fn order(request: &proto::PrepareRequest) -> Result<Order, Failure> {
     })
 }
 
+/// Reads an order to build a home ahead.
+///
+/// # Errors
+/// Every field that is wrong; a placement that is not available among them.
+pub(super) fn spare(request: &proto::PrepareSpareRequest) -> Result<(Place, Placement), Failure> {
+    let mut violations = Violations::default();
+    let tenant = violations.take("tenant_id", request.tenant_id.parse());
+    let server = violations.take("server", request.server.parse());
+    let placement = violations.take("placement", placement(request.placement));
+    let ((tenant, server), placement) = violations.finish(tenant.zip(server).zip(placement))?;
+    Ok((Place { tenant, server }, placement))
+}
+
 /// Reads which home is meant.
 ///
 /// # Errors
@@ -50,6 +63,22 @@ pub(super) fn change(tenant_id: &str, server: &str, operation_id: &str) -> Resul
     let operation = violations.take("operation_id", operation_id.parse());
     let ((tenant, server), operation) = violations.finish(tenant.zip(server).zip(operation))?;
     Ok((Place { tenant, server }, operation))
+}
+
+/// Reads how transactions in a home are to be bounded.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(super) fn limits(request: &proto::SetLimitsRequest) -> Result<(Place, OperationId, Option<i32>), Failure> {
+    let mut violations = Violations::default();
+    let tenant = violations.take("tenant_id", request.tenant_id.parse());
+    let server = violations.take("server", request.server.parse());
+    let order = violations.take("order_id", request.order_id.parse());
+    if request.statement_timeout_ms.is_some_and(|timeout_ms| timeout_ms <= 0) {
+        violations.add("statement_timeout_ms", "must be above 0, or absent");
+    }
+    let ((tenant, server), order) = violations.finish(tenant.zip(server).zip(order))?;
+    Ok((Place { tenant, server }, order, request.statement_timeout_ms))
 }
 
 /// Reads which data server is meant.
@@ -78,6 +107,7 @@ pub(super) fn home(home: &Home) -> proto::Home {
             HomeState::Active => proto::HomeState::Active,
             HomeState::ReadOnly => proto::HomeState::ReadOnly,
             HomeState::Frozen => proto::HomeState::Frozen,
+            HomeState::Spare => proto::HomeState::Spare,
         }
         .into(),
     }
@@ -87,7 +117,7 @@ fn placement(number: i32) -> Result<Placement, &'static str> {
     match proto::Placement::try_from(number) {
         Ok(proto::Placement::Unspecified | proto::Placement::Schema) => Ok(Placement::Schema),
         Ok(proto::Placement::Shared) => Ok(Placement::Shared),
-        Ok(proto::Placement::Database) => Err("is not available yet"),
+        Ok(proto::Placement::Database) => Ok(Placement::Database),
         Err(_) => Err("is not a known placement"),
     }
 }
@@ -122,7 +152,9 @@ mod tests {
         }
         let shared = order(&request(proto::Placement::Shared.into())).unwrap();
         assert_eq!(shared.placement, Placement::Shared);
-        for placement in [proto::Placement::Database.into(), 4, -1, i32::MAX] {
+        let database = order(&request(proto::Placement::Database.into())).unwrap();
+        assert_eq!(database.placement, Placement::Database);
+        for placement in [4, -1, i32::MAX] {
             assert_eq!(fields(order(&request(placement))), ["placement"]);
         }
     }
@@ -131,6 +163,11 @@ mod tests {
     fn every_wrong_field_is_named() {
         let empty = proto::PrepareRequest::default();
         assert_eq!(fields(order(&empty)), ["tenant_id", "server", "operation_id"]);
+        let empty = proto::PrepareSpareRequest {
+            placement: -1,
+            ..Default::default()
+        };
+        assert_eq!(fields(spare(&empty)), ["tenant_id", "server", "placement"]);
         for server in ["", "Data1", "data1; DROP", "a\0b", &"x".repeat(1 << 20)] {
             assert_eq!(fields(place("tenant_x", server)), ["tenant_id", "server"]);
             let wrong = fields(change("tenant_x", server, "operation_x"));

@@ -2,14 +2,16 @@
 
 use rowhouse_context::ServiceName;
 use rowhouse_proto::common::v1 as common;
-use rowhouse_proto::tenant::v1::ResolveRequest;
 use rowhouse_proto::tenant::v1::directory_service_server::DirectoryService;
+use rowhouse_proto::tenant::v1::{GetLimitsRequest, ResolveRequest};
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{HomeState, TenantId};
 use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 
 use super::{Home, store};
+use crate::error::Error;
+use crate::plan;
 use crate::tenant::wire::placement_to_wire;
 
 /// Answers where homes are.
@@ -35,6 +37,20 @@ impl DirectoryService for DirectoryRpc {
             .map_err(Failure::from)?;
         Ok(Response::new(write(&home)))
     }
+
+    async fn get_limits(&self, request: Request<GetLimitsRequest>) -> Result<Response<common::Limits>, Status> {
+        let tenant: TenantId = request
+            .get_ref()
+            .tenant_id
+            .parse()
+            .map_err(|fault| Failure::field("tenant_id", fault))?;
+        let mut connection = self.pool.acquire().await.map_err(Error::from).map_err(Failure::from)?;
+        let plan = plan::store::of_tenant(&mut connection, tenant)
+            .await
+            .map_err(Failure::from)?;
+        let plan = plan.ok_or_else(|| Failure::not_found("tenant", tenant))?;
+        Ok(Response::new(plan::wire::limits(plan.limits)))
+    }
 }
 
 fn read(request: &ResolveRequest) -> Result<(TenantId, ServiceName), Failure> {
@@ -49,6 +65,7 @@ fn write(home: &Home) -> common::Home {
         HomeState::Active => common::HomeState::Active,
         HomeState::ReadOnly => common::HomeState::ReadOnly,
         HomeState::Frozen => common::HomeState::Frozen,
+        HomeState::Spare => common::HomeState::Spare,
     };
     common::Home {
         tenant_id: home.tenant.to_string(),

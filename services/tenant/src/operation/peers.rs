@@ -12,11 +12,13 @@ use rowhouse_proto::auth::v1::provisioning_service_client::ProvisioningServiceCl
 use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
 use rowhouse_status::Failure;
-use rowhouse_types::{HomeState, Placement, ServerName};
+use rowhouse_types::{HomeState, OperationId, Placement, ServerName};
 use tonic::{Response, Status};
 
 use super::Held;
 use crate::directory::Home;
+use crate::plan::store::Due;
+use crate::spare::Spare;
 use crate::tenant::wire::placement_to_wire;
 
 /// The other services, as operations need them.
@@ -50,6 +52,32 @@ impl Peers {
     /// `participants`: the `provision` processes of the services that hold tenants' data.
     pub(crate) fn new(auth: Peer, participants: BTreeMap<ServiceName, Peer>) -> Self {
         Self { auth, participants }
+    }
+
+    /// Every participant builds a home ahead.
+    pub(crate) async fn prepare_spare(&self, ctx: &Ctx, spare: &Spare) -> Result<(), Failure> {
+        let calls = self.participants.iter().map(|(name, peer)| async move {
+            let request = common::PrepareSpareRequest {
+                tenant_id: spare.tenant.to_string(),
+                server: spare.server.to_string(),
+                placement: placement_to_wire(spare.placement).into(),
+            };
+            let mut client = TenantParticipantServiceClient::new(peer.channel());
+            let answer = client.prepare_spare(rowhouse_client::request(ctx, request)).await;
+            let home = answer.map_err(rowhouse_client::failure)?.into_inner();
+            if home.tenant_id != spare.tenant.to_string() || home.state() != common::HomeState::Spare {
+                return Err(Failure::internal(format!(
+                    "{name} answered with another home than the spare"
+                )));
+            }
+            Ok(())
+        });
+        join_all(calls).await.into_iter().collect()
+    }
+
+    /// A participant's `provision` process.
+    pub(crate) fn participant(&self, name: ServiceName) -> Option<&Peer> {
+        self.participants.get(&name)
     }
 
     /// Every participant makes the tenant's home ready.
@@ -102,6 +130,21 @@ impl Peers {
         };
         let mut client = ProvisioningServiceClient::new(self.auth.channel());
         let answer = client.set_tenant_state(rowhouse_client::request(ctx, request)).await;
+        answer.map(drop).map_err(rowhouse_client::failure)
+    }
+
+    /// A participant keeps a tenant's statement timeout.
+    pub(crate) async fn set_limits(&self, ctx: &Ctx, due: &Due) -> Result<(), Failure> {
+        let peer = self.participants.get(&due.participant);
+        let peer = peer.ok_or_else(|| Failure::internal(format!("{} is no participant", due.participant)))?;
+        let request = common::SetLimitsRequest {
+            tenant_id: due.tenant.to_string(),
+            server: due.server.to_string(),
+            order_id: OperationId::generate().to_string(),
+            statement_timeout_ms: due.statement_timeout_ms,
+        };
+        let mut client = TenantParticipantServiceClient::new(peer.channel());
+        let answer = client.set_limits(rowhouse_client::request(ctx, request)).await;
         answer.map(drop).map_err(rowhouse_client::failure)
     }
 
@@ -198,7 +241,7 @@ fn read(held: &Held, participant: ServiceName, home: &common::Home) -> Result<Ho
             common::HomeState::Active => HomeState::Active,
             common::HomeState::ReadOnly => HomeState::ReadOnly,
             common::HomeState::Frozen => HomeState::Frozen,
-            common::HomeState::Unspecified => return Err(fault("state")),
+            common::HomeState::Spare | common::HomeState::Unspecified => return Err(fault("state")),
         },
     })
 }

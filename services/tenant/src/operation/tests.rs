@@ -3,6 +3,8 @@
 mod bench;
 mod crashes;
 mod fakes;
+mod fleet;
 
 pub(crate) use bench::{Bench, GRACE, LONG, ctx, new_tenant, server, turn};
 pub(crate) use fakes::Mishap;
+pub(crate) use fleet::{FakeHouse, NEWEST};

@@ -37,11 +37,7 @@ impl Servers {
 
     /// Makes a server known, once every participant has it ready. A repeated call answers the server as it is.
     pub(crate) async fn register(&self, ctx: &Ctx, traits: Traits) -> Result<Server> {
-        let ready = self.peers.check_server(ctx, &traits.name).await;
-        ready.map_err(|failure| Error::ServerNotReady {
-            name: traits.name.clone(),
-            failure: Box::new(failure),
-        })?;
+        self.peers.check_server(ctx, &traits.name).await?;
         let mut transaction = self.pool.begin().await?;
         let Some(server) = store::insert(&mut transaction, &traits).await? else {
             let found = store::get(&mut transaction, &traits.name).await?;

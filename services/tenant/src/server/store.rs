@@ -91,6 +91,18 @@ pub(crate) async fn list(pool: &PgPool, after: Option<&ServerName>, limit: i64) 
     rows.into_iter().map(Server::try_from).collect()
 }
 
+/// The names of all servers.
+pub(crate) async fn names(pool: &PgPool) -> Result<Vec<ServerName>> {
+    // Far more than there are: a run asks each of them.
+    let names: Vec<String> = sqlx::query_scalar("SELECT name FROM tenant.servers ORDER BY name LIMIT 1000")
+        .fetch_all(pool)
+        .await?;
+    names
+        .iter()
+        .map(|name| name.parse().map_err(Error::unreadable))
+        .collect()
+}
+
 /// Changes what a change names.
 pub(crate) async fn update(connection: &mut PgConnection, change: &Change) -> Result<Server> {
     let row: ServerRow = sqlx::query_as(
@@ -141,6 +153,20 @@ pub(crate) async fn choose(pool: &PgPool, wish: &Wish) -> Result<Choice> {
         Some((_, false)) => Choice::Full,
         None => Choice::None,
     })
+}
+
+/// The servers that take new tenants of a placement now, by name.
+pub(crate) async fn taking(pool: &PgPool, placement: Placement) -> Result<Vec<ServerName>> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM tenant.servers
+         WHERE state = 'active' AND $1 = ANY (placements) AND tenants < tenants_max
+         ORDER BY name LIMIT 1000",
+    )
+    .bind(placement.as_str())
+    .fetch_all(pool)
+    .await?;
+    let names = names.iter().map(|name| name.parse().map_err(Error::unreadable));
+    names.collect()
 }
 
 /// The words for placements in the database.

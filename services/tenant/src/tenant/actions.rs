@@ -6,13 +6,13 @@ use aws_lc_rs::digest;
 use chrono::DateTime;
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{PageScope, PageTokens};
-use rowhouse_types::{Etag, OperationId, ServerName, TenantId};
+use rowhouse_types::{Etag, OperationId, Placement, ServerName, TenantId};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::store::{self, Reservation, Reserved};
+use super::store::{self, Cursor, Reservation, Reserved};
 use super::{Change, NewTenant, Reason, State, Tenant};
 use crate::audit::{self, Entry};
 use crate::directory;
@@ -21,6 +21,7 @@ use crate::operation::saga::Sagas;
 use crate::operation::store::{LEASE, Payload};
 use crate::operation::{self, Held, Kind};
 use crate::server;
+use crate::spare::Refill;
 
 /// How long before the caller's deadline an answer is given that the work goes on: enough for the way back.
 const ANSWER_BEFORE: Duration = Duration::from_millis(250);
@@ -34,6 +35,7 @@ pub(crate) struct Tenants {
     pool: PgPool,
     sagas: Sagas,
     tokens: PageTokens,
+    refill: Refill,
     /// How long a deleted tenant can be undeleted.
     grace: Duration,
 }
@@ -48,12 +50,13 @@ pub(crate) struct Page {
 // === impl Tenants ===
 
 impl Tenants {
-    /// `grace`: how long a deleted tenant can be undeleted.
-    pub(crate) fn new(pool: PgPool, sagas: Sagas, tokens: PageTokens, grace: Duration) -> Self {
+    /// `refill`: tells the filler that a spare was taken. `grace`: how long a deleted tenant can be undeleted.
+    pub(crate) fn new(pool: PgPool, sagas: Sagas, tokens: PageTokens, refill: Refill, grace: Duration) -> Self {
         Self {
             pool,
             sagas,
             tokens,
+            refill,
             grace,
         }
     }
@@ -106,7 +109,9 @@ impl Tenants {
             after: &picture(&tenant),
         };
         match store::reserve(&self.pool, ctx, &reservation).await? {
-            Reserved::New { created_at } => {
+            Reserved::New { id, spare, created_at } => {
+                self.count(&tenant, spare);
+                (tenant.id, held.tenant) = (id, id);
                 (tenant.created_at, tenant.updated_at) = (created_at, created_at);
                 let active = self.sagas.settle(held.id, Some(held), answer_by(ctx)).await?;
                 Ok(active.unwrap_or(tenant))
@@ -142,7 +147,7 @@ impl Tenants {
         let more = tenants.len() > size;
         tenants.truncate(size);
         let next_page_token = match tenants.last() {
-            Some(last) if more => self.tokens.seal(&scope, &last.id),
+            Some(last) if more => self.tokens.seal(&scope, &Cursor::after(last)),
             _ => String::new(),
         };
         Ok(Page {
@@ -256,6 +261,18 @@ impl Tenants {
         let done = self.sagas.settle(operation, None, answer_by(ctx)).await?;
         done.ok_or(Error::StillRunning { operation })
     }
+
+    /// Counts whether a sign-up found a spare, and has the filler see to it at once.
+    fn count(&self, tenant: &Tenant, spare: bool) {
+        if tenant.placement != Placement::Schema {
+            return;
+        }
+        self.refill.notify();
+        let (server, outcome) = (tenant.server.to_string(), if spare { "hit" } else { "miss" });
+        let placement = tenant.placement.as_str();
+        metrics::counter!("tenant_spare_claims_total", "server" => server, "placement" => placement, "outcome" => outcome)
+            .increment(1);
+    }
 }
 
 /// Begins an operation on a tenant whose state was changed for it, and records who wants it and why.
@@ -289,7 +306,7 @@ async fn accept(
     Ok(held)
 }
 
-/// The tenant as it will be reserved.
+/// The tenant as it will be reserved, unless a spare lends it an older id.
 fn planned(new: &NewTenant, server: ServerName) -> Tenant {
     Tenant {
         id: TenantId::generate(),

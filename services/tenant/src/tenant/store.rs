@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rowhouse_context::Ctx;
 use rowhouse_types::{Etag, OperationId, TenantId};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -47,7 +48,13 @@ pub(crate) struct Reservation<'a> {
 #[derive(Debug)]
 pub(crate) enum Reserved {
     /// The slug is ours, and so is the lease of the operation.
-    New { created_at: DateTime<Utc> },
+    New {
+        /// The spare's where there was one, else the one that was asked for.
+        id: TenantId,
+        /// Whether a spare was taken.
+        spare: bool,
+        created_at: DateTime<Utc>,
+    },
     /// An earlier call with the same request id and content made this tenant.
     Repeated(TenantId),
     /// The request id was used with other content.
@@ -59,9 +66,18 @@ struct ReservedRow {
     resource_id: Uuid,
     fingerprint: Vec<u8>,
     created_at: Option<DateTime<Utc>>,
+    spare: bool,
 }
 
-/// Reserves the slug and begins provisioning, in one statement and one round trip.
+/// Where a list of tenants goes on.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Cursor {
+    created_at_us: i64,
+    id: TenantId,
+}
+
+/// Reserves the slug, takes a spare where one is ready, and begins provisioning, in one statement and one round trip: where
+/// the slug is taken the spare is not.
 pub(crate) async fn reserve(pool: &PgPool, ctx: &Ctx, new: &Reservation<'_>) -> Result<Reserved> {
     let tenant = new.tenant;
     let row: ReservedRow = sqlx::query_as(include_str!("sql/reserve.sql"))
@@ -89,7 +105,11 @@ pub(crate) async fn reserve(pool: &PgPool, ctx: &Ctx, new: &Reservation<'_>) -> 
         .await
         .map_err(|error| refused(error, tenant))?;
     Ok(match row.created_at {
-        Some(created_at) => Reserved::New { created_at },
+        Some(created_at) => Reserved::New {
+            id: TenantId::from_uuid(row.resource_id),
+            spare: row.spare,
+            created_at,
+        },
         None if row.fingerprint == new.fingerprint => Reserved::Repeated(TenantId::from_uuid(row.resource_id)),
         None => Reserved::Reused,
     })
@@ -154,18 +174,21 @@ pub(crate) async fn lock(connection: &mut PgConnection, id: TenantId) -> Result<
     row.map(Tenant::try_from).transpose()
 }
 
-/// At most `limit` tenants, the newest first, older than `before`. Ids are UUIDv7 and sort by the time of creation.
+/// At most `limit` tenants, the newest first, older than `before`. Their ids do not tell: a spare's is older.
 ///
 /// `deleted`: whether those that are deleted are among them.
-pub(crate) async fn list(pool: &PgPool, before: Option<TenantId>, deleted: bool, limit: i64) -> Result<Vec<Tenant>> {
+pub(crate) async fn list(pool: &PgPool, before: Option<Cursor>, deleted: bool, limit: i64) -> Result<Vec<Tenant>> {
     let rows: Vec<TenantRow> = sqlx::query_as(
         "SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at,
              deleted_at, purge_at
-         FROM tenant.tenants WHERE tenant_id < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-             AND ($2 OR deleted_at IS NULL)
-         ORDER BY tenant_id DESC LIMIT $3",
+         FROM tenant.tenants
+         WHERE (created_at, tenant_id)
+             < (coalesce($1, 'infinity'), coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+             AND ($3 OR deleted_at IS NULL)
+         ORDER BY created_at DESC, tenant_id DESC LIMIT $4",
     )
-    .bind(before.map(|id| id.uuid()))
+    .bind(before.and_then(|cursor| DateTime::from_timestamp_micros(cursor.created_at_us)))
+    .bind(before.map(|cursor| cursor.id.uuid()))
     .bind(deleted)
     .bind(limit)
     .fetch_all(pool)
@@ -226,6 +249,18 @@ pub(crate) async fn forget_requests(pool: &PgPool, limit: i64) -> Result<u64> {
     .execute(pool)
     .await?;
     Ok(done.rows_affected())
+}
+
+// === impl Cursor ===
+
+impl Cursor {
+    /// Behind this tenant.
+    pub(crate) fn after(tenant: &Tenant) -> Self {
+        Self {
+            created_at_us: tenant.created_at.timestamp_micros(),
+            id: tenant.id,
+        }
+    }
 }
 
 // === impl TenantRow ===

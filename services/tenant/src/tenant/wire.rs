@@ -155,14 +155,10 @@ fn placement(number: i32) -> Result<Placement, &'static str> {
     if number == i32::from(common::Placement::Unspecified) {
         return Ok(Placement::Schema);
     }
-    match placement_from_wire(number) {
-        Some(Placement::Database) => Err("is not available yet"),
-        Some(placement) => Ok(placement),
-        None => Err("is not a known placement"),
-    }
+    placement_from_wire(number).ok_or("is not a known placement")
 }
 
-fn request_id(text: &str) -> Result<Option<Uuid>, &'static str> {
+pub(crate) fn request_id(text: &str) -> Result<Option<Uuid>, &'static str> {
     const FAULT: &str = "must be a UUID such as 0197a6de-1c8f-7c1e-a4a5-5f0e9d6f3b21";
     if text.is_empty() {
         return Ok(None);
@@ -266,16 +262,22 @@ mod tests {
     }
 
     #[test]
-    fn a_placement_is_read_and_one_that_is_not_available_yet_says_so() {
-        let with = |placement: common::Placement| {
+    fn a_known_placement_is_read_and_another_is_refused() {
+        let with = |placement: i32| {
             let mut wanted = request();
-            wanted.tenant.as_mut().unwrap().placement = placement.into();
+            wanted.tenant.as_mut().unwrap().placement = placement;
             new_tenant(wanted)
         };
-        let shared = with(common::Placement::Shared).unwrap();
-        assert_eq!(shared.server.placement, Placement::Shared);
-        let failure = with(common::Placement::Database).unwrap_err();
-        assert!(rowhouse_status_text(failure).contains("not available yet"));
+        for (sent, read) in [
+            (common::Placement::Schema, Placement::Schema),
+            (common::Placement::Shared, Placement::Shared),
+            (common::Placement::Database, Placement::Database),
+        ] {
+            assert_eq!(with(sent.into()).unwrap().server.placement, read);
+        }
+        for unknown in [4, -1, i32::MAX] {
+            assert_eq!(fields(with(unknown).unwrap_err()), "tenant.placement");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use rowhouse_client::LimitsClient;
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_mq::{Event, Wake, outbox};
 use rowhouse_types::ReportId;
@@ -30,19 +31,28 @@ pub(crate) struct Reports {
     pool: PgPool,
     files: Files,
     wake: Wake,
+    limits: LimitsClient,
 }
 
 // === impl Reports ===
 
 impl Reports {
-    pub(crate) fn new(pool: PgPool, files: Files, wake: Wake) -> Self {
-        Self { pool, files, wake }
+    /// `limits`: what tenants may use.
+    pub(crate) fn new(pool: PgPool, files: Files, wake: Wake, limits: LimitsClient) -> Self {
+        Self {
+            pool,
+            files,
+            wake,
+            limits,
+        }
     }
 
     /// Queues a report: the row, its event and the audit entry, or none of them.
     pub(crate) async fn run(&self, ctx: &Ctx, new: NewReport) -> Result<Report> {
         let requester = requester(ctx)?;
         let id = ReportId::generate();
+        // Before the transaction: a question to another service must not hold a connection.
+        let limits = self.limits.limits(ctx, requester.tenant).await;
         let mut transaction = self.pool.begin().await?;
         if let Some(request) = new.request {
             let print = fingerprint(new, requester);
@@ -54,6 +64,12 @@ impl Reports {
                 }
                 Request::Reused => return Err(Error::RequestReused),
             }
+        }
+        if let Some(most) = limits.jobs_in_flight
+            && store::in_flight(&mut transaction, requester.tenant).await? >= i64::from(most)
+        {
+            let tenant = requester.tenant;
+            return Err(Error::QuotaExceeded { tenant, most });
         }
         let report = store::insert(&mut transaction, id, new, requester, ctx.reason()).await?;
         let event = Event::new(ctx, REQUESTED, json!({ "report_id": id }));

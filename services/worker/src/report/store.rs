@@ -36,6 +36,11 @@ const INSERT: &str = concat!(
     columns!()
 );
 
+/// Puts the tenant's bounded calls in order, until the transaction ends, so that the count is exact.
+const LOCK_TENANT: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1::text, 4801))";
+
+const IN_FLIGHT: &str = "SELECT count(*) FROM worker.reports WHERE tenant_id = $1 AND state IN ('queued', 'running')";
+
 const GET: &str = concat!(
     "SELECT ",
     columns!(),
@@ -70,6 +75,8 @@ pub(crate) const STATEMENTS: &[&str] = &[
     CLAIM_REQUEST,
     PRUNE_REQUESTS,
     INSERT,
+    LOCK_TENANT,
+    IN_FLIGHT,
     GET,
     CLAIM,
     PROGRESS,
@@ -102,6 +109,16 @@ pub(crate) struct Made {
     pub(crate) row_count: i64,
     pub(crate) size_bytes: i64,
     pub(crate) file: String,
+}
+
+/// How many of the tenant's reports are not finished; it stays so until the transaction ends, if all who add one ask first.
+pub(crate) async fn in_flight(connection: &mut PgConnection, tenant: TenantId) -> Result<i64> {
+    sqlx::query(LOCK_TENANT)
+        .bind(tenant.uuid())
+        .execute(&mut *connection)
+        .await?;
+    let count = sqlx::query_scalar(IN_FLIGHT).bind(tenant.uuid());
+    Ok(count.fetch_one(connection).await?)
 }
 
 /// Claims a request id within the transaction that does the work.

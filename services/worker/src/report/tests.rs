@@ -1,8 +1,9 @@
 //! Reports against a fresh, real database.
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{ReportId, TenantId};
+use rowhouse_types::{Limits, ReportId, TenantId};
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
@@ -60,6 +61,31 @@ async fn a_repeated_request_answers_the_same_report_also_when_both_come_at_once(
     assert_eq!(ids.len(), 1);
     assert_eq!(world.count("SELECT count(*) FROM worker.reports").await, 1);
     assert_eq!(world.count("SELECT count(*) FROM worker.outbox").await, 1);
+}
+
+#[tokio::test]
+async fn a_plan_bounds_the_reports_in_flight_exactly_and_one_that_has_ended_makes_room() {
+    let world = World::new("in_flight").await;
+    let limits = Limits {
+        jobs_in_flight: Some(3),
+        ..Limits::default()
+    };
+    let reports = world.reports_within(limits);
+    let tenant = TenantId::generate();
+    let calls = (0..8).map(|_| {
+        let (reports, ctx) = (reports.clone(), member(tenant));
+        async move { reports.run(&ctx, new(None)).await }
+    });
+    let answers = join_all(calls).await;
+    let mut queued: Vec<Report> = answers.into_iter().filter_map(Result::ok).collect();
+    assert_eq!(queued.len(), 3);
+    let refused = Failure::from(reports.run(&member(tenant), new(None)).await.unwrap_err());
+    assert_eq!(refused.reason(), Reason::QuotaExceeded);
+    let neighbour = reports.run(&member(TenantId::generate()), new(None)).await;
+    assert!(neighbour.is_ok());
+
+    succeeded(&world, queued.remove(0), b"done").await;
+    reports.run(&member(tenant), new(None)).await.unwrap();
 }
 
 #[tokio::test]

@@ -36,6 +36,7 @@ const MIGRATIONS: TenantMigrations = TenantMigrations::new(&[Migration {
         CREATE TABLE more_2 (tenant_id uuid NOT NULL, id uuid NOT NULL, CONSTRAINT more_2_pkey PRIMARY KEY (tenant_id, id));
         CREATE TABLE more_3 (tenant_id uuid NOT NULL, id uuid NOT NULL, CONSTRAINT more_3_pkey PRIMARY KEY (tenant_id, id));
         GRANT SELECT, INSERT ON notes, more_1, more_2, more_3 TO rowhouse_tenant;",
+    deferred: &[],
 }]);
 
 /// A note's text.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use rowhouse_config::Secret;
 use rowhouse_context::ServiceName;
-use rowhouse_db::{Lanes, Mode, Statement, TenantDb, TenantDbConfig};
+use rowhouse_db::{Lanes, Mode, OwnDatabases, Statement, TenantDb, TenantDbConfig};
 use rowhouse_devkit::cluster;
 use rowhouse_devkit::pooler::Pooler;
 use rowhouse_devkit::servers::{LanePools, Servers};
@@ -106,6 +106,7 @@ impl Division {
                 slots_per_tenant: self.slots,
                 are_aliases: true,
             },
+            own_databases: OwnDatabases::default(),
             versions: 0..=i32::MAX,
         };
         Ok(TenantDb::connect(config, homes.directory.clone()).await?)

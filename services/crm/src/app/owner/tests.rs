@@ -137,7 +137,7 @@ async fn only_the_tenant_service_is_served() {
         .unwrap_err();
     assert_eq!(liar.code(), Code::Unauthenticated);
 
-    request.placement = proto::Placement::Database.into();
+    request.placement = i32::MAX;
     let refused = prepare(tenant, port, &request).await.unwrap_err();
     let details = refused.get_error_details();
     assert_eq!(refused.code(), Code::InvalidArgument);

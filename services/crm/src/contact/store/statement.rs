@@ -120,6 +120,21 @@ pub(super) const COUNT: Statement<Total> = Statement::new(
     &[],
 );
 
+pub(super) const COUNT_UP_TO: Statement<Total> = Statement::new(
+    "contact.count_up_to",
+    "SELECT count(*) AS total FROM (
+         SELECT id FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL LIMIT $2
+     ) AS counted",
+    &[Type::INT8],
+);
+
+pub(super) const IS_REMEMBERED: Statement<Total> = Statement::new(
+    "contact.is_remembered",
+    "SELECT count(*) AS total FROM requests
+     WHERE tenant_id = $1 AND method = $2 AND request_id = $3 AND expires_at > $4",
+    &[Type::TEXT, Type::UUID, Type::TIMESTAMPTZ],
+);
+
 pub(super) const PAGE_BY_ID: Statement<Contact> = Statement::new(
     "contact.page_by_id",
     include_str!("../sql/page_by_id.sql"),
@@ -136,5 +151,7 @@ pub(in crate::contact) const STATEMENTS: &[&dyn AnyStatement] = &[
     &DELETE,
     &UNDELETE,
     &COUNT,
+    &COUNT_UP_TO,
+    &IS_REMEMBERED,
     &PAGE_BY_ID,
 ];

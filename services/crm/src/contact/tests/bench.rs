@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rowhouse_cache::Cache;
+use rowhouse_client::LimitsClient;
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::paging::PageTokens;
 use rowhouse_db::testing::StaticDirectory;
-use rowhouse_db::{Lanes, Provisioner, TenantDb, TenantDbConfig, migrate_platform};
+use rowhouse_db::{Lanes, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, migrate_platform};
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
-use rowhouse_types::{OperationId, Placement, ServerName, SessionId, TenantId, Text, UserId};
+use rowhouse_types::{Limits, OperationId, Placement, ServerName, SessionId, TenantId, Text, UserId};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -25,7 +27,7 @@ use crate::migrations::{self, MIGRATIONS};
 const SERVER: &str = "data1";
 
 /// Every placement that a tenant can have.
-pub(super) const PLACEMENTS: [Placement; 2] = [Placement::Schema, Placement::Shared];
+pub(super) const PLACEMENTS: [Placement; 3] = [Placement::Schema, Placement::Shared, Placement::Database];
 
 /// Two tenants' homes in a database of one test.
 pub(in crate::contact) struct Bench {
@@ -35,6 +37,7 @@ pub(in crate::contact) struct Bench {
     provisioner: Provisioner,
     pub(super) one: TenantId,
     pub(super) two: TenantId,
+    placement: Placement,
     pub(super) databases: Databases,
 }
 
@@ -67,19 +70,26 @@ impl Bench {
             participant: ServiceName::Crm,
             urls: BTreeMap::from([(SERVER.to_owned(), pooled)]),
             pool_size_max: 8,
+            own_databases: OwnDatabases::default(),
             lanes: Lanes::OFF,
             versions: migrations::served(),
         };
         let db = TenantDb::connect(config, Arc::new(directory)).await.unwrap();
-        let contacts = Contacts::new(db.clone(), PageTokens::new(&[7; 32]), Wake::new());
+        let contacts = contacts(&db, Limits::default());
         Self {
             contacts,
             db,
             provisioner,
             one,
             two,
+            placement,
             databases,
         }
+    }
+
+    /// The actions, where every tenant's plan has these limits.
+    pub(super) fn bounded(&self, limits: Limits) -> Contacts {
+        contacts(&self.db, limits)
     }
 
     /// The context of a call by a new member of a tenant.
@@ -140,10 +150,24 @@ impl Bench {
         .unwrap();
     }
 
+    /// A superuser's URL of the database in which the tenant's home is.
+    pub(super) fn superuser_url(&self, tenant: TenantId) -> String {
+        match self.placement {
+            Placement::Schema | Placement::Shared => self.databases.data_superuser_url(),
+            Placement::Database => {
+                let name = format!("t_{}", tenant.uuid().simple());
+                self.databases.servers().superuser_url(&name)
+            }
+        }
+    }
+
+    /// Whether the tenants have neighbours in their database.
+    pub(super) fn has_neighbours(&self) -> bool {
+        self.placement != Placement::Database
+    }
+
     async fn superuser(&self, tenant: TenantId) -> PgConnection {
-        let mut connection = PgConnection::connect(&self.databases.data_superuser_url())
-            .await
-            .unwrap();
+        let mut connection = PgConnection::connect(&self.superuser_url(tenant)).await.unwrap();
         let path = format!("SET search_path = t_{}, ext", tenant.uuid().simple());
         sqlx::raw_sql(AssertSqlSafe(path))
             .execute(&mut connection)
@@ -184,4 +208,11 @@ pub(super) fn details(name: &str) -> Details {
 
 fn server() -> ServerName {
     SERVER.parse().unwrap()
+}
+
+fn contacts(db: &TenantDb, limits: Limits) -> Contacts {
+    // Fixed limits ask nobody, Redis neither.
+    let nowhere = Cache::connect(&Secret::new("redis://127.0.0.1:1".to_owned()), "none").unwrap();
+    let limits = LimitsClient::fixed(limits, nowhere);
+    Contacts::new(db.clone(), PageTokens::new(&[7; 32]), Wake::new(), limits)
 }

@@ -8,15 +8,16 @@ use super::bench::{Bench, PLACEMENTS};
 use crate::contact::store::STATEMENTS;
 
 async fn violations(bench: &Bench) -> Vec<String> {
-    let url = Secret::new(bench.databases.data_superuser_url());
-    audit_home(&url, bench.one, Some(bench.two)).await.unwrap()
+    let url = Secret::new(bench.superuser_url(bench.one));
+    let neighbour = bench.has_neighbours().then_some(bench.two);
+    audit_home(&url, bench.one, neighbour).await.unwrap()
 }
 
 #[tokio::test]
 async fn every_statement_fits_the_schema() {
     for placement in PLACEMENTS {
         let bench = Bench::start_in("crm_statements", placement).await;
-        let url = Secret::new(bench.databases.data_superuser_url());
+        let url = Secret::new(bench.superuser_url(bench.one));
         let faults = check_statements(&url, bench.one, STATEMENTS).await.unwrap();
         assert!(faults.is_empty(), "{placement:?}: {faults:#?}");
     }

@@ -17,15 +17,20 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::fakes::Fakes;
 use crate::error::Result;
+use crate::migration::actions::Migrations;
+use crate::migration::runner::Runner;
 use crate::operation::peers::Peers;
 use crate::operation::saga::Sagas;
 use crate::operation::{Kind, store};
 use crate::server::actions::Servers;
 use crate::server::{Address, Capacity, Labels, PLACEMENTS, Traits, Wish};
+use crate::spare::Refill;
+use crate::spare::filler::Filler;
 use crate::tenant::actions::Tenants;
 use crate::tenant::{NewTenant, Reason, Tenant};
 
@@ -45,6 +50,8 @@ pub(crate) struct Bench {
     pub(crate) sagas: Sagas,
     pub(crate) tenants: Tenants,
     pub(crate) servers: Servers,
+    pub(crate) migrations: Migrations,
+    pub(crate) peers: Peers,
     databases: Databases,
 }
 
@@ -52,6 +59,9 @@ pub(crate) struct Bench {
 pub(crate) struct Process {
     runtime: Runtime,
     tenants: Tenants,
+    pool: PgPool,
+    refill: Refill,
+    migrations: Runner,
 }
 
 // === impl Bench ===
@@ -66,7 +76,8 @@ impl Bench {
         let fakes = Fakes::start().await;
         let pool = connect(&databases.control_url(Login::ControlTenant)).await;
         let superuser = connect(&databases.control_superuser_url()).await;
-        let (sagas, tenants, servers) = service(pool.clone(), &fakes);
+        let (sagas, tenants, servers, peers) = service(pool.clone(), &fakes, Refill::new());
+        let migrations = Migrations::new(pool.clone(), peers.clone(), PageTokens::new(&[9; 32]));
         // As `migrate` does, without an operator.
         let mut connection = pool.acquire().await.unwrap();
         let data1 = crate::server::store::insert(&mut connection, &server("data1", 5_000)).await;
@@ -79,6 +90,8 @@ impl Bench {
             sagas,
             tenants,
             servers,
+            migrations,
+            peers,
             databases,
         }
     }
@@ -94,9 +107,27 @@ impl Bench {
         let pool = runtime.spawn(async move { connect(&url).await }).await.unwrap();
         // Peers connect on the runtime that made them.
         let _inside = runtime.enter();
-        let (_, tenants, _) = service(pool, &self.fakes);
+        let refill = Refill::new();
+        let (_, tenants, _, peers) = service(pool.clone(), &self.fakes, refill.clone());
+        let migrations = Runner::new(pool.clone(), peers);
         drop(_inside);
-        Process { runtime, tenants }
+        Process {
+            runtime,
+            tenants,
+            pool,
+            refill,
+            migrations,
+        }
+    }
+
+    /// A filler of one server.
+    pub(crate) fn filler(&self, wanted: u16) -> Filler {
+        filler(self.pool.clone(), &self.fakes, Refill::new(), wanted)
+    }
+
+    /// What carries migrations on in this process.
+    pub(crate) fn migration_runner(&self) -> Runner {
+        Runner::new(self.pool.clone(), self.peers.clone())
     }
 
     /// Lets every lease and every pause after a failure be over, as if time had passed.
@@ -105,6 +136,13 @@ impl Bench {
             "UPDATE tenant.operations SET next_at = now(),
                  lease_until = CASE WHEN lease_id IS NULL THEN NULL ELSE now() END
              WHERE finished_at IS NULL",
+        )
+        .execute(&self.superuser)
+        .await
+        .unwrap();
+        sqlx::query(
+            "UPDATE tenant.spares SET next_at = now(),
+                 lease_until = CASE WHEN lease_id IS NULL THEN NULL ELSE now() END",
         )
         .execute(&self.superuser)
         .await
@@ -168,6 +206,22 @@ impl Process {
         self.runtime.spawn(async move { turn(&tenants, tenant, kind).await })
     }
 
+    /// Begins to keep the server's spares at `wanted`, until the token is cancelled.
+    pub(crate) fn fill(&self, fakes: &Fakes, wanted: u16) -> CancellationToken {
+        let _inside = self.runtime.enter();
+        let filler = filler(self.pool.clone(), fakes, self.refill.clone(), wanted);
+        let stop = CancellationToken::new();
+        self.runtime.spawn(filler.run(stop.clone()));
+        stop
+    }
+
+    /// Takes on the migrations that are due.
+    pub(crate) async fn carry_on_migrations(&self) {
+        let migrations = self.migrations.clone();
+        let looking = self.runtime.spawn(async move { migrations.look().await });
+        looking.await.unwrap().unwrap();
+    }
+
     /// Ends everything that runs in it, wherever it is.
     pub(crate) fn kill(self) {
         self.runtime.shutdown_background();
@@ -225,15 +279,23 @@ async fn connect(url: &str) -> PgPool {
     PgPoolOptions::new().max_connections(8).connect(url).await.unwrap()
 }
 
-fn service(pool: PgPool, fakes: &Fakes) -> (Sagas, Tenants, Servers) {
+fn peers(fakes: &Fakes) -> Peers {
     let address = format!("http://{}", fakes.address);
     let signer = ServiceSigner::new(ServiceName::Tenant, &[7; 32]).unwrap();
     let auth = Peer::connect(ServiceName::Auth, &address, signer.clone()).unwrap();
     let crm = Peer::connect(ServiceName::Crm, &address, signer).unwrap();
-    let peers = Peers::new(auth, BTreeMap::from([(ServiceName::Crm, crm)]));
+    Peers::new(auth, BTreeMap::from([(ServiceName::Crm, crm)]))
+}
+
+fn filler(pool: PgPool, fakes: &Fakes, refill: Refill, wanted: u16) -> Filler {
+    Filler::new(pool, peers(fakes), refill, wanted)
+}
+
+fn service(pool: PgPool, fakes: &Fakes, refill: Refill) -> (Sagas, Tenants, Servers, Peers) {
+    let peers = peers(fakes);
     let sagas = Sagas::new(pool.clone(), peers.clone(), Wake::new());
     let tokens = PageTokens::new(&[9; 32]);
-    let tenants = Tenants::new(pool.clone(), sagas.clone(), tokens.clone(), GRACE);
-    let servers = Servers::new(pool, peers, tokens);
-    (sagas, tenants, servers)
+    let tenants = Tenants::new(pool.clone(), sagas.clone(), tokens.clone(), refill, GRACE);
+    let servers = Servers::new(pool, peers.clone(), tokens);
+    (sagas, tenants, servers, peers)
 }

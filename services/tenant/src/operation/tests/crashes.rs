@@ -284,3 +284,62 @@ async fn a_tenant_has_one_operation_at_a_time() {
     assert!(matches!(refused, Error::Database(sqlx::Error::Database(fault))
         if fault.constraint() == Some("operations_open_key")));
 }
+
+#[tokio::test]
+async fn a_filler_killed_at_any_step_is_taken_up_and_builds_each_spare_once() {
+    for mishap in [Mishap::HangsBefore, Mishap::HangsAfter] {
+        let bench = Bench::start("filler_killed").await;
+        bench.fakes.plan("spare", mishap);
+        let process = bench.process().await;
+        process.fill(&bench.fakes, 3);
+        bench.fakes.hanging().await;
+        process.kill();
+        bench.fakes.heal();
+
+        let ready = "SELECT count(*) FROM tenant.spares WHERE state = 'ready'";
+        let filler = bench.filler(3);
+        filler.round_once().await;
+        // The control: what the dead process was at stays so while its leases last.
+        assert!(bench.count(ready).await < 3);
+        bench.let_time_pass().await;
+        filler.round_once().await;
+        assert_eq!(bench.count(ready).await, 3, "{mishap:?}");
+        assert_eq!(bench.count("SELECT count(*) FROM tenant.spares").await, 3, "no orphan");
+        assert_eq!(bench.fakes.effects().built, 3, "one home each");
+
+        for index in 0..3 {
+            let slug = format!("heir-{index}");
+            bench.tenants.create(&ctx(LONG), new_tenant(&slug)).await.unwrap();
+        }
+        let effects = bench.fakes.effects();
+        assert_eq!((effects.built, effects.claimed), (3, 3), "every home has one owner");
+    }
+}
+
+#[tokio::test]
+async fn provisioning_does_not_wait_for_its_records() {
+    let bench = Bench::start("runs_ahead").await;
+    sqlx::raw_sql(
+        "CREATE FUNCTION tenant.hold() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END $$;
+         CREATE TRIGGER hold BEFORE UPDATE OF step ON tenant.operations FOR EACH ROW EXECUTE FUNCTION tenant.hold()",
+    )
+    .execute(&bench.superuser)
+    .await
+    .unwrap();
+    let mut holder = bench.superuser.begin().await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock(4711)")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let tenants = bench.tenants.clone();
+    let call = tokio::spawn(async move { tenants.create(&ctx(LONG), new_tenant("ahead")).await });
+    while !bench.fakes.effects().calls.contains_key("invite") {
+        tokio::task::yield_now().await;
+    }
+    let unrecorded = "SELECT count(*) FROM tenant.operations WHERE step = 'prepare'";
+    assert_eq!(bench.count(unrecorded).await, 1);
+    holder.commit().await.unwrap();
+    let tenant = call.await.unwrap().unwrap();
+    assert_provisioned_once(&bench, &tenant, 1).await;
+}

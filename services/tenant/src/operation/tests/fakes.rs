@@ -19,6 +19,8 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use super::fleet::{self, FakeHouse};
+
 type Answer<T> = Result<Response<T>, Status>;
 
 /// What goes wrong with a call.
@@ -39,12 +41,18 @@ pub(crate) struct Effects {
     pub(crate) homes: BTreeMap<String, common::Home>,
     /// How many homes were built, not counting repeated calls.
     pub(crate) built: u32,
+    /// How many of them were built ahead and claimed since.
+    pub(crate) claimed: u32,
     /// Invitations by operation.
     pub(crate) invitations: BTreeMap<String, InvitationId>,
     /// The last access by tenant, with its operation.
     pub(crate) access: BTreeMap<String, (auth::TenantAccess, String)>,
+    /// The last statement timeout by tenant.
+    pub(crate) timeouts: BTreeMap<String, Option<i32>>,
     /// How many calls came, by method.
     pub(crate) calls: BTreeMap<&'static str, u32>,
+    /// The participant's houses, as migrations see them.
+    pub(crate) houses: Vec<FakeHouse>,
     mishaps: BTreeMap<&'static str, Mishap>,
 }
 
@@ -149,25 +157,48 @@ impl Shared {
     }
 }
 
+impl Effects {
+    /// The tenant's home, built where there is none.
+    fn home(
+        &mut self,
+        (tenant, server, placement): (String, String, i32),
+        state: common::HomeState,
+    ) -> &mut common::Home {
+        self.homes.entry(tenant.clone()).or_insert_with(|| {
+            self.built += 1;
+            common::Home {
+                tenant_id: tenant,
+                participant: "crm".to_owned(),
+                server,
+                placement,
+                generation: 1,
+                version: 1,
+                state: state.into(),
+            }
+        })
+    }
+}
+
 #[tonic::async_trait]
 impl TenantParticipantService for Shared {
+    async fn prepare_spare(&self, request: Request<common::PrepareSpareRequest>) -> Answer<common::Home> {
+        let request = request.into_inner();
+        let place = (request.tenant_id, request.server, request.placement);
+        let act = |effects: &mut Effects| effects.home(place, common::HomeState::Spare).clone();
+        self.serve("spare", act).await
+    }
+
     async fn prepare(&self, request: Request<common::PrepareRequest>) -> Answer<common::Home> {
         let request = request.into_inner();
         let act = |effects: &mut Effects| {
-            if let Some(home) = effects.homes.get(&request.tenant_id) {
-                return home.clone();
+            let place = (request.tenant_id, request.server, request.placement);
+            let home = effects.home(place, common::HomeState::Active);
+            let spare = home.state() == common::HomeState::Spare;
+            if spare {
+                home.set_state(common::HomeState::Active);
             }
-            let home = common::Home {
-                tenant_id: request.tenant_id.clone(),
-                participant: "crm".to_owned(),
-                server: request.server.clone(),
-                placement: request.placement,
-                generation: 1,
-                version: 1,
-                state: common::HomeState::Active.into(),
-            };
-            effects.built += 1;
-            effects.homes.insert(request.tenant_id.clone(), home.clone());
+            let home = home.clone();
+            effects.claimed += u32::from(spare);
             home
         };
         self.serve("prepare", act).await
@@ -211,8 +242,47 @@ impl TenantParticipantService for Shared {
         Err(Status::unimplemented("the tenant service does not call this yet"))
     }
 
+    async fn set_limits(&self, request: Request<common::SetLimitsRequest>) -> Answer<common::Home> {
+        let request = request.into_inner();
+        let act = |effects: &mut Effects| {
+            effects
+                .timeouts
+                .insert(request.tenant_id.clone(), request.statement_timeout_ms);
+            effects.homes[&request.tenant_id].clone()
+        };
+        self.serve("set_limits", act).await
+    }
+
     async fn check_server(&self, _: Request<common::CheckServerRequest>) -> Answer<common::CheckServerResponse> {
         self.serve("check_server", |_| common::CheckServerResponse {}).await
+    }
+
+    async fn describe_fleet(&self, _: Request<common::DescribeFleetRequest>) -> Answer<common::DescribeFleetResponse> {
+        self.serve("describe_fleet", |effects| fleet::describe(&effects.houses))
+            .await
+    }
+
+    async fn migrate_batch(
+        &self,
+        request: Request<common::MigrateBatchRequest>,
+    ) -> Answer<common::MigrateBatchResponse> {
+        let request = request.into_inner();
+        self.serve("migrate_batch", |effects| fleet::migrate(&mut effects.houses, &request))
+            .await
+    }
+
+    async fn check_drift(&self, request: Request<common::CheckDriftRequest>) -> Answer<common::CheckDriftResponse> {
+        let after = request.into_inner().after;
+        let answer = |_: &mut Effects| common::CheckDriftResponse {
+            checked: 1,
+            drifts: Vec::new(),
+            next: if after.is_empty() {
+                "t_1".to_owned()
+            } else {
+                String::new()
+            },
+        };
+        self.serve("check_drift", answer).await
     }
 
     async fn describe(&self, _: Request<common::DescribeRequest>) -> Answer<common::Home> {

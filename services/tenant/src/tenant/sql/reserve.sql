@@ -1,9 +1,26 @@
 -- Reserves the slug and begins provisioning, or finds what an earlier call with the same request id has made.
 -- A call that comes second waits for the first at the row of `requests` and then sees its resource; all else depends
 -- on that resource being ours.
-WITH request AS (
+--
+-- A spare lends its id where one is ready on the server. It is locked first, because the row of `requests` names the id, and
+-- deleted once the tenant is there; a call that makes no tenant (repeated, or the slug is taken) leaves it ready. Others
+-- pass over it meanwhile and never wait.
+WITH spare AS MATERIALIZED (
+    SELECT tenant_id, typed_id FROM tenant.spares
+    WHERE server = $8 AND placement = $7 AND state = 'ready'
+    ORDER BY created_at
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+),
+id AS MATERIALIZED (
+    SELECT tenant_id, typed_id FROM spare
+    UNION ALL
+    SELECT $4::uuid, $18::text WHERE NOT EXISTS (SELECT FROM spare)
+),
+request AS (
     INSERT INTO tenant.requests (caller, method, request_id, fingerprint, resource_id, expires_at)
-    SELECT $1, 'CreateTenant', $2, $3, $4, now() + interval '24 hours'
+    SELECT $1, 'CreateTenant', $2, $3, id.tenant_id, now() + interval '24 hours'
+    FROM id
     WHERE $2::uuid IS NOT NULL
     ON CONFLICT (caller, method, request_id) DO UPDATE SET
         fingerprint = CASE WHEN requests.expires_at > now() THEN requests.fingerprint ELSE excluded.fingerprint END,
@@ -14,12 +31,16 @@ WITH request AS (
 chosen AS (
     SELECT fingerprint, resource_id FROM request
     UNION ALL
-    SELECT $3::bytea, $4::uuid WHERE $2::uuid IS NULL
+    SELECT $3::bytea, id.tenant_id FROM id WHERE $2::uuid IS NULL
 ),
 created AS (
     INSERT INTO tenant.tenants (tenant_id, slug, display_name, placement, server, state)
-    SELECT $4, $5, $6, $7, $8, 'provisioning' FROM chosen WHERE resource_id = $4
+    SELECT id.tenant_id, $5, $6, $7, $8, 'provisioning' FROM chosen JOIN id ON id.tenant_id = chosen.resource_id
     RETURNING tenant_id, created_at
+),
+taken AS (
+    DELETE FROM tenant.spares USING created WHERE spares.tenant_id = created.tenant_id
+    RETURNING spares.tenant_id
 ),
 operation AS (
     INSERT INTO tenant.operations
@@ -28,7 +49,8 @@ operation AS (
 ),
 audit AS (
     INSERT INTO tenant.audit (audit_id, actor, on_behalf_of, action, target, after, address, request_id, outcome)
-    SELECT $15, $16, $17, 'tenant.create', $18, $19, $20, $13, 'accepted' FROM created
+    SELECT $15, $16, $17, 'tenant.create', id.typed_id, $19, $20, $13, 'accepted'
+    FROM created JOIN id ON id.tenant_id = created.tenant_id
 )
-SELECT chosen.resource_id, chosen.fingerprint, created.created_at
+SELECT chosen.resource_id, chosen.fingerprint, created.created_at, EXISTS (SELECT FROM taken) AS spare
 FROM chosen LEFT JOIN created ON created.tenant_id = chosen.resource_id

@@ -1,0 +1,428 @@
+//! Many houses brought to a version, by any number of processes at once.
+//!
+//! A call is one bounded batch: it takes houses one by one, each in a transaction of its own, and remembers none. What a
+//! house's transaction leaves is either the old version or the new one, and the ledger says which.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use rowhouse_types::{Placement, ServerName, TenantId};
+use sqlx::postgres::PgDatabaseError;
+use sqlx::{Postgres, Transaction};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::house::Wall;
+use super::ledger::{self, Binds};
+use super::registry::{self, House};
+use super::{ProvisionError, Provisioner, deferred, house};
+
+/// How often a house is tried in one round, where waiting may help: its tables' locks were not to be had.
+pub(super) const ATTEMPTS_MAX: i32 = 8;
+
+/// Longest wait for a table's lock in a wave. Whoever wants the table waits behind us, so it is tried again rather than
+/// waited for.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Houses that are migrated at once on one server when all are: the pool has one connection more.
+const WORKERS: usize = 3;
+
+/// How long one call of [`Provisioner::migrate_all`] takes on houses before it counts again.
+const BATCH_MAX: Duration = Duration::from_secs(30);
+
+/// Pause where others have the houses that are left, or their pauses after a failure are not over.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Faults that a batch answers with.
+const FAULTS_MAX: i64 = 20;
+
+/// Faults that a description holds.
+const DESCRIBED_FAULTS_MAX: i64 = 100;
+
+/// Longest text of a fault, in characters.
+const MESSAGE_CHARS_MAX: usize = 300;
+
+/// Which houses are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cohort {
+    /// Those of these tenants; a shared one as a whole.
+    Tenants(Vec<TenantId>),
+    /// So many of a hundred, always the same ones.
+    Percent(u8),
+}
+
+/// What a batch is to do.
+#[derive(Clone, Debug)]
+pub struct BatchOrder {
+    /// Which houses.
+    pub cohort: Cohort,
+    /// The version to bring them to.
+    pub target: i32,
+    /// Houses to take at most.
+    pub houses_max: u32,
+    /// Names a round of tries: what failed in another round is tried again.
+    pub round: Uuid,
+    /// Longest wait for a table's lock.
+    pub lock_timeout: Duration,
+    /// No house is begun later.
+    pub until: Instant,
+}
+
+/// What a batch has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Houses that it has brought on.
+    pub migrated: u32,
+    /// What is behind now.
+    pub census: Census,
+    /// What could not be done in this round: 20 at most.
+    pub faults: Vec<Fault>,
+}
+
+/// How many houses are behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Of those asked for.
+    pub behind: i64,
+    /// Of these, those that failed and are not tried again in this round.
+    pub given_up: i64,
+    /// Of all.
+    pub behind_in_all: i64,
+}
+
+/// Why a house could not be brought on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its schema.
+    pub house: String,
+    /// The tenant whose own it is.
+    pub tenant: Option<TenantId>,
+    /// The version that it was to have.
+    pub version: i32,
+    /// What PostgreSQL answered; empty where it was not asked.
+    pub sqlstate: String,
+    /// Names of migrations, tables, columns and constraints; never a row's values.
+    pub message: String,
+    /// How often it was tried in the round.
+    pub attempts: i32,
+    /// Whether the round tries it no more.
+    pub given_up: bool,
+}
+
+/// Houses of one version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FleetVersion {
+    /// Of their tables.
+    pub version: i32,
+    /// Up to which deferred steps are done.
+    pub deferred_version: i32,
+    /// How many.
+    pub houses: i64,
+    /// Homes in them.
+    pub homes: i64,
+}
+
+/// What goes into the ledger when a house fails.
+#[derive(Debug)]
+pub(super) struct Cause {
+    pub(super) sqlstate: String,
+    pub(super) message: String,
+    /// Whether trying again may help.
+    pub(super) may_pass: bool,
+}
+
+// === impl Census ===
+
+impl Census {
+    /// Whether the houses asked for are at the version, or have failed for good.
+    #[must_use]
+    pub fn is_through(&self) -> bool {
+        self.behind <= self.given_up
+    }
+}
+
+// === impl BatchOrder ===
+
+impl BatchOrder {
+    /// Every house, in a round of its own.
+    #[must_use]
+    pub fn all(target: i32) -> Self {
+        Self {
+            cohort: Cohort::Percent(100),
+            target,
+            houses_max: u32::MAX,
+            round: Uuid::new_v4(),
+            lock_timeout: LOCK_TIMEOUT,
+            until: Instant::now() + BATCH_MAX,
+        }
+    }
+}
+
+// === impl Provisioner ===
+
+impl Provisioner {
+    /// The newest version that this code has.
+    #[must_use]
+    pub fn newest(&self) -> i32 {
+        self.migrations.newest()
+    }
+
+    /// Houses of a server by version, and what could not be done, 100 at most.
+    ///
+    /// # Errors
+    /// When the server is not known or does not answer.
+    pub async fn describe_fleet(&self, server: &ServerName) -> Result<(Vec<FleetVersion>, Vec<Fault>), ProvisionError> {
+        let mut connection = self.pool(server)?.acquire().await?;
+        let versions = ledger::versions(&mut connection, self.participant).await?;
+        let faults = ledger::faults(&mut connection, self.participant, None, DESCRIBED_FAULTS_MAX).await?;
+        Ok((versions, faults))
+    }
+
+    /// Brings houses of a server that are behind to a version. A house that fails is recorded, and the next one taken.
+    ///
+    /// # Errors
+    /// [`ProvisionError::TargetUnknown`]; and when the server itself fails. What was done stays done.
+    pub async fn migrate_batch(&self, server: &ServerName, order: &BatchOrder) -> Result<Batch, ProvisionError> {
+        let binds = self.binds(order)?;
+        let (mut after, mut taken, mut migrated) = (Uuid::nil(), 0, 0);
+        while taken < order.houses_max && Instant::now() < order.until {
+            let mut tx = self.begin(server).await?;
+            let Some(house) = ledger::claim(&mut tx, &binds, after).await? else {
+                break;
+            };
+            after = house.house_id;
+            taken += 1;
+            match self
+                .bring_on(tx, server, &house, order.target, order.lock_timeout)
+                .await
+            {
+                Ok(true) => migrated += 1,
+                Ok(false) => {}
+                Err(error) => self.record(server, &binds, &house, error).await?,
+            }
+        }
+        let mut connection = self.pool(server)?.acquire().await?;
+        Ok(Batch {
+            migrated,
+            census: ledger::census(&mut connection, &binds).await?,
+            faults: ledger::faults(&mut connection, self.participant, Some(order.round), FAULTS_MAX).await?,
+        })
+    }
+
+    /// Brings every house of the participant on every server to the newest version. Returns how many this call has brought
+    /// on. Where no house is behind, it is one query for each server.
+    ///
+    /// # Errors
+    /// [`ProvisionError::HousesFailed`] where some could not be migrated; all others are.
+    pub async fn migrate_all(&self) -> Result<usize, ProvisionError> {
+        let order = BatchOrder::all(self.newest());
+        if order.target == 0 {
+            return Ok(0);
+        }
+        let mut migrated = 0;
+        for name in self.servers.keys() {
+            let server: ServerName = name.parse().map_err(|_| ProvisionError::ServerUnknown(name.clone()))?;
+            let workers = (0..WORKERS).map(|_| self.work(&server, order.clone()));
+            let mut census = self.census(&server, &order).await?;
+            if census.behind > 0 {
+                for worked in join_all(workers).await {
+                    migrated += worked?;
+                }
+                census = self.census(&server, &order).await?;
+            }
+            if census.behind > 0 {
+                return Err(self.houses_failed(&server, &order, census).await?);
+            }
+            migrated += self.migrate_all_own(&server).await?;
+        }
+        Ok(migrated)
+    }
+
+    /// Brings one house to a version and does its deferred steps; false where another has to do those.
+    ///
+    /// `tx`: holds the house's line. In placement `database` the house is in a database of its schema's name.
+    pub(super) async fn bring_on(
+        &self,
+        mut tx: Transaction<'_, Postgres>,
+        server: &ServerName,
+        house: &House,
+        target: i32,
+        lock_timeout: Duration,
+    ) -> Result<bool, ProvisionError> {
+        let needed = self.migrations.deferred_until(target);
+        if house.version < target {
+            match self.change(&mut tx, house, target, lock_timeout).await {
+                Ok(()) => tx.commit().await?,
+                Err(error) => {
+                    // So that the house is free again when the fault is recorded.
+                    drop(tx.rollback().await);
+                    return Err(error);
+                }
+            }
+            tracing::info!(house = house.schema, server = %server, from = house.version, to = target, "a house was migrated");
+        } else {
+            tx.rollback().await?;
+        }
+        if house.deferred_version >= needed {
+            return Ok(house.version < target);
+        }
+        let mut options = (*self.pool(server)?.connect_options()).clone();
+        if house.placement == Placement::Database {
+            options = options.database(&house.schema);
+        }
+        deferred::run(
+            &options,
+            house,
+            self.migrations.between(house.deferred_version, target),
+            lock_timeout,
+        )
+        .await
+    }
+
+    async fn change(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        house: &House,
+        target: i32,
+        lock_timeout: Duration,
+    ) -> Result<(), ProvisionError> {
+        let wall = match house.placement {
+            Placement::Shared => Wall::Policy,
+            Placement::Schema | Placement::Database => match registry::tenant_of(tx, house.house_id).await? {
+                Some(tenant) => Wall::Number(tenant),
+                None => return Err(ProvisionError::Damaged("a house has no tenant".to_owned())),
+            },
+        };
+        let migrations = self.migrations.between(house.version, target);
+        house::migrate(tx, &house.schema, wall, lock_timeout, migrations).await?;
+        ledger::set_version(tx, house.house_id, target).await?;
+        if house.deferred_version >= self.migrations.deferred_until(target) {
+            ledger::forget_fault(tx, house.house_id).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a house's fault into the ledger. One of the server is passed on: it is not the house's.
+    async fn record(
+        &self,
+        server: &ServerName,
+        binds: &Binds<'_>,
+        house: &House,
+        error: ProvisionError,
+    ) -> Result<(), ProvisionError> {
+        let names = self
+            .migrations
+            .between(house.version.min(house.deferred_version), binds.order.target);
+        let names: Vec<&str> = names.map(|migration| migration.name).collect();
+        let cause = Cause::of(&error, &names.join(", ")).ok_or(error)?;
+        tracing::warn!(
+            house = house.schema, server = %server, to = binds.order.target, sqlstate = cause.sqlstate,
+            cause = cause.message, "a house was not migrated"
+        );
+        let mut connection = self.pool(server)?.acquire().await?;
+        ledger::record(&mut connection, binds, house.house_id, &cause).await?;
+        Ok(())
+    }
+
+    /// Takes houses until none is left that can be migrated.
+    async fn work(&self, server: &ServerName, mut order: BatchOrder) -> Result<usize, ProvisionError> {
+        let mut migrated = 0;
+        loop {
+            order.until = Instant::now() + BATCH_MAX;
+            let batch = self.migrate_batch(server, &order).await?;
+            migrated += usize::try_from(batch.migrated).unwrap_or(usize::MAX);
+            if batch.census.is_through() {
+                return Ok(migrated);
+            }
+            if batch.migrated == 0 {
+                sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+
+    async fn census(&self, server: &ServerName, order: &BatchOrder) -> Result<Census, ProvisionError> {
+        let binds = self.binds(order)?;
+        let mut connection = self.pool(server)?.acquire().await?;
+        ledger::census(&mut connection, &binds).await
+    }
+
+    async fn houses_failed(
+        &self,
+        server: &ServerName,
+        order: &BatchOrder,
+        census: Census,
+    ) -> Result<ProvisionError, ProvisionError> {
+        let mut connection = self.pool(server)?.acquire().await?;
+        let faults = ledger::faults(&mut connection, self.participant, Some(order.round), 1).await?;
+        let first = faults.first().map(|fault| {
+            let Fault {
+                house,
+                sqlstate,
+                message,
+                ..
+            } = fault;
+            format!("{house} on {server}: SQLSTATE {sqlstate}, {message}")
+        });
+        Ok(ProvisionError::HousesFailed {
+            count: census.behind,
+            first: first.unwrap_or_default(),
+        })
+    }
+
+    fn binds<'a>(&self, order: &'a BatchOrder) -> Result<Binds<'a>, ProvisionError> {
+        if !(1..=self.newest()).contains(&order.target) {
+            return Err(ProvisionError::TargetUnknown(order.target));
+        }
+        Ok(Binds {
+            participant: self.participant,
+            order,
+            deferred: self.migrations.deferred_until(order.target),
+        })
+    }
+}
+
+// === impl Cause ===
+
+impl Cause {
+    /// What is wrong with the house; `None` where the server is at fault.
+    ///
+    /// `migrations`: names of those that were tried.
+    fn of(error: &ProvisionError, migrations: &str) -> Option<Self> {
+        let cause = |sqlstate: &str, what: &str, may_pass| {
+            let message = format!("migrations {migrations}: {what}");
+            Some(Self {
+                sqlstate: sqlstate.to_owned(),
+                message: message.chars().take(MESSAGE_CHARS_MAX).collect(),
+                may_pass,
+            })
+        };
+        match error {
+            ProvisionError::Busy => cause("55P03", "a table's lock was not to be had", true),
+            ProvisionError::Rule(_) | ProvisionError::Damaged(_) => cause("", &error.to_string(), false),
+            ProvisionError::Database(sqlx::Error::Database(fault)) => {
+                let fault = fault.try_downcast_ref::<PgDatabaseError>()?;
+                match fault.code().get(..2) {
+                    // Connection, resources, an operator's hand: the server's.
+                    Some("08" | "53" | "57" | "58") | None => None,
+                    Some(_) => cause(fault.code(), &names(fault), false),
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What the fault is about. PostgreSQL's own text may quote values of rows.
+fn names(fault: &PgDatabaseError) -> String {
+    let named = [
+        ("constraint", fault.constraint()),
+        ("table", fault.table()),
+        ("column", fault.column()),
+        ("in", fault.routine()),
+    ];
+    let named: Vec<String> = named
+        .into_iter()
+        .filter_map(|(kind, name)| name.map(|name| format!("{kind} {name}")))
+        .collect();
+    named.join(", ")
+}

@@ -1,0 +1,283 @@
+//! Homes in a database of the tenant's own.
+//!
+//! The registry there is the one that counts: `enter` reads it, and what is asked or changed of the home is asked or
+//! changed there. The server's main database knows that there is such a database, since before it was created.
+
+use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
+use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
+use uuid::Uuid;
+
+use super::{ACQUIRE_MAX, BEGIN, Provisioner};
+use crate::home::Home;
+use crate::migrator::house::Wall;
+use crate::migrator::registry::databases::{self, State};
+use crate::migrator::{ProvisionError, database, house, registry};
+use crate::platform;
+
+/// Tenants read at once when all are migrated.
+const BATCH: i64 = 500;
+
+impl Provisioner {
+    /// A connection to the tenant's own database; none where the tenant has none. It ends when it is dropped.
+    ///
+    /// # Errors
+    /// [`ProvisionError::HomeAbsent`] where it is not ready yet, or about to go.
+    pub(super) async fn own(
+        &self,
+        tenant: TenantId,
+        server: &ServerName,
+    ) -> Result<Option<PgConnection>, ProvisionError> {
+        let mut main = self.pool(server)?.acquire().await?;
+        let state = databases::state_of(&mut main, tenant, self.participant).await?;
+        drop(main);
+        match state {
+            None => Ok(None),
+            Some(State::Ready) => self.open(server, Some(&house::own_name(tenant))).await.map(Some),
+            Some(State::Building | State::Leaving) => Err(ProvisionError::HomeAbsent),
+        }
+    }
+
+    /// Begins a transaction where the tenant's registry is.
+    pub(super) async fn begin_at<'c>(
+        &self,
+        own: &'c mut Option<PgConnection>,
+        server: &ServerName,
+    ) -> Result<Transaction<'c, Postgres>, ProvisionError> {
+        match own {
+            Some(own) => bounded(own).await,
+            None => self.begin(server).await,
+        }
+    }
+
+    /// Makes a home in a database of its own ready. What a dead process has left of it is gone on with.
+    pub(super) async fn prepare_own(
+        &self,
+        tenant: TenantId,
+        server: &ServerName,
+        operation: OperationId,
+    ) -> Result<Home, ProvisionError> {
+        // Committed before anything is created, so that what is left behind is known for ours.
+        let mut main = self.begin(server).await?;
+        registry::lock_work(&mut main, tenant).await?;
+        let seen = self.look(&mut main, tenant, operation).await?;
+        if seen.is_none() {
+            let name = house::own_name(tenant);
+            if database::exists(&mut main, &name).await? {
+                // Another registered server stands on the same cluster, and the tenant's database is its.
+                return Err(ProvisionError::HomeExists);
+            }
+            databases::claim(&mut main, tenant, self.participant, &name, operation).await?;
+        }
+        main.commit().await?;
+
+        let mut main = self.begin(server).await?;
+        registry::lock_work(&mut main, tenant).await?;
+        let home = match self.look(&mut main, tenant, operation).await? {
+            None => return Err(ProvisionError::HomeDropped),
+            Some((State::Building, generation)) => {
+                let built = self.build_own(tenant, server, operation, generation).await?;
+                databases::set_state(&mut main, tenant, State::Ready).await?;
+                built
+            }
+            Some((State::Ready | State::Leaving, _)) => {
+                drop(main);
+                return self.describe(tenant, server).await;
+            }
+        };
+        main.commit().await?;
+        tracing::info!(tenant = %tenant, server = %server, version = home.version, "a home with its own database is ready");
+        Ok(home)
+    }
+
+    /// Brings schema `rowhouse` and the house in every such database of the server to the newest version. Returns how
+    /// many houses were behind.
+    pub(in crate::migrator) async fn migrate_all_own(&self, server: &ServerName) -> Result<usize, ProvisionError> {
+        let (mut migrated, mut after) = (0, Uuid::nil());
+        loop {
+            let mut main = self.pool(server)?.acquire().await?;
+            let tenants = databases::ready(&mut main, self.participant, after, BATCH).await?;
+            drop(main);
+            let Some(last) = tenants.last() else {
+                return Ok(migrated);
+            };
+            after = *last;
+            for tenant in tenants {
+                migrated += self.migrate_one_own(TenantId::from_uuid(tenant), server).await?;
+            }
+        }
+    }
+
+    async fn migrate_one_own(&self, tenant: TenantId, server: &ServerName) -> Result<usize, ProvisionError> {
+        let mut own = match self.own(tenant, server).await {
+            Ok(Some(own)) => own,
+            // It has been dropped since.
+            Ok(None) | Err(ProvisionError::HomeAbsent) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        platform::migrate(&mut own).await?;
+        let newest = self.migrations.newest();
+        let mut tx = bounded(&mut own).await?;
+        let entry = registry::find(&mut tx, tenant, self.participant).await?;
+        let Some((house, _)) = entry.and_then(|entry| entry.place) else {
+            return Ok(0);
+        };
+        let Some(house) = registry::lock_house(&mut tx, house.house_id).await? else {
+            return Ok(0);
+        };
+        if house.version > newest {
+            return Err(ProvisionError::VersionUnknown(house.version));
+        }
+        let brought_on = self.bring_on(tx, server, &house, newest, house::LOCK_TIMEOUT).await?;
+        own.close().await?;
+        Ok(usize::from(brought_on))
+    }
+
+    /// Removes the tenant's own database; `None` where the tenant has none.
+    pub(super) async fn drop_own(&self, tenant: TenantId, server: &ServerName) -> Result<Option<()>, ProvisionError> {
+        let mut main = self.begin(server).await?;
+        registry::lock_work(&mut main, tenant).await?;
+        let state = databases::state_of(&mut main, tenant, self.participant).await?;
+        let Some(state) = state else { return Ok(None) };
+        if state != State::Leaving {
+            self.empty_own(&mut main, tenant, server, state).await?;
+            databases::set_state(&mut main, tenant, State::Leaving).await?;
+        }
+        // What was carried over must be safe before the other copy goes.
+        main.commit().await?;
+
+        let mut main = self.begin(server).await?;
+        registry::lock_work(&mut main, tenant).await?;
+        // Another may have finished meanwhile, and a newer operation begun.
+        if databases::state_of(&mut main, tenant, self.participant).await? == Some(State::Leaving) {
+            let mut admin = self.open(server, None).await?;
+            database::drop(&mut admin, &house::own_name(tenant)).await?;
+            admin.close().await?;
+            databases::forget(&mut main, tenant).await?;
+            main.commit().await?;
+            tracing::info!(tenant = %tenant, server = %server, "a home was dropped with its database");
+        }
+        Ok(Some(()))
+    }
+
+    /// What the operation finds in the main database: the state of the database that it has claimed, and its generation;
+    /// `None` where it may claim one.
+    async fn look(
+        &self,
+        main: &mut PgConnection,
+        tenant: TenantId,
+        operation: OperationId,
+    ) -> Result<Option<(State, i64)>, ProvisionError> {
+        let state = databases::state_of(main, tenant, self.participant).await?;
+        let Some(entry) = registry::find(main, tenant, self.participant).await? else {
+            return Ok(None);
+        };
+        let own = entry.operation == Some(operation.uuid());
+        match state {
+            Some(State::Leaving) if own => Err(ProvisionError::HomeDropped),
+            Some(state) if own => Ok(Some((state, entry.generation))),
+            Some(_) => Err(ProvisionError::HomeExists),
+            None if entry.place.is_some() => Err(ProvisionError::HomeExists),
+            None if own => Err(ProvisionError::HomeDropped),
+            None => Ok(None),
+        }
+    }
+
+    /// Creates the database and the home in it, as far as they are not there.
+    async fn build_own(
+        &self,
+        tenant: TenantId,
+        server: &ServerName,
+        operation: OperationId,
+        generation: i64,
+    ) -> Result<Home, ProvisionError> {
+        let name = house::own_name(tenant);
+        let mut admin = self.open(server, None).await?;
+        if !database::exists(&mut admin, &name).await? {
+            database::create(&mut admin, &name).await?;
+        }
+        database::guard(&mut admin, &name).await?;
+        admin.close().await?;
+
+        let mut own = self.open(server, Some(&name)).await?;
+        platform::migrate(&mut own).await?;
+        let mut tx = bounded(&mut own).await?;
+        let home = match registry::find(&mut tx, tenant, self.participant).await? {
+            Some(entry) if entry.operation == Some(operation.uuid()) && entry.generation == generation => {
+                entry.home(tenant, server).ok_or(ProvisionError::HomeDropped)?
+            }
+            Some(_) => return Err(ProvisionError::HomeExists),
+            None => {
+                let placement = Placement::Database;
+                let house = self.build(&mut tx, name, placement, Wall::Number(tenant)).await?;
+                registry::insert_home_as(&mut tx, tenant, self.participant, &house, operation, generation).await?;
+                Home {
+                    tenant,
+                    server: server.clone(),
+                    placement,
+                    generation,
+                    version: house.version,
+                    state: HomeState::Active,
+                }
+            }
+        };
+        tx.commit().await?;
+        own.close().await?;
+        Ok(home)
+    }
+
+    /// Takes the home out of its database, so that a late Thaw finds none, and what was not published yet.
+    async fn empty_own(
+        &self,
+        main: &mut PgConnection,
+        tenant: TenantId,
+        server: &ServerName,
+        state: State,
+    ) -> Result<(), ProvisionError> {
+        let name = house::own_name(tenant);
+        if !database::exists(main, &name).await? {
+            return Ok(());
+        }
+        let mut own = self.open(server, Some(&name)).await?;
+        if !database::has_registry(&mut own).await? {
+            return Ok(());
+        }
+        let mut tx = bounded(&mut own).await?;
+        registry::lock_work(&mut tx, tenant).await?;
+        let home = registry::find(&mut tx, tenant, self.participant).await?;
+        if let Some((operation, home)) = home.and_then(|home| home.place.map(|place| (home.operation, place.1))) {
+            let claim = registry::find(main, tenant, self.participant).await?;
+            if claim.is_none_or(|claim| claim.operation != operation) {
+                return Err(ProvisionError::Damaged(
+                    "another server's home is in the database".to_owned(),
+                ));
+            }
+            // Nobody was told of one that is still being built.
+            if state == State::Ready && home != HomeState::Frozen {
+                return Err(ProvisionError::NotFrozen);
+            }
+            registry::forget_home(&mut tx, tenant, self.participant).await?;
+        }
+        tx.commit().await?;
+        database::carry_events(&mut own, main).await?;
+        own.close().await?;
+        Ok(())
+    }
+
+    /// A connection that is not the pool's: to the main database, which creates and drops others outside a transaction, or
+    /// to a tenant's own.
+    async fn open(&self, server: &ServerName, name: Option<&str>) -> Result<PgConnection, ProvisionError> {
+        let options = self.pool(server)?.connect_options();
+        let options = match name {
+            Some(name) => (*options).clone().database(name),
+            None => (*options).clone(),
+        };
+        match tokio::time::timeout(ACQUIRE_MAX, PgConnection::connect_with(&options)).await {
+            Ok(connected) => Ok(connected?),
+            Err(_) => Err(ProvisionError::Database(sqlx::Error::PoolTimedOut)),
+        }
+    }
+}
+
+async fn bounded(own: &mut PgConnection) -> Result<Transaction<'_, Postgres>, ProvisionError> {
+    Ok(own.begin_with(BEGIN).await?)
+}

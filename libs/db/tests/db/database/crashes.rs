@@ -1,0 +1,171 @@
+//! What a process that died has left of a tenant's own database.
+
+use rowhouse_devkit::fixture::Databases;
+
+use super::*;
+use crate::notes::NEWEST;
+
+/// As if the process had died before it said that the database is ready.
+async fn unsay(main: &Client) {
+    let unsay = "UPDATE rowhouse.databases SET state = 'building'";
+    main.batch_execute(unsay).await.unwrap();
+}
+
+async fn remove(main: &Client, tenant: TenantId) {
+    let drop = format!("DROP DATABASE {} WITH (FORCE)", schema(tenant));
+    main.batch_execute(&drop).await.unwrap();
+}
+
+async fn superusers_in(main: &Client, tenant: TenantId) -> i64 {
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity AS backend JOIN pg_roles ON rolname = usename
+         WHERE datname = '{}' AND rolsuper",
+        schema(tenant)
+    );
+    count(main, &sql).await
+}
+
+async fn freeze_and_drop(bench: &Bench, tenant: TenantId) {
+    let freeze = bench
+        .provisioner
+        .freeze(tenant, &server(), OperationId::generate())
+        .await;
+    freeze.unwrap();
+    assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_database_that_is_half_made_is_finished() {
+    let bench = Bench::start("own_half", 1).await;
+    let main = bench.superuser().await;
+    for died in [
+        "before CREATE DATABASE",
+        "after it",
+        "in the platform",
+        "before the home",
+        "before it said so",
+    ] {
+        let (tenant, operation) = (TenantId::generate(), OperationId::generate());
+        let first = prepare(&bench, tenant, operation).await.unwrap();
+        unsay(&main).await;
+        let name = schema(tenant);
+        match died {
+            "before CREATE DATABASE" => remove(&main, tenant).await,
+            "after it" => {
+                remove(&main, tenant).await;
+                let create = format!("CREATE DATABASE {name} OWNER rowhouse_owner TEMPLATE template0");
+                main.batch_execute(&create).await.unwrap();
+            }
+            "in the platform" => {
+                let own = bench.superuser_of(tenant).await;
+                let undo = format!(
+                    "DROP SCHEMA {name} CASCADE; DROP SCHEMA rowhouse CASCADE; DROP SCHEMA ext CASCADE;
+                     CREATE SCHEMA rowhouse AUTHORIZATION rowhouse_owner"
+                );
+                own.batch_execute(&undo).await.unwrap();
+            }
+            "before the home" => {
+                let own = bench.superuser_of(tenant).await;
+                let undo =
+                    format!("DROP SCHEMA {name} CASCADE; DELETE FROM rowhouse.homes; DELETE FROM rowhouse.houses");
+                own.batch_execute(&undo).await.unwrap();
+            }
+            _ => {}
+        }
+        // Nobody was told of the home, so it is not there for anybody.
+        let absent = bench.provisioner.describe(tenant, &server()).await;
+        assert!(matches!(absent, Err(ProvisionError::HomeAbsent)), "{died}: {absent:?}");
+        let other = prepare(&bench, tenant, OperationId::generate()).await;
+        assert!(matches!(other, Err(ProvisionError::HomeExists)), "{died}: {other:?}");
+        assert_eq!(prepare(&bench, tenant, operation).await.unwrap(), first, "{died}");
+        bench.directory.put(first);
+        bench.insert(tenant, "own").await.unwrap();
+        let public =
+            format!("SELECT count(*) FROM pg_database, aclexplode(datacl) WHERE datname = '{name}' AND grantee = 0");
+        assert_eq!(count(&main, &public).await, 0, "{died}");
+        freeze_and_drop(&bench, tenant).await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_half_made_is_dropped() {
+    let bench = Bench::start("own_half_drop", 1).await;
+    let main = bench.superuser().await;
+    for is_there in [true, false] {
+        let (tenant, operation) = (TenantId::generate(), OperationId::generate());
+        prepare(&bench, tenant, operation).await.unwrap();
+        unsay(&main).await;
+        if !is_there {
+            remove(&main, tenant).await;
+        }
+        assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
+        assert!(!exists(&main, tenant).await);
+        let late = prepare(&bench, tenant, operation).await;
+        assert!(matches!(late, Err(ProvisionError::HomeDropped)), "{late:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_drop_that_died_is_finished() {
+    let bench = Bench::start("own_half_gone", 1).await;
+    let main = bench.superuser().await;
+    for died in ["after the home went", "before DROP DATABASE", "after it"] {
+        let (tenant, operation) = (TenantId::generate(), OperationId::generate());
+        prepare(&bench, tenant, operation).await.unwrap();
+        let own = bench.superuser_of(tenant).await;
+        own.batch_execute("UPDATE rowhouse.homes SET state = 'dropped', house_id = NULL")
+            .await
+            .unwrap();
+        // Nobody drops a database that a superuser is in.
+        drop(own);
+        until(|| async { superusers_in(&main, tenant).await == 0 }).await;
+        if died != "after the home went" {
+            main.batch_execute("UPDATE rowhouse.databases SET state = 'leaving'")
+                .await
+                .unwrap();
+        }
+        if died == "after it" {
+            remove(&main, tenant).await;
+        }
+        // Nothing brings it back.
+        let thawed = bench.provisioner.thaw(tenant, &server(), OperationId::generate()).await;
+        assert!(matches!(thawed, Err(ProvisionError::HomeAbsent)), "{died}: {thawed:?}");
+        assert!(bench.provisioner.drop(tenant, &server()).await.unwrap(), "{died}");
+        assert!(!exists(&main, tenant).await, "{died}");
+        let late = prepare(&bench, tenant, operation).await;
+        assert!(matches!(late, Err(ProvisionError::HomeDropped)), "{died}: {late:?}");
+    }
+}
+
+/// Two registered servers may stand on one cluster, where a database's name is given once.
+#[tokio::test]
+async fn another_servers_database_is_neither_taken_over_nor_dropped() {
+    let bench = Bench::start("own_one", 1).await;
+    let tenant = bench.tenant_in(DATABASE).await;
+    bench.insert(tenant, "own").await.unwrap();
+    let databases = Databases::empty("own_other").await.unwrap();
+    let url = Secret::new(databases.data_url(Login::Owner));
+    rowhouse_db::migrate_platform(&url).await.unwrap();
+    let other = provisioner(&databases, NEWEST).await;
+    let operation = OperationId::generate();
+    let refused = other.prepare(tenant, &server(), DATABASE, operation).await;
+    assert!(matches!(refused, Err(ProvisionError::HomeExists)), "{refused:?}");
+    assert!(!other.drop(tenant, &server()).await.unwrap());
+    // The same where the other server believes that it has begun to build it.
+    let superuser = cluster::connect(&databases.data_superuser_url()).await.unwrap();
+    let believe = format!(
+        "INSERT INTO rowhouse.homes (tenant_id, participant, house_id, generation, state, operation_id)
+         VALUES ('{tenant}', 'crm', NULL, 1, 'dropped', '{operation}');
+         INSERT INTO rowhouse.databases (tenant_id, participant, database_name, state)
+         VALUES ('{tenant}', 'crm', '{name}', 'building')",
+        tenant = tenant.uuid(),
+        operation = operation.uuid(),
+        name = schema(tenant)
+    );
+    superuser.batch_execute(&believe).await.unwrap();
+    let refused = other.prepare(tenant, &server(), DATABASE, operation).await;
+    assert!(matches!(refused, Err(ProvisionError::HomeExists)), "{refused:?}");
+    let refused = other.drop(tenant, &server()).await;
+    assert!(matches!(refused, Err(ProvisionError::Damaged(_))), "{refused:?}");
+    assert_eq!(bench.list(tenant).await.unwrap().len(), 1);
+}

@@ -1,0 +1,92 @@
+//! Pools of tenants' own databases: bounded in number, closed when idle.
+
+use std::time::Duration;
+
+use rowhouse_db::{Lanes, OwnDatabases, TenantDb, TenantDbConfig};
+
+use super::*;
+use crate::bench::config;
+use crate::notes::LIST;
+
+/// Straight to PostgreSQL, where a connection that is closed is gone.
+async fn connect(bench: &Bench, own_databases: OwnDatabases) -> TenantDb {
+    let config = TenantDbConfig {
+        own_databases,
+        ..config(bench.databases.data_url(Login::App), Lanes::OFF)
+    };
+    TenantDb::connect(config, bench.directory.clone()).await.unwrap()
+}
+
+async fn list(db: &TenantDb, tenant: TenantId) {
+    let mut tx = db.begin_single(&ctx(tenant, LONG), Mode::Read).await.unwrap();
+    assert_eq!(tx.fetch_all(&LIST, &[]).await.unwrap(), []);
+}
+
+async fn connections(superuser: &Client, tenant: TenantId) -> i64 {
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = 'rowhouse_app'",
+        schema(tenant)
+    );
+    count(superuser, &sql).await
+}
+
+#[tokio::test]
+async fn a_pool_that_nobody_uses_is_closed_and_opened_again() {
+    let bench = Bench::start("own_idle", 1).await;
+    let (tenant, superuser) = (bench.tenant_in(DATABASE).await, bench.superuser().await);
+    let bounds = OwnDatabases {
+        idle_max: Duration::from_millis(20),
+        ..OwnDatabases::default()
+    };
+    let db = connect(&bench, bounds).await;
+    for _ in 0..2 {
+        list(&db, tenant).await;
+        until(|| async { db.own_databases_open() == 0 && connections(&superuser, tenant).await == 0 }).await;
+    }
+    // One that is in use stays, however long.
+    let mut tx = db.begin(&ctx(tenant, LONG), Mode::Read).await.unwrap();
+    tx.fetch_all(&LIST, &[]).await.unwrap();
+    list(&db, bench.tenant_in(DATABASE).await).await;
+    until(|| async { db.own_databases_open() == 1 }).await;
+    assert_eq!(connections(&superuser, tenant).await, 1);
+    tx.commit().await.unwrap();
+    until(|| async { db.own_databases_open() == 0 }).await;
+    db.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_pool_that_was_used_longest_ago_makes_room() {
+    let bench = Bench::start("own_many", 1).await;
+    let superuser = bench.superuser().await;
+    let bounds = OwnDatabases {
+        open_max: 2,
+        connections_max: 1,
+        idle_max: LONG * 3,
+    };
+    let db = connect(&bench, bounds).await;
+    let mut tenants = Vec::new();
+    for _ in 0..3 {
+        tenants.push(bench.tenant_in(DATABASE).await);
+    }
+    for at in [0, 1, 0, 2] {
+        list(&db, tenants[at]).await;
+        assert!(db.own_databases_open() <= 2);
+    }
+    until(|| async { connections(&superuser, tenants[1]).await == 0 }).await;
+    for at in [0, 2] {
+        assert_eq!(connections(&superuser, tenants[at]).await, 1);
+    }
+    // A transaction is not torn apart when its pool makes room.
+    let mut tx = db.begin(&ctx(tenants[0], LONG), Mode::Write).await.unwrap();
+    tx.fetch_one(&INSERT, &[&Uuid::now_v7(), &"kept"]).await.unwrap();
+    let mut other = db.begin(&ctx(tenants[1], LONG), Mode::Read).await.unwrap();
+    other.fetch_all(&LIST, &[]).await.unwrap();
+    list(&db, tenants[2]).await;
+    tx.commit().await.unwrap();
+    other.commit().await.unwrap();
+    db.shutdown().await;
+    for tenant in &tenants {
+        until(|| async { connections(&superuser, *tenant).await == 0 }).await;
+    }
+    assert_eq!(bench.list(tenants[0]).await.unwrap().len(), 1);
+}

@@ -1,0 +1,322 @@
+//! Many houses brought to a version: in waves, by several at once, with faults, and back to what the template says.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rowhouse_db::{BatchOrder, Census, Cohort, Deferred, Migration, ProvisionError, Provisioner, TenantMigrations};
+use rowhouse_types::{OperationId, Placement, TenantId};
+use uuid::Uuid;
+
+use crate::bench::{Bench, provisioner, schema, schema_of, server, until};
+use crate::notes::{FIRST, NEWEST, OLDER, SECOND};
+
+/// A column, and an index for it that is built afterwards.
+const COLOURED: TenantMigrations = TenantMigrations::new(&[FIRST, COLOUR]);
+pub(crate) const COLOUR: Migration = Migration {
+    version: 2,
+    name: "colour",
+    sql: "ALTER TABLE notes ADD COLUMN colour text NOT NULL DEFAULT 'none';
+          ALTER TABLE notes ADD CONSTRAINT notes_colour_known CHECK (colour <> '') NOT VALID;",
+    deferred: &[
+        Deferred::Index {
+            name: "notes_colour_idx",
+            table: "notes",
+            definition: "(tenant_id, colour)",
+            unique: false,
+        },
+        Deferred::Validate {
+            table: "notes",
+            constraint: "notes_colour_known",
+        },
+    ],
+};
+
+/// A constraint that long notes break.
+const STRICTER: TenantMigrations = TenantMigrations::new(&[
+    FIRST,
+    SECOND,
+    Migration {
+        version: 3,
+        name: "stricter",
+        sql: "ALTER TABLE notes ADD CONSTRAINT notes_body_shorter CHECK (length(body) <= 3);",
+        deferred: &[],
+    },
+]);
+
+/// Homes of the first version, which the directory knows.
+pub(crate) async fn older_homes(bench: &Bench, placement: Placement, count: usize) -> Vec<TenantId> {
+    let older = provisioner(&bench.databases, OLDER).await;
+    let mut tenants = Vec::new();
+    for _ in 0..count {
+        let tenant = TenantId::generate();
+        let operation = OperationId::generate();
+        let home = older.prepare(tenant, &server(), placement, operation).await;
+        bench.directory.put(home.unwrap());
+        tenants.push(tenant);
+    }
+    tenants
+}
+
+fn order(cohort: Cohort, target: i32) -> BatchOrder {
+    BatchOrder {
+        cohort,
+        ..BatchOrder::all(target)
+    }
+}
+
+async fn version(migrator: &Provisioner, tenant: TenantId) -> i32 {
+    migrator.describe(tenant, &server()).await.unwrap().version
+}
+
+#[tokio::test]
+async fn waves_take_the_canaries_and_then_a_growing_share() {
+    let bench = Bench::start("fleet_waves", 1).await;
+    let tenants = older_homes(&bench, Placement::Schema, 20).await;
+    let migrator = provisioner(&bench.databases, NEWEST).await;
+    let canaries = order(Cohort::Tenants(vec![tenants[7]]), 2);
+    let canary = migrator.migrate_batch(&server(), &canaries).await.unwrap();
+    let census = Census {
+        behind: 0,
+        given_up: 0,
+        behind_in_all: 19,
+    };
+    assert_eq!((canary.migrated, canary.census), (1, census));
+    assert_eq!(version(&migrator, tenants[7]).await, 2);
+
+    let superuser = bench.superuser().await;
+    let below = async |percent: i32| -> BTreeSet<Uuid> {
+        let sql = "SELECT house_id FROM rowhouse.houses WHERE rowhouse.house_bucket(house_id) < $1";
+        let rows = superuser.query(sql, &[&percent]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let migrated = async || -> BTreeSet<Uuid> {
+        let sql = "SELECT house_id FROM rowhouse.houses WHERE version = 2";
+        let rows = superuser.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let before = migrated().await;
+    for percent in [30, 60, 100] {
+        let batch = migrator
+            .migrate_batch(&server(), &order(Cohort::Percent(percent), 2))
+            .await
+            .unwrap();
+        assert!(batch.census.is_through() && batch.census.behind == 0);
+        let expected: BTreeSet<Uuid> = below(i32::from(percent)).await.union(&before).copied().collect();
+        assert_eq!(migrated().await, expected, "{percent}");
+    }
+    assert_eq!(migrated().await.len(), 20);
+    let (versions, faults) = migrator.describe_fleet(&server()).await.unwrap();
+    assert_eq!((versions.len(), versions[0].houses, versions[0].homes), (1, 20, 20));
+    assert!(faults.is_empty());
+}
+
+#[tokio::test]
+async fn a_batch_is_bounded_and_an_unknown_version_is_refused() {
+    let bench = Bench::start("fleet_bounds", 1).await;
+    older_homes(&bench, Placement::Schema, 5).await;
+    let migrator = provisioner(&bench.databases, NEWEST).await;
+    for target in [-1, 0, 3, i32::MAX] {
+        let refused = migrator
+            .migrate_batch(&server(), &order(Cohort::Percent(100), target))
+            .await;
+        assert!(
+            matches!(refused, Err(ProvisionError::TargetUnknown(of)) if of == target),
+            "{refused:?}"
+        );
+    }
+    let two = BatchOrder {
+        houses_max: 2,
+        ..BatchOrder::all(2)
+    };
+    let migrated = async || migrator.migrate_batch(&server(), &two).await.unwrap();
+    let first = migrated().await;
+    assert_eq!((first.migrated, first.census.behind), (2, 3));
+    assert_eq!(migrated().await.census.behind, 1);
+    assert_eq!((migrated().await.migrated, migrated().await.migrated), (1, 0));
+}
+
+#[tokio::test]
+async fn a_house_that_fails_is_named_with_its_sqlstate_and_the_others_go_on() {
+    let bench = Bench::start("fleet_fault", 1).await;
+    let tenants = older_homes(&bench, Placement::Schema, 4).await;
+    bench.insert(tenants[1], "a secret body").await.unwrap();
+    let migrator = provisioner(&bench.databases, STRICTER).await;
+    let order = BatchOrder::all(3);
+    let batch = migrator.migrate_batch(&server(), &order).await.unwrap();
+    assert_eq!((batch.migrated, batch.census.behind, batch.census.given_up), (3, 1, 1));
+    assert!(batch.census.is_through());
+    let fault = &batch.faults[0];
+    assert_eq!((fault.tenant, fault.sqlstate.as_str()), (Some(tenants[1]), "23514"));
+    assert_eq!((fault.house.as_str(), fault.version), (schema(tenants[1]).as_str(), 3));
+    assert!(
+        fault.message.contains("notes_body_shorter") && fault.message.contains("stricter"),
+        "{fault:?}"
+    );
+    assert!(!fault.message.contains("secret"), "{fault:?}");
+    assert_eq!(
+        version(&migrator, tenants[1]).await,
+        1,
+        "nothing of it is left half done"
+    );
+
+    // The same round lets it be, another one tries again.
+    let again = migrator.migrate_batch(&server(), &order).await.unwrap();
+    assert_eq!(again.faults[0].attempts, 1);
+    let failed = migrator.migrate_all().await;
+    assert!(
+        matches!(&failed, Err(ProvisionError::HousesFailed { count: 1, first }) if first.contains("23514")),
+        "{failed:?}"
+    );
+    let sql = format!("UPDATE {}.notes SET body = 'abc'", schema(tenants[1]));
+    bench.superuser().await.batch_execute(&sql).await.unwrap();
+    assert_eq!(migrator.migrate_all().await.unwrap(), 1);
+    assert!(
+        migrator.describe_fleet(&server()).await.unwrap().1.is_empty(),
+        "what was done is no fault"
+    );
+}
+
+#[tokio::test]
+async fn a_house_whose_table_is_locked_is_tried_again() {
+    let bench = Bench::start("fleet_locked", 1).await;
+    let tenant = older_homes(&bench, Placement::Schema, 1).await[0];
+    let mut superuser = bench.superuser().await;
+    let holder = superuser.transaction().await.unwrap();
+    let lock = format!("LOCK TABLE {}.notes IN ACCESS SHARE MODE", schema(tenant));
+    holder.batch_execute(&lock).await.unwrap();
+    let migrator = provisioner(&bench.databases, COLOURED).await;
+    let hasty = BatchOrder {
+        lock_timeout: Duration::from_millis(20),
+        ..BatchOrder::all(2)
+    };
+    let batch = migrator.migrate_batch(&server(), &hasty).await.unwrap();
+    let fault = &batch.faults[0];
+    assert_eq!(
+        (fault.sqlstate.as_str(), fault.attempts, fault.given_up),
+        ("55P03", 1, false)
+    );
+    assert!(batch.migrated == 0 && !batch.census.is_through());
+    holder.commit().await.unwrap();
+    until(|| async { migrator.migrate_batch(&server(), &hasty).await.unwrap().census.behind == 0 }).await;
+    assert_eq!(version(&migrator, tenant).await, 2);
+    assert!(migrator.describe_fleet(&server()).await.unwrap().1.is_empty());
+}
+
+/// The guard of T25: who holds a house's line has the house, and nobody waits for it.
+#[tokio::test]
+async fn a_house_that_another_works_on_is_passed_over() {
+    let bench = Bench::start("fleet_shared_work", 1).await;
+    let tenants = older_homes(&bench, Placement::Schema, 3).await;
+    let mut superuser = bench.superuser().await;
+    let other = superuser.transaction().await.unwrap();
+    let line = "SELECT version FROM rowhouse.houses WHERE schema_name = $1 FOR NO KEY UPDATE";
+    other.query_one(line, &[&schema(tenants[1])]).await.unwrap();
+    let migrator = provisioner(&bench.databases, NEWEST).await;
+    let order = BatchOrder::all(2);
+    let batch = migrator.migrate_batch(&server(), &order).await.unwrap();
+    assert_eq!((batch.migrated, batch.census.behind, batch.census.given_up), (2, 1, 0));
+    assert!(batch.faults.is_empty() && !batch.census.is_through());
+    // The other one dies.
+    other.rollback().await.unwrap();
+    let batch = migrator.migrate_batch(&server(), &order).await.unwrap();
+    assert_eq!((batch.migrated, batch.census.behind), (1, 0));
+}
+
+#[tokio::test]
+async fn deferred_steps_come_after_the_tables_and_mend_what_was_cut_short() {
+    let bench = Bench::start("fleet_deferred", 1).await;
+    let superuser = bench.superuser().await;
+    let mut tenants = older_homes(&bench, Placement::Schema, 2).await;
+    tenants.extend(older_homes(&bench, Placement::Shared, 2).await);
+    for tenant in &tenants {
+        bench.insert(*tenant, "a note").await.unwrap();
+    }
+    let migrator = provisioner(&bench.databases, COLOURED).await;
+    migrator.migrate_all().await.unwrap();
+    let valid = async |tenant: TenantId| -> (i64, bool) {
+        let sql = "SELECT count(*), bool_and(indisvalid) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+                   WHERE relnamespace = to_regnamespace($1) AND relname = 'notes_colour_idx'";
+        let row = superuser
+            .query_one(sql, &[&schema_of(&superuser, tenant).await])
+            .await
+            .unwrap();
+        (row.get(0), row.get::<_, Option<bool>>(1).unwrap_or_default())
+    };
+    for tenant in &tenants {
+        assert_eq!(valid(*tenant).await, (1, true));
+    }
+    // As a builder leaves it that was killed: an index that every write keeps up and no reader uses.
+    let home = schema(tenants[0]);
+    let cut_short = format!(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{home}.notes_colour_idx'::regclass;
+         UPDATE rowhouse.houses SET deferred_version = 0 WHERE schema_name = '{home}'"
+    );
+    superuser.batch_execute(&cut_short).await.unwrap();
+    assert_eq!(valid(tenants[0]).await, (1, false));
+    assert_eq!(migrator.migrate_all().await.unwrap(), 1);
+    assert_eq!(valid(tenants[0]).await, (1, true));
+
+    // A house that is built at once looks the same.
+    let operation = OperationId::generate();
+    let new = TenantId::generate();
+    migrator
+        .prepare(new, &server(), Placement::Schema, operation)
+        .await
+        .unwrap();
+    assert_eq!(valid(new).await, (1, true));
+    let page = migrator.check_drift(&server(), None, 100).await.unwrap();
+    assert_eq!(
+        (page.checked, page.drifts.len(), page.next),
+        (4, 0, None),
+        "{:?}",
+        page.drifts
+    );
+    assert_eq!(migrator.migrate_all().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_house_that_was_changed_by_hand_is_found() {
+    let bench = Bench::start("fleet_drift", 1).await;
+    let superuser = bench.superuser().await;
+    let own = bench.tenant().await;
+    let (shared, other) = (bench.tenant_in(Placement::Shared).await, bench.tenant().await);
+    older_homes(&bench, Placement::Schema, 1).await;
+    let page = async |after: Option<&str>, max| bench.provisioner.check_drift(&server(), after, max).await.unwrap();
+    let clean = page(None, 100).await;
+    assert_eq!((clean.checked, clean.drifts.len()), (4, 0), "{:?}", clean.drifts);
+
+    let pooled = schema_of(&superuser, shared).await;
+    let by_hand = format!(
+        "ALTER TABLE {own}.notes ADD COLUMN extra text; ALTER TABLE {own}.notes DROP CONSTRAINT notes_body_short;
+         ALTER TABLE {pooled}.notes NO FORCE ROW LEVEL SECURITY",
+        own = schema(own)
+    );
+    superuser.batch_execute(&by_hand).await.unwrap();
+    let found = page(None, 100).await;
+    assert_eq!((found.checked, found.drifts.len()), (4, 2));
+    let drift = found.drifts.iter().find(|drift| drift.tenant == Some(own)).unwrap();
+    assert!(
+        drift.surplus.len() == 1 && drift.surplus[0].contains("notes.extra"),
+        "{drift:?}"
+    );
+    assert!(
+        drift.missing.len() == 1 && drift.missing[0].contains("notes_body_short"),
+        "{drift:?}"
+    );
+    let drift = found.drifts.iter().find(|drift| drift.house == pooled).unwrap();
+    assert_eq!((drift.tenant, drift.missing.len(), drift.surplus.len()), (None, 1, 1));
+    assert_ne!(found.drifts[0].tenant, Some(other));
+
+    // Page by page, the same; and no template is left behind.
+    let (mut after, mut checked, mut drifts) = (None, 0, 0);
+    loop {
+        let part = page(after.as_deref(), 2).await;
+        checked += part.checked;
+        drifts += part.drifts.len();
+        let Some(next) = part.next else { break };
+        after = Some(next);
+    }
+    assert_eq!((checked, drifts), (4, 2));
+    let left = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'template%'";
+    assert_eq!(superuser.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
+}

@@ -1,0 +1,215 @@
+//! `cargo xtask bench fleet`: what it takes to see that no home is behind, and to give a column to many, beside psql doing
+//! the same statements in as many processes.
+//!
+//! On servers of its own, which are stopped and deleted afterwards; no service takes part.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rowhouse_config::Secret;
+use rowhouse_context::ServiceName;
+use rowhouse_db::{Migration, Provisioner, TenantMigrations, migrate_platform};
+use rowhouse_devkit::checkout::Checkout;
+use rowhouse_devkit::cluster::{self, Kind};
+use rowhouse_devkit::servers::{self, Login, Servers};
+use rowhouse_devkit::stack::{Profile, Stack};
+use rowhouse_types::{OperationId, Placement, ServerName, TenantId};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use crate::run::{cargo, command};
+
+const DATABASE: &str = "rowhouse_fleet";
+const SERVER: &str = "data1";
+/// Homes that are all up to date.
+const HOMES: usize = 5_000;
+/// Of them, those that get a column.
+const BEHIND: usize = 1_000;
+/// How often it is asked whether any is behind.
+const LOOKS: usize = 50;
+/// As many as `migrate_all` has workers.
+const PROCESSES: usize = 3;
+/// Homes that are built at once: the provisioner has four connections.
+const BUILT_AT_ONCE: usize = 4;
+
+const FIRST: Migration = Migration {
+    version: 1,
+    name: "notes",
+    sql: "
+        CREATE TABLE notes (
+            tenant_id uuid NOT NULL, id uuid NOT NULL, body text NOT NULL, created_at timestamptz NOT NULL,
+            CONSTRAINT notes_pkey PRIMARY KEY (tenant_id, id)
+        );
+        CREATE INDEX notes_created_at_idx ON notes (tenant_id, created_at, id);
+        CREATE TABLE more_1 (tenant_id uuid NOT NULL, id uuid NOT NULL, CONSTRAINT more_1_pkey PRIMARY KEY (tenant_id, id));
+        CREATE TABLE more_2 (tenant_id uuid NOT NULL, id uuid NOT NULL, CONSTRAINT more_2_pkey PRIMARY KEY (tenant_id, id));
+        GRANT SELECT, INSERT ON notes, more_1, more_2 TO rowhouse_tenant;",
+    deferred: &[],
+};
+const OLDER: TenantMigrations = TenantMigrations::new(&[FIRST]);
+const NEWER: TenantMigrations = TenantMigrations::new(&[
+    FIRST,
+    Migration {
+        version: 2,
+        name: "colour",
+        sql: "ALTER TABLE notes ADD COLUMN colour text NOT NULL DEFAULT 'none';",
+        deferred: &[],
+    },
+]);
+
+/// What was measured.
+#[derive(Debug, Default, Serialize)]
+struct Figures {
+    /// Homes that are looked at.
+    homes: usize,
+    /// Whether any is behind: the median.
+    look_ms: f64,
+    /// Homes that got a column.
+    migrated: usize,
+    migrate_seconds: f64,
+    /// psql, one session for each of the processes.
+    psql_sessions_seconds: f64,
+    /// psql, a process for each home.
+    psql_loop_seconds: f64,
+}
+
+/// Measures and prints; also writes `target/bench/fleet.json`.
+pub(super) async fn run() -> Result<()> {
+    let checkout = Checkout::find()?;
+    if cfg!(debug_assertions) {
+        // Unoptimised callers are slower than what they measure: the optimised copy of this program does the work.
+        let mut build = cargo(checkout.root());
+        build.args(["build", "--release", "--package", "xtask"]);
+        command(build).await?;
+        let mut optimised = Command::new(checkout.binary("xtask", true)?);
+        optimised.args(["bench", "fleet"]);
+        return command(optimised).await;
+    }
+    let stack = Stack::open(&checkout, Profile::Test)?;
+    let _lock = stack.lock()?;
+    // Of a run that was killed.
+    servers::stop(&stack, false);
+    stack.forget()?;
+    let measured = measure(&stack).await;
+    servers::stop(&stack, false);
+    stack.forget_data()?;
+    let figures = measured?;
+    let folder = checkout.target().join("bench");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("fleet.json"), serde_json::to_vec_pretty(&figures)?)?;
+    println!("{}", serde_json::to_string_pretty(&figures)?);
+    Ok(())
+}
+
+async fn measure(stack: &Stack) -> Result<Figures> {
+    let servers = servers::start(stack).await?;
+    cluster::ensure_roles(&servers).await?;
+    cluster::ensure_database(&servers, DATABASE, Kind::Data, None).await?;
+    let owner = Secret::new(servers.login_url(Login::Owner, DATABASE));
+    migrate_platform(&owner).await?;
+    let urls = BTreeMap::from([(SERVER.to_owned(), owner)]);
+    let older = Provisioner::connect(ServiceName::Crm, &urls, OLDER).await?;
+    let newer = Provisioner::connect(ServiceName::Crm, &urls, NEWER).await?;
+
+    let tenants = build(&older, BEHIND).await?;
+    let begun = Instant::now();
+    let migrated = newer.migrate_all().await?;
+    let migrate_seconds = begun.elapsed().as_secs_f64();
+    ensure!(migrated == BEHIND, "{migrated} homes were migrated");
+
+    let schemas: Vec<String> = tenants
+        .iter()
+        .map(|tenant| format!("t_{}", tenant.uuid().simple()))
+        .collect();
+    let psql_sessions_seconds = psql(&servers, &schemas, "colour_2", false).await?;
+    let psql_loop_seconds = psql(&servers, &schemas, "colour_3", true).await?;
+
+    build(&newer, HOMES - BEHIND).await?;
+    Ok(Figures {
+        homes: HOMES,
+        look_ms: look(&newer).await?,
+        migrated,
+        migrate_seconds,
+        psql_sessions_seconds,
+        psql_loop_seconds,
+    })
+}
+
+async fn build(provisioner: &Provisioner, count: usize) -> Result<Vec<TenantId>> {
+    let tenants: Vec<TenantId> = (0..count).map(|_| TenantId::generate()).collect();
+    let mut building = JoinSet::new();
+    for part in tenants.chunks(count.div_ceil(BUILT_AT_ONCE).max(1)) {
+        let (part, provisioner) = (part.to_vec(), provisioner.clone());
+        building.spawn(async move {
+            let server: ServerName = SERVER.parse()?;
+            for tenant in part {
+                let operation = OperationId::generate();
+                provisioner
+                    .prepare(tenant, &server, Placement::Schema, operation)
+                    .await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(built) = building.join_next().await {
+        built??;
+    }
+    Ok(tenants)
+}
+
+/// The median time to see that nothing is behind.
+async fn look(provisioner: &Provisioner) -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..LOOKS {
+        let begun = Instant::now();
+        let migrated = provisioner.migrate_all().await?;
+        times.push(begun.elapsed());
+        ensure!(migrated == 0, "{migrated} homes were behind");
+    }
+    times.sort_unstable();
+    let median = times.get(LOOKS / 2).copied().unwrap_or(Duration::ZERO);
+    Ok(median.as_secs_f64() * 1_000.0)
+}
+
+/// How long psql takes to give each home a column, a transaction each.
+///
+/// `per_home`: whether each home has a psql of its own, as in a loop of a shell.
+async fn psql(servers: &Servers, schemas: &[String], column: &str, per_home: bool) -> Result<f64> {
+    let program = servers::pgbench()?.with_file_name("psql");
+    let url = servers.login_url(Login::Owner, DATABASE);
+    let statement = |schema: &String| {
+        format!("BEGIN; ALTER TABLE {schema}.notes ADD COLUMN {column} text NOT NULL DEFAULT 'none'; COMMIT;\n")
+    };
+    let begun = Instant::now();
+    let mut running = JoinSet::new();
+    for part in schemas.chunks(schemas.len().div_ceil(PROCESSES).max(1)) {
+        let statements: Vec<String> = part.iter().map(statement).collect();
+        let scripts = if per_home {
+            statements
+        } else {
+            vec![statements.concat()]
+        };
+        let (program, url) = (program.clone(), url.clone());
+        running.spawn(async move {
+            for script in scripts {
+                let folder = std::env::temp_dir();
+                let file = folder.join(format!("rowhouse-fleet-{}.sql", uuid::Uuid::new_v4().simple()));
+                fs::write(&file, script)?;
+                let mut psql = tokio::process::Command::new(&program);
+                psql.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--file"]);
+                psql.env("PGOPTIONS", "-c lock_timeout=2s");
+                let status = psql.arg(&file).arg(&url).status().await.context("psql");
+                fs::remove_file(&file)?;
+                ensure!(status?.success(), "psql failed");
+            }
+            Ok(())
+        });
+    }
+    while let Some(ran) = running.join_next().await {
+        ran??;
+    }
+    Ok(begun.elapsed().as_secs_f64())
+}

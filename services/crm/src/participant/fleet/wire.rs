@@ -1,0 +1,220 @@
+//! Orders for many homes between proto and domain.
+
+use rowhouse_context::Ctx;
+use rowhouse_db::migrator::fleet::LOCK_TIMEOUT;
+use rowhouse_db::{Batch, BatchOrder, Cohort, Drift, DriftPage, Fault, FleetVersion};
+use rowhouse_proto::common::v1 as proto;
+use rowhouse_status::{Failure, Violations};
+use rowhouse_types::{ServerName, TenantId};
+use tokio::time::Instant;
+
+use super::{DriftQuery, Fleet};
+
+/// Houses of one call at most.
+const HOUSES_MAX: u32 = 500;
+
+/// Tenants named in one call at most.
+const TENANTS_MAX: usize = 1_000;
+
+/// Longest name of a schema, in bytes.
+const SCHEMA_BYTES_MAX: usize = 63;
+
+/// Reads an order to migrate some houses of a server.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(in crate::participant) fn order(
+    ctx: &Ctx,
+    request: &proto::MigrateBatchRequest,
+) -> Result<(ServerName, BatchOrder), Failure> {
+    let mut violations = Violations::default();
+    let server = violations.take("server", request.server.parse::<ServerName>());
+    let cohort = match request.tenant_ids.as_slice() {
+        [] => violations
+            .take("percent", percent(request.percent))
+            .map(Cohort::Percent),
+        ids => violations.take("tenant_ids", tenants(ids)).map(Cohort::Tenants),
+    };
+    let houses_max = violations.take("houses_max", houses_max(request.houses_max));
+    let round = violations.take("round_id", request.round_id.parse().map_err(|_| "must be a UUID"));
+    let read = server.zip(cohort).zip(houses_max).zip(round);
+    let (((server, cohort), houses_max), round) = violations.finish(read)?;
+    let order = BatchOrder {
+        cohort,
+        target: request.target_version,
+        houses_max,
+        round,
+        lock_timeout: LOCK_TIMEOUT,
+        // The house that is under way then is finished, and the answer must still get back.
+        until: Instant::now() + ctx.time_left() / 2,
+    };
+    Ok((server, order))
+}
+
+/// Reads which houses to compare.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(in crate::participant) fn drift_query(request: &proto::CheckDriftRequest) -> Result<DriftQuery, Failure> {
+    let mut violations = Violations::default();
+    let server = violations.take("server", request.server.parse());
+    let after = violations.take("after", schema(&request.after));
+    let houses_max = violations.take("houses_max", houses_max(request.houses_max));
+    let ((server, after), houses_max) = violations.finish(server.zip(after).zip(houses_max))?;
+    Ok(DriftQuery {
+        server,
+        after,
+        houses_max,
+    })
+}
+
+/// Writes a server's houses by version.
+pub(in crate::participant) fn description(fleet: Fleet) -> proto::DescribeFleetResponse {
+    proto::DescribeFleetResponse {
+        newest_version: fleet.newest,
+        versions: fleet.versions.iter().map(version).collect(),
+        faults: fleet.faults.into_iter().map(fault).collect(),
+    }
+}
+
+/// Writes what a batch has done.
+pub(in crate::participant) fn batch(batch: Batch) -> proto::MigrateBatchResponse {
+    proto::MigrateBatchResponse {
+        migrated: i32::try_from(batch.migrated).unwrap_or(i32::MAX),
+        behind: batch.census.behind,
+        given_up: batch.census.given_up,
+        behind_in_all: batch.census.behind_in_all,
+        faults: batch.faults.into_iter().map(fault).collect(),
+    }
+}
+
+/// Writes what was compared.
+pub(in crate::participant) fn drift_page(page: DriftPage) -> proto::CheckDriftResponse {
+    proto::CheckDriftResponse {
+        checked: i32::try_from(page.checked).unwrap_or(i32::MAX),
+        drifts: page.drifts.into_iter().map(drift).collect(),
+        next: page.next.unwrap_or_default(),
+    }
+}
+
+fn percent(number: i32) -> Result<u8, &'static str> {
+    let percent = u8::try_from(number).ok().filter(|percent| (1..=100).contains(percent));
+    percent.ok_or("must be 1 to 100 where no tenants are named")
+}
+
+fn tenants(ids: &[String]) -> Result<Vec<TenantId>, String> {
+    if ids.len() > TENANTS_MAX {
+        return Err(format!("must be at most {TENANTS_MAX}"));
+    }
+    let parsed: Result<_, _> = ids.iter().map(|id| id.parse()).collect();
+    parsed.map_err(|fault: <TenantId as std::str::FromStr>::Err| fault.to_string())
+}
+
+fn houses_max(number: i32) -> Result<u32, &'static str> {
+    let houses = u32::try_from(number).ok();
+    houses
+        .filter(|houses| (1..=HOUSES_MAX).contains(houses))
+        .ok_or("must be 1 to 500")
+}
+
+/// A place in the order of names, compared and not looked up.
+fn schema(text: &str) -> Result<Option<String>, &'static str> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if text.len() > SCHEMA_BYTES_MAX || !text.chars().all(plain) {
+        return Err("must be a house of the answer before");
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+fn version(version: &FleetVersion) -> proto::FleetVersion {
+    proto::FleetVersion {
+        version: version.version,
+        deferred_version: version.deferred_version,
+        houses: version.houses,
+        homes: version.homes,
+    }
+}
+
+fn fault(fault: Fault) -> proto::HouseFault {
+    proto::HouseFault {
+        house: fault.house,
+        tenant_id: fault.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
+        version: fault.version,
+        sqlstate: fault.sqlstate,
+        message: fault.message,
+        attempts: fault.attempts,
+        given_up: fault.given_up,
+    }
+}
+
+fn drift(drift: Drift) -> proto::HouseDrift {
+    proto::HouseDrift {
+        house: drift.house,
+        tenant_id: drift.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
+        version: drift.version,
+        missing: drift.missing,
+        surplus: drift.surplus,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rowhouse_context::{Principal, RequestId, ServiceName};
+
+    use super::*;
+
+    fn ctx() -> Ctx {
+        let name = ServiceName::Tenant;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        Ctx::new(RequestId::generate(), Principal::Service { name }, None, deadline)
+    }
+
+    fn fields<T>(read: Result<T, Failure>) -> Vec<String> {
+        let Err(failure) = read else {
+            panic!("was accepted");
+        };
+        let fields = failure.violations().iter().map(|violation| violation.field.clone());
+        fields.collect()
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let wrong = proto::MigrateBatchRequest::default();
+        let named = fields(order(&ctx(), &wrong));
+        assert_eq!(named, ["server", "percent", "houses_max", "round_id"]);
+        let wrong = proto::MigrateBatchRequest {
+            tenant_ids: vec!["tenant_x".to_owned()],
+            percent: 300,
+            houses_max: 501,
+            ..wrong
+        };
+        let named = fields(order(&ctx(), &wrong));
+        assert_eq!(named, ["server", "tenant_ids", "houses_max", "round_id"]);
+        let wrong = proto::CheckDriftRequest {
+            after: "t_1'; DROP".to_owned(),
+            houses_max: -1,
+            ..Default::default()
+        };
+        assert_eq!(fields(drift_query(&wrong)), ["server", "after", "houses_max"]);
+    }
+
+    #[test]
+    fn percentages_are_of_a_hundred() {
+        let of = |percent| proto::MigrateBatchRequest {
+            server: "data1".to_owned(),
+            target_version: 1,
+            percent,
+            houses_max: 1,
+            round_id: uuid::Uuid::nil().to_string(),
+            ..Default::default()
+        };
+        for percent in [-1, 0, 101, 300, i32::MAX] {
+            assert_eq!(fields(order(&ctx(), &of(percent))), ["percent"]);
+        }
+        for percent in [1, 100] {
+            assert!(order(&ctx(), &of(percent)).is_ok());
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A run of migrations over the homes of one participant, in waves.
+//!
+//! The houses are in the participant's hands, and so is the ledger of their versions. A run only says which come next and
+//! when to stop; whatever process dies, what is left to do is what the ledger says. [`runner`] carries runs on.
+
+pub(crate) mod actions;
+mod peer;
+pub(crate) mod rpc;
+pub(crate) mod runner;
+pub(crate) mod store;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use rowhouse_context::{RequestId, ServiceName};
+use rowhouse_types::{MigrationRunId, TenantId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Run {
+    pub(crate) id: MigrationRunId,
+    pub(crate) plan: Plan,
+    pub(crate) state: State,
+    /// Index of the wave that is under way.
+    pub(crate) wave: usize,
+    /// Names the round of tries: what failed in another one is tried again.
+    pub(crate) round: Uuid,
+    /// Houses that were behind when it started.
+    pub(crate) planned: i64,
+    /// By data server.
+    pub(crate) progress: BTreeMap<String, Progress>,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) last_error: Option<String>,
+    /// Grows with every change.
+    pub(crate) revision: i64,
+    /// How often in a row a server or participant did not answer.
+    pub(crate) attempts: u32,
+    /// The request that started it.
+    pub(crate) request: RequestId,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
+    pub(crate) finished_at: Option<DateTime<Utc>>,
+}
+
+/// What an operator orders.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Plan {
+    #[serde(serialize_with = "as_str")]
+    pub(crate) participant: ServiceName,
+    /// 0 where the newest is wanted, until a run is made of it.
+    pub(crate) target: i32,
+    /// Never empty.
+    pub(crate) waves: Vec<Wave>,
+    /// Houses that are migrated at once on each data server.
+    pub(crate) parallelism: u8,
+    /// Houses that may fail before the run is halted.
+    pub(crate) failure_budget: i32,
+}
+
+/// Which houses come next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Wave {
+    /// Those of these tenants.
+    Tenants(Vec<TenantId>),
+    /// So many of a hundred.
+    Percent(u8),
+}
+
+/// What becomes of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Running,
+    Paused,
+    Halted,
+    Cancelled,
+    Done,
+}
+
+/// How far a run is on one data server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Houses of the wave that are behind.
+    pub(crate) behind: i64,
+    /// Of them, those that failed and are not tried again in this round.
+    pub(crate) failed: i64,
+    /// Houses that are behind, whatever their wave.
+    pub(crate) behind_in_all: i64,
+}
+
+/// What could not be done for a house.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fault {
+    pub(crate) house: String,
+    pub(crate) tenant: String,
+    pub(crate) version: i32,
+    pub(crate) sqlstate: String,
+    pub(crate) message: String,
+    pub(crate) attempts: i32,
+    pub(crate) given_up: bool,
+}
+
+/// A participant's houses on one data server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fleet {
+    /// The newest version that the participant's code has.
+    pub(crate) newest: i32,
+    pub(crate) versions: Vec<Version>,
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// Houses of one version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) version: i32,
+    pub(crate) deferred_version: i32,
+    pub(crate) houses: i64,
+    pub(crate) homes: i64,
+}
+
+/// How a house differs from the template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Drift {
+    pub(crate) house: String,
+    pub(crate) tenant: String,
+    pub(crate) version: i32,
+    pub(crate) missing: Vec<String>,
+    pub(crate) surplus: Vec<String>,
+}
+
+fn as_str<S: serde::Serializer>(name: &ServiceName, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(name.as_str())
+}
+
+// === impl Run ===
+
+impl Run {
+    /// Houses that failed, on all data servers.
+    pub(crate) fn failed(&self) -> i64 {
+        self.progress.values().map(|progress| progress.failed).sum()
+    }
+
+    /// Houses that were behind when it started and are not any more.
+    pub(crate) fn migrated(&self) -> i64 {
+        if self.progress.is_empty() {
+            return 0;
+        }
+        let behind: i64 = self.progress.values().map(|progress| progress.behind_in_all).sum();
+        self.planned.saturating_sub(behind).max(0)
+    }
+
+    /// Whether more houses failed than may.
+    pub(crate) fn is_over_budget(&self) -> bool {
+        self.failed() > i64::from(self.plan.failure_budget)
+    }
+
+    /// Whether every house of the wave is at the version, or has failed.
+    fn is_wave_through(&self) -> bool {
+        self.progress.values().all(Progress::is_through)
+    }
+}
+
+// === impl Progress ===
+
+impl Progress {
+    fn is_through(&self) -> bool {
+        self.behind <= self.failed
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// The word for it in the database.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Halted => "halted",
+            Self::Cancelled => "cancelled",
+            Self::Done => "done",
+        }
+    }
+
+    /// Whether nothing comes after it.
+    pub(crate) fn is_final(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Done)
+    }
+
+    /// Whether an operator may lead a run from here to there. A trigger of the database knows the same ways.
+    pub(crate) fn may_become(self, next: Self) -> bool {
+        match next {
+            Self::Paused => self == Self::Running,
+            Self::Running => matches!(self, Self::Paused | Self::Halted),
+            Self::Cancelled => !self.is_final(),
+            Self::Halted | Self::Done => false,
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for State {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let all = [Self::Running, Self::Paused, Self::Halted, Self::Cancelled, Self::Done];
+        let found = all.into_iter().find(|state| state.as_str() == text);
+        found.ok_or("unknown state of a run")
+    }
+}

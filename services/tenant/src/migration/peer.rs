@@ -1,0 +1,133 @@
+//! The calls that a run makes: to the participant's `provision` process.
+
+use rowhouse_client::{IdentifiedChannel, Peer};
+use rowhouse_context::{Ctx, ServiceName};
+use rowhouse_proto::common::v1 as common;
+use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
+
+use super::{Drift, Fault, Fleet, Progress, Run, Version, Wave};
+use crate::error::{Error, Result};
+use crate::operation::peers::Peers;
+
+/// Houses that one call migrates: enough to be worth the call, and few enough that a pause is soon in effect.
+const HOUSES_MAX: i32 = 10;
+
+/// What a call has done.
+pub(super) struct Batch {
+    pub(super) migrated: i32,
+    pub(super) progress: Progress,
+    pub(super) faults: Vec<Fault>,
+}
+
+/// Houses, compared with the template.
+pub(super) struct DriftPage {
+    pub(super) checked: i32,
+    pub(super) drifts: Vec<Drift>,
+    /// The last of them; empty when there are no more.
+    pub(super) next: String,
+}
+
+/// Counts houses by version.
+pub(super) async fn describe(peers: &Peers, ctx: &Ctx, participant: ServiceName, server: &str) -> Result<Fleet> {
+    let server = server.to_owned();
+    let request = rowhouse_client::request(ctx, common::DescribeFleetRequest { server });
+    let answer = client(peers, participant)?.describe_fleet(request).await;
+    let answer = answer.map_err(rowhouse_client::failure)?.into_inner();
+    Ok(Fleet {
+        newest: answer.newest_version,
+        versions: answer.versions.iter().map(version).collect(),
+        faults: answer.faults.into_iter().map(fault).collect(),
+    })
+}
+
+/// Migrates some houses of the wave that is under way.
+pub(super) async fn migrate(peers: &Peers, ctx: &Ctx, run: &Run, wave: &Wave, server: &str) -> Result<Batch> {
+    let (tenant_ids, percent) = match wave {
+        Wave::Tenants(tenants) => (tenants.iter().map(ToString::to_string).collect(), 0),
+        Wave::Percent(percent) => (Vec::new(), i32::from(*percent)),
+    };
+    let request = common::MigrateBatchRequest {
+        server: server.to_owned(),
+        target_version: run.plan.target,
+        tenant_ids,
+        percent,
+        houses_max: HOUSES_MAX,
+        round_id: run.round.to_string(),
+    };
+    let request = rowhouse_client::request(ctx, request);
+    let answer = client(peers, run.plan.participant)?.migrate_batch(request).await;
+    let answer = answer.map_err(rowhouse_client::failure)?.into_inner();
+    Ok(Batch {
+        migrated: answer.migrated,
+        progress: Progress {
+            behind: answer.behind,
+            failed: answer.given_up,
+            behind_in_all: answer.behind_in_all,
+        },
+        faults: answer.faults.into_iter().map(fault).collect(),
+    })
+}
+
+/// Compares some houses with the template.
+pub(super) async fn drift(
+    peers: &Peers,
+    ctx: &Ctx,
+    participant: ServiceName,
+    request: common::CheckDriftRequest,
+) -> Result<DriftPage> {
+    let request = rowhouse_client::request(ctx, request);
+    let answer = client(peers, participant)?.check_drift(request).await;
+    let answer = answer.map_err(rowhouse_client::failure)?.into_inner();
+    Ok(DriftPage {
+        checked: answer.checked,
+        drifts: answer.drifts.into_iter().map(read_drift).collect(),
+        next: answer.next,
+    })
+}
+
+/// A question about the houses after one, at most so many.
+pub(super) fn drift_request(server: &str, after: String, houses_max: u32) -> common::CheckDriftRequest {
+    common::CheckDriftRequest {
+        server: server.to_owned(),
+        after,
+        houses_max: i32::try_from(houses_max).unwrap_or(i32::MAX),
+    }
+}
+
+fn client(peers: &Peers, participant: ServiceName) -> Result<TenantParticipantServiceClient<IdentifiedChannel>> {
+    let peer: &Peer = peers
+        .participant(participant)
+        .ok_or(Error::ParticipantUnknown { participant })?;
+    Ok(TenantParticipantServiceClient::new(peer.channel()))
+}
+
+fn version(version: &common::FleetVersion) -> Version {
+    Version {
+        version: version.version,
+        deferred_version: version.deferred_version,
+        houses: version.houses,
+        homes: version.homes,
+    }
+}
+
+fn fault(fault: common::HouseFault) -> Fault {
+    Fault {
+        house: fault.house,
+        tenant: fault.tenant_id,
+        version: fault.version,
+        sqlstate: fault.sqlstate,
+        message: fault.message,
+        attempts: fault.attempts,
+        given_up: fault.given_up,
+    }
+}
+
+fn read_drift(drift: common::HouseDrift) -> Drift {
+    Drift {
+        house: drift.house,
+        tenant: drift.tenant_id,
+        version: drift.version,
+        missing: drift.missing,
+        surplus: drift.surplus,
+    }
+}

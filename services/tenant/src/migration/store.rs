@@ -1,0 +1,323 @@
+//! SQL of runs. What a process writes about a run's progress names its lease: one that has lost it changes nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rowhouse_context::{Ctx, ServiceName};
+use rowhouse_types::MigrationRunId;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{Fault, Plan, Progress, Run, State, Wave};
+use crate::error::{Error, Result};
+
+/// How long a lease lasts: what a process that died has left is carried on that much later.
+pub(super) const LEASE: Duration = Duration::from_secs(6);
+
+/// Longest error text that is kept, in characters.
+const ERROR_CHARS_MAX: usize = 500;
+
+/// The columns of a run.
+macro_rules! columns {
+    () => {
+        "run_id, participant, target_version, waves, wave, state, parallelism, failure_budget, round_id, planned, progress,
+         faults, last_error, revision, attempts, request_id, created_at, updated_at, finished_at"
+    };
+}
+
+/// A run's lease.
+pub(super) struct Held {
+    pub(super) id: MigrationRunId,
+    pub(super) lease: Uuid,
+}
+
+#[derive(sqlx::FromRow)]
+struct RunRow {
+    run_id: Uuid,
+    participant: String,
+    target_version: i32,
+    waves: Json<Vec<Wave>>,
+    wave: i32,
+    state: String,
+    parallelism: i32,
+    failure_budget: i32,
+    round_id: Uuid,
+    planned: i64,
+    progress: Json<BTreeMap<String, Progress>>,
+    faults: Json<Vec<Fault>>,
+    last_error: Option<String>,
+    revision: i64,
+    attempts: i32,
+    request_id: String,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+/// Takes the caller's request id for a run; answers which run it stands for, and the fingerprint of its content.
+pub(super) async fn reserve(
+    connection: &mut PgConnection,
+    caller: &str,
+    request: Uuid,
+    fingerprint: &[u8],
+    id: MigrationRunId,
+) -> Result<(MigrationRunId, Vec<u8>)> {
+    let (run, fingerprint): (Uuid, Vec<u8>) = sqlx::query_as(
+        "INSERT INTO tenant.requests (caller, method, request_id, fingerprint, resource_id, expires_at)
+         VALUES ($1, 'StartMigration', $2, $3, $4, now() + interval '24 hours')
+         ON CONFLICT (caller, method, request_id) DO UPDATE SET
+             fingerprint = CASE WHEN requests.expires_at > now() THEN requests.fingerprint ELSE excluded.fingerprint END,
+             resource_id = CASE WHEN requests.expires_at > now() THEN requests.resource_id ELSE excluded.resource_id END,
+             expires_at = CASE WHEN requests.expires_at > now() THEN requests.expires_at ELSE excluded.expires_at END
+         RETURNING resource_id, fingerprint",
+    )
+    .bind(caller)
+    .bind(request)
+    .bind(fingerprint)
+    .bind(id.uuid())
+    .fetch_one(connection)
+    .await?;
+    Ok((MigrationRunId::from_uuid(run), fingerprint))
+}
+
+/// The run that an earlier call with this request id started, and the fingerprint of its content.
+pub(super) async fn reserved(pool: &PgPool, caller: &str, request: Uuid) -> Result<Option<(MigrationRunId, Vec<u8>)>> {
+    let row: Option<(Uuid, Vec<u8>)> = sqlx::query_as(
+        "SELECT resource_id, fingerprint FROM tenant.requests
+         WHERE caller = $1 AND method = 'StartMigration' AND request_id = $2 AND expires_at > now()",
+    )
+    .bind(caller)
+    .bind(request)
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|(id, fingerprint)| (MigrationRunId::from_uuid(id), fingerprint)))
+}
+
+/// Starts a run.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    ctx: &Ctx,
+    id: MigrationRunId,
+    plan: &Plan,
+    planned: i64,
+) -> Result<Run> {
+    let row: RunRow = sqlx::query_as(concat!(
+        "INSERT INTO tenant.migration_runs
+             (run_id, participant, target_version, waves, parallelism, failure_budget, round_id, planned, request_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING ",
+        columns!()
+    ))
+    .bind(id.uuid())
+    .bind(plan.participant.as_str())
+    .bind(plan.target)
+    .bind(Json(&plan.waves))
+    .bind(i32::from(plan.parallelism))
+    .bind(plan.failure_budget)
+    .bind(Uuid::new_v4())
+    .bind(planned)
+    .bind(ctx.request_id().as_str())
+    .fetch_one(connection)
+    .await
+    .map_err(|error| refused(error, plan.participant))?;
+    row.try_into()
+}
+
+/// What a constraint has refused.
+fn refused(error: sqlx::Error, participant: ServiceName) -> Error {
+    let constraint = error.as_database_error().and_then(|fault| fault.constraint());
+    match constraint {
+        Some("migration_runs_open_key") => Error::MigrationRunning { participant },
+        _ => error.into(),
+    }
+}
+
+/// One run.
+pub(super) async fn get(pool: &PgPool, id: MigrationRunId) -> Result<Option<Run>> {
+    let sql = concat!("SELECT ", columns!(), " FROM tenant.migration_runs WHERE run_id = $1");
+    let row: Option<RunRow> = sqlx::query_as(sql).bind(id.uuid()).fetch_optional(pool).await?;
+    row.map(Run::try_from).transpose()
+}
+
+/// One run, locked until the transaction ends.
+pub(super) async fn lock(connection: &mut PgConnection, id: MigrationRunId) -> Result<Option<Run>> {
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM tenant.migration_runs WHERE run_id = $1 FOR NO KEY UPDATE"
+    );
+    let row: Option<RunRow> = sqlx::query_as(sql).bind(id.uuid()).fetch_optional(connection).await?;
+    row.map(Run::try_from).transpose()
+}
+
+/// At most `limit` runs, the newest first, those older than `before`.
+pub(super) async fn list(pool: &PgPool, before: Option<MigrationRunId>, limit: i64) -> Result<Vec<Run>> {
+    let rows: Vec<RunRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM tenant.migration_runs WHERE $1::uuid IS NULL OR run_id < $1 ORDER BY run_id DESC LIMIT $2"
+    ))
+    .bind(before.map(|id| id.uuid()))
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
+
+/// Leads a run to another state, and takes it from whoever carries it on. A run that is resumed begins a new round.
+pub(super) async fn set_state(connection: &mut PgConnection, id: MigrationRunId, state: State) -> Result<Run> {
+    let row: RunRow = sqlx::query_as(concat!(
+        "UPDATE tenant.migration_runs SET
+             state = $2, revision = revision + 1, updated_at = now(), lease_id = NULL, lease_until = NULL,
+             round_id = CASE WHEN $2 = 'running' THEN $3 ELSE round_id END,
+             next_at = now(), attempts = 0, last_error = NULL,
+             finished_at = CASE WHEN $2 IN ('cancelled', 'done') THEN now() END
+         WHERE run_id = $1 RETURNING ",
+        columns!()
+    ))
+    .bind(id.uuid())
+    .bind(state.as_str())
+    .bind(Uuid::new_v4())
+    .fetch_one(connection)
+    .await?;
+    row.try_into()
+}
+
+/// Takes the lease of a run that is due and that no living process carries on: the oldest.
+pub(super) async fn claim(pool: &PgPool, lease: Uuid) -> Result<Option<Run>> {
+    let row: Option<RunRow> = sqlx::query_as(concat!(
+        "UPDATE tenant.migration_runs SET lease_id = $1, lease_until = now() + make_interval(secs => $2)
+         WHERE run_id = (
+             SELECT run_id FROM tenant.migration_runs
+             WHERE state = 'running' AND next_at <= now() AND (lease_until IS NULL OR lease_until <= now())
+             ORDER BY next_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
+         RETURNING ",
+        columns!()
+    ))
+    .bind(lease)
+    .bind(LEASE.as_secs_f64())
+    .fetch_optional(pool)
+    .await?;
+    row.map(Run::try_from).transpose()
+}
+
+/// Extends the lease; false where it is no longer ours.
+pub(super) async fn renew(pool: &PgPool, held: &Held) -> Result<bool> {
+    let done = sqlx::query(
+        "UPDATE tenant.migration_runs SET lease_until = now() + make_interval(secs => $3)
+         WHERE run_id = $1 AND lease_id = $2",
+    )
+    .bind(held.id.uuid())
+    .bind(held.lease)
+    .bind(LEASE.as_secs_f64())
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Gives the lease back, so that another process may go on at once.
+pub(super) async fn release(pool: &PgPool, held: &Held) -> Result<()> {
+    sqlx::query(
+        "UPDATE tenant.migration_runs SET lease_id = NULL, lease_until = NULL WHERE run_id = $1 AND lease_id = $2",
+    )
+    .bind(held.id.uuid())
+    .bind(held.lease)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Records how far a run is; `None` where the lease is no longer ours, because an operator or another process has the run.
+/// What has not changed is not written.
+pub(super) async fn record(pool: &PgPool, lease: Uuid, run: &Run) -> Result<Option<Run>> {
+    let row: Option<RunRow> = sqlx::query_as(concat!(
+        "UPDATE tenant.migration_runs SET
+             wave = $3, state = $4, progress = $5, faults = $6, attempts = 0, last_error = NULL,
+             lease_until = CASE WHEN $4 = 'running' THEN now() + make_interval(secs => $7) END,
+             lease_id = CASE WHEN $4 = 'running' THEN lease_id END,
+             revision = revision + (CASE WHEN (wave, state, progress, faults) IS DISTINCT FROM ($3, $4, $5, $6)
+                 OR last_error IS NOT NULL THEN 1 ELSE 0 END),
+             updated_at = CASE WHEN (wave, state, progress, faults) IS DISTINCT FROM ($3, $4, $5, $6)
+                 THEN now() ELSE updated_at END,
+             finished_at = CASE WHEN $4 = 'done' THEN now() END
+         WHERE run_id = $1 AND lease_id = $2 AND state = 'running' RETURNING ",
+        columns!()
+    ))
+    .bind(run.id.uuid())
+    .bind(lease)
+    .bind(i32::try_from(run.wave).map_err(Error::unreadable)?)
+    .bind(run.state.as_str())
+    .bind(Json(&run.progress))
+    .bind(Json(&run.faults))
+    .bind(LEASE.as_secs_f64())
+    .fetch_optional(pool)
+    .await?;
+    row.map(Run::try_from).transpose()
+}
+
+/// Records that a participant did not answer, and when to try again: between half of `pause` and all of it from now.
+pub(super) async fn postpone(pool: &PgPool, lease: Uuid, run: &Run, error: &str, pause: Duration) -> Result<()> {
+    let error: String = error.chars().filter(|c| *c != '\0').take(ERROR_CHARS_MAX).collect();
+    sqlx::query(
+        "UPDATE tenant.migration_runs SET
+             progress = $3, attempts = attempts + 1, last_error = $4, revision = revision + 1, updated_at = now(),
+             lease_id = NULL, lease_until = NULL, next_at = now() + make_interval(secs => $5 * (0.5 + random() / 2))
+         WHERE run_id = $1 AND lease_id = $2",
+    )
+    .bind(run.id.uuid())
+    .bind(lease)
+    .bind(Json(&run.progress))
+    .bind(error)
+    .bind(pause.as_secs_f64())
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Tells the directory that every home of a participant on a data server has the version. Until then it says an older one,
+/// which newer homes serve too.
+pub(super) async fn tell_directory(pool: &PgPool, participant: ServiceName, server: &str, version: i32) -> Result<()> {
+    sqlx::query(
+        "UPDATE tenant.homes SET version = $3, updated_at = now()
+         WHERE participant = $1 AND server = $2 AND version < $3",
+    )
+    .bind(participant.as_str())
+    .bind(server)
+    .bind(version)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+// === impl RunRow ===
+
+impl TryFrom<RunRow> for Run {
+    type Error = Error;
+
+    fn try_from(row: RunRow) -> Result<Self> {
+        Ok(Self {
+            id: MigrationRunId::from_uuid(row.run_id),
+            plan: Plan {
+                participant: row.participant.parse().map_err(Error::unreadable)?,
+                target: row.target_version,
+                waves: row.waves.0,
+                parallelism: u8::try_from(row.parallelism).map_err(Error::unreadable)?,
+                failure_budget: row.failure_budget,
+            },
+            state: row.state.parse().map_err(Error::unreadable)?,
+            wave: usize::try_from(row.wave).map_err(Error::unreadable)?,
+            round: row.round_id,
+            planned: row.planned,
+            progress: row.progress.0,
+            faults: row.faults.0,
+            last_error: row.last_error,
+            revision: row.revision,
+            attempts: u32::try_from(row.attempts).map_err(Error::unreadable)?,
+            request: row.request_id.parse().map_err(Error::unreadable)?,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            finished_at: row.finished_at,
+        })
+    }
+}

@@ -1,0 +1,378 @@
+//! Runs of migrations between proto and domain.
+
+use rowhouse_context::ServiceName;
+use rowhouse_proto::common::v1 as common;
+use rowhouse_proto::tenant::v1 as proto;
+use rowhouse_status::{Failure, Violations};
+use rowhouse_types::{MigrationRunId, ServerName, TenantId};
+
+use super::actions::{DriftPage, DriftQuery, NewRun};
+use super::{Drift, Fault, Fleet, Plan, Progress, Run, State, Version, Wave};
+use crate::tenant::Reason;
+use crate::tenant::wire::{request_id, timestamp};
+
+/// Waves of a run at most.
+const WAVES_MAX: usize = 20;
+
+/// Tenants of a wave at most.
+const TENANTS_MAX: usize = 1_000;
+
+/// Houses that are migrated at once on each data server: where nobody says, and at most.
+const PARALLELISM_DEFAULT: u8 = 2;
+const PARALLELISM_MAX: u8 = 8;
+
+/// Houses that may fail at most.
+const FAILURE_BUDGET_MAX: i32 = 1_000_000;
+
+/// Houses of a page of comparisons: where nobody says, and at most. Each costs a few milliseconds.
+const DRIFT_PAGE_DEFAULT: u32 = 100;
+const DRIFT_PAGE_MAX: u32 = 500;
+
+/// Reads a request to start a run.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(super) fn new_run(request: &proto::StartMigrationRequest) -> Result<NewRun, Failure> {
+    let mut violations = Violations::default();
+    let participant = violations.take("participant", request.participant.parse::<ServiceName>());
+    let target = violations.take("target_version", not_below_zero(request.target_version));
+    let waves = waves(&mut violations, &request.waves);
+    let parallelism = violations.take("parallelism", parallelism(request.parallelism));
+    let budget = violations.take("failure_budget", failure_budget(request.failure_budget));
+    let reason = violations.take("reason", Reason::parse_required(&request.reason));
+    let request = violations.take("request_id", request_id(&request.request_id));
+    let read = (|| {
+        Some(NewRun {
+            plan: Plan {
+                participant: participant?,
+                target: target?,
+                waves: waves?,
+                parallelism: parallelism?,
+                failure_budget: budget?,
+            },
+            reason: reason?,
+            request: request?,
+        })
+    })();
+    violations.finish(read)
+}
+
+/// Reads which run is meant.
+///
+/// # Errors
+/// A violation of `id`.
+pub(super) fn id(text: &str) -> Result<MigrationRunId, Failure> {
+    text.parse().map_err(|fault| Failure::field("id", fault))
+}
+
+/// Reads which run is meant, and why an operator does something to it.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(super) fn id_and_reason(id: &str, reason: &str) -> Result<(MigrationRunId, Reason), Failure> {
+    let mut violations = Violations::default();
+    let id = violations.take("id", id.parse());
+    let reason = violations.take("reason", Reason::parse_required(reason));
+    violations.finish(id.zip(reason))
+}
+
+/// Reads whose homes are meant.
+///
+/// # Errors
+/// A violation of `participant`.
+pub(super) fn participant(text: &str) -> Result<ServiceName, Failure> {
+    text.parse().map_err(|fault| Failure::field("participant", fault))
+}
+
+/// Reads which houses to compare.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(super) fn drift_query(request: proto::CheckDriftRequest) -> Result<DriftQuery, Failure> {
+    let mut violations = Violations::default();
+    let participant = violations.take("participant", request.participant.parse());
+    let server = violations.take("server", request.server.parse::<ServerName>());
+    let size = violations.take("page_size", drift_page_size(request.page_size));
+    let ((participant, server), size) = violations.finish(participant.zip(server).zip(size))?;
+    Ok(DriftQuery {
+        participant,
+        server,
+        size,
+        token: request.page_token,
+    })
+}
+
+/// Writes a run.
+pub(super) fn migration(run: &Run) -> proto::Migration {
+    let migrated = run.migrated();
+    proto::Migration {
+        id: run.id.to_string(),
+        participant: run.plan.participant.to_string(),
+        target_version: run.plan.target,
+        waves: run.plan.waves.iter().map(wave).collect(),
+        wave: i32::try_from(run.wave).unwrap_or(i32::MAX),
+        state: state(run.state).into(),
+        parallelism: i32::from(run.plan.parallelism),
+        failure_budget: run.plan.failure_budget,
+        planned: run.planned,
+        migrated,
+        failed: run.failed(),
+        progress: run.progress.iter().map(|(server, of)| progress(server, *of)).collect(),
+        faults: run.faults.iter().cloned().map(fault).collect(),
+        last_error: run.last_error.clone().unwrap_or_default(),
+        create_time: Some(timestamp(run.created_at)),
+        update_time: Some(timestamp(run.updated_at)),
+        end_time: run.finished_at.map(timestamp),
+    }
+}
+
+/// Writes which houses are behind.
+pub(super) fn plan(fleets: Vec<(ServerName, Fleet)>) -> proto::PlanMigrationResponse {
+    proto::PlanMigrationResponse {
+        newest_version: fleets.iter().map(|(_, fleet)| fleet.newest).min().unwrap_or_default(),
+        servers: fleets
+            .into_iter()
+            .map(|(server, fleet)| proto::ServerFleet {
+                server: server.to_string(),
+                versions: fleet.versions.iter().map(version).collect(),
+                faults: fleet.faults.into_iter().map(fault).collect(),
+            })
+            .collect(),
+    }
+}
+
+/// Writes which houses differ.
+pub(super) fn drift_page(page: DriftPage) -> proto::CheckDriftResponse {
+    proto::CheckDriftResponse {
+        checked: page.checked,
+        drifts: page.drifts.into_iter().map(drift).collect(),
+        next_page_token: page.next_page_token,
+    }
+}
+
+/// All houses at once where none is named.
+fn waves(violations: &mut Violations, waves: &[proto::MigrationWave]) -> Option<Vec<Wave>> {
+    if waves.is_empty() {
+        return Some(vec![Wave::Percent(100)]);
+    }
+    if waves.len() > WAVES_MAX {
+        violations.add("waves", format!("must be at most {WAVES_MAX}"));
+        return None;
+    }
+    let (mut read, mut percent) = (Vec::new(), 0);
+    for (index, wave) in waves.iter().enumerate() {
+        let wave = violations.take(&format!("waves[{index}]"), read_wave(wave, percent))?;
+        if let Wave::Percent(of) = wave {
+            percent = of;
+        }
+        read.push(wave);
+    }
+    Some(read)
+}
+
+/// `above`: the last wave's percentage.
+fn read_wave(wave: &proto::MigrationWave, above: u8) -> Result<Wave, &'static str> {
+    match (wave.tenant_ids.as_slice(), wave.percent) {
+        ([], percent) => {
+            let percent = u8::try_from(percent).ok();
+            let percent = percent.filter(|percent| (1..=100).contains(percent) && *percent > above);
+            percent
+                .map(Wave::Percent)
+                .ok_or("must name tenants, or a percentage of 1 to 100 that is more than the one before")
+        }
+        (ids, 0) if ids.len() <= TENANTS_MAX => {
+            let tenants: Result<Vec<TenantId>, _> = ids.iter().map(|id| id.parse()).collect();
+            tenants.map(Wave::Tenants).map_err(|_| "must name tenants by their ids")
+        }
+        (_, 0) => Err("must name at most 1,000 tenants"),
+        _ => Err("must name either tenants or a percentage"),
+    }
+}
+
+fn not_below_zero(number: i32) -> Result<i32, &'static str> {
+    (number >= 0).then_some(number).ok_or("must not be negative")
+}
+
+fn parallelism(number: i32) -> Result<u8, &'static str> {
+    match u8::try_from(number) {
+        Ok(0) => Ok(PARALLELISM_DEFAULT),
+        Ok(parallelism) if parallelism <= PARALLELISM_MAX => Ok(parallelism),
+        _ => Err("must be 1 to 8, or 0"),
+    }
+}
+
+fn failure_budget(number: i32) -> Result<i32, &'static str> {
+    let allowed = (0..=FAILURE_BUDGET_MAX).contains(&number);
+    allowed.then_some(number).ok_or("must be 0 to 1,000,000")
+}
+
+fn drift_page_size(number: i32) -> Result<u32, &'static str> {
+    match u32::try_from(number) {
+        Ok(0) => Ok(DRIFT_PAGE_DEFAULT),
+        Ok(size) => Ok(size.min(DRIFT_PAGE_MAX)),
+        Err(_) => Err("must not be negative"),
+    }
+}
+
+fn wave(wave: &Wave) -> proto::MigrationWave {
+    match wave {
+        Wave::Tenants(tenants) => proto::MigrationWave {
+            tenant_ids: tenants.iter().map(ToString::to_string).collect(),
+            percent: 0,
+        },
+        Wave::Percent(percent) => proto::MigrationWave {
+            tenant_ids: Vec::new(),
+            percent: i32::from(*percent),
+        },
+    }
+}
+
+fn state(state: State) -> proto::MigrationState {
+    match state {
+        State::Running => proto::MigrationState::Running,
+        State::Paused => proto::MigrationState::Paused,
+        State::Halted => proto::MigrationState::Halted,
+        State::Cancelled => proto::MigrationState::Cancelled,
+        State::Done => proto::MigrationState::Done,
+    }
+}
+
+fn progress(server: &str, progress: Progress) -> proto::MigrationProgress {
+    proto::MigrationProgress {
+        server: server.to_owned(),
+        behind: progress.behind,
+        failed: progress.failed,
+        behind_in_all: progress.behind_in_all,
+    }
+}
+
+fn version(version: &Version) -> common::FleetVersion {
+    common::FleetVersion {
+        version: version.version,
+        deferred_version: version.deferred_version,
+        houses: version.houses,
+        homes: version.homes,
+    }
+}
+
+fn fault(fault: Fault) -> common::HouseFault {
+    common::HouseFault {
+        house: fault.house,
+        tenant_id: fault.tenant,
+        version: fault.version,
+        sqlstate: fault.sqlstate,
+        message: fault.message,
+        attempts: fault.attempts,
+        given_up: fault.given_up,
+    }
+}
+
+fn drift(drift: Drift) -> common::HouseDrift {
+    common::HouseDrift {
+        house: drift.house,
+        tenant_id: drift.tenant,
+        version: drift.version,
+        missing: drift.missing,
+        surplus: drift.surplus,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(waves: Vec<proto::MigrationWave>) -> proto::StartMigrationRequest {
+        proto::StartMigrationRequest {
+            participant: "crm".to_owned(),
+            waves,
+            reason: "a column".to_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn percent(percent: i32) -> proto::MigrationWave {
+        proto::MigrationWave {
+            tenant_ids: Vec::new(),
+            percent,
+        }
+    }
+
+    fn canaries(tenant_ids: Vec<String>) -> proto::MigrationWave {
+        proto::MigrationWave { tenant_ids, percent: 0 }
+    }
+
+    fn fields(request: &proto::StartMigrationRequest) -> Vec<String> {
+        let Err(failure) = new_run(request) else {
+            panic!("was accepted");
+        };
+        failure.violations().iter().map(|one| one.field.clone()).collect()
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_default() {
+        let new = new_run(&start(Vec::new())).unwrap();
+        assert_eq!(new.plan.waves, [Wave::Percent(100)]);
+        assert_eq!(
+            (new.plan.parallelism, new.plan.failure_budget, new.plan.target),
+            (2, 0, 0)
+        );
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let wrong = proto::StartMigrationRequest {
+            participant: "nobody".to_owned(),
+            target_version: -1,
+            waves: vec![percent(0)],
+            parallelism: 9,
+            failure_budget: -1,
+            reason: String::new(),
+            request_id: "1".to_owned(),
+        };
+        let named = [
+            "participant",
+            "target_version",
+            "waves[0]",
+            "parallelism",
+            "failure_budget",
+            "reason",
+            "request_id",
+        ];
+        assert_eq!(fields(&wrong), named);
+    }
+
+    #[test]
+    fn waves_grow() {
+        let tenant = TenantId::generate().to_string();
+        let good = [
+            canaries(vec![tenant.clone()]),
+            percent(1),
+            canaries(vec![tenant.clone()]),
+            percent(100),
+        ];
+        assert_eq!(new_run(&start(good.to_vec())).unwrap().plan.waves.len(), 4);
+        let both = proto::MigrationWave {
+            tenant_ids: vec![tenant.clone()],
+            percent: 5,
+        };
+        for (waves, field) in [
+            (vec![percent(101)], "waves[0]"),
+            (vec![percent(-1)], "waves[0]"),
+            (vec![percent(50), percent(50)], "waves[1]"),
+            (vec![canaries(vec!["tenant_x".to_owned()])], "waves[0]"),
+            (vec![canaries(vec![tenant; 1_001])], "waves[0]"),
+            (vec![both], "waves[0]"),
+            ((1..=21).map(percent).collect(), "waves"),
+        ] {
+            assert_eq!(fields(&start(waves)), [field]);
+        }
+    }
+
+    #[test]
+    fn pages_of_comparisons_are_bounded() {
+        for (asked, got) in [(0, Ok(100)), (7, Ok(7)), (i32::MAX, Ok(500))] {
+            assert_eq!(drift_page_size(asked), got);
+        }
+        assert!(drift_page_size(-1).is_err());
+    }
+}

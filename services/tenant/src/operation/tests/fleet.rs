@@ -1,0 +1,102 @@
+//! The houses of the fake participant: what it answers when they are migrated in batches.
+
+use rowhouse_proto::common::v1 as common;
+
+/// The newest version that the fake participant's code has.
+pub(crate) const NEWEST: i32 = 3;
+
+/// One house.
+#[derive(Clone, Debug)]
+pub(crate) struct FakeHouse {
+    pub(crate) tenant: String,
+    /// 0 to 99: a wave of more per cent takes it.
+    pub(crate) bucket: i32,
+    pub(crate) version: i32,
+    /// Whether it cannot be migrated.
+    pub(crate) is_broken: bool,
+    /// The round in which it failed.
+    pub(crate) failed_in: Option<String>,
+    /// How often it was migrated.
+    pub(crate) migrated: u32,
+}
+
+// === impl FakeHouse ===
+
+impl FakeHouse {
+    pub(crate) fn new(tenant: impl ToString, bucket: i32) -> Self {
+        Self {
+            tenant: tenant.to_string(),
+            bucket,
+            version: 1,
+            is_broken: false,
+            failed_in: None,
+            migrated: 0,
+        }
+    }
+
+    fn is_asked_for(&self, request: &common::MigrateBatchRequest) -> bool {
+        if request.tenant_ids.is_empty() {
+            self.bucket < request.percent
+        } else {
+            request.tenant_ids.contains(&self.tenant)
+        }
+    }
+
+    fn fault(&self, target: i32) -> common::HouseFault {
+        common::HouseFault {
+            house: format!("house_of_{}", self.tenant),
+            tenant_id: self.tenant.clone(),
+            version: target,
+            sqlstate: "23514".to_owned(),
+            message: "constraint notes_body_shorter".to_owned(),
+            attempts: 1,
+            given_up: true,
+        }
+    }
+}
+
+/// Counts houses by version.
+pub(super) fn describe(houses: &[FakeHouse]) -> common::DescribeFleetResponse {
+    let count = |version| houses.iter().filter(|house| house.version == version).count();
+    let versions = (1..=NEWEST).map(|version| common::FleetVersion {
+        version,
+        deferred_version: 0,
+        houses: i64::try_from(count(version)).unwrap(),
+        homes: i64::try_from(count(version)).unwrap(),
+    });
+    common::DescribeFleetResponse {
+        newest_version: NEWEST,
+        versions: versions.filter(|version| version.houses > 0).collect(),
+        faults: Vec::new(),
+    }
+}
+
+/// Migrates some houses.
+pub(super) fn migrate(houses: &mut [FakeHouse], request: &common::MigrateBatchRequest) -> common::MigrateBatchResponse {
+    let (target, round) = (request.target_version, Some(request.round_id.clone()));
+    let due = houses
+        .iter_mut()
+        .filter(|house| house.version < target && house.is_asked_for(request) && house.failed_in != round);
+    let mut migrated = 0;
+    // A fake is slow: one house a call.
+    for house in due.take(1) {
+        if house.is_broken {
+            house.failed_in.clone_from(&round);
+        } else {
+            house.version = target;
+            house.migrated += 1;
+            migrated += 1;
+        }
+    }
+    let behind: Vec<&FakeHouse> = houses.iter().filter(|house| house.version < target).collect();
+    let asked: Vec<&&FakeHouse> = behind.iter().filter(|house| house.is_asked_for(request)).collect();
+    let failed: Vec<&&&FakeHouse> = asked.iter().filter(|house| house.failed_in == round).collect();
+    let count = |number: usize| i64::try_from(number).unwrap();
+    common::MigrateBatchResponse {
+        migrated,
+        behind: count(asked.len()),
+        given_up: count(failed.len()),
+        behind_in_all: count(behind.len()),
+        faults: failed.iter().map(|house| house.fault(target)).collect(),
+    }
+}

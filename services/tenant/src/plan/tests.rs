@@ -1,0 +1,209 @@
+//! Plans on a real database.
+
+use rowhouse_db::paging::PageTokens;
+use rowhouse_status::{Failure, Reason as Why};
+use rowhouse_types::{Limits, TenantId};
+use tokio_util::sync::CancellationToken;
+
+use super::actions::Plans;
+use super::spread::Spread;
+use super::{Change, DisplayName, NewPlan, Plan, PlanName, TenantPlan};
+use crate::error::Result;
+use crate::operation::tests::{Bench, LONG, Mishap, ctx, new_tenant};
+use crate::tenant::{Reason, Tenant};
+
+fn plans(bench: &Bench) -> (Plans, Spread) {
+    let spread = Spread::new(bench.pool.clone(), bench.peers.clone());
+    let plans = Plans::new(bench.pool.clone(), PageTokens::new(&[9; 32]), spread.clone());
+    (plans, spread)
+}
+
+fn name(text: &str) -> PlanName {
+    text.parse().unwrap()
+}
+
+fn new_plan(plan: &str, limits: Limits) -> NewPlan {
+    NewPlan {
+        name: name(plan),
+        display_name: DisplayName::parse_required("A plan").unwrap(),
+        limits,
+    }
+}
+
+fn timeout_of(statement_timeout_ms: u32) -> Limits {
+    Limits {
+        statement_timeout_ms: Some(statement_timeout_ms),
+        ..Limits::default()
+    }
+}
+
+fn seats(seats: u32) -> Limits {
+    Limits {
+        seats: Some(seats),
+        ..Limits::default()
+    }
+}
+
+fn why<T: std::fmt::Debug>(answer: Result<T>) -> Why {
+    Failure::from(answer.unwrap_err()).reason()
+}
+
+async fn assign(plans: &Plans, tenant: TenantId, plan: &str, overrides: Limits) -> Result<TenantPlan> {
+    let reason = Reason::parse_required("test").unwrap();
+    plans.assign(&ctx(LONG), tenant, &name(plan), overrides, &reason).await
+}
+
+async fn create(plans: &Plans, plan: &str, limits: Limits) -> Plan {
+    plans.create(&ctx(LONG), new_plan(plan, limits)).await.unwrap()
+}
+
+async fn tenant(bench: &Bench) -> Tenant {
+    bench.tenants.create(&ctx(LONG), new_tenant("acme")).await.unwrap()
+}
+
+/// What the participant was last told.
+fn told(bench: &Bench, tenant: TenantId) -> Option<Option<i32>> {
+    bench.fakes.effects().timeouts.get(&tenant.to_string()).copied()
+}
+
+#[tokio::test]
+async fn a_plan_is_created_once_changed_and_deleted_when_nobody_has_it() {
+    let bench = Bench::start("plans").await;
+    let (plans, _) = plans(&bench);
+    let small = create(&plans, "small", seats(3)).await;
+    assert_eq!(create(&plans, "small", seats(3)).await, small);
+    let other = plans.create(&ctx(LONG), new_plan("small", seats(4))).await;
+    assert_eq!(why(other), Why::ResourceAlreadyExists);
+
+    let change = |etag| Change {
+        name: name("small"),
+        display_name: None,
+        limits: Some(seats(5)),
+        etag,
+    };
+    let changed = plans.update(&ctx(LONG), change(Some(small.etag))).await.unwrap();
+    assert_eq!((changed.limits, &changed.display_name), (seats(5), &small.display_name));
+    assert_eq!(
+        why(plans.update(&ctx(LONG), change(Some(small.etag))).await),
+        Why::EtagMismatch
+    );
+
+    let tenant = tenant(&bench).await;
+    let assigned = assign(&plans, tenant.id, "small", Limits::default());
+    assert_eq!(assigned.await.unwrap().limits, seats(5));
+    assert_eq!(
+        why(plans.delete(&ctx(LONG), &name("small"), None).await),
+        Why::StateForbids
+    );
+    let back = assign(&plans, tenant.id, "standard", Limits::default());
+    back.await.unwrap();
+    assert_eq!(
+        why(plans.delete(&ctx(LONG), &name("small"), Some(small.etag)).await),
+        Why::EtagMismatch
+    );
+    plans
+        .delete(&ctx(LONG), &name("small"), Some(changed.etag))
+        .await
+        .unwrap();
+    assert_eq!(why(plans.get(&name("small")).await), Why::ResourceNotFound);
+    let entries = "SELECT count(*) FROM tenant.audit WHERE action LIKE 'plan.%' AND target = 'small'";
+    assert_eq!(bench.count(entries).await, 3);
+}
+
+#[tokio::test]
+async fn overrides_hold_instead_of_the_plan_and_end_with_the_next_assignment() {
+    let bench = Bench::start("plan_overrides").await;
+    let (plans, _) = plans(&bench);
+    let tenant = tenant(&bench).await;
+    let before = plans.of_tenant(tenant.id).await.unwrap();
+    assert_eq!((before.plan.as_str(), before.limits), ("standard", Limits::default()));
+
+    create(&plans, "small", seats(3)).await;
+    let assigned = assign(&plans, tenant.id, "small", seats(9)).await.unwrap();
+    assert_eq!(assigned.limits, seats(9));
+    let assigned = assign(&plans, tenant.id, "small", Limits::default());
+    assert_eq!(assigned.await.unwrap().limits, seats(3));
+
+    let unknown = assign(&plans, tenant.id, "none", Limits::default());
+    assert_eq!(why(unknown.await), Why::FieldInvalid);
+    let nobody = assign(&plans, TenantId::generate(), "small", Limits::default());
+    assert_eq!(why(nobody.await), Why::ResourceNotFound);
+    let entries = "SELECT count(*) FROM tenant.audit WHERE action = 'tenant.plan' AND reason = 'test'";
+    assert_eq!(bench.count(entries).await, 2);
+}
+
+#[tokio::test]
+async fn a_statement_timeout_is_told_to_the_participants_and_taken_back() {
+    let bench = Bench::start("plan_timeout").await;
+    let (plans, spread) = plans(&bench);
+    let tenant = tenant(&bench).await;
+    create(&plans, "strict", timeout_of(500)).await;
+    assign(&plans, tenant.id, "strict", Limits::default()).await.unwrap();
+    assert_eq!(told(&bench, tenant.id), Some(Some(500)));
+    assign(&plans, tenant.id, "strict", timeout_of(900)).await.unwrap();
+    assert_eq!(told(&bench, tenant.id), Some(Some(900)));
+    assign(&plans, tenant.id, "standard", Limits::default()).await.unwrap();
+    assert_eq!(told(&bench, tenant.id), Some(None));
+    let calls = bench.fakes.effects().calls["set_limits"];
+    spread.to_tenant(&ctx(LONG), tenant.id).await;
+    assert_eq!(
+        bench.fakes.effects().calls["set_limits"],
+        calls,
+        "what is kept is not told again"
+    );
+}
+
+#[tokio::test]
+async fn what_a_participant_missed_and_what_a_plan_changed_is_told_in_the_background() {
+    let bench = Bench::start("plan_spread").await;
+    let (plans, spread) = plans(&bench);
+    let tenant = tenant(&bench).await;
+    create(&plans, "strict", timeout_of(500)).await;
+    bench.fakes.plan("set_limits", Mishap::Fails);
+    let assigned = assign(&plans, tenant.id, "strict", Limits::default());
+    assigned.await.expect("the plan is recorded all the same");
+    assert_eq!(told(&bench, tenant.id), None);
+    bench.fakes.heal();
+
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (spread, stop) = (spread.clone(), stop.clone());
+        async move { spread.run(stop).await }
+    });
+    let until_told = async |timeout_ms| {
+        while told(&bench, tenant.id) != Some(Some(timeout_ms)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    until_told(500).await;
+    let change = Change {
+        name: name("strict"),
+        display_name: None,
+        limits: Some(timeout_of(700)),
+        etag: None,
+    };
+    plans.update(&ctx(LONG), change).await.unwrap();
+    until_told(700).await;
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn lists_are_paged_by_name() {
+    let bench = Bench::start("plan_list").await;
+    let (plans, _) = plans(&bench);
+    for plan in ["zeta", "alpha"] {
+        create(&plans, plan, Limits::default()).await;
+    }
+    let caller = ctx(LONG);
+    let page = plans.list(&caller, 2, "").await.unwrap();
+    let names = |page: &super::actions::Page| page.plans.iter().map(|plan| plan.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&page), ["alpha", "standard"]);
+    let rest = plans.list(&caller, 2, &page.next_page_token).await.unwrap();
+    assert_eq!(
+        (names(&rest), rest.next_page_token.as_str()),
+        (vec!["zeta".to_owned()], "")
+    );
+    let stolen = plans.list(&ctx(LONG), 2, &page.next_page_token).await;
+    assert_eq!(why(stolen.map(drop)), Why::PageTokenInvalid);
+}

@@ -1,0 +1,227 @@
+//! Keeps each stock full, in every process of the service: the lines in the database say who builds what.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use metrics::{counter, gauge};
+use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
+use rowhouse_status::{Failure, Reason};
+use rowhouse_types::{Placement, ServerName};
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Refill, Spare, Stock, store};
+use crate::error::Result;
+use crate::operation::pause;
+use crate::operation::peers::Peers;
+use crate::server;
+
+/// How often to look: for what another process has taken, left behind or put off. What this one takes wakes it at once.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How often to look which servers take new tenants: one that is registered gets its spares that much later.
+const SERVERS_EVERY: Duration = Duration::from_secs(5);
+
+/// Spares of one stock that one process builds at once. A participant bounds what it builds by itself; one such build is
+/// enough to keep it from idling between two of ours.
+const BUILT_AT_ONCE: usize = 2;
+
+/// How long no sign-up may have come before a stock is filled of which half is ready: building takes the machine that they
+/// need, and they have what they need meanwhile.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Longest wait for the participants; below the lease.
+const BUILD_MAX: Duration = Duration::from_secs(20);
+
+/// Keeps stocks full.
+#[derive(Clone, Debug)]
+pub(crate) struct Filler {
+    pool: PgPool,
+    peers: Peers,
+    refill: Refill,
+    wanted: u16,
+}
+
+// === impl Filler ===
+
+impl Filler {
+    /// `wanted`: spares on each data server that takes new tenants; none where it is 0. Only in placement `schema`: in `shared`
+    /// a home is a line.
+    pub(crate) fn new(pool: PgPool, peers: Peers, refill: Refill, wanted: u16) -> Self {
+        Self {
+            pool,
+            peers,
+            refill,
+            wanted,
+        }
+    }
+
+    /// Works until `stop`. Each stock for itself: a server that is away keeps no other from being filled.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        if self.wanted == 0 {
+            return;
+        }
+        let mut kept: BTreeMap<ServerName, CancellationToken> = BTreeMap::new();
+        let tasks = TaskTracker::new();
+        let mut ticks = interval(SERVERS_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = ticks.tick() => {}
+            }
+            let Ok(stocks) = self.stocks().await else {
+                // `keep_full` says that the database is away; what is known goes on.
+                continue;
+            };
+            kept.retain(|server, end| {
+                let stays = stocks.iter().any(|stock| stock.server == *server);
+                if !stays {
+                    end.cancel();
+                }
+                stays
+            });
+            for stock in stocks {
+                kept.entry(stock.server.clone()).or_insert_with(|| {
+                    let (filler, end) = (self.clone(), stop.child_token());
+                    let until = end.clone();
+                    tasks.spawn(async move { filler.keep_full(&stock, &until).await });
+                    end
+                });
+            }
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// One for each server that takes new tenants now.
+    async fn stocks(&self) -> Result<Vec<Stock>> {
+        let placement = Placement::Schema;
+        let servers = server::store::taking(&self.pool, placement).await?;
+        let stocks = servers.into_iter().map(|server| Stock {
+            server,
+            placement,
+            wanted: self.wanted.into(),
+        });
+        Ok(stocks.collect())
+    }
+
+    async fn keep_full(&self, stock: &Stock, stop: &CancellationToken) {
+        let mut taken = self.refill.listen();
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+                _ = taken.changed() => {}
+            }
+            let round = async {
+                self.let_pass(stock, &mut taken).await?;
+                self.round(stock, stop).await
+            };
+            let round = round.await;
+            if let Err(error) = &round
+                && !failing
+            {
+                // Once, not every two seconds for as long as the database is away.
+                tracing::warn!(%error, server = %stock.server, "spares cannot be counted");
+            }
+            failing = round.is_err();
+        }
+    }
+
+    /// Waits for a quiet moment, unless fewer than half of the stock is ready.
+    async fn let_pass(&self, stock: &Stock, taken: &mut watch::Receiver<()>) -> Result<()> {
+        loop {
+            let count = store::count(&mut *self.pool.acquire().await?, stock).await?;
+            let enough = count.ready * 2 >= stock.wanted;
+            // Sign-ups on other servers wake this too; however many there are, half of the stock stays.
+            if !enough || timeout(QUIET, taken.changed()).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Issues the ids that are missing, and builds until nothing is due or something fails.
+    async fn round(&self, stock: &Stock, stop: &CancellationToken) -> Result<()> {
+        try_join_all((0..BUILT_AT_ONCE).map(|_| self.build_due(stock, stop))).await?;
+        let mut connection = self.pool.acquire().await?;
+        let count = store::count(&mut connection, stock).await?;
+        for (state, number) in [("ready", count.ready), ("building", count.building)] {
+            let (server, placement) = (stock.server.to_string(), stock.placement.as_str());
+            gauge!("tenant_spares", "server" => server, "placement" => placement, "state" => state).set(number as f64);
+        }
+        Ok(())
+    }
+
+    /// One round of every stock, for tests.
+    #[cfg(test)]
+    pub(crate) async fn round_once(&self) {
+        let stop = CancellationToken::new();
+        for stock in &self.stocks().await.unwrap() {
+            self.round(stock, &stop).await.unwrap();
+        }
+    }
+
+    async fn build_due(&self, stock: &Stock, stop: &CancellationToken) -> Result<()> {
+        while !stop.is_cancelled() {
+            store::top_up(&self.pool, stock).await?;
+            let Some(spare) = store::take(&self.pool, stock).await? else {
+                break;
+            };
+            if !self.build(&spare, stop).await? {
+                // A participant that is away fails every build: the next round is soon enough for the others.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has every participant build the home; false where one could not, or the process stops.
+    async fn build(&self, spare: &Spare, stop: &CancellationToken) -> Result<bool> {
+        let principal = Principal::Service {
+            name: ServiceName::Tenant,
+        };
+        let ctx = Ctx::new(RequestId::generate(), principal, None, Instant::now() + BUILD_MAX);
+        let built = tokio::select! {
+            built = timeout(BUILD_MAX, self.peers.prepare_spare(&ctx, spare)) => built,
+            () = stop.cancelled() => {
+                store::release(&self.pool, spare).await?;
+                return Ok(false);
+            }
+        };
+        let too_late = |_| Failure::new(Reason::DeadlineExceeded, "the spare took too long");
+        let outcome = match built.map_err(too_late).flatten() {
+            Ok(()) if store::mark_ready(&self.pool, spare).await? => "done",
+            Ok(()) => "lost",
+            Err(failure) => {
+                self.postpone(spare, &failure).await?;
+                "failed"
+            }
+        };
+        let (server, placement) = (spare.server.to_string(), spare.placement.as_str());
+        counter!("tenant_spare_builds_total", "server" => server, "placement" => placement, "outcome" => outcome)
+            .increment(1);
+        Ok(outcome != "failed")
+    }
+
+    async fn postpone(&self, spare: &Spare, failure: &Failure) -> Result<()> {
+        let failures = spare.attempts.saturating_add(1);
+        let cause = failure.cause().unwrap_or_default();
+        tracing::warn!(
+            tenant = %spare.tenant,
+            server = %spare.server,
+            failures,
+            reason = failure.reason().as_info(),
+            cause,
+            "a spare was not built; it will be repeated"
+        );
+        store::postpone(&self.pool, spare, &format!("{failure}; {cause}"), pause(failures)).await
+    }
+}

@@ -1,0 +1,281 @@
+//! Spares on a real database, with a participant that fails and hangs.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use rowhouse_status::{Failure, Reason as Why};
+use rowhouse_types::{Placement, TenantId};
+use uuid::Uuid;
+
+use super::{Stock, store};
+use crate::error::Result;
+use crate::operation::tests::{Bench, LONG, Mishap, ctx, new_tenant};
+use crate::tenant::{NewTenant, State, Tenant};
+
+const ALL: &str = "SELECT count(*) FROM tenant.spares";
+const READY: &str = "SELECT count(*) FROM tenant.spares WHERE state = 'ready'";
+const BUILDING: &str = "SELECT count(*) FROM tenant.spares WHERE state = 'building'";
+
+fn stock(wanted: i64) -> Stock {
+    Stock {
+        server: "data1".parse().unwrap(),
+        placement: Placement::Schema,
+        wanted,
+    }
+}
+
+/// A server's spares, all of them ready.
+async fn filled(name: &str, wanted: u16) -> Bench {
+    let bench = Bench::start(name).await;
+    bench.filler(wanted).round_once().await;
+    assert_eq!(bench.count(READY).await, i64::from(wanted));
+    bench
+}
+
+async fn spares(bench: &Bench) -> BTreeSet<TenantId> {
+    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT tenant_id FROM tenant.spares")
+        .fetch_all(&bench.superuser)
+        .await
+        .unwrap();
+    ids.into_iter().map(TenantId::from_uuid).collect()
+}
+
+/// All at once, each on a task of its own.
+async fn create_all(bench: &Bench, new: impl IntoIterator<Item = NewTenant>) -> Vec<Result<Tenant>> {
+    let caller = ctx(LONG);
+    let calls = new.into_iter().map(|new| {
+        let (tenants, caller) = (bench.tenants.clone(), caller.clone());
+        tokio::spawn(async move { tenants.create(&caller, new).await })
+    });
+    let calls: Vec<_> = calls.collect();
+    join_all(calls)
+        .await
+        .into_iter()
+        .map(std::result::Result::unwrap)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_sign_up_takes_a_spare_with_its_id_and_its_home() {
+    let bench = filled("spare_taken", 2).await;
+    let spares = spares(&bench).await;
+    let tenant = bench.tenants.create(&ctx(LONG), new_tenant("acme")).await.unwrap();
+    assert_eq!(tenant.state, State::Active);
+    assert!(spares.contains(&tenant.id));
+    assert_eq!(bench.tenants.get(tenant.id).await.unwrap(), tenant);
+    assert_eq!(bench.count(ALL).await, 1);
+    {
+        let effects = bench.fakes.effects();
+        assert_eq!((effects.built, effects.claimed), (2, 1), "nothing is built for it");
+    }
+    let targets: Vec<String> = sqlx::query_scalar("SELECT target FROM tenant.audit")
+        .fetch_all(&bench.superuser)
+        .await
+        .unwrap();
+    assert_eq!(targets, [tenant.id.to_string()]);
+}
+
+#[tokio::test]
+async fn sign_ups_at_once_share_no_spare_and_go_on_when_none_is_left() {
+    let bench = filled("spares_run_out", 5).await;
+    let spares = spares(&bench).await;
+    let new = (0..30).map(|index| new_tenant(&format!("rush-{index}")));
+    let created = create_all(&bench, new).await;
+    let ids: BTreeSet<TenantId> = created.into_iter().map(|tenant| tenant.unwrap().id).collect();
+    assert_eq!(ids.len(), 30);
+    assert!(spares.is_subset(&ids), "every spare is somebody's");
+    assert_eq!(bench.count(ALL).await, 0);
+    let effects = bench.fakes.effects();
+    assert_eq!((effects.built, effects.claimed), (30, 5), "one home each");
+    assert!(ids.iter().all(|id| effects.homes.contains_key(&id.to_string())));
+}
+
+#[tokio::test]
+async fn of_sign_ups_with_one_slug_one_wins_and_the_losers_leave_their_spares() {
+    let bench = filled("spares_one_slug", 4).await;
+    let created = create_all(&bench, (0..8).map(|_| new_tenant("wanted"))).await;
+    let (won, lost): (Vec<_>, Vec<_>) = created.into_iter().partition(Result::is_ok);
+    assert_eq!((won.len(), lost.len()), (1, 7));
+    for loser in lost {
+        assert_eq!(Failure::from(loser.unwrap_err()).reason(), Why::ResourceAlreadyExists);
+    }
+    assert_eq!(bench.count(READY).await, 3);
+    // What they left is whole.
+    let new = (0..3).map(|index| new_tenant(&format!("after-{index}")));
+    assert!(create_all(&bench, new).await.iter().all(Result::is_ok));
+    assert_eq!(bench.fakes.effects().claimed, 4);
+}
+
+#[tokio::test]
+async fn a_repeated_request_takes_one_spare_and_remembers_its_id() {
+    let bench = filled("spares_repeated", 3).await;
+    let mut new = new_tenant("again");
+    new.request = Some(Uuid::new_v4());
+    let created = create_all(&bench, (0..6).map(|_| new.clone())).await;
+    let ids: BTreeSet<TenantId> = created.into_iter().map(|tenant| tenant.unwrap().id).collect();
+    assert_eq!(ids.len(), 1);
+    assert_eq!(bench.count(READY).await, 2);
+    let remembered: Uuid = sqlx::query_scalar("SELECT resource_id FROM tenant.requests")
+        .fetch_one(&bench.superuser)
+        .await
+        .unwrap();
+    assert!(ids.contains(&TenantId::from_uuid(remembered)));
+}
+
+#[tokio::test]
+async fn only_a_spare_that_is_ready_in_the_right_place_is_taken() {
+    let bench = filled("spares_elsewhere", 2).await;
+    let mut shared = new_tenant("shared");
+    shared.server.placement = Placement::Shared;
+    bench.tenants.create(&ctx(LONG), shared).await.unwrap();
+    assert_eq!(bench.count(READY).await, 2);
+    for (slug, change) in [
+        ("elsewhere", "UPDATE tenant.spares SET server = 'data2'"),
+        (
+            "unready",
+            "UPDATE tenant.spares SET server = 'data1', state = 'building'",
+        ),
+    ] {
+        sqlx::query(change).execute(&bench.superuser).await.unwrap();
+        bench.tenants.create(&ctx(LONG), new_tenant(slug)).await.unwrap();
+        assert_eq!(bench.count(ALL).await, 2, "{slug}");
+    }
+    assert_eq!(bench.fakes.effects().claimed, 0);
+}
+
+#[tokio::test]
+async fn processes_that_fill_at_once_stay_below_the_cap() {
+    let bench = Bench::start("spares_cap").await;
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let mut first = bench.pool.begin().await.unwrap();
+    store::lock(&mut first, &stock(5)).await.unwrap();
+    store::add_missing(&mut first, &stock(5)).await.unwrap();
+    let pool = bench.pool.clone();
+    let second = tokio::spawn(async move { store::top_up(&pool, &stock(5)).await });
+    while bench.count(waiting).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    first.commit().await.unwrap();
+    second.await.unwrap().unwrap();
+    assert_eq!(bench.count(ALL).await, 5);
+
+    // The control: without the lock each adds what both of them miss.
+    sqlx::query("DELETE FROM tenant.spares")
+        .execute(&bench.superuser)
+        .await
+        .unwrap();
+    let (mut one, mut other) = (bench.pool.begin().await.unwrap(), bench.pool.begin().await.unwrap());
+    store::add_missing(&mut one, &stock(5)).await.unwrap();
+    store::add_missing(&mut other, &stock(5)).await.unwrap();
+    one.commit().await.unwrap();
+    other.commit().await.unwrap();
+    assert_eq!(bench.count(ALL).await, 10);
+}
+
+#[tokio::test]
+async fn two_processes_refill_what_is_taken_and_build_each_spare_once() {
+    let bench = Bench::start("spares_refilled").await;
+    let processes = [bench.process().await, bench.process().await];
+    for process in &processes {
+        process.fill(&bench.fakes, 4);
+    }
+    for round in 0..3 {
+        while bench.count(READY).await < 4 {
+            assert!(bench.count(ALL).await <= 4);
+            tokio::task::yield_now().await;
+        }
+        let calls = processes.iter().enumerate().flat_map(|(number, process)| {
+            (0..2).map(move |index| process.create(&format!("round-{round}-{number}-{index}")))
+        });
+        for call in join_all(calls).await {
+            assert_eq!(call.unwrap().unwrap().state, State::Active);
+        }
+    }
+    for process in processes {
+        process.kill();
+    }
+    let homes = bench.fakes.effects().homes.len();
+    assert_eq!(usize::try_from(bench.fakes.effects().built).unwrap(), homes);
+    assert_eq!(bench.fakes.effects().claimed, 12);
+}
+
+#[tokio::test]
+async fn a_participant_that_is_away_is_asked_a_bounded_number_of_times_until_it_is_back() {
+    let bench = Bench::start("spares_away").await;
+    let calls = || bench.fakes.effects().calls.get("spare").copied().unwrap_or_default();
+    let filler = bench.filler(2);
+    bench.fakes.plan("spare", Mishap::Fails);
+    filler.round_once().await;
+    assert_eq!((bench.count(BUILDING).await, calls()), (2, 2));
+    let explained = "SELECT count(*) FROM tenant.spares
+                     WHERE attempts = 1 AND last_error LIKE '%DEPENDENCY_UNAVAILABLE%' AND lease_id IS NULL";
+    assert_eq!(bench.count(explained).await, 2);
+    filler.round_once().await;
+    assert_eq!(calls(), 2, "both are put off");
+    let tenant = bench.tenants.create(&ctx(LONG), new_tenant("meanwhile")).await.unwrap();
+    assert_eq!(tenant.state, State::Active, "signing up goes on");
+
+    bench.fakes.heal();
+    bench.let_time_pass().await;
+    filler.round_once().await;
+    assert_eq!((bench.count(READY).await, calls()), (2, 4));
+}
+
+#[tokio::test]
+async fn a_filler_that_stops_gives_its_leases_back() {
+    let bench = Bench::start("spares_stopped").await;
+    bench.fakes.plan("spare", Mishap::HangsBefore);
+    let process = bench.process().await;
+    let stop = process.fill(&bench.fakes, 1);
+    bench.fakes.hanging().await;
+    let held = "SELECT count(*) FROM tenant.spares WHERE lease_id IS NOT NULL";
+    assert_eq!(bench.count(held).await, 1);
+    stop.cancel();
+    while bench.count(held).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    process.kill();
+}
+
+#[tokio::test]
+async fn who_lost_the_lease_of_a_spare_changes_nothing() {
+    let bench = Bench::start("spares_lease").await;
+    let pool = &bench.pool;
+    store::top_up(pool, &stock(1)).await.unwrap();
+    let zombie = store::take(pool, &stock(1)).await.unwrap().expect("it is due");
+    assert!(store::take(pool, &stock(1)).await.unwrap().is_none(), "one at a time");
+    bench.let_time_pass().await;
+    let heir = store::take(pool, &stock(1)).await.unwrap().expect("the lease is over");
+    assert!(!store::mark_ready(pool, &zombie).await.unwrap());
+    store::postpone(pool, &zombie, "too late", LONG).await.unwrap();
+    store::release(pool, &zombie).await.unwrap();
+    assert!(
+        store::take(pool, &stock(1)).await.unwrap().is_none(),
+        "the heir still has it"
+    );
+    assert!(store::mark_ready(pool, &heir).await.unwrap());
+    assert_eq!(bench.count(READY).await, 1);
+}
+
+#[tokio::test]
+async fn lists_are_sorted_by_creation_although_a_spares_id_is_older() {
+    let bench = filled("spares_listed", 1).await;
+    let spare = *spares(&bench).await.first().unwrap();
+    sqlx::query("UPDATE tenant.spares SET state = 'building'")
+        .execute(&bench.superuser)
+        .await
+        .unwrap();
+    let first = bench.tenants.create(&ctx(LONG), new_tenant("first")).await.unwrap();
+    sqlx::query("UPDATE tenant.spares SET state = 'ready'")
+        .execute(&bench.superuser)
+        .await
+        .unwrap();
+    let second = bench.tenants.create(&ctx(LONG), new_tenant("second")).await.unwrap();
+    assert!(second.id == spare && second.id < first.id);
+    let caller = ctx(LONG);
+    let page = bench.tenants.list(&caller, 1, "").await.unwrap();
+    assert_eq!(page.tenants, [second]);
+    let page = bench.tenants.list(&caller, 1, &page.next_page_token).await.unwrap();
+    assert_eq!((page.tenants, page.next_page_token.as_str()), (vec![first], ""));
+}
