@@ -16,7 +16,8 @@ use super::{Deferred, Migration, ProvisionError, house, ledger};
 /// were there before it.
 const AT_ONCE: i32 = 2;
 
-/// Does the deferred steps of these migrations; false where others have the places or the house, and nothing was done.
+/// Does the deferred steps of these migrations; false where others have the places or the house, or have done them, and
+/// nothing was done.
 ///
 /// `lock_timeout`: longest wait for a lock, and for a transaction that was there before.
 pub(super) async fn run(
@@ -40,6 +41,10 @@ async fn steps(
     migrations: impl Iterator<Item = &'static Migration>,
 ) -> Result<bool, ProvisionError> {
     if !lock(connection, house).await? {
+        return Ok(false);
+    }
+    // Another may have done them between our look at the ledger and the lock.
+    if ledger::deferred_version(connection, house.house_id).await? != Some(house.deferred_version) {
         return Ok(false);
     }
     for migration in migrations.filter(|migration| !migration.deferred.is_empty()) {

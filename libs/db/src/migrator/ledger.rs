@@ -202,6 +202,17 @@ pub(super) async fn set_version(
         .map(drop)
 }
 
+/// Up to which version a house's deferred steps are done; `None` where the house is gone.
+pub(super) async fn deferred_version(
+    connection: &mut PgConnection,
+    house_id: Uuid,
+) -> Result<Option<i32>, sqlx::Error> {
+    sqlx::query_scalar("SELECT deferred_version FROM rowhouse.houses WHERE house_id = $1")
+        .bind(house_id)
+        .fetch_optional(connection)
+        .await
+}
+
 /// Records up to which version a house's deferred steps are done.
 pub(super) async fn set_deferred_version(
     connection: &mut PgConnection,
