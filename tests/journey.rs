@@ -2,6 +2,7 @@
 
 mod grpcurl;
 mod kill;
+mod lifecycle;
 mod main_job;
 mod migrations;
 mod plans;

@@ -186,7 +186,7 @@ impl Kind {
     pub(crate) fn may_run_ahead(self) -> bool {
         match self {
             Self::Provision => true,
-            Self::Suspend | Self::Resume => false,
+            Self::Suspend | Self::Resume | Self::Restrict | Self::Delete | Self::Undelete => false,
         }
     }
 

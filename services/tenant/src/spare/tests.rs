@@ -274,8 +274,12 @@ async fn lists_are_sorted_by_creation_although_a_spares_id_is_older() {
     let second = bench.tenants.create(&ctx(LONG), new_tenant("second")).await.unwrap();
     assert!(second.id == spare && second.id < first.id);
     let caller = ctx(LONG);
-    let page = bench.tenants.list(&caller, 1, "").await.unwrap();
+    let page = bench.tenants.list(&caller, false, 1, "").await.unwrap();
     assert_eq!(page.tenants, [second]);
-    let page = bench.tenants.list(&caller, 1, &page.next_page_token).await.unwrap();
+    let page = bench
+        .tenants
+        .list(&caller, false, 1, &page.next_page_token)
+        .await
+        .unwrap();
     assert_eq!((page.tenants, page.next_page_token.as_str()), (vec![first], ""));
 }
