@@ -142,6 +142,16 @@ impl Pauses {
         tokio::time::sleep_until(until).await;
         Ok(())
     }
+
+    /// What to say where the statement was not said: that the tenant is busy, where it waited for a slot until no time was
+    /// left for another attempt.
+    pub(super) fn blamed_for(&self, error: Error) -> Error {
+        if error == Error::DeadlineExceeded && self.were_made() {
+            refused("slot");
+            return Error::Busy;
+        }
+        error
+    }
 }
 
 /// Between 0 and 1.
@@ -169,6 +179,15 @@ mod tests {
 
     fn entries(permits: &Permits) -> usize {
         permits.tenants.lock().unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn a_deadline_is_blamed_on_the_slots_only_where_one_was_waited_for() {
+        let mut pauses = Pauses::new();
+        assert_eq!(pauses.blamed_for(Error::DeadlineExceeded), Error::DeadlineExceeded);
+        pauses.pause(soon()).await.unwrap();
+        assert_eq!(pauses.blamed_for(Error::DeadlineExceeded), Error::Busy);
+        assert_eq!(pauses.blamed_for(Error::Stale), Error::Stale);
     }
 
     #[tokio::test]

@@ -236,7 +236,9 @@ impl TenantTx {
         let mut permit = self.db.permit(&self.home, self.way, deadline).await?;
         let (mut is_fresh, mut pauses) = (false, Pauses::new());
         loop {
-            let exchanged = self.enter(spoken, permit.clone()).await?;
+            let ready = self.ready(permit.clone()).await;
+            let (borrowed, begin) = ready.map_err(|error| pauses.blamed_for(error))?;
+            let exchanged = self.exchange(borrowed, Some(&begin), spoken).await?;
             match (exchanged.refusal, &exchanged.answer) {
                 (Some(Refusal::SlotsTaken), _) => {
                     metrics::counter!("rowhouse_db_slot_refusals_total").increment(1);
@@ -252,6 +254,8 @@ impl TenantTx {
                     }
                     is_fresh = true;
                 }
+                // No time was left for `enter`, after the waiting.
+                (Some(Refusal::Other), Err(error)) => return Err(pauses.blamed_for(error.clone())),
                 _ => {
                     if pauses.were_made() {
                         metrics::histogram!("rowhouse_db_wait_seconds", "for" => "slot").record(begun.elapsed());
@@ -262,11 +266,11 @@ impl TenantTx {
         }
     }
 
-    async fn enter(&mut self, spoken: &Spoken<'_>, permit: Option<Arc<Permit>>) -> Result<Exchanged, Error> {
+    /// A connection, and the message that a transaction begins with.
+    async fn ready(&self, permit: Option<Arc<Permit>>) -> Result<(Borrowed, String), Error> {
         let deadline = self.ctx.deadline();
         let borrowed = self.db.connection(&self.home, self.way, permit, deadline).await?;
-        let begin = self.begin_message()?;
-        self.exchange(borrowed, Some(&begin), spoken).await
+        Ok((borrowed, self.begin_message()?))
     }
 
     /// BEGIN and enter, in one message. Every value is a number, a uuid or a word of ours.
