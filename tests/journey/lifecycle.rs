@@ -13,9 +13,13 @@ use tonic_types::StatusExt as _;
 
 use crate::support::world::{House, PLACEMENTS, World};
 
+/// The reason of a refusal, which every refusal has.
 fn reason_of(status: &Status) -> String {
     let details = status.get_error_details();
-    details.error_info().map(|info| info.reason.clone()).unwrap_or_default()
+    match details.error_info() {
+        Some(info) => info.reason.clone(),
+        None => format!("without ErrorInfo: {status}"),
+    }
 }
 
 /// Why the members' call is refused; empty where it is not.
@@ -31,8 +35,11 @@ async fn read(house: &House) -> String {
 
 async fn write(house: &House) -> String {
     let created = journey::create_contact(&house.user.caller, "A Contact", "").await;
-    let refused = created.err().and_then(|error| error.downcast::<Status>().ok());
-    refused.as_ref().map(reason_of).unwrap_or_default()
+    match created.map_err(anyhow::Error::downcast::<Status>) {
+        Ok(_) => String::new(),
+        Err(Ok(refused)) => reason_of(&refused),
+        Err(Err(error)) => format!("no status: {error}"),
+    }
 }
 
 #[tokio::test]

@@ -139,6 +139,36 @@ pub(super) fn index(schema: &str, step: &Deferred, how: &str) -> String {
     format!("CREATE {kind} {how} {name} ON {schema}.{table} {definition}")
 }
 
+/// Drops up to `tables_max` of the schema's tables, leaves before the tables that they are partitions of, and answers how
+/// many. Each one locks itself, its indexes and its TOAST table until the transaction ends, and the lock table is shared by
+/// the whole server: thousands of tables in one transaction end in "out of shared memory" for everybody.
+pub(super) async fn drop_tables(
+    connection: &mut PgConnection,
+    schema: &str,
+    tables_max: i64,
+) -> Result<usize, ProvisionError> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT format('%I.%I', $1, relname)
+         FROM pg_catalog.pg_class
+         WHERE relnamespace = to_regnamespace($1) AND relkind IN ('r', 'p')
+         ORDER BY relkind = 'p', relname
+         LIMIT $2",
+    )
+    .bind(schema)
+    .bind(tables_max)
+    .fetch_all(&mut *connection)
+    .await?;
+    if !tables.is_empty() {
+        let bounds = bounds(LOCK_TIMEOUT);
+        run(
+            connection,
+            format!("{bounds}; DROP TABLE {} CASCADE", tables.join(", ")),
+        )
+        .await?;
+    }
+    Ok(tables.len())
+}
+
 /// Removes the schema and everything in it.
 pub(super) async fn drop(connection: &mut PgConnection, schema: &str) -> Result<(), ProvisionError> {
     let bounds = bounds(LOCK_TIMEOUT);

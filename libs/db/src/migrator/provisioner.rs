@@ -38,6 +38,9 @@ const SHARED_HOMES_MAX: i64 = 1_000;
 /// Rows of a shared house that one transaction deletes: a few hundred milliseconds.
 const DROPPED_ROWS_MAX: u64 = 10_000;
 
+/// Tables of an own house that one transaction drops: some hundred locks of the several thousand that a server has.
+const DROPPED_TABLES_MAX: i64 = 16;
+
 /// Builds and changes the homes of one participant. Every call may be repeated, and is one transaction; only a home in a
 /// shared house is dropped in several, and databases are made and dropped outside of any.
 #[derive(Clone, Debug)]
@@ -203,7 +206,8 @@ impl Provisioner {
         self.set_state(tenant, server, HomeState::Active, operation).await
     }
 
-    /// Removes the home and everything in it. Answers false where it is gone already, or never was.
+    /// Removes the home and everything in it, in bounded transactions; where it fails in the middle, the rest is left for the
+    /// next call. Answers false where the home is gone already, or never was.
     ///
     /// # Errors
     /// [`ProvisionError::NotFrozen`].
@@ -297,8 +301,8 @@ impl Provisioner {
         Ok(built)
     }
 
-    /// Removes a frozen home: the whole house where it is the tenant's own, else a bounded number of its rows. Whether
-    /// nothing is left.
+    /// Removes of a frozen home a bounded number of tables where the house is the tenant's own, else of rows. Whether nothing
+    /// is left.
     async fn drop_some(
         &self,
         tx: &mut Transaction<'static, Postgres>,
@@ -314,6 +318,9 @@ impl Provisioner {
         }
         // Before its tables: who migrates the house takes them in this order too.
         registry::lock_house(tx, house.house_id).await?;
+        if house::drop_tables(tx, &house.schema, DROPPED_TABLES_MAX).await? > 0 {
+            return Ok(false);
+        }
         house::drop(tx, &house.schema).await?;
         registry::forget_home(tx, tenant, self.participant).await?;
         registry::forget_house(tx, house.house_id).await?;

@@ -8,6 +8,15 @@ use rowhouse_types::{HomeState, OperationId, Placement, TenantId};
 use crate::bench::{Bench, provisioner, schema, server};
 use crate::notes::{FIRST, OLDER};
 
+/// Notes in `public.held`, for every command that dropped something, how many locks its transaction holds.
+const COUNT_LOCKS: &str = "
+    CREATE TABLE public.held (locks bigint NOT NULL);
+    CREATE FUNCTION public.count_locks() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    BEGIN
+        INSERT INTO public.held SELECT count(*) FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid();
+    END $$;
+    CREATE EVENT TRIGGER count_locks ON sql_drop EXECUTE FUNCTION public.count_locks()";
+
 #[tokio::test]
 async fn preparing_is_idempotent_by_operation() {
     let bench = Bench::start("prepare", 1).await;
@@ -86,6 +95,58 @@ async fn all_homes_are_migrated_once() {
     for tenant in tenants {
         assert_eq!(bench.provisioner.describe(tenant, &server()).await.unwrap().version, 2);
     }
+}
+
+/// With the control: the same house dropped by one command.
+#[tokio::test]
+async fn a_home_of_many_tables_is_dropped_a_few_locks_at_a_time() {
+    const TABLES: i64 = 100;
+    let bench = Bench::start("drop_many", 1).await;
+    let superuser = bench.superuser().await;
+    superuser.batch_execute(COUNT_LOCKS).await.unwrap();
+    let grown = async || {
+        let tenant = bench.tenant().await;
+        let schema = schema(tenant);
+        let grow = format!(
+            "DO $$ BEGIN
+                CREATE TABLE {schema}.parted (id bigint NOT NULL) PARTITION BY LIST (id);
+                FOR n IN 1..{TABLES} LOOP
+                    EXECUTE format('CREATE TABLE {schema}.%I PARTITION OF {schema}.parted FOR VALUES IN (%s)', 'part_' || n, n);
+                    EXECUTE format('CREATE TABLE {schema}.%I (id bigint PRIMARY KEY, note text)', 'Table ' || n);
+                END LOOP;
+                ALTER SCHEMA {schema} OWNER TO rowhouse_owner;
+                EXECUTE (
+                    SELECT string_agg(format('ALTER TABLE %s OWNER TO rowhouse_owner', oid::regclass), ';')
+                    FROM pg_class WHERE relnamespace = '{schema}'::regnamespace AND relkind IN ('r', 'p')
+                );
+            END $$"
+        );
+        superuser.batch_execute(&grow).await.unwrap();
+        tenant
+    };
+    let most = async || -> i64 {
+        let held = superuser
+            .query_one("SELECT max(locks) FROM public.held", &[])
+            .await
+            .unwrap();
+        held.get(0)
+    };
+    let tenant = grown().await;
+    bench
+        .provisioner
+        .freeze(tenant, &server(), OperationId::generate())
+        .await
+        .unwrap();
+    assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
+    let left = format!("SELECT count(*) FROM pg_namespace WHERE nspname = '{}'", schema(tenant));
+    assert_eq!(superuser.query_one(&left, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let bounded = most().await;
+    assert!(bounded < 2 * TABLES, "{bounded} locks at once");
+
+    let at_once = format!("DROP SCHEMA {} CASCADE", schema(grown().await));
+    superuser.batch_execute(&at_once).await.unwrap();
+    let unbounded = most().await;
+    assert!(unbounded > 4 * TABLES, "{unbounded} locks at once");
 }
 
 #[tokio::test]
