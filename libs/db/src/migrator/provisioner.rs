@@ -41,8 +41,8 @@ const DROPPED_ROWS_MAX: u64 = 10_000;
 /// Tables of an own house that one transaction drops: some hundred locks of the several thousand that a server has.
 const DROPPED_TABLES_MAX: i64 = 16;
 
-/// Builds and changes the homes of one participant. Every call may be repeated, and is one transaction; only a home in a
-/// shared house is dropped in several, and databases are made and dropped outside of any.
+/// Builds and changes the homes of one participant. Every call may be repeated, and is one transaction; only homes are
+/// dropped in several, and databases are made and dropped outside of any.
 #[derive(Clone, Debug)]
 pub struct Provisioner {
     pub(super) participant: ServiceName,
