@@ -51,6 +51,14 @@ impl Bench {
         connect(&self.databases, &self.directory, 2, versions).await
     }
 
+    pub(crate) async fn freeze(&self, tenant: TenantId) {
+        let frozen = self
+            .provisioner
+            .freeze(tenant, &server(), OperationId::generate())
+            .await;
+        frozen.unwrap();
+    }
+
     /// A tenant with a home of its own that the directory knows.
     pub(crate) async fn tenant(&self) -> TenantId {
         self.tenant_in(Placement::Schema).await

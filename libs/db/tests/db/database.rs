@@ -197,11 +197,7 @@ async fn a_dropped_home_takes_its_database_along_and_leaves_its_events() {
         .unwrap();
     let refused = bench.provisioner.drop(tenant, &server()).await;
     assert!(matches!(refused, Err(ProvisionError::NotFrozen)), "{refused:?}");
-    let freeze = bench
-        .provisioner
-        .freeze(tenant, &server(), OperationId::generate())
-        .await;
-    freeze.unwrap();
+    bench.freeze(tenant).await;
     assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
     assert!(!bench.provisioner.drop(tenant, &server()).await.unwrap(), "again");
     let main = bench.superuser().await;
@@ -220,11 +216,7 @@ async fn a_dropped_home_takes_its_database_along_and_leaves_its_events() {
     // No generation is given twice, whatever the placement.
     let again = prepare(&bench, tenant, OperationId::generate()).await.unwrap();
     assert_eq!((again.generation, again.state), (2, HomeState::Active));
-    let freeze = bench
-        .provisioner
-        .freeze(tenant, &server(), OperationId::generate())
-        .await;
-    freeze.unwrap();
+    bench.freeze(tenant).await;
     assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
     assert_eq!(bench.prepare(tenant).await.generation, 3);
 }

@@ -137,11 +137,7 @@ async fn a_read_only_home_is_read_and_refuses_writes_until_it_thaws() {
 async fn a_dropped_home_and_one_of_another_participant_are_absent() {
     let bench = Bench::start("absent", 1).await;
     let tenant = bench.tenant().await;
-    bench
-        .provisioner
-        .freeze(tenant, &server(), OperationId::generate())
-        .await
-        .unwrap();
+    bench.freeze(tenant).await;
     assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
     assert_eq!(bench.list(tenant).await, Err(Error::TenantNotReady));
 

@@ -99,10 +99,6 @@ async fn without_the_lock_the_fence_would_be_seen_open() {
     let tenant = bench.tenant().await;
     let mut older = bench.db.begin(&ctx(tenant, LONG), Mode::Write).await.unwrap();
     older.fetch_one(&INSERT, &[&Uuid::now_v7(), &"older"]).await.unwrap();
-    bench
-        .provisioner
-        .freeze(tenant, &server(), OperationId::generate())
-        .await
-        .unwrap();
+    bench.freeze(tenant).await;
     older.commit().await.unwrap();
 }

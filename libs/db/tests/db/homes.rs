@@ -132,11 +132,7 @@ async fn a_home_of_many_tables_is_dropped_a_few_locks_at_a_time() {
         held.get(0)
     };
     let tenant = grown().await;
-    bench
-        .provisioner
-        .freeze(tenant, &server(), OperationId::generate())
-        .await
-        .unwrap();
+    bench.freeze(tenant).await;
     assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
     let left = format!("SELECT count(*) FROM pg_namespace WHERE nspname = '{}'", schema(tenant));
     assert_eq!(superuser.query_one(&left, &[]).await.unwrap().get::<_, i64>(0), 0);
@@ -164,11 +160,7 @@ async fn only_a_frozen_home_is_dropped_and_its_generation_is_not_given_again() {
     prepare(first).await.unwrap();
     let refused = bench.provisioner.drop(tenant, &server()).await;
     assert!(matches!(refused, Err(ProvisionError::NotFrozen)), "{refused:?}");
-    bench
-        .provisioner
-        .freeze(tenant, &server(), OperationId::generate())
-        .await
-        .unwrap();
+    bench.freeze(tenant).await;
     assert_eq!(
         prepare(first).await.unwrap().state,
         HomeState::Frozen,

@@ -191,11 +191,7 @@ async fn a_tenant_leaves_a_shared_house_in_steps_and_alone() {
     };
     let refused = bench.provisioner.drop(leaving, &server()).await;
     assert!(matches!(refused, Err(ProvisionError::NotFrozen)), "{refused:?}");
-    bench
-        .provisioner
-        .freeze(leaving, &server(), OperationId::generate())
-        .await
-        .unwrap();
+    bench.freeze(leaving).await;
     assert!(bench.provisioner.drop(leaving, &server()).await.unwrap());
     assert!(!bench.provisioner.drop(leaving, &server()).await.unwrap(), "again");
     for table in ["notes", "audit"] {

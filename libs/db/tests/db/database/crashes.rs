@@ -26,11 +26,7 @@ async fn superusers_in(main: &Client, tenant: TenantId) -> i64 {
 }
 
 async fn freeze_and_drop(bench: &Bench, tenant: TenantId) {
-    let freeze = bench
-        .provisioner
-        .freeze(tenant, &server(), OperationId::generate())
-        .await;
-    freeze.unwrap();
+    bench.freeze(tenant).await;
     assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
 }
 

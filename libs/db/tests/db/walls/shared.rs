@@ -139,8 +139,7 @@ async fn one_tenant_of_a_shared_house_is_frozen_alone() {
     let one = bench.tenant_in(Placement::Shared).await;
     let other = bench.tenant_in(Placement::Shared).await;
     bench.insert(one, "kept").await.unwrap();
-    let frozen = bench.provisioner.freeze(one, &server(), OperationId::generate()).await;
-    frozen.unwrap();
+    bench.freeze(one).await;
     bench.list(one).await.unwrap_err();
     bench.insert(other, "written").await.unwrap();
     assert_eq!(bench.list(other).await.unwrap().len(), 1);
