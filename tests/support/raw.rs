@@ -31,12 +31,15 @@ pub(crate) fn method(path: &str) -> MethodDescriptor {
 
 /// The process that serves a path on a listener.
 pub(crate) fn process(path: &str) -> Process {
+    // Of the contracts that lie in `common`, the participants' is served by crm first, the records' by auth and worker.
+    if path.contains(".common.v1.TenantRecordsService/") {
+        return Process::Auth;
+    }
     match path.trim_start_matches('/').split('.').nth(1) {
         Some("tenant") => Process::Tenant,
         Some("auth") => Process::Auth,
         Some("crm") => Process::Crm,
         Some("worker") => Process::Worker,
-        // The one contract that lies in `common` is the participants', and crm is the first.
         _ => Process::CrmProvision,
     }
 }

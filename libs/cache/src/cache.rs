@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bb8_redis::bb8::Pool;
 use redis::{AsyncCommands as _, RedisError, Script};
 use rowhouse_config::Secret;
+use rowhouse_types::TenantId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -23,6 +24,9 @@ const CONNECTIONS_MAX: u32 = 8;
 
 /// Values larger than this are not stored: a cache of this suite holds answers, not files.
 const VALUE_BYTES_MAX: usize = 256 * 1024;
+
+/// Keys that one step over all keys looks at: a fraction of a millisecond of Redis' only thread.
+const SCANNED_KEYS: u32 = 500;
 
 /// Redis. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -132,6 +136,31 @@ impl Cache {
         let removed: Option<()> = self.run("delete", async |redis| redis.del(&full).await).await;
         if removed.is_some() {
             count("delete", "done");
+        }
+    }
+
+    /// Removes every key of a tenant; nothing where Redis has trouble, and then some may be gone. Returns how many it removed.
+    ///
+    /// It walks over the keys of all tenants (SCAN), some hundred at a time, so that Redis serves others in between: for the
+    /// end of a tenant, not for a call.
+    pub async fn purge(&self, tenant: TenantId) -> Option<u64> {
+        let pattern = Key::pattern(&self.inner.prefix, tenant);
+        let (mut cursor, mut removed) = (0_u64, 0_u64);
+        loop {
+            let page = self.run("scan", async |redis| {
+                let mut scan = redis::cmd("SCAN");
+                scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCANNED_KEYS);
+                scan.query_async::<(u64, Vec<String>)>(redis).await
+            });
+            let (next, keys) = page.await?;
+            if !keys.is_empty() {
+                let unlinked = self.run("unlink", async |redis| redis.unlink::<_, u64>(&keys).await);
+                removed = removed.saturating_add(unlinked.await?);
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Some(removed);
+            }
         }
     }
 

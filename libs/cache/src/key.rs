@@ -41,6 +41,18 @@ impl Key {
         self.tenant
     }
 
+    /// What the keys of a tenant match, and no other: a glob of Redis, in which the prefix stands for itself.
+    pub(crate) fn pattern(prefix: &str, tenant: TenantId) -> String {
+        let mut pattern = String::with_capacity(prefix.len() + 40);
+        for c in prefix.chars() {
+            if matches!(c, '*' | '?' | '[' | ']' | '^' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        format!("{pattern}:{tenant}:*")
+    }
+
     /// The key in Redis, behind the prefix of one deployment.
     pub(crate) fn full(&self, prefix: &str) -> String {
         format!("{prefix}:{}", self.name)

@@ -20,6 +20,7 @@ use rowhouse_proto::auth::v1::mail_data_service_server::MailDataServiceServer;
 use rowhouse_proto::auth::v1::member_service_server::MemberServiceServer;
 use rowhouse_proto::auth::v1::provisioning_service_server::ProvisioningServiceServer;
 use rowhouse_proto::auth::v1::rights_service_server::RightsServiceServer;
+use rowhouse_proto::common::v1::tenant_records_service_server::TenantRecordsServiceServer;
 use rowhouse_server::{Server, Services};
 use rowhouse_telemetry::metrics::Metrics;
 use rowhouse_types::Email;
@@ -33,6 +34,7 @@ use crate::invitation::InvitationTokens;
 use crate::key::{OwnKeys, Signing};
 use crate::mail::MailDataRpc;
 use crate::member::MemberRpc;
+use crate::purge::RecordsRpc;
 use crate::rights::{Clock, OwnRights, RightsRpc};
 use crate::session::AuthRpc;
 use crate::state::State;
@@ -92,7 +94,8 @@ impl App {
             .with(RightsServiceServer::new(RightsRpc { state: state.clone() }))
             .with(ProvisioningServiceServer::new(ProvisioningRpc { state: state.clone() }))
             .with(DelegationServiceServer::new(DelegationRpc { state: state.clone() }))
-            .with(MailDataServiceServer::new(MailDataRpc { state: state.clone() }));
+            .with(MailDataServiceServer::new(MailDataRpc { state: state.clone() }))
+            .with(TenantRecordsServiceServer::new(RecordsRpc { state: state.clone() }));
         let ready = state.clone();
         let server = Server::new(ServiceName::Auth, &listen, security)
             .public(public)

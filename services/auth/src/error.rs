@@ -19,6 +19,9 @@ pub(crate) enum Error {
     /// The tenant is suspended.
     #[error("the tenant is suspended")]
     TenantSuspended,
+    /// The tenant is not suspended, so it cannot be purged.
+    #[error("a tenant that is open cannot be purged")]
+    TenantOpen,
     /// The tenant is still being provisioned.
     #[error("the tenant is not ready yet")]
     TenantNotReady,
@@ -114,7 +117,7 @@ impl Error {
             Self::TenantChoiceRequired | Self::Field { .. } => Reason::FieldInvalid,
             Self::RoleNotCovered { .. } => Reason::PermissionMissing,
             Self::EtagMismatch => Reason::EtagMismatch,
-            Self::LastAdministrator | Self::OperationReused => Reason::StateForbids,
+            Self::LastAdministrator | Self::OperationReused | Self::TenantOpen => Reason::StateForbids,
             Self::RequestIdReused => Reason::RequestIdReused,
             Self::PageToken => Reason::PageTokenInvalid,
             Self::QuotaExceeded { .. } => Reason::QuotaExceeded,

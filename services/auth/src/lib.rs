@@ -9,6 +9,7 @@
 //! - `key`: the keys that sign access tokens.
 //! - `rights`: what a principal may do, and the lease protocol by which changes are acknowledged.
 //! - `tenant`: what auth knows of tenants; serves `ProvisioningService`.
+//! - `purge`: the end of a tenant; serves `TenantRecordsService`.
 //! - `delegation`: tokens for jobs.
 //! - `mail`: what mails need.
 //! - `bootstrap`: the first platform operator.
@@ -27,6 +28,7 @@ mod key;
 mod mail;
 mod master;
 mod member;
+mod purge;
 mod random;
 mod request;
 mod rights;

@@ -5,7 +5,7 @@ pub(crate) mod bench;
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use self::bench::Bench;
-use crate::{audit, bootstrap, identity, invitation, key, member, request, rights, session, tenant};
+use crate::{audit, bootstrap, identity, invitation, key, member, purge, request, rights, session, tenant};
 
 /// Statements of each store, beside the store's source.
 const STORES: &[(&str, &[&str])] = &[
@@ -15,6 +15,7 @@ const STORES: &[(&str, &[&str])] = &[
     (include_str!("invitation/store.rs"), invitation::STATEMENTS),
     (include_str!("key/store.rs"), key::STATEMENTS),
     (include_str!("member/store.rs"), member::STATEMENTS),
+    (include_str!("purge/store.rs"), purge::STATEMENTS),
     (include_str!("request/store.rs"), request::STATEMENTS),
     (include_str!("rights/store.rs"), rights::STATEMENTS),
     (include_str!("session/store.rs"), session::STATEMENTS),

@@ -9,6 +9,7 @@ use rowhouse_client::{KeysClient, LimitsClient, Peer, Quotas, RightsClient};
 use rowhouse_context::ServiceName;
 use rowhouse_db::ControlDb;
 use rowhouse_mq::{Broker, Consumer, Ledger, OutboxTable, Relay, Wake};
+use rowhouse_proto::common::v1::tenant_records_service_server::TenantRecordsServiceServer;
 use rowhouse_proto::worker::v1::report_service_server::ReportServiceServer;
 use rowhouse_server::{Security, Server, Services};
 use rowhouse_telemetry::metrics::Metrics;
@@ -21,6 +22,7 @@ use crate::email::{Mailer, PostOffice, Templates, store as mails};
 use crate::files::Files;
 use crate::job::{self, Tools};
 use crate::peer::{Auth, Crm};
+use crate::purge::{Records, RecordsRpc};
 use crate::report::actions::Reports;
 use crate::report::rpc::ReportRpc;
 use crate::report::store as reports;
@@ -85,6 +87,7 @@ impl App {
 
         let wake = Wake::new();
         let ledger = Ledger::new(pool.clone(), "worker");
+        let records = Records::new(pool.clone(), files.clone());
         let reports = Reports::new(pool.clone(), files.clone(), wake.clone(), limits);
         let post = PostOffice::new(pool.clone(), ledger.clone(), mailer, Templates::new()?);
         let tools = Tools {
@@ -100,7 +103,7 @@ impl App {
         let asked = control.clone();
         let server = Server::new(ServiceName::Worker, &config.listen, security)
             .public(Services::new().with(ReportServiceServer::new(ReportRpc::new(reports))))
-            .internal(Services::new())
+            .internal(Services::new().with(TenantRecordsServiceServer::new(RecordsRpc::new(records))))
             .metrics(metrics)
             // Without RabbitMQ reports are taken all the same and wait in the outbox.
             .ready("control database", move || {

@@ -33,6 +33,12 @@ pub(crate) enum Error {
         /// How many it allows.
         most: u32,
     },
+    /// The tenant was purged.
+    #[error("tenant {tenant} was purged")]
+    TenantGone {
+        /// The tenant.
+        tenant: TenantId,
+    },
     /// The request id was used for something else.
     #[error("the request id was used with other content")]
     RequestReused,
@@ -63,6 +69,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::ReportUnknown { id } => Self::not_found("report", id),
+            Error::TenantGone { tenant } => Self::not_found("tenant", tenant),
             Error::NoFile { id, state } => Self::new(
                 Reason::StateForbids,
                 format!("a report that is {state} cannot be downloaded"),

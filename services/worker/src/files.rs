@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -91,8 +91,11 @@ impl Files {
         match place {
             Place::Folder(folder) => {
                 std::fs::create_dir_all(folder)?;
-                // The database will say that the file is there, so it must outlast a crash as the database does.
-                let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
+                // The database will say that the file is there, so it must outlast a crash as the database does. A folder
+                // goes with its last file.
+                let store = LocalFileSystem::new_with_prefix(folder)?
+                    .with_fsync(true)
+                    .with_automatic_cleanup(true);
                 Ok(Self {
                     store: Arc::new(store),
                     prefix: Path::default(),
@@ -127,6 +130,20 @@ impl Files {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(fault) => tracing::warn!(cause = %fault, "a file that nobody needs could not be removed"),
         }
+    }
+
+    /// Removes every file of a tenant; whether it was there or is written by others meanwhile does not matter.
+    pub(crate) async fn discard_all(&self, tenant: TenantId) -> object_store::Result<()> {
+        let folder = self.full(&format!("reports/{tenant}"));
+        let found = self.store.list(Some(&folder)).map_ok(|file| file.location).boxed();
+        let mut removed = self.store.delete_stream(found);
+        while let Some(removed) = removed.next().await {
+            match removed {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(())
     }
 
     fn full(&self, path: &str) -> Path {

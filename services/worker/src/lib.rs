@@ -18,6 +18,7 @@ mod error;
 mod files;
 mod job;
 mod peer;
+mod purge;
 mod report;
 #[cfg(test)]
 mod testing;

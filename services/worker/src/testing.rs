@@ -25,6 +25,7 @@ use crate::email::{Mailer, PostOffice, Templates};
 use crate::files::{Files, Place};
 use crate::job::Tools;
 use crate::peer::{Auth, Crm};
+use crate::purge::Records;
 use crate::report::actions::Reports;
 
 pub(crate) use peers::{Cut, Peers, Script};
@@ -73,6 +74,10 @@ impl World {
         let nowhere = Cache::connect(&Secret::new("redis://127.0.0.1:1".to_owned()), "none").unwrap();
         let limits = LimitsClient::fixed(limits, nowhere);
         Reports::new(self.pool.clone(), self.files(), Wake::new(), limits)
+    }
+
+    pub(crate) fn records(&self) -> Records {
+        Records::new(self.pool.clone(), self.files())
     }
 
     pub(crate) fn post(&self, smtp_url: &str) -> PostOffice {

@@ -171,6 +171,7 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
             "WatchMigration",
             "CheckDrift",
         ],
+        "common.v1.TenantRecordsService" => &["PurgeRecords"],
         "common.v1.TenantParticipantService" => &[
             "PrepareSpare",
             "Prepare",

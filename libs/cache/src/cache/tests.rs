@@ -185,3 +185,31 @@ async fn permits_are_nobodys_where_redis_is_away_or_holds_something_else() {
     let _: () = raw().await.set(key.full(&prefix), "a text").await.unwrap();
     assert_eq!(cache(&prefix).take_permits(&key, 1, 1, 1).await, None);
 }
+
+#[tokio::test]
+async fn a_purge_takes_every_key_of_one_tenant_and_no_other() {
+    // A prefix with signs that a glob reads: unescaped, it would match nothing, or the neighbour's.
+    let prefix = format!("{}[a]*", fixture::redis_prefix("purge"));
+    let (here, beside) = (cache(&prefix), cache(&prefix.replace("[a]*", "a-other")));
+    let (gone, stays) = (TenantId::generate(), TenantId::generate());
+    // More than one step over the keys looks at.
+    for number in 0..600 {
+        here.set(&Key::tenant(gone, "rights", &number.to_string()), &number, TTL).await;
+    }
+    let kept = [
+        (&here, Key::tenant(stays, "rights", &format!("{gone}:rights:0"))),
+        (&here, Key::platform("keys", "jwks")),
+        (&beside, Key::tenant(gone, "rights", "0")),
+    ];
+    for (cache, key) in &kept {
+        cache.set(key, &"kept", TTL).await;
+    }
+    assert_eq!(here.purge(gone).await, Some(600));
+    assert_eq!(here.get::<i32>(&Key::tenant(gone, "rights", "0")).await, None);
+    for (cache, key) in &kept {
+        assert_eq!(cache.get::<String>(key).await.as_deref(), Some("kept"), "{key:?}");
+    }
+    assert_eq!(here.purge(gone).await, Some(0), "again");
+    let nowhere = Cache::connect(&Secret::new("redis://127.0.0.1:1".to_owned()), "none").unwrap();
+    assert_eq!(nowhere.purge(gone).await, None, "without Redis nothing is said to be removed");
+}

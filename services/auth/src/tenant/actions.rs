@@ -2,7 +2,7 @@
 
 use rowhouse_auth_kit::Role;
 use rowhouse_context::Ctx;
-use rowhouse_types::InvitationId;
+use rowhouse_types::{InvitationId, TenantId};
 use serde_json::json;
 
 use super::{Access, AccessChange, Founding, store};
@@ -21,7 +21,8 @@ pub(crate) async fn create_first_administrator(
     let mut tx = state.begin().await?;
     store::know(&mut tx, founding.tenant).await?;
     // The lock makes a repeated call wait for the first one, and then find its invitation.
-    store::lock(&mut tx, founding.tenant).await?;
+    let known = store::lock(&mut tx, founding.tenant).await?;
+    known.ok_or_else(|| gone(founding.tenant))?;
     if let Some((invitation, tenant)) = invitation::of_operation(&mut tx, founding.operation).await? {
         return if tenant == founding.tenant {
             Ok(invitation)
@@ -48,7 +49,7 @@ pub(crate) async fn set_access(ctx: &Ctx, state: &State, change: &AccessChange) 
     let mut tx = state.begin().await?;
     store::know(&mut tx, change.tenant).await?;
     let applied = store::lock(&mut tx, change.tenant).await?;
-    let applied = applied.ok_or_else(|| Error::fault("a tenant is gone"))?;
+    let applied = applied.ok_or_else(|| gone(change.tenant))?;
     if !applied.is_followed_by(change.operation) {
         tx.rollback().await?;
         // The first call may still be waiting, or may have lost its answer: this one waits as long.
@@ -72,4 +73,12 @@ pub(crate) async fn set_access(ctx: &Ctx, state: &State, change: &AccessChange) 
         state.clock.acknowledge(ctx, version).await?;
     }
     Ok(version)
+}
+
+/// The tenant was purged.
+fn gone(tenant: TenantId) -> Error {
+    Error::NotFound {
+        kind: "tenant",
+        id: tenant.to_string(),
+    }
 }

@@ -14,7 +14,10 @@ const KNOW: &str = "INSERT INTO auth.tenants (id, display_name, access) VALUES (
 const NAME: &str = "UPDATE auth.tenants SET display_name = $2, updated_at = now() WHERE id = $1";
 
 /// NO KEY: rows that refer to the tenant can be added meanwhile.
-const LOCK: &str = "SELECT access, access_operation, access_version FROM auth.tenants WHERE id = $1 FOR NO KEY UPDATE";
+///
+/// What is being purged, or was, is none: a call that comes late does not bring it back.
+const LOCK: &str = "SELECT access, access_operation, access_version FROM auth.tenants \
+    WHERE id = $1 AND NOT EXISTS (SELECT FROM auth.purges WHERE tenant_id = $1) FOR NO KEY UPDATE";
 
 const ACCESS: &str = "SELECT access FROM auth.tenants WHERE id = $1";
 

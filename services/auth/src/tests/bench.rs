@@ -203,13 +203,18 @@ impl Bench {
 
     /// Everything that the schema holds, as text.
     pub(crate) async fn dump(&self) -> String {
+        self.dump_without(&[]).await
+    }
+
+    /// Everything that the schema holds but some tables, as text.
+    pub(crate) async fn dump_without(&self, set_aside: &[&str]) -> String {
         let tables: Vec<String> =
             sqlx::query_scalar("SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'auth'")
                 .fetch_all(&self.superuser)
                 .await
                 .unwrap();
         let mut all = String::new();
-        for table in tables {
+        for table in tables.iter().filter(|table| !set_aside.contains(&table.as_str())) {
             let sql = format!("SELECT coalesce(string_agg(row::text, E'\\n'), '') FROM auth.{table} AS row");
             let rows: String = sqlx::query_scalar(AssertSqlSafe(sql))
                 .fetch_one(&self.superuser)

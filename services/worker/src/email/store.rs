@@ -5,7 +5,9 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::error::Result;
 
-const OPEN: &str = "INSERT INTO worker.mails (message_id, tenant_id, kind) VALUES ($1, $2, $3) \
+/// A tenant that was purged is not named any more; its mail finds no recipient.
+const OPEN: &str = "INSERT INTO worker.mails (message_id, tenant_id, kind) \
+    VALUES ($1, CASE WHEN NOT EXISTS (SELECT FROM worker.purges WHERE tenant_id = $2) THEN $2 END, $3) \
     ON CONFLICT (message_id) DO NOTHING";
 
 /// Whoever holds the row sends the mail. It is let go at once when that process dies, as no lease in a column would be.
@@ -24,7 +26,7 @@ const PRUNE: &str = "DELETE FROM worker.mails WHERE message_id IN \
 pub(crate) const STATEMENTS: &[&str] = &[OPEN, HOLD, CLOSE, IS_CLOSED, PRUNE];
 
 /// Notes that a message asks for a mail, before anything is sent.
-pub(super) async fn open(pool: &PgPool, delivery: &Delivery) -> Result<()> {
+pub(crate) async fn open(pool: &PgPool, delivery: &Delivery) -> Result<()> {
     sqlx::query(OPEN)
         .bind(delivery.id)
         .bind(delivery.tenant.map(|tenant| tenant.uuid()))

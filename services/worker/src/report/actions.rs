@@ -16,6 +16,7 @@ use crate::audit::{self, Entry};
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::peer::Requester;
+use crate::purge;
 
 /// Says that a report is to be made.
 pub(crate) const REQUESTED: &str = "worker.report_requested.v1";
@@ -54,6 +55,9 @@ impl Reports {
         // Before the transaction: a question to another service must not hold a connection.
         let limits = self.limits.limits(ctx, requester.tenant).await;
         let mut transaction = self.pool.begin().await?;
+        if !purge::store::admits(&mut transaction, requester.tenant).await? {
+            return Err(Error::TenantGone { tenant: requester.tenant });
+        }
         if let Some(request) = new.request {
             let print = fingerprint(new, requester);
             match store::claim_request(&mut transaction, requester.tenant, request, &print, id).await? {

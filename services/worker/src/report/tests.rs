@@ -250,7 +250,11 @@ async fn a_report_that_nobody_works_on_ends_after_a_day() {
 #[tokio::test]
 async fn every_statement_fits_the_schema_and_the_login() {
     let world = World::new("statements").await;
-    for statement in store::STATEMENTS.iter().chain(crate::email::store::STATEMENTS) {
+    for statement in store::STATEMENTS
+        .iter()
+        .chain(crate::email::store::STATEMENTS)
+        .chain(crate::purge::store::STATEMENTS)
+    {
         // NULL stands in for each bind; the longer numbers first.
         let filled = (1..=9).rev().fold(format!("EXPLAIN {statement}"), |sql, at| {
             sql.replace(&format!("${at}"), "NULL")
