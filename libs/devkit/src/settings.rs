@@ -203,6 +203,7 @@ impl Settings {
         for (name, peer) in [
             ("ROWHOUSE_AUTH_ADDR", Process::Auth),
             ("ROWHOUSE_TENANT_ADDR", Process::Tenant),
+            ("ROWHOUSE_WORKER_ADDR", Process::Worker),
             ("ROWHOUSE_CRM_ADDR", Process::Crm),
             ("ROWHOUSE_CRM_PROVISION_ADDR", Process::CrmProvision),
         ] {

@@ -34,6 +34,7 @@ use crate::operation::saga::Sagas;
 use crate::plan::actions::Plans;
 use crate::plan::rpc::PlanRpc;
 use crate::plan::spread::Spread;
+use crate::purge;
 use crate::server;
 use crate::server::actions::Servers;
 use crate::server::rpc::ServerRpc;
@@ -51,7 +52,12 @@ const SECONDS_A_DAY: u64 = 24 * 60 * 60;
 const SCHEMA: &str = "tenant";
 
 /// Events that say what became of a tenant to whoever wants to know; today nobody must.
-const UNHEARD: &[&str] = &["tenant.activated.v1", "tenant.deleted.v1", "tenant.undeleted.v1"];
+const UNHEARD: &[&str] = &[
+    "tenant.activated.v1",
+    "tenant.deleted.v1",
+    "tenant.undeleted.v1",
+    "tenant.purged.v1",
+];
 
 /// The serving process.
 #[must_use = "it serves only when run"]
@@ -60,6 +66,7 @@ pub struct App {
     control: ControlDb,
     broker: Broker,
     sagas: Sagas,
+    tenants: Tenants,
     migrations: Runner,
     spread: Spread,
     filler: Filler,
@@ -81,6 +88,9 @@ impl App {
         let cache = Cache::connect(&config.redis_url, &config.redis_prefix)?;
         let signer = signer(&config.identity)?;
         let auth = Peer::connect(ServiceName::Auth, &config.auth_addr, signer.clone())?;
+        let worker = Peer::connect(ServiceName::Worker, &config.worker_addr, signer.clone())?;
+        // One for each service that keeps records of tenants outside their homes.
+        let keepers = BTreeMap::from([(ServiceName::Auth, auth.clone()), (ServiceName::Worker, worker)]);
         // One line for each service that holds tenants' data.
         let participants = [(ServiceName::Crm, &config.crm_provision_addr)];
         let participants: BTreeMap<ServiceName, Peer> = participants
@@ -90,7 +100,7 @@ impl App {
 
         let tokens = Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer));
         let keys = KeysClient::new(&auth, tokens.clone());
-        let rights = RightsClient::new(&auth, cache);
+        let rights = RightsClient::new(&auth, cache.clone());
         let security = Security {
             service: ServiceName::Tenant,
             tokens,
@@ -102,7 +112,7 @@ impl App {
         };
 
         let wake = Wake::new();
-        let peers = Peers::new(auth, participants);
+        let peers = Peers::new(auth, participants, keepers, cache.clone());
         let sagas = Sagas::new(control.pool().clone(), peers.clone(), wake.clone());
         let refill = Refill::new();
         let filler = Filler::new(control.pool().clone(), peers.clone(), refill.clone(), config.spares);
@@ -116,7 +126,7 @@ impl App {
         let spread = Spread::new(control.pool().clone(), peers);
         let plans = Plans::new(control.pool().clone(), tokens, spread.clone());
         let public = Services::new()
-            .with(TenantServiceServer::new(TenantRpc::new(tenants)))
+            .with(TenantServiceServer::new(TenantRpc::new(tenants.clone())))
             .with(ServerServiceServer::new(ServerRpc::new(servers)))
             .with(PlanServiceServer::new(PlanRpc::new(plans)))
             .with(MigrationServiceServer::new(MigrationRpc::new(migrations)));
@@ -136,6 +146,7 @@ impl App {
             control,
             broker,
             sagas,
+            tenants,
             migrations: runner,
             spread,
             filler,
@@ -163,9 +174,10 @@ impl App {
             relaying.cancel();
             served
         };
-        let (served, (), (), (), (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), (), (), (), ()) = tokio::join!(
             serving,
             runner::run(pool, self.sagas.clone(), work.clone()),
+            purge::runner::run(self.tenants.clone(), work.clone()),
             self.migrations.run(work.clone()),
             self.spread.run(work.clone()),
             self.filler.run(work.clone()),

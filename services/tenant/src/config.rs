@@ -37,6 +37,8 @@ pub struct ServeConfig {
     pub auth_addr: String,
     /// The internal listener of crm's `provision`.
     pub crm_provision_addr: String,
+    /// worker's internal listener.
+    pub worker_addr: String,
     /// Homes built ahead on each data server that takes new tenants, in placement `schema`.
     pub spares: u16,
 }
@@ -81,6 +83,7 @@ impl ServeConfig {
             delete_grace_days: env.or("ROWHOUSE_DELETE_GRACE_DAYS", DELETE_GRACE_DAYS),
             auth_addr: env.required("ROWHOUSE_AUTH_ADDR", String::new()),
             crm_provision_addr: env.required("ROWHOUSE_CRM_PROVISION_ADDR", String::new()),
+            worker_addr: env.required("ROWHOUSE_WORKER_ADDR", String::new()),
             spares: spares(env),
         }
     }

@@ -42,6 +42,15 @@ pub(crate) enum Error {
         /// What was asked for, as a participle.
         wanted: &'static str,
     },
+    /// The slug is not the tenant's.
+    #[error("the slug is another than the tenant's")]
+    SlugMismatch,
+    /// The tenant was not purged.
+    #[error("tenant {id} was not purged")]
+    PurgeUnknown {
+        /// The tenant.
+        id: TenantId,
+    },
     /// The tenant has no home yet.
     #[error("tenant {id} has no home yet")]
     NotReady {
@@ -207,6 +216,8 @@ impl From<Error> for Failure {
             )
             .with("state", state)
             .about("tenant", id),
+            Error::SlugMismatch => Self::field("slug", "must be the slug of the tenant"),
+            Error::PurgeUnknown { id } => Self::not_found("purge", id),
             Error::NotReady { id } => {
                 Self::new(Reason::TenantNotReady, "the tenant is still being provisioned").about("tenant", id)
             }

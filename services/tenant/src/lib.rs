@@ -7,6 +7,7 @@
 //! - `server`: data servers: which there are, and which take new tenants.
 //! - `migration`: runs of migrations over the homes of a participant: waves, budget, drift.
 //! - `plan`: what tenants may use.
+//! - `purge`: the end of a deleted tenant, and the record of what was removed.
 //! - `spare`: ids issued ahead, with homes that stand already.
 //! - `directory`: where a tenant's home is, for the other services.
 //! - `audit`: who changed what, and why.
@@ -20,6 +21,7 @@ mod error;
 mod migration;
 mod operation;
 mod plan;
+mod purge;
 mod server;
 mod spare;
 mod tenant;

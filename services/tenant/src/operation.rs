@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Delete,
     /// Brings a deleted one back.
     Undelete,
+    /// Removes what there is of a deleted one.
+    Purge,
 }
 
 /// One step of an operation.
@@ -53,6 +55,12 @@ pub(crate) enum Step {
     Thaw,
     /// Every participant refuses writes to its home.
     Restrict,
+    /// Every participant drops its home.
+    Drop,
+    /// Every service that keeps records of tenants outside homes removes them.
+    Erase,
+    /// The tenant's keys are removed from Redis. Nobody adds one any more: what they are made from is gone.
+    Forget,
 }
 
 /// An operation that this process holds the lease of.
@@ -100,13 +108,14 @@ pub(crate) fn pause(failures: u32) -> Duration {
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Provision,
         Self::Suspend,
         Self::Resume,
         Self::Restrict,
         Self::Delete,
         Self::Undelete,
+        Self::Purge,
     ];
 
     /// The steps, in order. The record of the last one also moves the tenant to its final state.
@@ -116,6 +125,7 @@ impl Kind {
             Self::Suspend | Self::Delete => &[Step::Close],
             Self::Resume | Self::Undelete => &[Step::Thaw, Step::Allow],
             Self::Restrict => &[Step::Restrict],
+            Self::Purge => &[Step::Drop, Step::Erase, Step::Forget],
         }
     }
 
@@ -133,6 +143,7 @@ impl Kind {
             Self::Suspend | Self::Delete => Step::Close,
             Self::Resume | Self::Undelete => Step::Thaw,
             Self::Restrict => Step::Restrict,
+            Self::Purge => Step::Drop,
         }
     }
 
@@ -144,7 +155,7 @@ impl Kind {
             Self::Resume => &[State::ReadOnly, State::Suspended],
             Self::Restrict => &[State::Active],
             Self::Delete => &[State::Active, State::ReadOnly, State::Suspended],
-            Self::Undelete => &[State::Deleted],
+            Self::Undelete | Self::Purge => &[State::Deleted],
         }
     }
 
@@ -157,6 +168,7 @@ impl Kind {
             Self::Restrict => State::Restricting,
             Self::Delete => State::Deleting,
             Self::Undelete => State::Undeleting,
+            Self::Purge => State::Purging,
         }
     }
 
@@ -167,6 +179,7 @@ impl Kind {
             Self::Suspend => State::Suspended,
             Self::Restrict => State::ReadOnly,
             Self::Delete => State::Deleted,
+            Self::Purge => State::Purged,
         }
     }
 
@@ -176,7 +189,7 @@ impl Kind {
         match self {
             Self::Suspend | Self::Delete => Some(HomeState::Frozen),
             Self::Restrict => Some(HomeState::ReadOnly),
-            Self::Provision | Self::Resume | Self::Undelete => None,
+            Self::Provision | Self::Resume | Self::Undelete | Self::Purge => None,
         }
     }
 
@@ -186,7 +199,7 @@ impl Kind {
     pub(crate) fn may_run_ahead(self) -> bool {
         match self {
             Self::Provision => true,
-            Self::Suspend | Self::Resume | Self::Restrict | Self::Delete | Self::Undelete => false,
+            Self::Suspend | Self::Resume | Self::Restrict | Self::Delete | Self::Undelete | Self::Purge => false,
         }
     }
 
@@ -199,6 +212,7 @@ impl Kind {
             Self::Restrict => "tenant.set_read_only",
             Self::Delete => "tenant.delete",
             Self::Undelete => "tenant.undelete",
+            Self::Purge => "tenant.purge",
         }
     }
 
@@ -211,6 +225,7 @@ impl Kind {
             Self::Restrict => "made read-only",
             Self::Delete => "deleted",
             Self::Undelete => "undeleted",
+            Self::Purge => "purged",
         }
     }
 
@@ -220,6 +235,7 @@ impl Kind {
             Self::Provision => Some("tenant.activated.v1"),
             Self::Delete => Some("tenant.deleted.v1"),
             Self::Undelete => Some("tenant.undeleted.v1"),
+            Self::Purge => Some("tenant.purged.v1"),
             Self::Suspend | Self::Resume | Self::Restrict => None,
         }
     }
@@ -233,6 +249,7 @@ impl Kind {
             Self::Restrict => "restrict",
             Self::Delete => "delete",
             Self::Undelete => "undelete",
+            Self::Purge => "purge",
         }
     }
 }
@@ -250,13 +267,16 @@ impl FromStr for Kind {
 
 impl Step {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Prepare,
         Self::Invite,
         Self::Allow,
         Self::Close,
         Self::Thaw,
         Self::Restrict,
+        Self::Drop,
+        Self::Erase,
+        Self::Forget,
     ];
 
     /// The word for it in the database.
@@ -268,6 +288,9 @@ impl Step {
             Self::Close => "close",
             Self::Thaw => "thaw",
             Self::Restrict => "restrict",
+            Self::Drop => "drop",
+            Self::Erase => "erase",
+            Self::Forget => "forget",
         }
     }
 }

@@ -92,6 +92,10 @@ pub(crate) enum State {
     Deleted,
     /// Being undeleted.
     Undeleting,
+    /// What there is of it is being removed.
+    Purging,
+    /// Only its name and the record of its purge are left.
+    Purged,
 }
 
 /// The text is not a state.
@@ -103,7 +107,7 @@ pub(crate) struct ParseStateError;
 
 impl State {
     /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Provisioning,
         Self::Active,
         Self::Suspending,
@@ -114,6 +118,8 @@ impl State {
         Self::Deleting,
         Self::Deleted,
         Self::Undeleting,
+        Self::Purging,
+        Self::Purged,
     ];
 
     /// Whether a tenant may go from this state to `next`.
@@ -129,7 +135,8 @@ impl State {
                 | (Self::ReadOnly | Self::Suspended, Self::Resuming)
                 | (Self::Active | Self::ReadOnly | Self::Suspended, Self::Deleting)
                 | (Self::Deleting, Self::Deleted)
-                | (Self::Deleted, Self::Undeleting)
+                | (Self::Deleted, Self::Undeleting | Self::Purging)
+                | (Self::Purging, Self::Purged)
         )
     }
 
@@ -146,6 +153,8 @@ impl State {
             Self::Deleting => "deleting",
             Self::Deleted => "deleted",
             Self::Undeleting => "undeleting",
+            Self::Purging => "purging",
+            Self::Purged => "purged",
         }
     }
 }

@@ -151,6 +151,8 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
             "SetTenantReadOnly",
             "DeleteTenant",
             "UndeleteTenant",
+            "PurgeTenant",
+            "GetPurge",
         ],
         "tenant.v1.ServerService" => &[
             "RegisterServer",

@@ -19,13 +19,13 @@ struct HomeRow {
 /// A tenant's home at one participant.
 ///
 /// # Errors
-/// [`Error::TenantUnknown`] where there is no such tenant, [`Error::NotReady`] where it has no home there yet.
+/// [`Error::TenantUnknown`] where there is no such tenant, or none any more, [`Error::NotReady`] where it has no home there yet.
 pub(crate) async fn find(pool: &PgPool, tenant: TenantId, participant: ServiceName) -> Result<Home> {
     let row: Option<HomeRow> = sqlx::query_as(
         "SELECT homes.server, homes.placement, homes.generation, homes.version, homes.state
          FROM tenant.tenants LEFT JOIN tenant.homes
              ON homes.tenant_id = tenants.tenant_id AND homes.participant = $2 AND tenants.state <> 'provisioning'
-         WHERE tenants.tenant_id = $1",
+         WHERE tenants.tenant_id = $1 AND tenants.state NOT IN ('purging', 'purged')",
     )
     .bind(tenant.uuid())
     .bind(participant.as_str())

@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
+use rowhouse_cache::Cache;
 use rowhouse_client::Peer;
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_proto::auth::v1 as auth;
 use rowhouse_proto::auth::v1::provisioning_service_client::ProvisioningServiceClient;
 use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
+use rowhouse_proto::common::v1::tenant_records_service_client::TenantRecordsServiceClient;
 use rowhouse_status::Failure;
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName};
 use tonic::{Response, Status};
@@ -18,6 +20,7 @@ use tonic::{Response, Status};
 use super::Held;
 use crate::directory::Home;
 use crate::plan::store::Due;
+use crate::purge::Removal;
 use crate::spare::Spare;
 use crate::tenant::wire::placement_to_wire;
 
@@ -26,6 +29,8 @@ use crate::tenant::wire::placement_to_wire;
 pub(crate) struct Peers {
     auth: Peer,
     participants: BTreeMap<ServiceName, Peer>,
+    keepers: BTreeMap<ServiceName, Peer>,
+    cache: Cache,
 }
 
 /// What auth shall do with a tenant's members.
@@ -49,9 +54,20 @@ enum Order {
 // === impl Peers ===
 
 impl Peers {
-    /// `participants`: the `provision` processes of the services that hold tenants' data.
-    pub(crate) fn new(auth: Peer, participants: BTreeMap<ServiceName, Peer>) -> Self {
-        Self { auth, participants }
+    /// `participants`: the `provision` processes of the services that hold tenants' data. `keepers`: the services that keep
+    /// records of tenants outside their homes. `cache`: where all of them keep values of tenants.
+    pub(crate) fn new(
+        auth: Peer,
+        participants: BTreeMap<ServiceName, Peer>,
+        keepers: BTreeMap<ServiceName, Peer>,
+        cache: Cache,
+    ) -> Self {
+        Self {
+            auth,
+            participants,
+            keepers,
+            cache,
+        }
     }
 
     /// Every participant builds a home ahead.
@@ -98,6 +114,55 @@ impl Peers {
     /// Every participant opens the tenant's home.
     pub(crate) async fn thaw(&self, ctx: &Ctx, held: &Held) -> Result<Vec<Home>, Failure> {
         self.order(ctx, held, Order::Thaw).await
+    }
+
+    /// Every participant drops the tenant's home.
+    pub(crate) async fn drop_homes(&self, ctx: &Ctx, held: &Held) -> Result<(), Failure> {
+        let calls = self.participants.values().map(|peer| async move {
+            let request = common::DropRequest {
+                tenant_id: held.tenant.to_string(),
+                server: held.server.to_string(),
+            };
+            let mut client = TenantParticipantServiceClient::new(peer.channel());
+            let answer = client.drop(rowhouse_client::request(ctx, request)).await;
+            answer.map(drop).map_err(rowhouse_client::failure)
+        });
+        join_all(calls).await.into_iter().collect()
+    }
+
+    /// Every keeper removes its records of the tenant; answers what they were, those of earlier calls included.
+    pub(crate) async fn erase(&self, ctx: &Ctx, held: &Held) -> Result<Vec<Removal>, Failure> {
+        let calls = self.keepers.iter().map(|(name, peer)| async move {
+            let mut client = TenantRecordsServiceClient::new(peer.channel());
+            loop {
+                let request = common::PurgeRecordsRequest {
+                    tenant_id: held.tenant.to_string(),
+                    operation_id: held.id.to_string(),
+                };
+                let answer = client.purge_records(rowhouse_client::request(ctx, request)).await;
+                let answer = answer.map_err(rowhouse_client::failure)?.into_inner();
+                if answer.done {
+                    return Ok(answer.removed.into_iter().map(|records| Removal {
+                        holder: name.to_string(),
+                        kind: records.kind,
+                        count: records.count,
+                    }));
+                }
+            }
+        });
+        let removed: Result<Vec<_>, Failure> = join_all(calls).await.into_iter().collect();
+        Ok(removed?.into_iter().flatten().collect())
+    }
+
+    /// The tenant's keys go from Redis.
+    pub(crate) async fn forget(&self, held: &Held) -> Result<Vec<Removal>, Failure> {
+        let count = self.cache.purge(held.tenant).await;
+        let count = count.ok_or_else(|| Failure::unavailable("cache", "Redis did not remove the tenant's keys"))?;
+        Ok(vec![Removal {
+            holder: "cache".to_owned(),
+            kind: "keys".to_owned(),
+            count: i64::try_from(count).unwrap_or(i64::MAX),
+        }])
     }
 
     /// auth makes the tenant known and invites its first administrator.

@@ -47,7 +47,7 @@ pub(crate) async fn run(pool: PgPool, sagas: Sagas, stop: CancellationToken) {
 }
 
 /// Starts what is due, and now and then forgets old request ids.
-pub(super) async fn round(pool: &PgPool, sagas: &Sagas, looks: u32) -> Result<()> {
+pub(crate) async fn round(pool: &PgPool, sagas: &Sagas, looks: u32) -> Result<()> {
     while sagas.running() < RUNNING_MAX {
         let Some(held) = store::claim(pool, None).await? else {
             break;

@@ -22,6 +22,7 @@ use super::peers::{Access, Peers};
 use super::{Held, Kind, Step, pause, store};
 use crate::directory::Home;
 use crate::error::Result;
+use crate::purge::{self, Removal};
 use crate::tenant::Tenant;
 
 /// Longest time for one step's calls. Freezing waits for the transactions that are running; a statement may take as
@@ -157,15 +158,15 @@ impl Sagas {
                 Some(performed) => performed,
                 None => self.perform(&held).await,
             };
-            let homes = match performed {
-                Ok(homes) => homes,
+            let done = match performed {
+                Ok(done) => done,
                 Err(failure) => {
                     self.postpone(&held, &failure).await;
                     return End::Left;
                 }
             };
             let step = held.step;
-            let (recorded, next) = tokio::join!(self.record(&held, &homes), self.perform_ahead(&held));
+            let (recorded, next) = tokio::join!(self.record(&held, &done), self.perform_ahead(&held));
             ahead = next;
             match recorded {
                 Ok(Recorded::Next(next)) => {
@@ -196,7 +197,7 @@ impl Sagas {
     }
 
     /// Makes the calls of the operation's step.
-    async fn perform(&self, held: &Held) -> Result<Vec<Home>, Failure> {
+    async fn perform(&self, held: &Held) -> Result<Done, Failure> {
         let principal = Principal::Service {
             name: ServiceName::Tenant,
         };
@@ -204,31 +205,34 @@ impl Sagas {
         let (peers, begun) = (&self.inner.peers, Instant::now());
         let calls = async {
             match held.step {
-                Step::Prepare => peers.prepare(&ctx, held).await,
-                Step::Invite => peers.invite(&ctx, held).await.map(|()| Vec::new()),
+                Step::Prepare => peers.prepare(&ctx, held).await.map(Done::homes),
+                Step::Invite => peers.invite(&ctx, held).await.map(|()| Done::default()),
                 Step::Allow => {
                     let allowed = peers.set_access(&ctx, held, Access::Allowed).await;
-                    allowed.map(|()| Vec::new())
+                    allowed.map(|()| Done::default())
                 }
                 Step::Close => {
                     let (refused, homes) = tokio::join!(
                         peers.set_access(&ctx, held, Access::Suspended),
                         peers.freeze(&ctx, held)
                     );
-                    refused.and(homes)
+                    refused.and(homes).map(Done::homes)
                 }
-                Step::Thaw => peers.thaw(&ctx, held).await,
-                Step::Restrict => peers.restrict(&ctx, held).await,
+                Step::Thaw => peers.thaw(&ctx, held).await.map(Done::homes),
+                Step::Restrict => peers.restrict(&ctx, held).await.map(Done::homes),
+                Step::Drop => peers.drop_homes(&ctx, held).await.map(|()| Done::default()),
+                Step::Erase => peers.erase(&ctx, held).await.map(Done::removed),
+                Step::Forget => peers.forget(held).await.map(Done::removed),
             }
         };
         let too_late = |_| Failure::new(Reason::DeadlineExceeded, "the step took too long");
-        let homes = timeout(STEP_MAX, calls).await.map_err(too_late)??;
+        let done = timeout(STEP_MAX, calls).await.map_err(too_late)??;
         time(held.kind, held.step, begun);
-        Ok(homes)
+        Ok(done)
     }
 
     /// Makes the next step's calls before this one is recorded, where the kind of operation allows it.
-    async fn perform_ahead(&self, held: &Held) -> Option<Result<Vec<Home>, Failure>> {
+    async fn perform_ahead(&self, held: &Held) -> Option<Result<Done, Failure>> {
         let next = held.kind.after(held.step).filter(|_| held.kind.may_run_ahead())?;
         let held = Held {
             step: next,
@@ -238,16 +242,42 @@ impl Sagas {
         Some(self.perform(&held).await)
     }
 
-    async fn record(&self, held: &Held, homes: &[Home]) -> Result<Recorded> {
+    async fn record(&self, held: &Held, done: &Done) -> Result<Recorded> {
+        if held.kind == Kind::Purge {
+            return self.record_purge(held, done).await;
+        }
         let pool = &self.inner.pool;
         let Some(next) = held.kind.after(held.step) else {
-            let tenant = store::finish(pool, held, homes).await?;
+            let tenant = store::finish(pool, held, &done.homes).await?;
             return Ok(tenant.map_or(Recorded::Lost, |tenant| Recorded::Finished(Box::new(tenant))));
         };
-        if !store::advance(pool, held, next, homes).await? {
+        if !store::advance(pool, held, next, &done.homes).await? {
             return Ok(Recorded::Lost);
         }
         Ok(Recorded::Next(next))
+    }
+
+    /// With a step of a purge goes what it has removed: into the record, and out of the directory.
+    async fn record_purge(&self, held: &Held, done: &Done) -> Result<Recorded> {
+        let mut transaction = self.inner.pool.begin().await?;
+        let recorded = match held.kind.after(held.step) {
+            Some(next) if store::advance(&mut *transaction, held, next, &[]).await? => Recorded::Next(next),
+            Some(_) => return Ok(Recorded::Lost),
+            None => match store::finish(&mut *transaction, held, &[]).await? {
+                Some(tenant) => Recorded::Finished(Box::new(tenant)),
+                None => return Ok(Recorded::Lost),
+            },
+        };
+        let mut removed = done.removed.clone();
+        if held.step == Step::Drop {
+            removed.extend(purge::store::forget_homes(&mut transaction, held.tenant).await?);
+        }
+        purge::store::add(&mut transaction, held.tenant, &removed).await?;
+        if matches!(recorded, Recorded::Finished(_)) {
+            purge::store::finish(&mut transaction, held.tenant).await?;
+        }
+        transaction.commit().await?;
+        Ok(recorded)
     }
 
     async fn postpone(&self, held: &Held, failure: &Failure) {
@@ -295,6 +325,33 @@ fn time(kind: Kind, step: Step, begun: Instant) {
     let (kind, step) = (kind.as_str(), step.as_str());
     metrics::histogram!("tenant_operation_step_seconds", "kind" => kind, "step" => step)
         .record(begun.elapsed().as_secs_f64());
+}
+
+/// What a step's calls have done.
+#[derive(Debug, Default)]
+struct Done {
+    /// The homes as they are now.
+    homes: Vec<Home>,
+    /// What was removed.
+    removed: Vec<Removal>,
+}
+
+// === impl Done ===
+
+impl Done {
+    fn homes(homes: Vec<Home>) -> Self {
+        Self {
+            homes,
+            removed: Vec::new(),
+        }
+    }
+
+    fn removed(removed: Vec<Removal>) -> Self {
+        Self {
+            homes: Vec::new(),
+            removed,
+        }
+    }
 }
 
 /// What came of writing a step's record.

@@ -6,7 +6,7 @@ use rowhouse_types::{OperationId, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::{Held, Kind, Step};
@@ -134,7 +134,12 @@ pub(crate) async fn postpone(pool: &PgPool, held: &Held, error: &str, pause: Dur
 }
 
 /// Records a step that is not the last; false where the lease is no longer ours.
-pub(crate) async fn advance(pool: &PgPool, held: &Held, next: Step, homes: &[Home]) -> Result<bool> {
+pub(crate) async fn advance(
+    executor: impl PgExecutor<'_>,
+    held: &Held,
+    next: Step,
+    homes: &[Home],
+) -> Result<bool> {
     let homes = HomeColumns::of(homes);
     let advanced: i64 = sqlx::query_scalar(include_str!("sql/advance.sql"))
         .bind(held.id.uuid())
@@ -148,13 +153,17 @@ pub(crate) async fn advance(pool: &PgPool, held: &Held, next: Step, homes: &[Hom
         .bind(homes.generations)
         .bind(homes.versions)
         .bind(homes.states)
-        .fetch_one(pool)
+        .fetch_one(executor)
         .await?;
     Ok(advanced == 1)
 }
 
 /// Records the last step, and the tenant's final state with it; `None` where the lease is no longer ours.
-pub(crate) async fn finish(pool: &PgPool, held: &Held, homes: &[Home]) -> Result<Option<Tenant>> {
+pub(crate) async fn finish(
+    executor: impl PgExecutor<'_>,
+    held: &Held,
+    homes: &[Home],
+) -> Result<Option<Tenant>> {
     let homes = HomeColumns::of(homes);
     let row: Option<TenantRow> = sqlx::query_as(include_str!("sql/finish.sql"))
         .bind(held.id.uuid())
@@ -171,7 +180,7 @@ pub(crate) async fn finish(pool: &PgPool, held: &Held, homes: &[Home]) -> Result
         .bind(Uuid::now_v7())
         .bind(held.kind.event())
         .bind(json!({ "tenant_id": held.tenant }))
-        .fetch_optional(pool)
+        .fetch_optional(executor)
         .await?;
     row.map(Tenant::try_from).transpose()
 }

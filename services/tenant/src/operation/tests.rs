@@ -5,6 +5,6 @@ mod crashes;
 mod fakes;
 mod fleet;
 
-pub(crate) use bench::{Bench, GRACE, LONG, ctx, new_tenant, server, turn};
+pub(crate) use bench::{Bench, GRACE, LONG, cache, ctx, new_tenant, server, turn};
 pub(crate) use fakes::Mishap;
 pub(crate) use fleet::{FakeHouse, NEWEST};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use chrono::DateTime;
-use rowhouse_context::Ctx;
+use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::paging::{PageScope, PageTokens};
 use rowhouse_types::{Etag, OperationId, Placement, ServerName, TenantId};
 use serde_json::{Value, json};
@@ -20,11 +20,15 @@ use crate::error::{Error, Result};
 use crate::operation::saga::Sagas;
 use crate::operation::store::{LEASE, Payload};
 use crate::operation::{self, Held, Kind};
+use crate::purge::{self, Purge};
 use crate::server;
 use crate::spare::Refill;
 
 /// How long before the caller's deadline an answer is given that the work goes on: enough for the way back.
 const ANSWER_BEFORE: Duration = Duration::from_millis(250);
+
+/// Why a tenant is purged that no operator has ordered to be.
+const GRACE_OVER: &str = "the grace period is over";
 
 /// How often a server is chosen for one tenant: each time but the first, the one chosen before was filled meanwhile.
 const PLACINGS_MAX: u32 = 8;
@@ -162,6 +166,13 @@ impl Tenants {
         let mut transaction = self.pool.begin().await?;
         let before = store::lock(&mut transaction, id).await?;
         let before = before.ok_or(Error::TenantUnknown { id })?;
+        if matches!(before.state, State::Purging | State::Purged) {
+            return Err(Error::StateForbids {
+                id,
+                state: before.state,
+                wanted: "changed",
+            });
+        }
         if change.etag.is_some_and(|etag| etag != before.etag) {
             return Err(Error::EtagMismatch { id });
         }
@@ -204,6 +215,47 @@ impl Tenants {
     /// Brings a deleted tenant back.
     pub(crate) async fn undelete(&self, ctx: &Ctx, id: TenantId, reason: &Reason) -> Result<Tenant> {
         self.turn(ctx, id, reason, None, Kind::Undelete).await
+    }
+
+    /// Removes what there is of a deleted tenant, whether or not its grace is over.
+    ///
+    /// `slug`: the tenant's, so that nobody purges another than they mean.
+    pub(crate) async fn purge(&self, ctx: &Ctx, id: TenantId, reason: &Reason, slug: &str) -> Result<Tenant> {
+        if self.get(id).await?.slug != slug {
+            return Err(Error::SlugMismatch);
+        }
+        self.turn(ctx, id, reason, None, Kind::Purge).await
+    }
+
+    /// The record of a tenant's purge.
+    pub(crate) async fn get_purge(&self, id: TenantId) -> Result<Purge> {
+        purge::store::get(&self.pool, id).await?.ok_or(Error::PurgeUnknown { id })
+    }
+
+    /// Begins the purge of tenants whose grace is over, at most `most`; answers how many.
+    pub(crate) async fn purge_due(&self, most: i64) -> Result<usize> {
+        let mut begun = 0;
+        for id in purge::store::due(&self.pool, most).await? {
+            let principal = Principal::Service {
+                name: ServiceName::Tenant,
+            };
+            let ctx = Ctx::new(RequestId::generate(), principal, None, Instant::now() + LEASE);
+            let mut transaction = self.pool.begin().await?;
+            let before = store::lock(&mut transaction, id).await?;
+            // Undeleted, or purged by another process, since it was found.
+            let Some(before) = before.filter(|tenant| tenant.state == State::Deleted) else {
+                continue;
+            };
+            let during = store::change_state(&mut transaction, id, before.state, State::Purging, self.grace).await?;
+            let Some(during) = during else { continue };
+            let reason = Reason::parse_required(GRACE_OVER).map_err(Error::unreadable)?;
+            let held = accept(&mut transaction, &ctx, Kind::Purge, &before, &during, &reason).await?;
+            transaction.commit().await?;
+            // Not awaited here: the task is tracked by `Sagas`.
+            drop(self.sagas.spawn(held));
+            begun += 1;
+        }
+        Ok(begun)
     }
 
     /// Leads a tenant through an operation. A tenant that is at its end already stays as it is; one that is on the way is
@@ -294,6 +346,10 @@ async fn accept(
     let newest = operation::store::newest(connection, id).await?;
     held.id = newest.map_or(held.id, |newest| held.id.max(after(newest)));
     operation::store::begin(connection, &held).await?;
+    if kind == Kind::Purge {
+        let actor = ctx.principal().actor();
+        purge::store::begin(connection, id, held.id, &actor, reason.as_str()).await?;
+    }
     let entry = Entry {
         action: kind.audited_as(),
         target: &id.to_string(),

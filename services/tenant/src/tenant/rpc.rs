@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::actions::Tenants;
 use super::wire;
+use crate::purge;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -92,6 +93,20 @@ impl TenantService for TenantRpc {
         let (id, reason, etag) = wire::deletion(request.get_ref())?;
         let tenant = self.tenants.delete(&ctx, id, &reason, etag).await;
         Ok(Response::new(wire::tenant(&tenant.map_err(Failure::from)?)))
+    }
+
+    async fn purge_tenant(&self, request: Request<proto::PurgeTenantRequest>) -> Answer<proto::Tenant> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let request = request.into_inner();
+        let (id, reason) = wire::id_and_reason(&request.id, &request.reason)?;
+        let tenant = self.tenants.purge(&ctx, id, &reason, &request.slug).await;
+        Ok(Response::new(wire::tenant(&tenant.map_err(Failure::from)?)))
+    }
+
+    async fn get_purge(&self, request: Request<proto::GetPurgeRequest>) -> Answer<proto::Purge> {
+        let id = wire::id(&request.get_ref().id)?;
+        let purge = self.tenants.get_purge(id).await.map_err(Failure::from)?;
+        Ok(Response::new(purge::wire::purge(purge)))
     }
 
     async fn undelete_tenant(&self, request: Request<proto::UndeleteTenantRequest>) -> Answer<proto::Tenant> {

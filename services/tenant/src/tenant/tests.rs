@@ -339,8 +339,8 @@ async fn force(bench: &Bench, id: TenantId, state: State) {
         .unwrap();
     sqlx::query(
         "UPDATE tenant.tenants SET state = $2,
-             deleted_at = CASE WHEN $2 IN ('deleting', 'deleted', 'undeleting') THEN now() END,
-             purge_at = CASE WHEN $2 IN ('deleting', 'deleted', 'undeleting') THEN now() END
+             deleted_at = CASE WHEN $2 IN ('deleting', 'deleted', 'undeleting', 'purging', 'purged') THEN now() END,
+             purge_at = CASE WHEN $2 IN ('deleting', 'deleted', 'undeleting', 'purging', 'purged') THEN now() END
          WHERE tenant_id = $1",
     )
     .bind(id.uuid())

@@ -147,6 +147,8 @@ fn state(state: State) -> proto::TenantState {
         State::Deleting => proto::TenantState::Deleting,
         State::Deleted => proto::TenantState::Deleted,
         State::Undeleting => proto::TenantState::Undeleting,
+        State::Purging => proto::TenantState::Purging,
+        State::Purged => proto::TenantState::Purged,
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rowhouse_auth_kit::ServiceSigner;
+use rowhouse_cache::Cache;
 use rowhouse_client::Peer;
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::paging::PageTokens;
-use rowhouse_devkit::fixture::Databases;
+use rowhouse_devkit::fixture::{self, Databases};
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
 use rowhouse_types::{OperationId, Placement, SessionId, TenantId, UserId};
@@ -238,6 +239,10 @@ pub(crate) async fn turn(tenants: &Tenants, id: TenantId, kind: Kind) -> Result<
         Kind::Restrict => tenants.set_read_only(&ctx, id, &reason).await,
         Kind::Delete => tenants.delete(&ctx, id, &reason, None).await,
         Kind::Undelete => tenants.undelete(&ctx, id, &reason).await,
+        Kind::Purge => {
+            let slug = tenants.get(id).await?.slug;
+            tenants.purge(&ctx, id, &reason, &slug).await
+        }
     }
 }
 
@@ -279,12 +284,19 @@ async fn connect(url: &str) -> PgPool {
     PgPoolOptions::new().max_connections(8).connect(url).await.unwrap()
 }
 
+/// Redis, as all services of this test see it.
+pub(crate) fn cache() -> Cache {
+    let url = Secret::new(fixture::servers().unwrap().redis_url());
+    Cache::connect(&url, "rowhouse-tenant-tests").unwrap()
+}
+
 fn peers(fakes: &Fakes) -> Peers {
     let address = format!("http://{}", fakes.address);
     let signer = ServiceSigner::new(ServiceName::Tenant, &[7; 32]).unwrap();
     let auth = Peer::connect(ServiceName::Auth, &address, signer.clone()).unwrap();
     let crm = Peer::connect(ServiceName::Crm, &address, signer).unwrap();
-    Peers::new(auth, BTreeMap::from([(ServiceName::Crm, crm)]))
+    let keepers = BTreeMap::from([(ServiceName::Auth, auth.clone())]);
+    Peers::new(auth, BTreeMap::from([(ServiceName::Crm, crm)]), keepers, cache())
 }
 
 fn filler(pool: PgPool, fakes: &Fakes, refill: Refill, wanted: u16) -> Filler {

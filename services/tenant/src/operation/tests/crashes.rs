@@ -154,7 +154,7 @@ async fn lead_to_the_start(bench: &Bench, id: TenantId, of: Kind) {
     let there = match of {
         Kind::Resume => Some(Kind::Suspend),
         Kind::Undelete => Some(Kind::Delete),
-        Kind::Provision | Kind::Suspend | Kind::Restrict | Kind::Delete => None,
+        Kind::Provision | Kind::Suspend | Kind::Restrict | Kind::Delete | Kind::Purge => None,
     };
     for kind in [back].into_iter().chain(there) {
         turn(&bench.tenants, id, kind).await.unwrap();

@@ -11,6 +11,7 @@ use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::common::v1::tenant_participant_service_server::{
     TenantParticipantService, TenantParticipantServiceServer,
 };
+use rowhouse_proto::common::v1::tenant_records_service_server::{TenantRecordsService, TenantRecordsServiceServer};
 use rowhouse_types::{InvitationId, OperationId};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -49,6 +50,8 @@ pub(crate) struct Effects {
     pub(crate) access: BTreeMap<String, (auth::TenantAccess, String)>,
     /// The last statement timeout by tenant.
     pub(crate) timeouts: BTreeMap<String, Option<i32>>,
+    /// Records removed by tenant.
+    pub(crate) erased: BTreeMap<String, i64>,
     /// How many calls came, by method.
     pub(crate) calls: BTreeMap<&'static str, u32>,
     /// The participant's houses, as migrations see them.
@@ -81,6 +84,7 @@ impl Fakes {
         let server = Server::builder()
             .add_service(TenantParticipantServiceServer::new(shared.clone()))
             .add_service(ProvisioningServiceServer::new(shared.clone()))
+            .add_service(TenantRecordsServiceServer::new(shared.clone()))
             .serve_with_incoming(TcpIncoming::from(listener));
         let server = tokio::spawn(async move { server.await.unwrap() });
         Self {
@@ -238,8 +242,15 @@ impl TenantParticipantService for Shared {
         Err(Status::unimplemented("the tenant service does not call this yet"))
     }
 
-    async fn drop(&self, _: Request<common::DropRequest>) -> Answer<common::DropResponse> {
-        Err(Status::unimplemented("the tenant service does not call this yet"))
+    async fn drop(&self, request: Request<common::DropRequest>) -> Answer<common::DropResponse> {
+        let tenant = request.into_inner().tenant_id;
+        if self.effects.lock().unwrap().homes.get(&tenant).is_some_and(|home| home.state() != common::HomeState::Frozen) {
+            return Err(Status::failed_precondition("the home is not frozen"));
+        }
+        self.serve("drop", |effects| common::DropResponse {
+            dropped: effects.homes.remove(&tenant).is_some(),
+        })
+        .await
     }
 
     async fn set_limits(&self, request: Request<common::SetLimitsRequest>) -> Answer<common::Home> {
@@ -287,6 +298,26 @@ impl TenantParticipantService for Shared {
 
     async fn describe(&self, _: Request<common::DescribeRequest>) -> Answer<common::Home> {
         Err(Status::unimplemented("the tenant service does not call this yet"))
+    }
+}
+
+/// Three records, of which a call removes two.
+#[tonic::async_trait]
+impl TenantRecordsService for Shared {
+    async fn purge_records(&self, request: Request<common::PurgeRecordsRequest>) -> Answer<common::PurgeRecordsResponse> {
+        let tenant = request.into_inner().tenant_id;
+        self.serve("erase", |effects| {
+            let removed = effects.erased.entry(tenant).or_default();
+            *removed = (*removed + 2).min(3);
+            common::PurgeRecordsResponse {
+                removed: vec![common::PurgedRecords {
+                    kind: "memberships".to_owned(),
+                    count: *removed,
+                }],
+                done: *removed == 3,
+            }
+        })
+        .await
     }
 }
 

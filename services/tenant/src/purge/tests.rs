@@ -1,0 +1,144 @@
+//! Purges with fakes, a real database and a real Redis.
+
+use std::time::Duration;
+
+use rowhouse_cache::Key;
+use rowhouse_context::ServiceName;
+use rowhouse_types::TenantId;
+
+use super::{Removal, store};
+use crate::directory;
+use crate::error::Error;
+use crate::operation::tests::{Bench, LONG, Mishap, cache, ctx, new_tenant, turn};
+use crate::operation::{Kind, runner};
+use crate::tenant::{Reason, State, Tenant};
+
+const TTL: Duration = Duration::from_secs(60);
+
+fn removal(holder: &str, kind: &str, count: i64) -> Removal {
+    Removal {
+        holder: holder.to_owned(),
+        kind: kind.to_owned(),
+        count,
+    }
+}
+
+/// What is removed of each of these tests' tenants.
+fn everything() -> Vec<Removal> {
+    vec![
+        removal("crm", "homes", 1),
+        removal("auth", "memberships", 3),
+        removal("cache", "keys", 1),
+    ]
+}
+
+async fn deleted(bench: &Bench, slug: &str) -> Tenant {
+    let id = bench.tenants.create(&ctx(LONG), new_tenant(slug)).await.unwrap().id;
+    cache().set(&Key::tenant(id, "home", "crm"), &1, TTL).await;
+    turn(&bench.tenants, id, Kind::Delete).await.unwrap()
+}
+
+async fn let_the_grace_be_over(bench: &Bench, id: TenantId) {
+    sqlx::query("UPDATE tenant.tenants SET deleted_at = now() - interval '2 days', purge_at = now() WHERE tenant_id = $1")
+        .bind(id.uuid())
+        .execute(&bench.superuser)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_purged_tenant_leaves_its_record_and_frees_its_slug_and_its_place() {
+    let bench = Bench::start("purged").await;
+    let tenant = deleted(&bench, "gone").await;
+    let places = "SELECT tenants::bigint FROM tenant.servers WHERE name = 'data1'";
+    assert_eq!(bench.count(places).await, 1);
+    let purged = turn(&bench.tenants, tenant.id, Kind::Purge).await.unwrap();
+    assert_eq!(purged.state, State::Purged);
+    assert_eq!(turn(&bench.tenants, tenant.id, Kind::Purge).await.unwrap(), purged, "again");
+
+    let record = bench.tenants.get_purge(tenant.id).await.unwrap();
+    assert_eq!((record.removed.clone(), record.reason.as_str()), (everything(), "test"));
+    assert!(record.finished_at.is_some_and(|finished| finished >= record.began_at));
+    assert_eq!(cache().get::<i32>(&Key::tenant(tenant.id, "home", "crm")).await, None);
+    assert_eq!(bench.count("SELECT count(*) FROM tenant.homes").await, 0);
+    assert!(bench.fakes.effects().homes.is_empty());
+    assert_eq!(bench.count(places).await, 0);
+    let told = "SELECT count(*) FROM tenant.outbox WHERE kind = 'tenant.purged.v1'";
+    assert_eq!(bench.count(told).await, 1);
+
+    for service in [ServiceName::Crm, ServiceName::Worker] {
+        let found = directory::store::find(&bench.pool, tenant.id, service).await;
+        assert!(matches!(found, Err(Error::TenantUnknown { .. })), "{found:?}");
+    }
+    for kind in [Kind::Undelete, Kind::Resume, Kind::Delete] {
+        let refused = turn(&bench.tenants, tenant.id, kind).await;
+        assert!(matches!(refused, Err(Error::StateForbids { .. })), "{kind:?}");
+    }
+    let heir = bench.tenants.create(&ctx(LONG), new_tenant("gone")).await.unwrap();
+    assert_ne!(heir.id, tenant.id);
+    let taken = bench.tenants.create(&ctx(LONG), new_tenant("gone")).await;
+    assert!(matches!(taken, Err(Error::SlugTaken { .. })), "the control");
+}
+
+#[tokio::test]
+async fn only_a_deleted_tenant_is_purged_and_only_by_its_slug() {
+    let bench = Bench::start("purge_refused").await;
+    let open = bench.tenants.create(&ctx(LONG), new_tenant("open")).await.unwrap();
+    let refused = turn(&bench.tenants, open.id, Kind::Purge).await;
+    assert!(matches!(refused, Err(Error::StateForbids { .. })));
+    let tenant = deleted(&bench, "gone").await;
+    let reason = Reason::parse_required("a slip").unwrap();
+    let refused = bench.tenants.purge(&ctx(LONG), tenant.id, &reason, "open").await;
+    assert!(matches!(refused, Err(Error::SlugMismatch)));
+    assert_eq!(bench.tenants.get(tenant.id).await.unwrap(), tenant);
+    let unknown = bench.tenants.get_purge(tenant.id).await;
+    assert!(matches!(unknown, Err(Error::PurgeUnknown { .. })));
+    assert_eq!(bench.fakes.effects().homes.len(), 2);
+}
+
+#[tokio::test]
+async fn a_tenant_whose_grace_is_over_is_purged_and_no_other() {
+    let bench = Bench::start("purge_due").await;
+    let (due, waits) = (deleted(&bench, "due").await, deleted(&bench, "waits").await);
+    let back = deleted(&bench, "back").await;
+    let_the_grace_be_over(&bench, due.id).await;
+    let_the_grace_be_over(&bench, back.id).await;
+    // Undeleted although its grace was over: nobody had begun to purge it.
+    turn(&bench.tenants, back.id, Kind::Undelete).await.unwrap();
+    assert_eq!(store::due(&bench.pool, 8).await.unwrap(), [due.id]);
+    // Two processes look at once.
+    let (one, two) = tokio::join!(bench.tenants.purge_due(8), bench.tenants.purge_due(8));
+    assert_eq!(one.unwrap() + two.unwrap(), 1);
+    assert_eq!(bench.settled("due").await.state, State::Purged);
+    let record = bench.tenants.get_purge(due.id).await.unwrap();
+    assert_eq!((record.removed, record.reason.as_str()), (everything(), "the grace period is over"));
+    assert!(record.actor.contains("tenant"), "{}", record.actor);
+    assert_eq!(bench.tenants.get(waits.id).await.unwrap(), waits);
+    assert_eq!(bench.tenants.get(back.id).await.unwrap().state, State::Active);
+}
+
+#[tokio::test]
+async fn a_purge_killed_at_any_step_is_resumed_and_recorded_once() {
+    let bench = Bench::start("purge_killed").await;
+    let points = ["drop", "erase"].into_iter();
+    let points = points.flat_map(|method| [(method, Mishap::HangsBefore), (method, Mishap::HangsAfter)]);
+    for (index, (method, mishap)) in points.enumerate() {
+        let slug = format!("killed-{index}");
+        let tenant = deleted(&bench, &slug).await;
+        bench.fakes.plan(method, mishap);
+        let process = bench.process().await;
+        let _call = process.turn(tenant.id, Kind::Purge);
+        bench.fakes.hanging().await;
+        process.kill();
+        bench.fakes.heal();
+        assert_eq!(bench.tenants.get(tenant.id).await.unwrap().state, State::Purging);
+        let refused = turn(&bench.tenants, tenant.id, Kind::Undelete).await;
+        assert!(matches!(refused, Err(Error::StateForbids { .. })), "no way back");
+
+        bench.let_time_pass().await;
+        runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
+        assert_eq!(bench.settled(&slug).await.state, State::Purged);
+        let record = bench.tenants.get_purge(tenant.id).await.unwrap();
+        assert_eq!(record.removed, everything(), "{method} {mishap:?}");
+    }
+}
