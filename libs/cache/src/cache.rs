@@ -149,7 +149,11 @@ impl Cache {
         loop {
             let page = self.run("scan", async |redis| {
                 let mut scan = redis::cmd("SCAN");
-                scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCANNED_KEYS);
+                scan.arg(cursor)
+                    .arg("MATCH")
+                    .arg(&pattern)
+                    .arg("COUNT")
+                    .arg(SCANNED_KEYS);
                 scan.query_async::<(u64, Vec<String>)>(redis).await
             });
             let (next, keys) = page.await?;

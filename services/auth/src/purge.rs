@@ -34,12 +34,7 @@ pub(crate) struct Purged {
 }
 
 /// Removes at most [`ROWS_MAX`] rows of a suspended tenant. A repeated call goes on, or answers what was removed.
-pub(crate) async fn purge(
-    ctx: &Ctx,
-    state: &State,
-    tenant: TenantId,
-    operation: OperationId,
-) -> Result<Purged, Error> {
+pub(crate) async fn purge(ctx: &Ctx, state: &State, tenant: TenantId, operation: OperationId) -> Result<Purged, Error> {
     purge_some(ctx, state, tenant, operation, ROWS_MAX).await
 }
 

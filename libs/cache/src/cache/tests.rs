@@ -194,7 +194,8 @@ async fn a_purge_takes_every_key_of_one_tenant_and_no_other() {
     let (gone, stays) = (TenantId::generate(), TenantId::generate());
     // More than one step over the keys looks at.
     for number in 0..600 {
-        here.set(&Key::tenant(gone, "rights", &number.to_string()), &number, TTL).await;
+        here.set(&Key::tenant(gone, "rights", &number.to_string()), &number, TTL)
+            .await;
     }
     let kept = [
         (&here, Key::tenant(stays, "rights", &format!("{gone}:rights:0"))),
@@ -211,5 +212,9 @@ async fn a_purge_takes_every_key_of_one_tenant_and_no_other() {
     }
     assert_eq!(here.purge(gone).await, Some(0), "again");
     let nowhere = Cache::connect(&Secret::new("redis://127.0.0.1:1".to_owned()), "none").unwrap();
-    assert_eq!(nowhere.purge(gone).await, None, "without Redis nothing is said to be removed");
+    assert_eq!(
+        nowhere.purge(gone).await,
+        None,
+        "without Redis nothing is said to be removed"
+    );
 }

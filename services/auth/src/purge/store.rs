@@ -15,6 +15,13 @@ const PURGE: &str = "SELECT removed, done, ended FROM auth.purge_tenant($1, $2, 
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[PURGE];
 
+#[derive(sqlx::FromRow)]
+struct PurgeRow {
+    removed: Json<BTreeMap<String, i64>>,
+    done: bool,
+    ended: bool,
+}
+
 /// Removes at most `rows_max` rows; also whether this was the call that removed the last.
 pub(super) async fn purge(
     conn: &mut PgConnection,
@@ -22,15 +29,19 @@ pub(super) async fn purge(
     operation: OperationId,
     rows_max: i64,
 ) -> Result<(Purged, bool), Error> {
-    let row: Result<(Json<BTreeMap<String, i64>>, bool, bool), sqlx::Error> = sqlx::query_as(PURGE)
+    let row = sqlx::query_as::<_, PurgeRow>(PURGE)
         .bind(tenant.uuid())
         .bind(operation.uuid())
         .bind(rows_max)
         .fetch_one(conn)
-        .await;
-    let (Json(removed), done, ended) = row.map_err(refused)?;
-    let removed = removed.into_iter().collect();
-    Ok((Purged { removed, done }, ended))
+        .await
+        .map_err(refused)?;
+    let removed = row.removed.0.into_iter().collect();
+    let purged = Purged {
+        removed,
+        done: row.done,
+    };
+    Ok((purged, row.ended))
 }
 
 fn refused(error: sqlx::Error) -> Error {

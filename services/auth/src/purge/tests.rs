@@ -56,7 +56,12 @@ async fn nothing_of_the_tenant_stays_and_nothing_of_others_goes() {
     let house = populated(&bench, &other).await;
     bench.login(&other.email, PASSWORD, Some(other.tenant)).await.unwrap();
     bench.set_access(house.tenant, Access::Suspended).await;
-    let theirs = |table: &str| format!("SELECT count(*) FROM auth.{table} WHERE tenant_id = '{}'", other.tenant.uuid());
+    let theirs = |table: &str| {
+        format!(
+            "SELECT count(*) FROM auth.{table} WHERE tenant_id = '{}'",
+            other.tenant.uuid()
+        )
+    };
     let tables = ["memberships", "sessions", "invitations", "outbox", "requests"];
     let mut before = Vec::new();
     for table in tables {
@@ -66,8 +71,15 @@ async fn nothing_of_the_tenant_stays_and_nothing_of_others_goes() {
     // Few rows a call, so that it is cut at every place.
     let (purged, calls) = purge_all(&bench, house.tenant, 2).await;
     assert!(calls > 4, "{calls} calls");
-    assert_eq!((count(&purged, "memberships"), count(&purged, "accounts")), (3, 1), "{purged:?}");
-    assert!(count(&purged, "sessions") >= 2 && count(&purged, "invitations") >= 3, "{purged:?}");
+    assert_eq!(
+        (count(&purged, "memberships"), count(&purged, "accounts")),
+        (3, 1),
+        "{purged:?}"
+    );
+    assert!(
+        count(&purged, "sessions") >= 2 && count(&purged, "invitations") >= 3,
+        "{purged:?}"
+    );
 
     let residue = bench.dump_without(&["audit", "purges", "right_changes"]).await;
     assert!(!residue.contains(&house.tenant.uuid().to_string()), "{residue}");
@@ -111,10 +123,17 @@ async fn what_comes_late_does_not_bring_a_purged_tenant_back() {
     };
     assert!(set_access(&service_ctx(), &bench.state, &change).await.is_err());
     let founding = founding(house.tenant, "eve@late.example");
-    assert!(create_first_administrator(&service_ctx(), &bench.state, &founding).await.is_err());
+    assert!(
+        create_first_administrator(&service_ctx(), &bench.state, &founding)
+            .await
+            .is_err()
+    );
     assert_eq!(bench.count("SELECT count(*) FROM auth.tenants").await, 1);
     // The control: another tenant's are taken.
-    let change = AccessChange { tenant: other.tenant, ..change };
+    let change = AccessChange {
+        tenant: other.tenant,
+        ..change
+    };
     set_access(&service_ctx(), &bench.state, &change).await.unwrap();
 }
 
@@ -125,12 +144,14 @@ async fn a_purge_waits_for_who_joins_meanwhile_and_removes_them_too() {
     bench.set_access(house.tenant, Access::Suspended).await;
     // Somebody whose session was added and is not committed yet.
     let mut late = bench.state.begin().await.unwrap();
-    sqlx::query("INSERT INTO auth.sessions (id, identity_id, tenant_id, expires_at) VALUES (gen_random_uuid(), $1, $2, now())")
-        .bind(house.admin.uuid())
-        .bind(house.tenant.uuid())
-        .execute(&mut *late)
-        .await
-        .unwrap();
+    sqlx::query(
+        "INSERT INTO auth.sessions (id, identity_id, tenant_id, expires_at) VALUES (gen_random_uuid(), $1, $2, now())",
+    )
+    .bind(house.admin.uuid())
+    .bind(house.tenant.uuid())
+    .execute(&mut *late)
+    .await
+    .unwrap();
     let (state, tenant) = (bench.state.clone(), house.tenant);
     let purging = tokio::spawn(async move { purge(&service_ctx(), &state, tenant, OperationId::generate()).await });
     let waiting = "SELECT count(*) FROM pg_stat_activity

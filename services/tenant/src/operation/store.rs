@@ -134,12 +134,7 @@ pub(crate) async fn postpone(pool: &PgPool, held: &Held, error: &str, pause: Dur
 }
 
 /// Records a step that is not the last; false where the lease is no longer ours.
-pub(crate) async fn advance(
-    executor: impl PgExecutor<'_>,
-    held: &Held,
-    next: Step,
-    homes: &[Home],
-) -> Result<bool> {
+pub(crate) async fn advance(executor: impl PgExecutor<'_>, held: &Held, next: Step, homes: &[Home]) -> Result<bool> {
     let homes = HomeColumns::of(homes);
     let advanced: i64 = sqlx::query_scalar(include_str!("sql/advance.sql"))
         .bind(held.id.uuid())
@@ -159,11 +154,7 @@ pub(crate) async fn advance(
 }
 
 /// Records the last step, and the tenant's final state with it; `None` where the lease is no longer ours.
-pub(crate) async fn finish(
-    executor: impl PgExecutor<'_>,
-    held: &Held,
-    homes: &[Home],
-) -> Result<Option<Tenant>> {
+pub(crate) async fn finish(executor: impl PgExecutor<'_>, held: &Held, homes: &[Home]) -> Result<Option<Tenant>> {
     let homes = HomeColumns::of(homes);
     let row: Option<TenantRow> = sqlx::query_as(include_str!("sql/finish.sql"))
         .bind(held.id.uuid())

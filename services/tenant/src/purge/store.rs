@@ -72,12 +72,11 @@ pub(crate) async fn forget_homes(connection: &mut PgConnection, tenant: TenantId
 
 /// The purge of a tenant; `None` where none was begun.
 pub(crate) async fn get(pool: &PgPool, tenant: TenantId) -> Result<Option<Purge>> {
-    let row: Option<PurgeRow> = sqlx::query_as(
-        "SELECT actor, reason, removed, began_at, finished_at FROM tenant.purges WHERE tenant_id = $1",
-    )
-    .bind(tenant.uuid())
-    .fetch_optional(pool)
-    .await?;
+    let row: Option<PurgeRow> =
+        sqlx::query_as("SELECT actor, reason, removed, began_at, finished_at FROM tenant.purges WHERE tenant_id = $1")
+            .bind(tenant.uuid())
+            .fetch_optional(pool)
+            .await?;
     Ok(row.map(|row| Purge {
         tenant,
         actor: row.actor,

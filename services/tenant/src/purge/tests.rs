@@ -39,11 +39,13 @@ async fn deleted(bench: &Bench, slug: &str) -> Tenant {
 }
 
 async fn let_the_grace_be_over(bench: &Bench, id: TenantId) {
-    sqlx::query("UPDATE tenant.tenants SET deleted_at = now() - interval '2 days', purge_at = now() WHERE tenant_id = $1")
-        .bind(id.uuid())
-        .execute(&bench.superuser)
-        .await
-        .unwrap();
+    sqlx::query(
+        "UPDATE tenant.tenants SET deleted_at = now() - interval '2 days', purge_at = now() WHERE tenant_id = $1",
+    )
+    .bind(id.uuid())
+    .execute(&bench.superuser)
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
@@ -54,7 +56,11 @@ async fn a_purged_tenant_leaves_its_record_and_frees_its_slug_and_its_place() {
     assert_eq!(bench.count(places).await, 1);
     let purged = turn(&bench.tenants, tenant.id, Kind::Purge).await.unwrap();
     assert_eq!(purged.state, State::Purged);
-    assert_eq!(turn(&bench.tenants, tenant.id, Kind::Purge).await.unwrap(), purged, "again");
+    assert_eq!(
+        turn(&bench.tenants, tenant.id, Kind::Purge).await.unwrap(),
+        purged,
+        "again"
+    );
 
     let record = bench.tenants.get_purge(tenant.id).await.unwrap();
     assert_eq!((record.removed.clone(), record.reason.as_str()), (everything(), "test"));
@@ -111,7 +117,10 @@ async fn a_tenant_whose_grace_is_over_is_purged_and_no_other() {
     assert_eq!(one.unwrap() + two.unwrap(), 1);
     assert_eq!(bench.settled("due").await.state, State::Purged);
     let record = bench.tenants.get_purge(due.id).await.unwrap();
-    assert_eq!((record.removed, record.reason.as_str()), (everything(), "the grace period is over"));
+    assert_eq!(
+        (record.removed, record.reason.as_str()),
+        (everything(), "the grace period is over")
+    );
     assert!(record.actor.contains("tenant"), "{}", record.actor);
     assert_eq!(bench.tenants.get(waits.id).await.unwrap(), waits);
     assert_eq!(bench.tenants.get(back.id).await.unwrap().state, State::Active);

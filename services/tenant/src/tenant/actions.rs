@@ -229,7 +229,9 @@ impl Tenants {
 
     /// The record of a tenant's purge.
     pub(crate) async fn get_purge(&self, id: TenantId) -> Result<Purge> {
-        purge::store::get(&self.pool, id).await?.ok_or(Error::PurgeUnknown { id })
+        purge::store::get(&self.pool, id)
+            .await?
+            .ok_or(Error::PurgeUnknown { id })
     }
 
     /// Begins the purge of tenants whose grace is over, at most `most`; answers how many.

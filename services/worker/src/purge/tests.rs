@@ -62,10 +62,23 @@ async fn nothing_of_the_tenant_stays_and_nothing_of_others_goes() {
     assert!(calls > 4, "{calls} calls");
     let ctx = member(gone);
     let purged = world.records().purge(&ctx, gone, operation).await.unwrap();
-    let expected = [("events", 2), ("files", 1), ("mails", 1), ("reports", 2), ("request_ids", 0)];
+    let expected = [
+        ("events", 2),
+        ("files", 1),
+        ("mails", 1),
+        ("reports", 2),
+        ("request_ids", 0),
+    ];
     let expected: Vec<(String, i64)> = expected.map(|(kind, count)| (kind.to_owned(), count)).into();
     assert_eq!(purged.removed, expected);
-    assert_eq!(world.records().purge(&ctx, gone, OperationId::generate()).await.unwrap(), purged);
+    assert_eq!(
+        world
+            .records()
+            .purge(&ctx, gone, OperationId::generate())
+            .await
+            .unwrap(),
+        purged
+    );
 
     for (table, rows) in [
         ("SELECT count(*) FROM worker.reports", 2),
@@ -84,13 +97,22 @@ async fn nothing_of_the_tenant_stays_and_nothing_of_others_goes() {
 async fn what_comes_late_is_refused_and_leaves_nothing() {
     let world = World::new("purge_late").await;
     let (gone, stays) = (TenantId::generate(), TenantId::generate());
-    world.records().purge(&member(gone), gone, OperationId::generate()).await.unwrap();
+    world
+        .records()
+        .purge(&member(gone), gone, OperationId::generate())
+        .await
+        .unwrap();
     let refused = world.reports().run(&member(gone), NEW).await.unwrap_err();
     assert!(matches!(refused, Error::TenantGone { .. }), "{refused}");
     let late = delivery("worker.report_finished.v1", gone, json!({}));
     mails::open(&world.pool, &late).await.unwrap();
     assert_eq!(world.count("SELECT count(*) FROM worker.reports").await, 0);
-    assert_eq!(world.count("SELECT count(*) FROM worker.mails WHERE tenant_id IS NOT NULL").await, 0);
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM worker.mails WHERE tenant_id IS NOT NULL")
+            .await,
+        0
+    );
     // The control: another tenant's are taken.
     world.reports().run(&member(stays), NEW).await.unwrap();
 }
@@ -113,7 +135,9 @@ async fn a_purge_waits_for_the_report_that_is_being_queued() {
         user: rowhouse_types::UserId::generate(),
         platform: false,
     };
-    crate::report::store::insert(&mut queueing, ReportId::generate(), NEW, requester, None).await.unwrap();
+    crate::report::store::insert(&mut queueing, ReportId::generate(), NEW, requester, None)
+        .await
+        .unwrap();
     queueing.commit().await.unwrap();
     assert!(purging.await.unwrap().unwrap().done);
     assert_eq!(world.count("SELECT count(*) FROM worker.reports").await, 0);

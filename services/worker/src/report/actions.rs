@@ -56,7 +56,9 @@ impl Reports {
         let limits = self.limits.limits(ctx, requester.tenant).await;
         let mut transaction = self.pool.begin().await?;
         if !purge::store::admits(&mut transaction, requester.tenant).await? {
-            return Err(Error::TenantGone { tenant: requester.tenant });
+            return Err(Error::TenantGone {
+                tenant: requester.tenant,
+            });
         }
         if let Some(request) = new.request {
             let print = fingerprint(new, requester);

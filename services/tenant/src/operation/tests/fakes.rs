@@ -244,7 +244,14 @@ impl TenantParticipantService for Shared {
 
     async fn drop(&self, request: Request<common::DropRequest>) -> Answer<common::DropResponse> {
         let tenant = request.into_inner().tenant_id;
-        if self.effects.lock().unwrap().homes.get(&tenant).is_some_and(|home| home.state() != common::HomeState::Frozen) {
+        if self
+            .effects
+            .lock()
+            .unwrap()
+            .homes
+            .get(&tenant)
+            .is_some_and(|home| home.state() != common::HomeState::Frozen)
+        {
             return Err(Status::failed_precondition("the home is not frozen"));
         }
         self.serve("drop", |effects| common::DropResponse {
@@ -304,7 +311,10 @@ impl TenantParticipantService for Shared {
 /// Three records, of which a call removes two.
 #[tonic::async_trait]
 impl TenantRecordsService for Shared {
-    async fn purge_records(&self, request: Request<common::PurgeRecordsRequest>) -> Answer<common::PurgeRecordsResponse> {
+    async fn purge_records(
+        &self,
+        request: Request<common::PurgeRecordsRequest>,
+    ) -> Answer<common::PurgeRecordsResponse> {
         let tenant = request.into_inner().tenant_id;
         self.serve("erase", |effects| {
             let removed = effects.erased.entry(tenant).or_default();
