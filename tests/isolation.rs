@@ -1,5 +1,6 @@
 //! Nobody sees another tenant's byte, and nobody acts with rights that were taken.
 
+mod end_of_tenant;
 mod foreign_ids;
 mod revocation;
 mod tenant_metadata;

@@ -7,7 +7,7 @@ use crate::error::Result;
 
 /// A tenant that was purged is not named any more; its mail finds no recipient.
 const OPEN: &str = "INSERT INTO worker.mails (message_id, tenant_id, kind) \
-    VALUES ($1, CASE WHEN NOT EXISTS (SELECT FROM worker.purges WHERE tenant_id = $2) THEN $2 END, $3) \
+    VALUES ($1, CASE WHEN NOT EXISTS (SELECT FROM worker.purges WHERE tenant_id = $2) THEN $2::uuid END, $3) \
     ON CONFLICT (message_id) DO NOTHING";
 
 /// Whoever holds the row sends the mail. It is let go at once when that process dies, as no lease in a column would be.
