@@ -140,6 +140,25 @@ async fn pictures(world: &World, placement: Placement, tenant: TenantId) -> Resu
     Ok(all)
 }
 
+/// A tenant of which nothing is under way any more: its events are published and its mails are sent.
+async fn at_rest(world: &World, placement: Placement, tenant: TenantId) -> Result<Picture> {
+    let client = cluster::connect(&world.suite.databases().control_superuser_url()).await?;
+    let open = "SELECT count(*) FROM worker.mails WHERE state = 'open'";
+    let resting = async {
+        loop {
+            let all = pictures(world, placement, tenant).await?;
+            let mut outboxes = all.iter().filter(|(table, _)| table.ends_with(".outbox"));
+            let published = outboxes.all(|(_, (count, _))| *count == 0);
+            let open: i64 = client.query_one(open, &[]).await?.get(0);
+            if published && open == 0 {
+                return Ok(all);
+            }
+        }
+    };
+    let bounded = tokio::time::timeout(journey::BACKGROUND_MAX, resting).await;
+    bounded.context("a tenant does not come to rest")?
+}
+
 /// How many contacts are committed.
 async fn contacts(world: &World, house: &House) -> Result<i64> {
     let tenant = house.tenant.id.parse()?;
@@ -299,7 +318,7 @@ async fn no_write_after_a_change_no_residue_and_no_neighbour_changed() -> Result
     }
     let mut before = Vec::new();
     for (_, placement, tenant) in &neighbours {
-        before.push(pictures(&world, *placement, *tenant).await?);
+        before.push(at_rest(&world, *placement, *tenant).await?);
     }
     for (index, placement) in PLACEMENTS.into_iter().enumerate() {
         let house = world.house_in(placement, &format!("gone-{index}")).await?;
