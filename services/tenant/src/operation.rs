@@ -59,7 +59,8 @@ pub(crate) enum Step {
     Drop,
     /// Every service that keeps records of tenants outside homes removes them.
     Erase,
-    /// The tenant's keys are removed from Redis. Nobody adds one any more: what they are made from is gone.
+    /// The tenant's keys are removed from Redis. What values are made from is gone; a call with an old token may still leave
+    /// there, for minutes, that it was refused.
     Forget,
 }
 

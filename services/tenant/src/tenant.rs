@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use rowhouse_types::{Email, Etag, Placement, ServerName, Slug, TenantId, Text};
 use uuid::Uuid;
 
+use crate::error::{Error, Result};
 use crate::server::Wish;
 
 /// Name of an organisation.
@@ -102,6 +103,22 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown state")]
 pub(crate) struct ParseStateError;
+
+// === impl Tenant ===
+
+impl Tenant {
+    /// Refuses a change of a tenant that is going or gone.
+    pub(crate) fn must_be_kept(&self) -> Result<()> {
+        if !matches!(self.state, State::Purging | State::Purged) {
+            return Ok(());
+        }
+        Err(Error::StateForbids {
+            id: self.id,
+            state: self.state,
+            wanted: "changed",
+        })
+    }
+}
 
 // === impl State ===
 

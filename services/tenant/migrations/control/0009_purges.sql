@@ -20,7 +20,10 @@ ALTER TABLE tenant.tenants
         (state IN ('deleting', 'deleted', 'undeleting', 'purging', 'purged')) = (deleted_at IS NOT NULL)
         AND (deleted_at IS NULL) = (purge_at IS NULL)
         AND purge_at >= deleted_at
-    );
+    ),
+    -- A purged tenant holds no plan, which can therefore be deleted.
+    ALTER COLUMN plan DROP NOT NULL,
+    ADD CONSTRAINT tenants_plan_check CHECK ((plan IS NULL) = (state = 'purged'));
 
 -- A purged tenant's slug is free for another.
 CREATE UNIQUE INDEX tenants_slug_key ON tenant.tenants (slug) WHERE state <> 'purged';
@@ -60,6 +63,9 @@ BEGIN
     IF NEW.state = 'active' THEN
         NEW.deleted_at := NULL;
         NEW.purge_at := NULL;
+    ELSIF NEW.state = 'purged' THEN
+        NEW.plan := NULL;
+        NEW.limit_overrides := '{}';
     END IF;
     RETURN NEW;
 END

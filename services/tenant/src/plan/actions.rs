@@ -127,7 +127,7 @@ impl Plans {
         let mut transaction = self.pool.begin().await?;
         let id = tenant;
         let before = crate::tenant::store::lock(&mut transaction, id).await?;
-        before.ok_or(Error::TenantUnknown { id })?;
+        before.ok_or(Error::TenantUnknown { id })?.must_be_kept()?;
         let before = store::of_tenant(&mut transaction, tenant).await?;
         store::assign(&mut transaction, tenant, plan, overrides).await?;
         let after = store::of_tenant(&mut transaction, tenant).await?;

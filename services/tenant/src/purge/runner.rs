@@ -11,7 +11,7 @@ use crate::tenant::actions::Tenants;
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Purges that one look begins: hundreds a minute, and never a crowd that keeps sign-ups from the participants.
-const BEGUN_MAX: i64 = 8;
+const BEGUN_MAX: usize = 8;
 
 /// Looks until `stop`. What it begins is carried on by whoever holds the operation's lease.
 pub(crate) async fn run(tenants: Tenants, stop: CancellationToken) {

@@ -4,7 +4,6 @@ use chrono::{DateTime, Utc};
 use rowhouse_types::{OperationId, TenantId};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
-use uuid::Uuid;
 
 use super::{Purge, Removal};
 use crate::error::Result;
@@ -85,15 +84,4 @@ pub(crate) async fn get(pool: &PgPool, tenant: TenantId) -> Result<Option<Purge>
         began_at: row.began_at,
         finished_at: row.finished_at,
     }))
-}
-
-/// Deleted tenants whose grace is over, those first that have waited longest; at most `limit`.
-pub(crate) async fn due(pool: &PgPool, limit: i64) -> Result<Vec<TenantId>> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT tenant_id FROM tenant.tenants WHERE state = 'deleted' AND purge_at <= now() ORDER BY purge_at LIMIT $1",
-    )
-    .bind(limit)
-    .fetch_all(pool)
-    .await?;
-    Ok(ids.into_iter().map(TenantId::from_uuid).collect())
 }

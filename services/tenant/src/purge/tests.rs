@@ -6,12 +6,12 @@ use rowhouse_cache::Key;
 use rowhouse_context::ServiceName;
 use rowhouse_types::TenantId;
 
-use super::{Removal, store};
+use super::Removal;
 use crate::directory;
 use crate::error::Error;
 use crate::operation::tests::{Bench, LONG, Mishap, cache, ctx, new_tenant, turn};
 use crate::operation::{Kind, runner};
-use crate::tenant::{Reason, State, Tenant};
+use crate::tenant::{Change, DisplayName, Reason, State, Tenant};
 
 const TTL: Duration = Duration::from_secs(60);
 
@@ -80,6 +80,16 @@ async fn a_purged_tenant_leaves_its_record_and_frees_its_slug_and_its_place() {
         let refused = turn(&bench.tenants, tenant.id, kind).await;
         assert!(matches!(refused, Err(Error::StateForbids { .. })), "{kind:?}");
     }
+    // Nor does it hold its plan, or take another.
+    let plan = "SELECT count(*) FROM tenant.tenants WHERE plan IS NULL AND limit_overrides = '{}'";
+    assert_eq!(bench.count(plan).await, 1);
+    let change = Change {
+        id: tenant.id,
+        display_name: DisplayName::parse_required("Renamed").unwrap(),
+        etag: None,
+    };
+    let refused = bench.tenants.update(&ctx(LONG), change).await;
+    assert!(matches!(refused, Err(Error::StateForbids { .. })), "{refused:?}");
     let heir = bench.tenants.create(&ctx(LONG), new_tenant("gone")).await.unwrap();
     assert_ne!(heir.id, tenant.id);
     let taken = bench.tenants.create(&ctx(LONG), new_tenant("gone")).await;
@@ -106,12 +116,15 @@ async fn only_a_deleted_tenant_is_purged_and_only_by_its_slug() {
 async fn a_tenant_whose_grace_is_over_is_purged_and_no_other() {
     let bench = Bench::start("purge_due").await;
     let (due, waits) = (deleted(&bench, "due").await, deleted(&bench, "waits").await);
-    let back = deleted(&bench, "back").await;
-    let_the_grace_be_over(&bench, due.id).await;
-    let_the_grace_be_over(&bench, back.id).await;
-    // Undeleted although its grace was over: nobody had begun to purge it.
-    turn(&bench.tenants, back.id, Kind::Undelete).await.unwrap();
-    assert_eq!(store::due(&bench.pool, 8).await.unwrap(), [due.id]);
+    let (back, anew) = (deleted(&bench, "back").await, deleted(&bench, "anew").await);
+    for tenant in [&due, &back, &anew] {
+        let_the_grace_be_over(&bench, tenant.id).await;
+    }
+    // Undeleted although its grace was over: nobody had begun to purge it. Deleted again, it has a grace of its own.
+    for tenant in [&back, &anew] {
+        turn(&bench.tenants, tenant.id, Kind::Undelete).await.unwrap();
+    }
+    turn(&bench.tenants, anew.id, Kind::Delete).await.unwrap();
     // Two processes look at once.
     let (one, two) = tokio::join!(bench.tenants.purge_due(8), bench.tenants.purge_due(8));
     assert_eq!(one.unwrap() + two.unwrap(), 1);
@@ -124,6 +137,8 @@ async fn a_tenant_whose_grace_is_over_is_purged_and_no_other() {
     assert!(record.actor.contains("tenant"), "{}", record.actor);
     assert_eq!(bench.tenants.get(waits.id).await.unwrap(), waits);
     assert_eq!(bench.tenants.get(back.id).await.unwrap().state, State::Active);
+    assert_eq!(bench.tenants.get(anew.id).await.unwrap().state, State::Deleted);
+    assert_eq!(bench.tenants.purge_due(8).await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -166,13 +166,7 @@ impl Tenants {
         let mut transaction = self.pool.begin().await?;
         let before = store::lock(&mut transaction, id).await?;
         let before = before.ok_or(Error::TenantUnknown { id })?;
-        if matches!(before.state, State::Purging | State::Purged) {
-            return Err(Error::StateForbids {
-                id,
-                state: before.state,
-                wanted: "changed",
-            });
-        }
+        before.must_be_kept()?;
         if change.etag.is_some_and(|etag| etag != before.etag) {
             return Err(Error::EtagMismatch { id });
         }
@@ -235,29 +229,27 @@ impl Tenants {
     }
 
     /// Begins the purge of tenants whose grace is over, at most `most`; answers how many.
-    pub(crate) async fn purge_due(&self, most: i64) -> Result<usize> {
-        let mut begun = 0;
-        for id in purge::store::due(&self.pool, most).await? {
-            let principal = Principal::Service {
-                name: ServiceName::Tenant,
-            };
-            let ctx = Ctx::new(RequestId::generate(), principal, None, Instant::now() + LEASE);
+    pub(crate) async fn purge_due(&self, most: usize) -> Result<usize> {
+        let principal = Principal::Service {
+            name: ServiceName::Tenant,
+        };
+        let reason = Reason::parse_required(GRACE_OVER).map_err(Error::unreadable)?;
+        for begun in 0..most {
+            let ctx = Ctx::new(RequestId::generate(), principal.clone(), None, Instant::now() + LEASE);
             let mut transaction = self.pool.begin().await?;
-            let before = store::lock(&mut transaction, id).await?;
-            // Undeleted, or purged by another process, since it was found.
-            let Some(before) = before.filter(|tenant| tenant.state == State::Deleted) else {
-                continue;
+            let Some(before) = store::lock_due_for_purge(&mut transaction).await? else {
+                return Ok(begun);
             };
-            let during = store::change_state(&mut transaction, id, before.state, State::Purging, self.grace).await?;
-            let Some(during) = during else { continue };
-            let reason = Reason::parse_required(GRACE_OVER).map_err(Error::unreadable)?;
+            let (id, from) = (before.id, before.state);
+            let during = store::change_state(&mut transaction, id, from, State::Purging, self.grace).await?;
+            // Nobody changes a row that is locked.
+            let during = during.ok_or(Error::TenantUnknown { id })?;
             let held = accept(&mut transaction, &ctx, Kind::Purge, &before, &during, &reason).await?;
             transaction.commit().await?;
             // Not awaited here: the task is tracked by `Sagas`.
             drop(self.sagas.spawn(held));
-            begun += 1;
         }
-        Ok(begun)
+        Ok(most)
     }
 
     /// Leads a tenant through an operation. A tenant that is at its end already stays as it is; one that is on the way is

@@ -174,6 +174,20 @@ pub(crate) async fn lock(connection: &mut PgConnection, id: TenantId) -> Result<
     row.map(Tenant::try_from).transpose()
 }
 
+/// The tenant that has been due for its purge for longest, locked until the transaction ends. One that another process has
+/// locked is passed over, and one that is changed meanwhile (undeleted, or deleted anew with a grace of its own) is none.
+pub(crate) async fn lock_due_for_purge(connection: &mut PgConnection) -> Result<Option<Tenant>> {
+    let row: Option<TenantRow> = sqlx::query_as(
+        "SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at,
+             deleted_at, purge_at
+         FROM tenant.tenants WHERE state = 'deleted' AND purge_at <= now()
+         ORDER BY purge_at LIMIT 1 FOR UPDATE SKIP LOCKED",
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(Tenant::try_from).transpose()
+}
+
 /// At most `limit` tenants, the newest first, older than `before`. Their ids do not tell: a spare's is older.
 ///
 /// `deleted`: whether those that are deleted are among them.

@@ -340,6 +340,7 @@ async fn force(bench: &Bench, id: TenantId, state: State) {
     sqlx::query(
         "UPDATE tenant.tenants SET state = $2,
              deleted_at = CASE WHEN $2 IN ('deleting', 'deleted', 'undeleting', 'purging', 'purged') THEN now() END,
+             plan = CASE WHEN $2 <> 'purged' THEN 'standard' END,
              purge_at = CASE WHEN $2 IN ('deleting', 'deleted', 'undeleting', 'purging', 'purged') THEN now() END
          WHERE tenant_id = $1",
     )
