@@ -35,10 +35,10 @@ async fn watch(world: &World, id: &str, state: MigrationState) -> Result<Migrati
 #[tokio::test]
 async fn an_operator_migrates_the_fleet_and_finds_what_was_changed_by_hand() -> Result<()> {
     let world = World::start("migrations").await?;
-    let (own, _) = (
-        world.house_in(PLACEMENTS[0], "own").await?,
-        world.house_in(PLACEMENTS[1], "shared").await?,
-    );
+    let own = world.house_in(PLACEMENTS[0], "own").await?;
+    for (placement, slug) in [(PLACEMENTS[1], "shared"), (PLACEMENTS[2], "private")] {
+        world.house_in(placement, slug).await?;
+    }
     let tenant: TenantId = own.tenant.id.parse()?;
     let schema = format!("t_{}", tenant.uuid().simple());
     let superuser = cluster::connect(&world.suite.databases().data_superuser_url()).await?;
@@ -49,7 +49,7 @@ async fn an_operator_migrates_the_fleet_and_finds_what_was_changed_by_hand() -> 
     };
     let plan = operator.plan_migration(plan).await?.into_inner();
     let counted = plan.servers.first().and_then(|server| server.versions.first());
-    assert_eq!(counted.map(|version| (version.houses, version.homes)), Some((2, 2)));
+    assert_eq!(counted.map(|version| (version.houses, version.homes)), Some((3, 3)));
 
     let unknown = operator
         .start_migration(start(plan.newest_version + 1))
@@ -106,7 +106,7 @@ async fn drift(world: &World, superuser: &tokio_postgres::Client, schema: &str, 
         .check_drift(request.clone())
         .await?
         .into_inner();
-    assert_eq!((clean.checked, clean.drifts), (2, Vec::new()));
+    assert_eq!((clean.checked, clean.drifts), (3, Vec::new()));
     superuser
         .batch_execute(&format!("ALTER TABLE {schema}.contacts ADD COLUMN by_hand text"))
         .await?;

@@ -47,6 +47,15 @@ pub(crate) async fn migrate(connection: &mut PgConnection) -> Result<(), Migrate
     control::migrate(connection, SCHEMA, &MIGRATIONS).await
 }
 
+/// The newest version of schema `rowhouse` that this code has.
+pub(crate) fn newest() -> i64 {
+    MIGRATIONS
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or_default()
+}
+
 /// Whether schema `rowhouse` is at the version of this code, or a newer one.
 pub(crate) async fn is_current(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let ledger: Option<String> = sqlx::query_scalar("SELECT to_regclass('rowhouse.migrations')::text")
@@ -55,9 +64,8 @@ pub(crate) async fn is_current(connection: &mut PgConnection) -> Result<bool, sq
     if ledger.is_none() {
         return Ok(false);
     }
-    let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM rowhouse.migrations WHERE version >= $1 AND success)")
-        .bind(newest)
+        .bind(newest())
         .fetch_one(connection)
         .await
 }

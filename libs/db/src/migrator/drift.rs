@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use rowhouse_types::{Placement, ServerName, TenantId};
-use sqlx::{PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::house::{self, Wall};
+use super::provisioner::own::bounded;
 use super::registry::{self, House};
 use super::{ProvisionError, Provisioner, ledger};
 
@@ -19,6 +20,9 @@ const LINES_MAX: usize = 50;
 
 /// Houses as lines, so that two can be compared. `$1`: their schemas.
 const PICTURES: &str = include_str!("sql/pictures.sql");
+
+/// How all of them are read.
+const SEARCH_PATH: &str = "SET LOCAL search_path = pg_catalog";
 
 /// What each house is called in its lines, whatever its name is.
 const HOUSE: &str = "HOUSE";
@@ -91,14 +95,18 @@ impl Provisioner {
             }
         }
         // Names are written in full where the search path does not hold them, so all are read under the same one.
-        house::run(&mut tx, "SET LOCAL search_path = pg_catalog".to_owned()).await?;
-        let schemas: Vec<&str> = houses.iter().map(|house| house.schema.as_str()).collect();
+        house::run(&mut tx, SEARCH_PATH.to_owned()).await?;
+        let here = houses.iter().filter(|house| house.placement != Placement::Database);
+        let schemas: Vec<&str> = here.map(|house| house.schema.as_str()).collect();
         let mut pictures = pictures(&mut tx, &schemas).await?;
         for house in &houses {
             let tenant = match house.placement {
                 Placement::Shared => None,
                 Placement::Schema | Placement::Database => registry::tenant_of(&mut tx, house.house_id).await?,
             };
+            if house.placement == Placement::Database {
+                pictures.extend(self.pictures_of_own(server, &house.schema).await?);
+            }
             let seen = picture(&mut pictures, &house.schema, tenant);
             let template = templates.get(&Kind::of(house)).map(Vec::as_slice).unwrap_or_default();
             if seen != template {
@@ -122,9 +130,24 @@ impl Provisioner {
         let migrations = self.migrations.between(0, kind.version);
         house::migrate(connection, &schema, wall, house::LOCK_TIMEOUT, migrations).await?;
         house::finish(connection, &schema, self.migrations.between(0, kind.deferred_version)).await?;
-        house::run(connection, "SET LOCAL search_path = pg_catalog".to_owned()).await?;
+        house::run(connection, SEARCH_PATH.to_owned()).await?;
         let mut pictures = pictures(connection, &[&schema]).await?;
         Ok(picture(&mut pictures, &schema, Some(tenant)))
+    }
+
+    /// The lines of a house in a database of its schema's name.
+    async fn pictures_of_own(
+        &self,
+        server: &ServerName,
+        name: &str,
+    ) -> Result<HashMap<String, Vec<String>>, ProvisionError> {
+        let mut own = self.open(server, Some(name)).await?;
+        let mut tx = bounded(&mut own).await?;
+        house::run(&mut tx, SEARCH_PATH.to_owned()).await?;
+        let pictures = pictures(&mut tx, &[name]).await?;
+        tx.rollback().await?;
+        own.close().await?;
+        Ok(pictures)
     }
 }
 

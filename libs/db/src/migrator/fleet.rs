@@ -3,11 +3,13 @@
 //! A call is one bounded batch: it takes houses one by one, each in a transaction of its own, and remembers none. What a
 //! house's transaction leaves is either the old version or the new one, and the ledger says which.
 
+mod own;
+
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use rowhouse_types::{Placement, ServerName, TenantId};
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 use sqlx::{Postgres, Transaction};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -192,10 +194,17 @@ impl Provisioner {
             };
             after = house.house_id;
             taken += 1;
-            match self
-                .bring_on(tx, server, &house, order.target, order.lock_timeout)
-                .await
-            {
+            let brought_on = match house.placement {
+                Placement::Database => {
+                    self.bring_own_on(tx, server, &house, order.target, order.lock_timeout)
+                        .await
+                }
+                Placement::Schema | Placement::Shared => {
+                    self.bring_on(tx, server, &house, order.target, order.lock_timeout)
+                        .await
+                }
+            };
+            match brought_on {
                 Ok(true) => migrated += 1,
                 Ok(false) => {}
                 Err(error) => self.record(server, &binds, &house, error).await?,
@@ -222,6 +231,7 @@ impl Provisioner {
         let mut migrated = 0;
         for name in self.servers.keys() {
             let server: ServerName = name.parse().map_err(|_| ProvisionError::ServerUnknown(name.clone()))?;
+            let platforms = self.migrate_own_platforms(&server).await;
             let workers = (0..WORKERS).map(|_| self.work(&server, order.clone()));
             let mut census = self.census(&server, &order).await?;
             if census.behind > 0 {
@@ -233,50 +243,69 @@ impl Provisioner {
             if census.behind > 0 {
                 return Err(self.houses_failed(&server, &order, census).await?);
             }
-            migrated += self.migrate_all_own(&server).await?;
+            platforms?;
         }
         Ok(migrated)
     }
 
     /// Brings one house to a version and does its deferred steps; false where another has to do those.
     ///
-    /// `tx`: holds the house's line. In placement `database` the house is in a database of its schema's name.
+    /// `tx`: holds the house's line.
     pub(super) async fn bring_on(
+        &self,
+        tx: Transaction<'_, Postgres>,
+        server: &ServerName,
+        house: &House,
+        target: i32,
+        lock_timeout: Duration,
+    ) -> Result<bool, ProvisionError> {
+        self.bring_tables_on(tx, server, house, target, lock_timeout).await?;
+        if house.deferred_version >= self.migrations.deferred_until(target) {
+            return Ok(house.version < target);
+        }
+        let options = self.pool(server)?.connect_options();
+        self.finish(&options, house, target, lock_timeout).await
+    }
+
+    /// Brings a house's tables to a version.
+    ///
+    /// `tx`: holds the house's line.
+    pub(super) async fn bring_tables_on(
         &self,
         mut tx: Transaction<'_, Postgres>,
         server: &ServerName,
         house: &House,
         target: i32,
         lock_timeout: Duration,
-    ) -> Result<bool, ProvisionError> {
-        let needed = self.migrations.deferred_until(target);
-        if house.version < target {
-            match self.change(&mut tx, house, target, lock_timeout).await {
-                Ok(()) => tx.commit().await?,
-                Err(error) => {
-                    // So that the house is free again when the fault is recorded.
-                    drop(tx.rollback().await);
-                    return Err(error);
-                }
-            }
-            tracing::info!(house = house.schema, server = %server, from = house.version, to = target, "a house was migrated");
-        } else {
+    ) -> Result<(), ProvisionError> {
+        if house.version >= target {
             tx.rollback().await?;
+            return Ok(());
         }
-        if house.deferred_version >= needed {
-            return Ok(house.version < target);
+        match self.change(&mut tx, house, target, lock_timeout).await {
+            Ok(()) => tx.commit().await?,
+            Err(error) => {
+                // So that the house is free again when the fault is recorded.
+                drop(tx.rollback().await);
+                return Err(error);
+            }
         }
-        let mut options = (*self.pool(server)?.connect_options()).clone();
-        if house.placement == Placement::Database {
-            options = options.database(&house.schema);
-        }
-        deferred::run(
-            &options,
-            house,
-            self.migrations.between(house.deferred_version, target),
-            lock_timeout,
-        )
-        .await
+        tracing::info!(house = house.schema, server = %server, from = house.version, to = target, "a house was migrated");
+        Ok(())
+    }
+
+    /// Does a house's deferred steps up to a version; false where another has to.
+    ///
+    /// `options`: to the database where the house is.
+    pub(super) async fn finish(
+        &self,
+        options: &PgConnectOptions,
+        house: &House,
+        target: i32,
+        lock_timeout: Duration,
+    ) -> Result<bool, ProvisionError> {
+        let migrations = self.migrations.between(house.deferred_version, target);
+        deferred::run(options, house, migrations, lock_timeout).await
     }
 
     async fn change(

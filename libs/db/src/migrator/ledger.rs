@@ -29,9 +29,12 @@ macro_rules! behind {
 /// Whether a house is asked for.
 macro_rules! wanted {
     () => {
-        "(rowhouse.house_bucket(house.house_id) < $5 AND ($4::uuid[] IS NULL OR house.house_id IN (
+        "(($5 = 100 OR rowhouse.house_bucket(house.house_id) < $5) AND ($4::uuid[] IS NULL OR house.house_id IN (
              SELECT home.house_id FROM rowhouse.homes AS home
-             WHERE home.participant = $1 AND home.tenant_id = ANY ($4))))"
+             WHERE home.participant = $1 AND home.tenant_id = ANY ($4)
+             UNION ALL
+             SELECT own.house_id FROM rowhouse.databases AS own
+             WHERE own.participant = $1 AND own.tenant_id = ANY ($4))))"
     };
 }
 
@@ -102,8 +105,10 @@ pub(super) async fn versions(
 ) -> Result<Vec<FleetVersion>, ProvisionError> {
     let rows = sqlx::query(
         "SELECT house.version, house.deferred_version, count(DISTINCT house.house_id) AS houses,
-             count(home.tenant_id) AS homes
-         FROM rowhouse.houses AS house LEFT JOIN rowhouse.homes AS home ON home.house_id = house.house_id
+             count(coalesce(home.tenant_id, own.tenant_id)) AS homes
+         FROM rowhouse.houses AS house
+         LEFT JOIN rowhouse.homes AS home ON home.house_id = house.house_id
+         LEFT JOIN rowhouse.databases AS own ON own.house_id = house.house_id
          WHERE house.participant = $1
          GROUP BY house.version, house.deferred_version
          ORDER BY house.version, house.deferred_version
@@ -138,7 +143,10 @@ pub(super) async fn faults(
         "SELECT house.schema_name, fault.version, fault.sqlstate, fault.message, fault.attempts,
              fault.next_at = 'infinity' AS given_up,
              (SELECT home.tenant_id FROM rowhouse.homes AS home
-              WHERE home.house_id = house.house_id AND house.placement <> 'shared' LIMIT 1) AS tenant_id
+              WHERE home.house_id = house.house_id AND house.placement <> 'shared'
+              UNION ALL
+              SELECT own.tenant_id FROM rowhouse.databases AS own WHERE own.house_id = house.house_id
+              LIMIT 1) AS tenant_id
          FROM rowhouse.house_faults AS fault JOIN rowhouse.houses AS house ON house.house_id = fault.house_id
          WHERE house.participant = $1 AND ($2::uuid IS NULL OR fault.round_id = $2)
          ORDER BY fault.house_id

@@ -2,7 +2,7 @@
 //!
 //! [`own`]: those in a database of the tenant's own. `spare`: those that are built ahead.
 
-mod own;
+pub(super) mod own;
 mod spare;
 
 use std::collections::BTreeMap;
@@ -144,11 +144,10 @@ impl Provisioner {
     /// [`ProvisionError::VersionUnknown`] where newer code migrated it; [`ProvisionError::Busy`] where a table's lock was
     /// not to be had.
     pub async fn migrate(&self, tenant: TenantId, server: &ServerName) -> Result<Home, ProvisionError> {
-        let mut own = self.own(tenant, server).await?;
-        if let Some(own) = &mut own {
-            platform::migrate(own).await?;
+        if let Some(home) = self.migrate_own(tenant, server).await? {
+            return Ok(home);
         }
-        let mut tx = self.begin_at(&mut own, server).await?;
+        let mut tx = self.begin(server).await?;
         let (entry, home) = self.find(&mut tx, tenant, server).await?;
         let Some((house, _)) = entry.place else {
             return Err(ProvisionError::HomeAbsent);

@@ -139,10 +139,14 @@ pub(super) async fn lock_house(connection: &mut PgConnection, house_id: Uuid) ->
 
 /// The tenant of a house that has only one; `None` where it has none.
 pub(super) async fn tenant_of(connection: &mut PgConnection, house_id: Uuid) -> Result<Option<TenantId>, sqlx::Error> {
-    let tenant: Option<Uuid> = sqlx::query_scalar("SELECT tenant_id FROM rowhouse.homes WHERE house_id = $1 LIMIT 1")
-        .bind(house_id)
-        .fetch_optional(connection)
-        .await?;
+    let tenant: Option<Uuid> = sqlx::query_scalar(
+        "SELECT tenant_id FROM rowhouse.homes WHERE house_id = $1
+         UNION ALL SELECT tenant_id FROM rowhouse.databases WHERE house_id = $1
+         LIMIT 1",
+    )
+    .bind(house_id)
+    .fetch_optional(connection)
+    .await?;
     Ok(tenant.map(TenantId::from_uuid))
 }
 

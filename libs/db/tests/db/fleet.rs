@@ -11,7 +11,7 @@ use crate::bench::{Bench, provisioner, schema, schema_of, server, until};
 use crate::notes::{FIRST, NEWEST, OLDER, SECOND};
 
 /// A column, and an index for it that is built afterwards.
-const COLOURED: TenantMigrations = TenantMigrations::new(&[FIRST, COLOUR]);
+pub(crate) const COLOURED: TenantMigrations = TenantMigrations::new(&[FIRST, COLOUR]);
 pub(crate) const COLOUR: Migration = Migration {
     version: 2,
     name: "colour",
@@ -32,7 +32,7 @@ pub(crate) const COLOUR: Migration = Migration {
 };
 
 /// A constraint that long notes break.
-const STRICTER: TenantMigrations = TenantMigrations::new(&[
+pub(crate) const STRICTER: TenantMigrations = TenantMigrations::new(&[
     FIRST,
     SECOND,
     Migration {

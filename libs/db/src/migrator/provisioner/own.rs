@@ -5,24 +5,21 @@
 
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
 use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
-use uuid::Uuid;
 
 use super::{ACQUIRE_MAX, BEGIN, Provisioner};
 use crate::home::Home;
 use crate::migrator::house::Wall;
+use crate::migrator::registry::House;
 use crate::migrator::registry::databases::{self, State};
 use crate::migrator::{ProvisionError, database, house, registry};
 use crate::platform;
-
-/// Tenants read at once when all are migrated.
-const BATCH: i64 = 500;
 
 impl Provisioner {
     /// A connection to the tenant's own database; none where the tenant has none. It ends when it is dropped.
     ///
     /// # Errors
     /// [`ProvisionError::HomeAbsent`] where it is not ready yet, or about to go.
-    pub(super) async fn own(
+    pub(in crate::migrator) async fn own(
         &self,
         tenant: TenantId,
         server: &ServerName,
@@ -75,9 +72,9 @@ impl Provisioner {
         let home = match self.look(&mut main, tenant, operation).await? {
             None => return Err(ProvisionError::HomeDropped),
             Some((State::Building, generation)) => {
-                let built = self.build_own(tenant, server, operation, generation).await?;
-                databases::set_state(&mut main, tenant, State::Ready).await?;
-                built
+                let (home, house) = self.build_own(tenant, server, operation, generation).await?;
+                databases::set_ready(&mut main, tenant, self.participant, &house, platform::newest()).await?;
+                home
             }
             Some((State::Ready | State::Leaving, _)) => {
                 drop(main);
@@ -89,49 +86,6 @@ impl Provisioner {
         Ok(home)
     }
 
-    /// Brings schema `rowhouse` and the house in every such database of the server to the newest version. Returns how
-    /// many houses were behind.
-    pub(in crate::migrator) async fn migrate_all_own(&self, server: &ServerName) -> Result<usize, ProvisionError> {
-        let (mut migrated, mut after) = (0, Uuid::nil());
-        loop {
-            let mut main = self.pool(server)?.acquire().await?;
-            let tenants = databases::ready(&mut main, self.participant, after, BATCH).await?;
-            drop(main);
-            let Some(last) = tenants.last() else {
-                return Ok(migrated);
-            };
-            after = *last;
-            for tenant in tenants {
-                migrated += self.migrate_one_own(TenantId::from_uuid(tenant), server).await?;
-            }
-        }
-    }
-
-    async fn migrate_one_own(&self, tenant: TenantId, server: &ServerName) -> Result<usize, ProvisionError> {
-        let mut own = match self.own(tenant, server).await {
-            Ok(Some(own)) => own,
-            // It has been dropped since.
-            Ok(None) | Err(ProvisionError::HomeAbsent) => return Ok(0),
-            Err(error) => return Err(error),
-        };
-        platform::migrate(&mut own).await?;
-        let newest = self.migrations.newest();
-        let mut tx = bounded(&mut own).await?;
-        let entry = registry::find(&mut tx, tenant, self.participant).await?;
-        let Some((house, _)) = entry.and_then(|entry| entry.place) else {
-            return Ok(0);
-        };
-        let Some(house) = registry::lock_house(&mut tx, house.house_id).await? else {
-            return Ok(0);
-        };
-        if house.version > newest {
-            return Err(ProvisionError::VersionUnknown(house.version));
-        }
-        let brought_on = self.bring_on(tx, server, &house, newest, house::LOCK_TIMEOUT).await?;
-        own.close().await?;
-        Ok(usize::from(brought_on))
-    }
-
     /// Removes the tenant's own database; `None` where the tenant has none.
     pub(super) async fn drop_own(&self, tenant: TenantId, server: &ServerName) -> Result<Option<()>, ProvisionError> {
         let mut main = self.begin(server).await?;
@@ -140,7 +94,7 @@ impl Provisioner {
         let Some(state) = state else { return Ok(None) };
         if state != State::Leaving {
             self.empty_own(&mut main, tenant, server, state).await?;
-            databases::set_state(&mut main, tenant, State::Leaving).await?;
+            databases::set_leaving(&mut main, tenant).await?;
         }
         // What was carried over must be safe before the other copy goes.
         main.commit().await?;
@@ -189,7 +143,7 @@ impl Provisioner {
         server: &ServerName,
         operation: OperationId,
         generation: i64,
-    ) -> Result<Home, ProvisionError> {
+    ) -> Result<(Home, House), ProvisionError> {
         let name = house::own_name(tenant);
         let mut admin = self.open(server, None).await?;
         if !database::exists(&mut admin, &name).await? {
@@ -201,28 +155,31 @@ impl Provisioner {
         let mut own = self.open(server, Some(&name)).await?;
         platform::migrate(&mut own).await?;
         let mut tx = bounded(&mut own).await?;
-        let home = match registry::find(&mut tx, tenant, self.participant).await? {
+        let built = match registry::find(&mut tx, tenant, self.participant).await? {
             Some(entry) if entry.operation == Some(operation.uuid()) && entry.generation == generation => {
-                entry.home(tenant, server).ok_or(ProvisionError::HomeDropped)?
+                let home = entry.home(tenant, server);
+                home.zip(entry.place.map(|(house, _)| house))
+                    .ok_or(ProvisionError::HomeDropped)?
             }
             Some(_) => return Err(ProvisionError::HomeExists),
             None => {
                 let placement = Placement::Database;
                 let house = self.build(&mut tx, name, placement, Wall::Number(tenant)).await?;
                 registry::insert_home_as(&mut tx, tenant, self.participant, &house, operation, generation).await?;
-                Home {
+                let home = Home {
                     tenant,
                     server: server.clone(),
                     placement,
                     generation,
                     version: house.version,
                     state: HomeState::Active,
-                }
+                };
+                (home, house)
             }
         };
         tx.commit().await?;
         own.close().await?;
-        Ok(home)
+        Ok(built)
     }
 
     /// Takes the home out of its database, so that a late Thaw finds none, and what was not published yet.
@@ -265,7 +222,7 @@ impl Provisioner {
 
     /// A connection that is not the pool's: to the main database, which creates and drops others outside a transaction, or
     /// to a tenant's own.
-    async fn open(&self, server: &ServerName, name: Option<&str>) -> Result<PgConnection, ProvisionError> {
+    pub(in crate::migrator) async fn open(&self, server: &ServerName, name: Option<&str>) -> Result<PgConnection, ProvisionError> {
         let options = self.pool(server)?.connect_options();
         let options = match name {
             Some(name) => (*options).clone().database(name),
@@ -278,6 +235,6 @@ impl Provisioner {
     }
 }
 
-async fn bounded(own: &mut PgConnection) -> Result<Transaction<'_, Postgres>, ProvisionError> {
+pub(in crate::migrator) async fn bounded(own: &mut PgConnection) -> Result<Transaction<'_, Postgres>, ProvisionError> {
     Ok(own.begin_with(BEGIN).await?)
 }

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::migrator::ProvisionError;
+use crate::migrator::registry::{self, House};
 
 /// What is known here of a tenant's own database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,17 +65,40 @@ pub(in crate::migrator) async fn claim(
     .map(drop)
 }
 
-pub(in crate::migrator) async fn set_state(
+/// Says that the database is complete, and enters its house into the ledger.
+pub(in crate::migrator) async fn set_ready(
     connection: &mut PgConnection,
     tenant: TenantId,
-    state: State,
+    participant: ServiceName,
+    house: &House,
+    platform_version: i64,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE rowhouse.databases SET state = $2 WHERE tenant_id = $1")
+    registry::insert_house(connection, participant, house).await?;
+    sqlx::query(
+        "UPDATE rowhouse.databases SET state = 'ready', house_id = $2, platform_version = $3 WHERE tenant_id = $1",
+    )
+    .bind(tenant.uuid())
+    .bind(house.house_id)
+    .bind(platform_version)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Says that the database is about to go, and takes its house out of the ledger. Waits for whoever migrates it.
+pub(in crate::migrator) async fn set_leaving(connection: &mut PgConnection, tenant: TenantId) -> Result<(), sqlx::Error> {
+    let house: Option<Uuid> = sqlx::query_scalar("SELECT house_id FROM rowhouse.databases WHERE tenant_id = $1")
         .bind(tenant.uuid())
-        .bind(state.as_str())
-        .execute(connection)
-        .await
-        .map(drop)
+        .fetch_one(&mut *connection)
+        .await?;
+    sqlx::query("UPDATE rowhouse.databases SET state = 'leaving', house_id = NULL WHERE tenant_id = $1")
+        .bind(tenant.uuid())
+        .execute(&mut *connection)
+        .await?;
+    match house {
+        Some(house) => registry::forget_house(connection, house).await,
+        None => Ok(()),
+    }
 }
 
 /// Forgets a database that was dropped.
@@ -86,41 +110,83 @@ pub(in crate::migrator) async fn forget(connection: &mut PgConnection, tenant: T
         .map(drop)
 }
 
-/// Tenants with a database that is in use, after `after`, at most `limit`.
-pub(in crate::migrator) async fn ready(
+/// Tenants with a database in use whose schema `rowhouse` is older than `platform_version`, after `after`, at
+/// most `limit`.
+pub(in crate::migrator) async fn behind(
     connection: &mut PgConnection,
     participant: ServiceName,
+    platform_version: i64,
     after: Uuid,
     limit: i64,
-) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar(
+) -> Result<Vec<TenantId>, ProvisionError> {
+    let tenants: Vec<Uuid> = sqlx::query_scalar(
         "SELECT tenant_id FROM rowhouse.databases
-         WHERE participant = $1 AND state = 'ready' AND tenant_id > $2
+         WHERE participant = $1 AND state = 'ready' AND platform_version < $2 AND tenant_id > $3
          ORDER BY tenant_id
-         LIMIT $3",
+         LIMIT $4",
     )
     .bind(participant.as_str())
+    .bind(platform_version)
     .bind(after)
     .bind(limit)
     .fetch_all(connection)
-    .await
+    .await?;
+    Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
+}
+
+/// Records up to which migration a database's schema `rowhouse` is.
+pub(in crate::migrator) async fn set_platform_version(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    platform_version: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE rowhouse.databases SET platform_version = $2 WHERE tenant_id = $1 AND platform_version < $2")
+        .bind(tenant.uuid())
+        .bind(platform_version)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Copies into the ledger how far the house in the tenant's own database is. The caller holds its line.
+pub(in crate::migrator) async fn copy_versions(
+    connection: &mut PgConnection,
+    line: Uuid,
+    house: &House,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE rowhouse.houses SET version = $2, deferred_version = $3 WHERE house_id = $1")
+        .bind(line)
+        .bind(house.version)
+        .bind(house.deferred_version)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// The line in the ledger of the tenant's own house; `None` where the tenant has no database that is in use.
+pub(in crate::migrator) async fn line_of(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    participant: ServiceName,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    let sql = "SELECT house_id FROM rowhouse.databases WHERE tenant_id = $1 AND participant = $2";
+    let line: Option<Option<Uuid>> = sqlx::query_scalar(sql)
+        .bind(tenant.uuid())
+        .bind(participant.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok(line.flatten())
 }
 
 // === impl State ===
 
 impl State {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Building => "building",
-            Self::Ready => "ready",
-            Self::Leaving => "leaving",
-        }
-    }
-
     fn read(word: &str) -> Result<Self, ProvisionError> {
-        [Self::Building, Self::Ready, Self::Leaving]
-            .into_iter()
-            .find(|state| state.as_str() == word)
-            .ok_or_else(|| ProvisionError::Damaged(format!("a database is in state {word}")))
+        match word {
+            "building" => Ok(Self::Building),
+            "ready" => Ok(Self::Ready),
+            "leaving" => Ok(Self::Leaving),
+            _ => Err(ProvisionError::Damaged(format!("a database is in state {word}"))),
+        }
     }
 }

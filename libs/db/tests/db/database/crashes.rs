@@ -5,10 +5,13 @@ use rowhouse_devkit::fixture::Databases;
 use super::*;
 use crate::notes::NEWEST;
 
-/// As if the process had died before it said that the database is ready.
-async fn unsay(main: &Client) {
-    let unsay = "UPDATE rowhouse.databases SET state = 'building'";
-    main.batch_execute(unsay).await.unwrap();
+/// As if the process had died before it said more of the databases than this.
+async fn unsay(main: &Client, state: &str) {
+    let unsay = format!(
+        "UPDATE rowhouse.databases SET state = '{state}', house_id = NULL;
+         DELETE FROM rowhouse.houses WHERE placement = 'database'"
+    );
+    main.batch_execute(&unsay).await.unwrap();
 }
 
 async fn remove(main: &Client, tenant: TenantId) {
@@ -43,7 +46,7 @@ async fn a_database_that_is_half_made_is_finished() {
     ] {
         let (tenant, operation) = (TenantId::generate(), OperationId::generate());
         let first = prepare(&bench, tenant, operation).await.unwrap();
-        unsay(&main).await;
+        unsay(&main, "building").await;
         let name = schema(tenant);
         match died {
             "before CREATE DATABASE" => remove(&main, tenant).await,
@@ -90,7 +93,7 @@ async fn a_database_that_is_half_made_is_dropped() {
     for is_there in [true, false] {
         let (tenant, operation) = (TenantId::generate(), OperationId::generate());
         prepare(&bench, tenant, operation).await.unwrap();
-        unsay(&main).await;
+        unsay(&main, "building").await;
         if !is_there {
             remove(&main, tenant).await;
         }
@@ -116,9 +119,7 @@ async fn a_drop_that_died_is_finished() {
         drop(own);
         until(|| async { superusers_in(&main, tenant).await == 0 }).await;
         if died != "after the home went" {
-            main.batch_execute("UPDATE rowhouse.databases SET state = 'leaving'")
-                .await
-                .unwrap();
+            unsay(&main, "leaving").await;
         }
         if died == "after it" {
             remove(&main, tenant).await;
