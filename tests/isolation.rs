@@ -2,5 +2,7 @@
 
 mod end_of_tenant;
 mod foreign_ids;
+mod hostile_names;
+mod interleaved;
 mod revocation;
 mod tenant_metadata;

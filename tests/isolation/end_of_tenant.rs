@@ -1,4 +1,4 @@
-//! T26 short: tenants are made read-only, suspended, deleted and purged under writes, in every placement. No write is
+//! T26: tenants are made read-only, suspended, deleted and purged under writes, in every placement. No write is
 //! committed after a change was acknowledged, nothing of the tenant stays, and nothing of its neighbours changes.
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rowhouse_cache::Cache;
 use rowhouse_config::Secret;
+use rowhouse_devkit::torture::Torture;
 use rowhouse_devkit::{cluster, journey};
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::tenant::v1::{
@@ -201,8 +202,9 @@ impl Count {
     }
 }
 
-/// Orders a change under writes and looks for writes that were committed after it was acknowledged.
-async fn under_writes(world: &World, house: &House, order: &str) -> Result<()> {
+/// Orders a change under writes and looks for writes that were committed after it was acknowledged. Answers how many were
+/// tried too late.
+async fn under_writes(world: &World, house: &House, order: &str) -> Result<usize> {
     let count = Count::of(world, house).await?;
     let before = count.now().await?;
     let writers = Writers::start(house);
@@ -245,7 +247,7 @@ async fn under_writes(world: &World, house: &House, order: &str) -> Result<()> {
         "{done} writes were acknowledged and {} are there",
         committed - before
     );
-    Ok(())
+    Ok(usize::try_from(told.refused.load(Ordering::SeqCst))?)
 }
 
 async fn resume(world: &World, house: &House) -> Result<()> {
@@ -355,6 +357,14 @@ async fn purge(world: &World, house: &House, placement: Placement) -> Result<()>
 
 #[tokio::test]
 async fn no_write_after_a_change_no_residue_and_no_neighbour_changed() -> Result<()> {
+    let mut torture = Torture::begin("T26", "end of a tenant");
+    while torture.round().is_some() {
+        round(&mut torture).await?;
+    }
+    Ok(())
+}
+
+async fn round(torture: &mut Torture) -> Result<()> {
     let world = World::start("end_of_tenant").await?;
     let mut neighbours = Vec::new();
     for (index, placement) in PLACEMENTS.into_iter().enumerate() {
@@ -373,10 +383,11 @@ async fn no_write_after_a_change_no_residue_and_no_neighbour_changed() -> Result
         let report = journey::run_report(&house.administrator.caller).await?;
         journey::finished_report(&house.administrator.caller, &report.id, journey::BACKGROUND_MAX).await?;
         for order in ["read-only", "suspend"] {
-            under_writes(&world, &house, order).await?;
+            torture.trials(under_writes(&world, &house, order).await?);
             resume(&world, &house).await?;
         }
-        under_writes(&world, &house, "delete").await?;
+        torture.trials(under_writes(&world, &house, "delete").await?);
+        torture.count("tenants purged", 1);
         purge(&world, &house, placement).await?;
         // Its slug is free, and so are its members' addresses.
         let (slug, address) = (&house.tenant.slug, &house.administrator.email);

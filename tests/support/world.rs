@@ -80,10 +80,7 @@ impl World {
     /// As [`World::house`], in any placement.
     pub(crate) async fn house_in(&self, placement: Placement, slug: &str) -> Result<House> {
         let address = |role: &str| format!("{role}@{slug}.example");
-        let name = format!("{slug} Ltd");
-        let tenant =
-            journey::create_tenant_in(&self.operator, placement, slug, &name, &address("administrator")).await?;
-        let administrator = self.join(&tenant.id, &address("administrator")).await?;
+        let (tenant, administrator) = self.tenant_in(placement, slug).await?;
         journey::invite(&administrator.caller, &address("manager"), "manager").await?;
         journey::invite(&administrator.caller, &address("user"), "user").await?;
         let manager = self.join(&tenant.id, &address("manager")).await?;
@@ -94,6 +91,14 @@ impl World {
             manager,
             user,
         })
+    }
+
+    /// Creates a tenant with an administrator alone.
+    pub(crate) async fn tenant_in(&self, placement: Placement, slug: &str) -> Result<(Tenant, Member)> {
+        let (name, address) = (format!("{slug} Ltd"), format!("administrator@{slug}.example"));
+        let tenant = journey::create_tenant_in(&self.operator, placement, slug, &name, &address).await?;
+        let administrator = self.join(&tenant.id, &address).await?;
+        Ok((tenant, administrator))
     }
 
     /// Reads the invitation's mail, accepts and logs in.

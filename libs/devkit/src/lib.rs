@@ -8,6 +8,7 @@
 //! - [`template`]: the migrated databases that tests clone.
 //! - [`smtp`]: a mail server that accepts everything and lets it be read.
 //! - [`caller`], [`journey`]: typed clients of the suite, and its main job step by step.
+//! - [`torture`]: the frame of a torture test: seed, rounds, its line of result.
 //! - [`checkout`], [`stack`], [`port`], [`mark`], [`spawn`], [`wait`], [`secrets`]: what these stand on.
 //!
 //! A dev-dependency of tests and the floor that `cargo xtask` stands on; no service depends on it.
@@ -32,4 +33,5 @@ pub mod spawn;
 pub mod stack;
 pub mod suite;
 pub mod template;
+pub mod torture;
 pub mod wait;

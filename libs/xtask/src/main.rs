@@ -18,6 +18,7 @@ mod seed;
 mod sink;
 mod test;
 mod tools;
+mod torture;
 mod up;
 
 #[derive(Debug, Parser)]
@@ -43,6 +44,8 @@ enum Command {
     Mails(mails::Mails),
     /// Build, run all tests against private servers, then lint
     Test(test::Test),
+    /// Run the tests of a promise for some minutes, each with its control
+    Torture(torture::Torture),
     /// Formatting, clippy, protos, Kubernetes, licences
     Lint,
     /// The mail server that `up` starts
@@ -65,6 +68,7 @@ async fn main() -> ExitCode {
         Command::Migrate => migrate::run().await,
         Command::Mails(mails) => mails::run(&mails),
         Command::Test(test) => test::run(test).await,
+        Command::Torture(torture) => torture::run(torture).await,
         Command::Lint => lint::run().await,
         Command::SmtpSink { listen, folder } => sink::run(listen, folder).await,
     };

@@ -27,6 +27,40 @@ pub(crate) struct Test {
 
 /// Builds, tests against private servers, lints; the servers are stopped whatever happens.
 pub(crate) async fn run(test: Test) -> Result<()> {
+    on_private_servers(async |checkout, stack, steps| {
+        let tools = steps.step("tools", Tools::ensure(checkout)).await?;
+        let servers = start(checkout, stack, steps).await?;
+        let tests = steps
+            .step("tests", tests(&test.arguments, &[], checkout, &servers))
+            .await;
+        // Both verdicts are worth having.
+        let lint = if test.no_lint {
+            Ok(())
+        } else {
+            lint::all(checkout, &tools, steps).await
+        };
+        match (tests, lint) {
+            (Ok(()), Ok(())) => Ok(()),
+            (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
+            (Err(tests), Err(lint)) => bail!("{tests:#}\n{lint:#}"),
+        }
+    })
+    .await
+}
+
+/// Builds and runs tests against private servers, with nextest's arguments and variables for the tests.
+pub(crate) async fn tests_with(arguments: Vec<String>, variables: &[(&str, String)]) -> Result<()> {
+    on_private_servers(async |checkout, stack, steps| {
+        let servers = start(checkout, stack, steps).await?;
+        steps
+            .step("tests", tests(&arguments, variables, checkout, &servers))
+            .await
+    })
+    .await
+}
+
+/// Does the work and stops the servers that it has started, whatever happens.
+async fn on_private_servers(work: impl AsyncFnOnce(&Checkout, &Stack, &mut Steps) -> Result<()>) -> Result<()> {
     let checkout = Checkout::find()?;
     let stack = Stack::open(&checkout, Profile::Test)?;
     let _lock = stack.lock()?;
@@ -36,7 +70,7 @@ pub(crate) async fn run(test: Test) -> Result<()> {
     let mut steps = Steps::default();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let result = tokio::select! {
-        result = work(&test, &checkout, &stack, &mut steps) => result,
+        result = work(&checkout, &stack, &mut steps) => result,
         _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
         _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
     };
@@ -46,26 +80,19 @@ pub(crate) async fn run(test: Test) -> Result<()> {
     result
 }
 
-async fn work(test: &Test, checkout: &Checkout, stack: &Stack, steps: &mut Steps) -> Result<()> {
-    let tools = steps.step("tools", Tools::ensure(checkout)).await?;
+async fn start(checkout: &Checkout, stack: &Stack, steps: &mut Steps) -> Result<Servers> {
     steps.step("build", build::everything(checkout)).await?;
     let servers = steps.step("servers", servers::start(stack)).await?;
     steps.step("templates", template::make(checkout, &servers)).await?;
-    let tests = steps.step("tests", tests(test, checkout, &servers)).await;
-    // Both verdicts are worth having.
-    let lint = if test.no_lint {
-        Ok(())
-    } else {
-        lint::all(checkout, &tools, steps).await
-    };
-    match (tests, lint) {
-        (Ok(()), Ok(())) => Ok(()),
-        (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
-        (Err(tests), Err(lint)) => bail!("{tests:#}\n{lint:#}"),
-    }
+    Ok(servers)
 }
 
-async fn tests(test: &Test, checkout: &Checkout, servers: &Servers) -> Result<()> {
+async fn tests(
+    arguments: &[String],
+    variables: &[(&str, String)],
+    checkout: &Checkout,
+    servers: &Servers,
+) -> Result<()> {
     let mut cargo = run::cargo(checkout.root());
     if has_nextest(checkout) {
         cargo.args(["nextest", "run"]);
@@ -74,8 +101,7 @@ async fn tests(test: &Test, checkout: &Checkout, servers: &Servers) -> Result<()
         cargo.arg("test");
     }
     // Packages that are named are the only ones meant.
-    let named = test
-        .arguments
+    let named = arguments
         .iter()
         .any(|argument| argument == "-p" || argument.starts_with("--package"));
     if !named {
@@ -83,8 +109,9 @@ async fn tests(test: &Test, checkout: &Checkout, servers: &Servers) -> Result<()
     }
     cargo
         .arg("--locked")
-        .args(&test.arguments)
-        .env(fixture::TEST_STACK, servers.file());
+        .args(arguments)
+        .env(fixture::TEST_STACK, servers.file())
+        .envs(variables.iter().map(|(name, value)| (name, value)));
     run::command(cargo).await
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use redis::AsyncCommands as _;
 use rowhouse_config::Secret;
 use rowhouse_devkit::fixture;
+use rowhouse_devkit::torture::{Dice, Torture};
 use rowhouse_types::TenantId;
 
 use super::{Cache, OPERATION_MAX};
@@ -102,8 +103,16 @@ async fn a_redis_that_hangs_costs_a_bounded_wait_and_then_none() {
     assert!(begun.elapsed() < OPERATION_MAX * 4 + SLACK, "{:?}", begun.elapsed());
 }
 
+/// T07.
 #[tokio::test]
 async fn answers_never_cross_when_operations_are_dropped() {
+    let mut torture = Torture::begin("T07", "dropped operations");
+    while let Some(dice) = torture.round() {
+        dropped_operations(&mut torture, dice).await;
+    }
+}
+
+async fn dropped_operations(torture: &mut Torture, mut dice: Dice) {
     let cache = cache(&fixture::redis_prefix("dropped"));
     let keys: Vec<Key> = (0..50)
         .map(|_| Key::tenant(TenantId::generate(), "canary", "x"))
@@ -111,33 +120,36 @@ async fn answers_never_cross_when_operations_are_dropped() {
     for key in &keys {
         cache.set(key, &key.owner().unwrap().to_string(), TTL).await;
     }
-    let mut hits = 0;
-    for round in 0..60_u64 {
-        let operations = keys.iter().enumerate().map(|(at, key)| {
+    let (mut hits, mut dropped) = (0, 0);
+    for _ in 0..60 {
+        let operations = keys.iter().map(|key| {
             let (cache, key) = (cache.clone(), key.clone());
-            // One in three is dropped while it runs; the moments are spread over the time that one takes.
-            let patience = if (at as u64 + round).is_multiple_of(3) {
-                Duration::from_micros((at as u64 * 37 + round * 101) % 900)
+            // The moments are spread over the time that one takes.
+            let patience = if dice.percent(30) {
+                Duration::from_micros(dice.below(900) as u64)
             } else {
                 TTL
             };
             tokio::spawn(async move {
-                let value = tokio::time::timeout(patience, cache.get::<String>(&key))
-                    .await
-                    .ok()
-                    .flatten();
+                let value = tokio::time::timeout(patience, cache.get::<String>(&key)).await;
                 (key, value)
             })
         });
         for operation in operations.collect::<Vec<_>>() {
             let (key, value) = operation.await.unwrap();
-            if let Some(value) = value {
-                assert_eq!(value, key.owner().unwrap().to_string());
-                hits += 1;
+            match value {
+                Ok(Some(value)) => {
+                    assert_eq!(value, key.owner().unwrap().to_string());
+                    hits += 1;
+                }
+                Ok(None) => {}
+                Err(_) => dropped += 1,
             }
         }
     }
-    assert!(hits > 1_000, "{hits}");
+    assert!(hits > 1_000 && dropped > 0, "{hits} {dropped}");
+    torture.trials(hits);
+    torture.count("dropped", dropped);
 }
 
 #[tokio::test]

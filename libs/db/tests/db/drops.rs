@@ -4,10 +4,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rowhouse_db::{Error, Mode, TenantDb};
-use rowhouse_types::TenantId;
+use rowhouse_devkit::torture::Torture;
+use rowhouse_types::{Placement, TenantId};
 use uuid::Uuid;
 
-use crate::bench::{Bench, LONG, ctx, schema};
+use crate::bench::{Bench, LONG, ctx, schema_of};
 use crate::notes::{INSERT, INSERT_WITH_EVENT, LIST, Note};
 
 /// More polls than any of the operations needs.
@@ -120,14 +121,24 @@ async fn a_dropped_future_never_leaves_a_dirty_connection() {
         ("write_and_forget", write_and_forget),
         ("refused", refused),
     ];
+    let mut torture = Torture::begin("T02", "every await point");
+    while torture.round().is_some() {
+        for placement in [Placement::Schema, Placement::Shared] {
+            everywhere(&mut torture, placement, operations).await;
+        }
+    }
+}
+
+async fn everywhere(torture: &mut Torture, placement: Placement, operations: [(&str, Operation); 6]) {
     let bench = Bench::start("drops", 1).await;
     let superuser = bench.superuser().await;
-    let (one, other) = (bench.tenant().await, bench.tenant().await);
+    let (one, other) = (bench.tenant_in(placement).await, bench.tenant_in(placement).await);
     let canary = bench.insert(other, "canary").await.unwrap();
     for (name, operation) in operations {
         let mut finished = 0;
         for polls in 1..=POLLS_MAX {
             let outcome = AtMost::new(operation(bench.db.clone(), one), polls).await;
+            torture.trials(1);
             // The very next user of the one connection is another tenant, and commits.
             assert_eq!(
                 bench.list(other).await.unwrap(),
@@ -151,12 +162,12 @@ async fn a_dropped_future_never_leaves_a_dirty_connection() {
 
 /// What was committed is whole: as many events as notes, and nothing of transactions that never sent COMMIT.
 async fn whole(bench: &Bench, superuser: &tokio_postgres::Client, tenant: TenantId, name: &str, polls: usize) {
-    let home = schema(tenant);
+    let home = schema_of(superuser, tenant).await;
     let sql = format!(
-        "SELECT (SELECT count(*) FROM {home}.notes), (SELECT count(*) FROM rowhouse.outbox),
-                (SELECT count(*) FROM {home}.notes WHERE body NOT LIKE 'whole %')"
+        "SELECT (SELECT count(*) FROM {home}.notes WHERE tenant_id = $1), (SELECT count(*) FROM rowhouse.outbox),
+                (SELECT count(*) FROM {home}.notes WHERE tenant_id = $1 AND body NOT LIKE 'whole %')"
     );
-    let row = superuser.query_one(&sql, &[]).await.unwrap();
+    let row = superuser.query_one(&sql, &[&tenant.uuid()]).await.unwrap();
     let (notes, events, torn): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
     assert_eq!((notes, torn), (events, 0), "{name} after {polls} polls");
     assert_eq!(bench.busy_backends(superuser).await, 0, "{name} after {polls} polls");

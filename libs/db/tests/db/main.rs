@@ -4,9 +4,9 @@
 //! - `homes`: building, migrating, freezing, dropping. `catalogue`: the audit of a home (T08), statements against it.
 //! - `enter`: who gets in. `transactions`: what TenantTx promises. `deadlines`. `drops`: T02. `walls`: T05. `fence`.
 //! - `shared`: houses of many tenants. `database`: tenants with a database of their own. `spares`: homes built ahead.
-//! - `lanes`: two choices, permits, slots. `neighbours`: T30 in short form.
-//! - `fleet`: houses migrated in waves, with faults, compared with the template. `wave`: T25 in short form.
-//! - `round_trips`. `torture`: T01 in short form. `control`: the services' own schemas.
+//! - `lanes`: two choices, permits, slots. `neighbours`: T30.
+//! - `fleet`: houses migrated in waves, with faults, compared with the template. `wave`: T25.
+//! - `round_trips`. `torture`: T01. `control`: the services' own schemas.
 
 #![expect(
     clippy::expect_used,

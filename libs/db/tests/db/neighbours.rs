@@ -1,9 +1,10 @@
-//! T30 in short form: one tenant's transactions sleep and wait for locks, from two processes; the neighbours share both
+//! T30: one tenant's transactions sleep and wait for locks, from two processes; the neighbours share both
 //! of its lanes.
 
 use std::time::Duration;
 
 use rowhouse_db::{Error, Mode, TenantDb};
+use rowhouse_devkit::torture::Torture;
 use rowhouse_types::TenantId;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -86,6 +87,13 @@ async fn work(db: TenantDb, tenant: TenantId) -> Result<(), Error> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neighbours_of_a_tenant_that_sleeps_in_both_its_lanes_do_not_fail() {
+    let mut torture = Torture::begin("T30", "lanes");
+    while torture.round().is_some() {
+        round(&mut torture).await;
+    }
+}
+
+async fn round(torture: &mut Torture) {
     let replicas = Replicas::start("neighbours", LANES, SERVER_CONNECTIONS, SLOTS).await;
     let (mut holder, superuser) = (replicas.bench.superuser().await, replicas.bench.superuser().await);
     let bad = replicas.bench.tenant().await;
@@ -113,6 +121,7 @@ async fn neighbours_of_a_tenant_that_sleeps_in_both_its_lanes_do_not_fail() {
     assert_eq!(most_held, i64::from(SLOTS), "over both processes");
     for tenant in &neighbours {
         assert_eq!(list(&replicas.one, *tenant, LONG).await, Ok(2 * ROUNDS));
+        torture.trials(4 * ROUNDS);
     }
     drop((calls, locked));
 }

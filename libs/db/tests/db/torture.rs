@@ -1,4 +1,4 @@
-//! T01 in short form, for the pipeline itself: tenants of every placement interleaved through a pool smaller than their number, one call in
+//! T01 for the pipeline itself: tenants of every placement interleaved through a pool smaller than their number, one call in
 //! four dropped at a random await point, one in ten refused by `enter`, back ends terminated all the time.
 
 use std::collections::HashMap;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rowhouse_db::{Error, Home, Mode, TenantDb};
+use rowhouse_devkit::torture::{Dice, Torture};
 use rowhouse_types::{Placement, TenantId};
 use uuid::Uuid;
 
@@ -17,20 +18,6 @@ const TENANTS: usize = 10;
 const TASKS: usize = 24;
 const CALLS: usize = 60;
 const PLACEMENTS: [Placement; 3] = [Placement::Schema, Placement::Shared, Placement::Database];
-
-/// Xorshift (Marsaglia 2003): a seed that is printed gives the same choices again.
-struct Dice {
-    state: u64,
-}
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        usize::try_from(self.state % u64::try_from(bound).unwrap()).unwrap()
-    }
-}
 
 #[derive(Default)]
 struct Counts {
@@ -64,8 +51,14 @@ async fn call(db: TenantDb, tenant: TenantId, write: bool, counts: Arc<Counts>) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tenants_never_meet_whatever_is_dropped_or_killed() {
-    let seed = u64::from_le_bytes(Uuid::new_v4().as_bytes()[..8].try_into().unwrap()) | 1;
-    println!("seed {seed}");
+    let mut torture = Torture::begin("T01", "pipeline");
+    while let Some(dice) = torture.round() {
+        round(&mut torture, &dice).await;
+    }
+}
+
+async fn round(torture: &mut Torture, dice: &Dice) {
+    let calls = torture.size(CALLS, 10 * CALLS);
     let bench = Bench::start("torture", 4).await;
     let superuser = bench.superuser().await;
     let (mut tenants, mut own) = (Vec::new(), HashMap::new());
@@ -89,11 +82,9 @@ async fn tenants_never_meet_whatever_is_dropped_or_killed() {
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..TASKS {
         let (db, tenants, counts) = (bench.db.clone(), tenants.clone(), Arc::clone(&counts));
-        let mut dice = Dice {
-            state: seed.wrapping_add(u64::try_from(task).unwrap() * 2_654_435_761),
-        };
+        let mut dice = dice.of_task(task);
         tasks.spawn(async move {
-            for _ in 0..CALLS {
+            for _ in 0..calls {
                 let refused = dice.below(10) == 0;
                 let tenant = if refused {
                     moved.tenant
@@ -108,11 +99,15 @@ async fn tenants_never_meet_whatever_is_dropped_or_killed() {
                 let calling = AtMost::new(call(db.clone(), tenant, dice.below(10) < 3, Arc::clone(&counts)), polls);
                 let counter = match calling.await {
                     None => &counts.dropped,
-                    Some(Ok(())) if refused => panic!("a refused call was answered"),
-                    Some(Ok(())) => &counts.answered,
-                    Some(Err(Error::Stale)) if refused => &counts.refused,
+                    Some(Ok(())) => {
+                        assert!(!refused, "a refused call was answered");
+                        &counts.answered
+                    }
                     Some(Err(Error::Unavailable(_))) => &counts.lost,
-                    Some(Err(error)) => panic!("{error:?}"),
+                    Some(Err(error)) => {
+                        assert!(refused && matches!(error, Error::Stale), "{error:?}");
+                        &counts.refused
+                    }
                 };
                 counter.fetch_add(1, Ordering::Relaxed);
             }
@@ -138,15 +133,13 @@ async fn tenants_never_meet_whatever_is_dropped_or_killed() {
         bench.until_idle(superuser).await;
     }
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
-    println!(
-        "answered {} refused {} dropped {} lost {} killed {killed}",
-        count(&counts.answered),
-        count(&counts.refused),
-        count(&counts.dropped),
-        count(&counts.lost)
-    );
+    torture.trials(count(&counts.answered));
+    torture.count("dropped", count(&counts.dropped));
+    torture.count("refused", count(&counts.refused));
+    torture.count("lost", count(&counts.lost));
+    torture.count("back ends killed", usize::try_from(killed).unwrap());
     assert_eq!(count(&counts.foreign), 0);
-    assert!(count(&counts.answered) > TASKS * CALLS / 4 && count(&counts.dropped) > 0 && count(&counts.refused) > 0);
+    assert!(count(&counts.answered) > TASKS * calls / 4 && count(&counts.dropped) > 0 && count(&counts.refused) > 0);
     assert!(killed > 0);
     let at = |tenant: TenantId| own.get(&tenant).unwrap_or(&superuser);
     for tenant in tenants {

@@ -2,6 +2,7 @@
 
 mod database;
 mod shared;
+mod storm;
 
 use rowhouse_db::Mode;
 use rowhouse_types::{Placement, TenantId};

@@ -1,13 +1,17 @@
-//! T25 in short form: a fleet of both placements is migrated by three at once, back ends and whole migrators are killed all
-//! the time, and traffic goes on in the old set of columns and the new one.
+//! T25: a fleet of every placement is migrated by three at once, back ends and whole migrators are killed all the time, and
+//! traffic goes on in the old set of columns and the new one. Afterwards every home is audited (T08).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use rowhouse_config::Secret;
+use rowhouse_db::testing::audit_home;
 use rowhouse_db::{
     BatchOrder, Deferred, Error, Home, Migration, Mode, Provisioner, Statement, TenantDb, TenantMigrations, Type,
     Variants,
 };
+use rowhouse_devkit::servers::Login;
+use rowhouse_devkit::torture::Torture;
 use rowhouse_types::{Placement, TenantId};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -16,14 +20,17 @@ use crate::bench::{Bench, LONG, ctx, provisioner, schema, server};
 use crate::fleet::older_homes;
 use crate::notes::{FIRST, Note};
 
-const SCHEMA_HOMES: usize = 56;
-const SHARED_HOMES: usize = 8;
-/// Each shared home is in the one house that they share.
-const HOUSES: usize = SCHEMA_HOMES + 1;
+/// In the short form and in the long one.
+const SCHEMA_HOMES: [usize; 2] = [56, 960];
+const SHARED_HOMES: [usize; 2] = [8, 30];
+const OWN_DATABASES: [usize; 2] = [4, 10];
 const CALLERS: usize = 6;
 const MIGRATORS: usize = 3;
-/// Houses that are done between one kill and the next.
-const HOUSES_PER_KILL: i64 = 5;
+/// Houses that are done between one kill and the next: some twelve kills.
+const HOUSES_PER_KILL: [usize; 2] = [5, 80];
+/// Where a migration says that it was run.
+const MARKS: &str =
+    "CREATE TABLE rowhouse.marks (house text NOT NULL); GRANT INSERT ON rowhouse.marks TO rowhouse_owner";
 
 /// Says in a table of its own that it was run, in the transaction in which it is.
 const MARKED: TenantMigrations = TenantMigrations::new(&[
@@ -105,9 +112,14 @@ async fn migrate(migrator: Provisioner) {
 }
 
 /// Kills a back end of the owner, and one migrator as a whole, whenever some more houses are done.
-async fn kill_until_done(bench: &Bench, migrators: &mut JoinSet<()>, seen: &Seen) -> (u64, usize) {
+async fn kill_until_done(
+    bench: &Bench,
+    migrators: &mut JoinSet<()>,
+    seen: &Seen,
+    houses_per_kill: i64,
+) -> (u64, usize) {
     let superuser = bench.superuser().await;
-    let (mut killed, mut aborted, mut next) = (0, 0, HOUSES_PER_KILL);
+    let (mut killed, mut aborted, mut next) = (0, 0, houses_per_kill);
     let mut victim = migrators.spawn(migrate(provisioner(&bench.databases, MARKED).await));
     loop {
         let sql = "SELECT count(*) FILTER (WHERE version = 2), count(*) FILTER (WHERE deferred_version < 2)
@@ -118,9 +130,10 @@ async fn kill_until_done(bench: &Bench, migrators: &mut JoinSet<()>, seen: &Seen
             return (killed, aborted);
         }
         if done >= next {
-            next += HOUSES_PER_KILL;
+            next += houses_per_kill;
             let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                        WHERE usename = 'rowhouse_owner' AND datname = current_database() AND state <> 'idle'
+                        WHERE usename = 'rowhouse_owner' AND state <> 'idle' AND (datname = current_database()
+                            OR datname IN (SELECT database_name FROM rowhouse.databases))
                         ORDER BY random() LIMIT 1";
             killed += superuser.execute(kill, &[]).await.unwrap();
             victim.abort();
@@ -134,8 +147,10 @@ async fn kill_until_done(bench: &Bench, migrators: &mut JoinSet<()>, seen: &Seen
 }
 
 async fn tell_directory(bench: &Bench, superuser: &tokio_postgres::Client) {
-    let sql = "SELECT tenant_id, placement, generation FROM rowhouse.homes JOIN rowhouse.houses USING (house_id)
-               WHERE version = 2";
+    let sql = "SELECT home.tenant_id, house.placement, home.generation
+               FROM rowhouse.homes AS home LEFT JOIN rowhouse.databases AS own USING (tenant_id)
+               JOIN rowhouse.houses AS house ON house.house_id = coalesce(home.house_id, own.house_id)
+               WHERE house.version = 2";
     for row in superuser.query(sql, &[]).await.unwrap() {
         let tenant = TenantId::from_uuid(row.get(0));
         bench.directory.put(Home {
@@ -151,16 +166,26 @@ async fn tell_directory(bench: &Bench, superuser: &tokio_postgres::Client) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fleet_is_migrated_under_traffic_whatever_is_killed() {
+    let mut torture = Torture::begin("T25", "fleet");
+    while torture.round().is_some() {
+        round(&mut torture).await;
+    }
+}
+
+async fn round(torture: &mut Torture) {
+    let size = |[short, long]: [usize; 2]| torture.size(short, long);
+    let (schema_homes, own_databases) = (size(SCHEMA_HOMES), size(OWN_DATABASES));
+    let houses_per_kill = i64::try_from(size(HOUSES_PER_KILL)).unwrap();
     let bench = Bench::start("wave", 4).await;
     let superuser = bench.superuser().await;
-    superuser
-        .batch_execute(
-            "CREATE TABLE rowhouse.marks (house text NOT NULL); GRANT INSERT ON rowhouse.marks TO rowhouse_owner",
-        )
-        .await
-        .unwrap();
-    let mut tenants = older_homes(&bench, Placement::Schema, SCHEMA_HOMES).await;
-    tenants.extend(older_homes(&bench, Placement::Shared, SHARED_HOMES).await);
+    superuser.batch_execute(MARKS).await.unwrap();
+    let own = older_homes(&bench, Placement::Database, own_databases).await;
+    for tenant in &own {
+        bench.superuser_of(*tenant).await.batch_execute(MARKS).await.unwrap();
+    }
+    let mut tenants = older_homes(&bench, Placement::Schema, schema_homes).await;
+    tenants.extend(older_homes(&bench, Placement::Shared, size(SHARED_HOMES)).await);
+    tenants.extend(&own);
     let tenants: Arc<[TenantId]> = tenants.into();
     let seen = Arc::new(Seen::default());
     let mut callers = JoinSet::new();
@@ -171,7 +196,7 @@ async fn a_fleet_is_migrated_under_traffic_whatever_is_killed() {
     for _ in 1..MIGRATORS {
         migrators.spawn(migrate(provisioner(&bench.databases, MARKED).await));
     }
-    let (killed, aborted) = kill_until_done(&bench, &mut migrators, &seen).await;
+    let (killed, aborted) = kill_until_done(&bench, &mut migrators, &seen, houses_per_kill).await;
     while let Some(ended) = migrators.join_next().await {
         assert!(ended.is_ok() || ended.is_err_and(|error| error.is_cancelled()));
     }
@@ -183,33 +208,72 @@ async fn a_fleet_is_migrated_under_traffic_whatever_is_killed() {
         ended.unwrap();
     }
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
-    println!(
-        "older {} newer {} failed {} killed {killed} aborted {aborted}",
-        count(&seen.older),
-        count(&seen.newer),
-        count(&seen.failed)
-    );
+    torture.trials(count(&seen.older) + count(&seen.newer));
+    torture.count("in the old columns", count(&seen.older));
+    torture.count("in the new columns", count(&seen.newer));
+    torture.count("back ends killed", usize::try_from(killed).unwrap());
+    torture.count("migrators killed", aborted);
     assert_eq!(count(&seen.failed), 0);
     assert!(count(&seen.older) > 0 && count(&seen.newer) > 0 && aborted > 5);
-    migrated_once(&bench, &superuser).await;
+    // Each shared home is in the one house that they share.
+    let houses = schema_homes + 1 + own_databases;
+    torture.count("houses migrated", houses);
+    migrated_once(&bench, &own, houses).await;
+    audited(&bench, &tenants, &own).await;
 }
 
 /// The ledger, the catalogue and the migration's own marks agree.
-async fn migrated_once(bench: &Bench, superuser: &tokio_postgres::Client) {
-    let sql = "SELECT count(*), count(DISTINCT house), (SELECT count(*) FROM rowhouse.houses WHERE version = 2 AND deferred_version = 2)
-               FROM rowhouse.marks";
-    let row = superuser.query_one(sql, &[]).await.unwrap();
-    let houses = i64::try_from(HOUSES).unwrap();
-    let counted: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
-    assert_eq!(counted, [houses; 3], "each house is migrated once");
-    superuser
-        .batch_execute("GRANT SELECT ON rowhouse.marks TO rowhouse_owner")
-        .await
-        .unwrap();
+async fn migrated_once(bench: &Bench, own: &[TenantId], houses: usize) {
+    let superuser = bench.superuser().await;
+    let in_main = houses - own.len();
+    let marks = "SELECT count(*), count(DISTINCT house) FROM rowhouse.marks";
+    let counted = async |client: &tokio_postgres::Client| {
+        let row = client.query_one(marks, &[]).await.unwrap();
+        client
+            .batch_execute("GRANT SELECT ON rowhouse.marks TO rowhouse_owner")
+            .await
+            .unwrap();
+        (row.get::<_, i64>(0), row.get::<_, i64>(1))
+    };
+    let expected = i64::try_from(in_main).unwrap();
+    assert_eq!(
+        counted(&superuser).await,
+        (expected, expected),
+        "each house is migrated once"
+    );
+    for tenant in own {
+        assert_eq!(counted(&bench.superuser_of(*tenant).await).await, (1, 1));
+    }
     let migrator = provisioner(&bench.databases, MARKED).await;
-    let page = migrator.check_drift(&server(), None, 500).await.unwrap();
-    assert_eq!((page.checked, page.drifts.len()), (HOUSES, 0), "{:?}", page.drifts);
-    assert!(migrator.describe_fleet(&server()).await.unwrap().1.is_empty());
+    let (versions, faults) = migrator.describe_fleet(&server()).await.unwrap();
+    let newest: Vec<_> = versions
+        .iter()
+        .map(|line| (line.version, line.deferred_version))
+        .collect();
+    assert_eq!((newest, faults.len()), (vec![(2, 2)], 0));
+    let (mut after, mut checked) = (None, 0);
+    loop {
+        let page = migrator.check_drift(&server(), after.as_deref(), 500).await.unwrap();
+        assert_eq!(page.drifts, Vec::new());
+        checked += page.checked;
+        let Some(next) = page.next else { break };
+        after = Some(next);
+    }
+    assert_eq!(checked, houses);
+}
+
+/// T08, after the migration, in every home.
+async fn audited(bench: &Bench, tenants: &[TenantId], own: &[TenantId]) {
+    let servers = bench.databases.servers();
+    for tenant in tenants {
+        let url = if own.contains(tenant) {
+            servers.login_url(Login::Owner, &schema(*tenant))
+        } else {
+            bench.databases.data_url(Login::Owner)
+        };
+        let violations = audit_home(&Secret::new(url), *tenant, None).await.unwrap();
+        assert_eq!(violations, Vec::<String>::new(), "{tenant}");
+    }
 }
 
 /// The control of the house's lock: two that read what is behind and do not hold it run the same migration twice.

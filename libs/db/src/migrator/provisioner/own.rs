@@ -222,7 +222,11 @@ impl Provisioner {
 
     /// A connection that is not the pool's: to the main database, which creates and drops others outside a transaction, or
     /// to a tenant's own.
-    pub(in crate::migrator) async fn open(&self, server: &ServerName, name: Option<&str>) -> Result<PgConnection, ProvisionError> {
+    pub(in crate::migrator) async fn open(
+        &self,
+        server: &ServerName,
+        name: Option<&str>,
+    ) -> Result<PgConnection, ProvisionError> {
         let options = self.pool(server)?.connect_options();
         let options = match name {
             Some(name) => (*options).clone().database(name),

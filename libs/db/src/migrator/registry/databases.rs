@@ -86,7 +86,10 @@ pub(in crate::migrator) async fn set_ready(
 }
 
 /// Says that the database is about to go, and takes its house out of the ledger. Waits for whoever migrates it.
-pub(in crate::migrator) async fn set_leaving(connection: &mut PgConnection, tenant: TenantId) -> Result<(), sqlx::Error> {
+pub(in crate::migrator) async fn set_leaving(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+) -> Result<(), sqlx::Error> {
     let house: Option<Uuid> = sqlx::query_scalar("SELECT house_id FROM rowhouse.databases WHERE tenant_id = $1")
         .bind(tenant.uuid())
         .fetch_one(&mut *connection)

@@ -16,7 +16,10 @@ async fn a_batch_covers_own_databases_and_their_deferred_steps() {
         ..BatchOrder::all(2)
     };
     let batch = migrator.migrate_batch(&server(), &canary).await.unwrap();
-    assert_eq!((batch.migrated, batch.census.behind, batch.census.behind_in_all), (1, 0, 2));
+    assert_eq!(
+        (batch.migrated, batch.census.behind, batch.census.behind_in_all),
+        (1, 0, 2)
+    );
     let versions = migrator.describe_fleet(&server()).await.unwrap().0;
     let counted: Vec<_> = versions
         .iter()
@@ -33,7 +36,8 @@ async fn a_batch_covers_own_databases_and_their_deferred_steps() {
     assert_eq!(versions().await, [1, 2, 1], "the ledger says what is so");
     assert_eq!(migrator.migrate_all().await.unwrap(), 2);
     assert_eq!(versions().await, [2, 2, 2]);
-    let valid = "SELECT count(*) FROM pg_index WHERE indexrelid::regclass::text LIKE '%notes_colour_idx' AND indisvalid";
+    let valid =
+        "SELECT count(*) FROM pg_index WHERE indexrelid::regclass::text LIKE '%notes_colour_idx' AND indisvalid";
     for tenant in &tenants {
         assert_eq!(count(&bench.superuser_of(*tenant).await, valid).await, 1);
     }

@@ -1,7 +1,8 @@
-//! T24 of the invariants in short form: an operation cut short anywhere ends, and each effect is there once.
+//! T24: an operation cut short anywhere ends, and each effect is there once.
 
 use std::time::Duration;
 
+use rowhouse_devkit::torture::Torture;
 use rowhouse_proto::auth::v1::TenantAccess;
 use rowhouse_proto::common::v1::HomeState;
 use rowhouse_types::TenantId;
@@ -43,6 +44,13 @@ async fn assert_provisioned_once(bench: &Bench, tenant: &Tenant, tenants: usize)
 
 #[tokio::test]
 async fn provisioning_killed_at_any_step_is_resumed_and_has_each_effect_once() {
+    let mut torture = Torture::begin("T24", "provisioning");
+    while torture.round().is_some() {
+        provisioning_killed(&mut torture).await;
+    }
+}
+
+async fn provisioning_killed(torture: &mut Torture) {
     let bench = Bench::start("provisioning_killed").await;
     let points = ["prepare", "invite", "access"]
         .into_iter()
@@ -62,6 +70,7 @@ async fn provisioning_killed_at_any_step_is_resumed_and_has_each_effect_once() {
         runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
         let tenant = bench.settled(&slug).await;
         assert_provisioned_once(&bench, &tenant, index + 1).await;
+        torture.trials(1);
     }
 }
 
@@ -85,6 +94,13 @@ async fn a_process_killed_right_after_the_reservation_is_resumed() {
 
 #[tokio::test]
 async fn every_operation_killed_at_any_step_is_resumed() {
+    let mut torture = Torture::begin("T24", "operations");
+    while torture.round().is_some() {
+        operations_killed(&mut torture).await;
+    }
+}
+
+async fn operations_killed(torture: &mut Torture) {
     let bench = Bench::start("turning_killed").await;
     let created = bench.tenants.create(&ctx(LONG), new_tenant("acme")).await.unwrap();
     let id = created.id.to_string();
@@ -104,6 +120,7 @@ async fn every_operation_killed_at_any_step_is_resumed() {
                 assert_eq!(tenant.state, kind.state_after(), "{method} {mishap:?}");
                 assert_eq!(bench.fakes.effects().access[&id].0, access, "{method} {mishap:?}");
                 assert_eq!(bench.fakes.effects().homes[&id].state(), home, "{method} {mishap:?}");
+                torture.trials(1);
             }
         }
     }
