@@ -183,6 +183,10 @@ fn read_home(answer: &proto::Home, tenant: TenantId) -> Result<Home, DirectoryEr
         generation: answer.generation,
         version: answer.version,
         state,
+        transactions_max: answer
+            .transactions_max
+            .and_then(|most| u16::try_from(most).ok())
+            .filter(|most| *most > 0),
     })
 }
 

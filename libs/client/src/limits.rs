@@ -147,6 +147,8 @@ fn read(limits: &proto::Limits) -> Limits {
         contacts: bound(limits.contacts),
         jobs_in_flight: bound(limits.jobs_in_flight),
         seats: bound(limits.seats),
+        concurrent_transactions: bound(limits.concurrent_transactions),
+        mails_per_day: bound(limits.mails_per_day),
     }
 }
 

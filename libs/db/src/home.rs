@@ -19,6 +19,9 @@ pub struct Home {
     pub version: i32,
     /// What the home allows.
     pub state: HomeState,
+    /// Transactions that the tenant may have at once over all processes, where its plan says so; only the directory knows.
+    #[serde(default)]
+    pub transactions_max: Option<u16>,
 }
 
 /// Why the directory does not say where a tenant lives.

@@ -21,6 +21,12 @@ pub struct Limits {
     /// Members that are not removed, and open invitations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seats: Option<u32>,
+    /// Transactions at once in the tenant's home, over all processes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrent_transactions: Option<u32>,
+    /// Mails that the suite sends for the tenant within 24 hours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mails_per_day: Option<u32>,
 }
 
 // === impl Limits ===
@@ -35,6 +41,8 @@ impl Limits {
             contacts: overrides.contacts.or(self.contacts),
             jobs_in_flight: overrides.jobs_in_flight.or(self.jobs_in_flight),
             seats: overrides.seats.or(self.seats),
+            concurrent_transactions: overrides.concurrent_transactions.or(self.concurrent_transactions),
+            mails_per_day: overrides.mails_per_day.or(self.mails_per_day),
         }
     }
 }

@@ -45,11 +45,13 @@ pub(crate) enum Error {
     /// The address belongs to a member already.
     #[error("a member with this address exists")]
     MemberExists,
-    /// The tenant's plan allows no more members and invitations.
-    #[error("the tenant's plan allows {most} seats")]
+    /// The tenant's plan allows no more.
+    #[error("the tenant's plan allows {most} of {limit}")]
     QuotaExceeded {
         /// The tenant.
         tenant: TenantId,
+        /// Which bound, by its name in `Limits`.
+        limit: &'static str,
         /// How many it allows.
         most: u32,
     },
@@ -129,11 +131,14 @@ impl Error {
     }
 }
 
+/// When to try again where a plan allows no more: seats are given up, and a day's mails grow old, in their own time.
+const QUOTA_RETRY: Duration = Duration::from_secs(60 * 60);
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match &error {
             Error::NotFound { kind, id } => Self::not_found(kind, id),
-            Error::QuotaExceeded { tenant, most } => Self::quota(tenant, "seats", *most),
+            Error::QuotaExceeded { tenant, limit, most } => Self::quota(tenant, limit, *most).retry_after(QUOTA_RETRY),
             Error::Field { field, description } => Self::field(*field, description),
             Error::TenantChoiceRequired => Self::field("tenant_id", "must name one of the account's tenants"),
             Error::RoleNotCovered { permission } => {

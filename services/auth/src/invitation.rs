@@ -18,7 +18,7 @@ use crate::master::{self, Purpose};
 pub(crate) use actions::{accept, issue};
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{find, for_mail, of_operation};
+pub(crate) use store::{find, for_mail, of_operation, sent_within_a_day};
 
 /// How long an invitation can be accepted, in days.
 pub(crate) const LIFETIME_DAYS: i32 = 7;

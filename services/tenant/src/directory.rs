@@ -18,4 +18,6 @@ pub(crate) struct Home {
     /// Version of the participant's tenant migrations.
     pub(crate) version: i32,
     pub(crate) state: HomeState,
+    /// Transactions that its tenant may have at once, where the plan says so.
+    pub(crate) transactions_max: Option<i32>,
 }

@@ -17,6 +17,9 @@ use rowhouse_types::{Etag, Limits, TenantId, Text};
 /// Characters of a plan's name at most.
 const NAME_CHARS_MAX: usize = 40;
 
+/// The plan that is there from the beginning.
+const STANDARD: &str = "standard";
+
 /// Name of a plan for people.
 pub(crate) type DisplayName = Text<200>;
 
@@ -70,6 +73,12 @@ pub(crate) struct PlanName {
 // === impl PlanName ===
 
 impl PlanName {
+    /// The plan of a tenant for which none is named.
+    pub(crate) fn standard() -> Self {
+        let name = STANDARD.to_owned();
+        Self { name }
+    }
+
     /// The name.
     pub(crate) fn as_str(&self) -> &str {
         &self.name

@@ -16,6 +16,7 @@ use rowhouse_types::{Email, Etag, Placement, ServerName, Slug, TenantId, Text};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::plan::PlanName;
 use crate::server::Wish;
 
 /// Name of an organisation.
@@ -56,6 +57,7 @@ pub(crate) struct NewTenant {
     pub(crate) slug: Slug,
     pub(crate) display_name: DisplayName,
     pub(crate) server: Wish,
+    pub(crate) plan: PlanName,
     pub(crate) administrator: Email,
     /// Chosen by the client; makes the call repeatable.
     pub(crate) request: Option<Uuid>,

@@ -88,7 +88,7 @@ impl App {
         let wake = Wake::new();
         let ledger = Ledger::new(pool.clone(), "worker");
         let records = Records::new(pool.clone(), files.clone());
-        let reports = Reports::new(pool.clone(), files.clone(), wake.clone(), limits);
+        let reports = Reports::new(pool.clone(), files.clone(), wake.clone(), limits.clone());
         let post = PostOffice::new(pool.clone(), ledger.clone(), mailer, Templates::new()?);
         let tools = Tools {
             pool: pool.clone(),
@@ -97,6 +97,7 @@ impl App {
             crm: Crm::new(&crm),
             files,
             post,
+            limits,
             wake: wake.clone(),
             app_url: config.app_url.clone(),
         };

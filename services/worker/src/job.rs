@@ -8,6 +8,7 @@ mod report_mail;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rowhouse_client::LimitsClient;
 use rowhouse_context::{Ctx, Principal, ServiceName};
 use rowhouse_mq::{Broker, Consumer, Delivery, Handler, HandlerError, Ledger, Queue, Wake};
 use rowhouse_types::{ReportId, TenantId};
@@ -34,6 +35,7 @@ pub(crate) struct Tools {
     pub(crate) crm: Crm,
     pub(crate) files: Files,
     pub(crate) post: PostOffice,
+    pub(crate) limits: LimitsClient,
     pub(crate) wake: Wake,
     /// Base of the links in mails.
     pub(crate) app_url: String,

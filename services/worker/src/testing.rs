@@ -70,10 +70,7 @@ impl World {
 
     /// The actions, where every tenant's plan has these limits.
     pub(crate) fn reports_within(&self, limits: Limits) -> Reports {
-        // Fixed limits ask nobody, Redis neither.
-        let nowhere = Cache::connect(&Secret::new("redis://127.0.0.1:1".to_owned()), "none").unwrap();
-        let limits = LimitsClient::fixed(limits, nowhere);
-        Reports::new(self.pool.clone(), self.files(), Wake::new(), limits)
+        Reports::new(self.pool.clone(), self.files(), Wake::new(), fixed(limits))
     }
 
     pub(crate) fn records(&self) -> Records {
@@ -101,6 +98,7 @@ impl World {
             crm: Crm::new(&peer(ServiceName::Crm)),
             files: self.files(),
             post: self.post(smtp_url),
+            limits: fixed(Limits::default()),
             wake: Wake::new(),
             app_url: "https://app.rowhouse.example".to_owned(),
         }
@@ -151,4 +149,10 @@ pub(crate) fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
         }
     }
     found
+}
+
+/// Every tenant's limits. They ask nobody, Redis neither.
+pub(crate) fn fixed(limits: Limits) -> LimitsClient {
+    let nowhere = Cache::connect(&Secret::new("redis://127.0.0.1:1".to_owned()), "none").unwrap();
+    LimitsClient::fixed(limits, nowhere)
 }

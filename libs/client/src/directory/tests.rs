@@ -57,6 +57,7 @@ impl FakeTenant {
             generation,
             version: 1,
             state: state.into(),
+            transactions_max: None,
         };
         self.state().homes.insert(tenant.to_string(), home);
     }

@@ -135,6 +135,7 @@ impl Provisioner {
             generation,
             version: house.version,
             state: HomeState::Active,
+            transactions_max: None,
         })
     }
 

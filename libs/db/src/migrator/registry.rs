@@ -338,6 +338,7 @@ impl Entry {
             generation: self.generation,
             version: house.version,
             state: *state,
+            transactions_max: None,
         })
     }
 }

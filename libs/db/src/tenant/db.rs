@@ -100,7 +100,7 @@ impl TenantDb {
                 servers,
                 databases,
                 lanes: config.lanes,
-                permits: Permits::new(usize::from(config.lanes.slots_per_tenant)),
+                permits: Permits::default(),
                 directory,
                 tidy: Tidy::new(tasks, Handle::current()),
                 stop,
@@ -208,20 +208,24 @@ impl Inner {
 
     /// The tenant's right to a connection of its lanes; none where it needs none.
     pub(super) async fn permit(&self, home: &Home, way: Way, deadline: Instant) -> Result<Option<Arc<Permit>>, Error> {
-        if self.slots(home, way).is_none() {
+        let Some(slots) = self.slots(home, way) else {
             return Ok(None);
-        }
+        };
         let begun = Instant::now();
-        let permit = self.permits.acquire(home.tenant, deadline).await?;
+        let permit = self.permits.acquire(home.tenant, slots, deadline).await?;
         metrics::histogram!("rowhouse_db_wait_seconds", "for" => "permit").record(begun.elapsed());
         Ok(Some(Arc::new(permit)))
     }
 
-    /// How many connections a tenant may hold this way over all processes; none where that is not bounded. In a database of
-    /// its own it keeps nobody waiting but itself.
+    /// How many connections a tenant may hold this way over all processes: as its plan says, or as everybody; none where
+    /// that is not bounded. In a database of its own it keeps nobody waiting but itself.
     pub(super) fn slots(&self, home: &Home, way: Way) -> Option<u16> {
-        let is_bounded = self.lanes.are_on() && way == Way::Lane && home.placement != Placement::Database;
-        is_bounded.then(|| self.lanes.slots_per_tenant.max(1))
+        if way != Way::Lane {
+            return None;
+        }
+        let shares_lanes = self.lanes.are_on() && home.placement != Placement::Database;
+        let everybodys = shares_lanes.then(|| self.lanes.slots_per_tenant.max(1));
+        home.transactions_max.or(everybodys)
     }
 
     /// A free connection to the database in which the home is.

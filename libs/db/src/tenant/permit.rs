@@ -20,9 +20,8 @@ const WAITING_MAX: usize = 256;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(64));
 
 /// The permits of all tenants. A tenant has an entry while it has a transaction under way or waiting.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Permits {
-    per_tenant: usize,
     tenants: Arc<Mutex<HashMap<TenantId, Entry>>>,
 }
 
@@ -57,19 +56,14 @@ pub(super) struct Pauses {
 // === impl Permits ===
 
 impl Permits {
-    pub(super) fn new(per_tenant: usize) -> Self {
-        Self {
-            per_tenant: per_tenant.max(1),
-            tenants: Arc::default(),
-        }
-    }
-
     /// Waits for one of the tenant's permits. Who came first gets it first.
+    ///
+    /// `most`: how many the tenant has; another number than before holds when none is taken any more.
     ///
     /// # Errors
     /// [`Error::Busy`] at the deadline, and at once where too many wait.
-    pub(super) async fn acquire(&self, tenant: TenantId, deadline: Instant) -> Result<Permit, Error> {
-        let (user, permits) = self.enlist(tenant)?;
+    pub(super) async fn acquire(&self, tenant: TenantId, most: u16, deadline: Instant) -> Result<Permit, Error> {
+        let (user, permits) = self.enlist(tenant, usize::from(most.max(1)))?;
         match tokio::time::timeout_at(deadline, permits.acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Permit {
                 _permit: permit,
@@ -84,13 +78,13 @@ impl Permits {
         }
     }
 
-    fn enlist(&self, tenant: TenantId) -> Result<(User, Arc<Semaphore>), Error> {
+    fn enlist(&self, tenant: TenantId, most: usize) -> Result<(User, Arc<Semaphore>), Error> {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = tenants.entry(tenant).or_insert_with(|| Entry {
-            permits: Arc::new(Semaphore::new(self.per_tenant)),
+            permits: Arc::new(Semaphore::new(most)),
             users: 0,
         });
-        if entry.users >= self.per_tenant.saturating_add(WAITING_MAX) {
+        if entry.users >= most.saturating_add(WAITING_MAX) {
             refused("queue");
             return Err(Error::Busy);
         }
@@ -192,22 +186,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_tenant_waits_for_itself_alone() {
-        let permits = Permits::new(1);
+        let permits = Permits::default();
         let (one, other) = (TenantId::generate(), TenantId::generate());
-        let held = permits.acquire(one, soon()).await.unwrap();
-        assert_eq!(permits.acquire(one, Instant::now()).await.unwrap_err(), Error::Busy);
-        let others = permits.acquire(other, soon()).await.unwrap();
-        let (waited, ()) = tokio::join!(permits.acquire(one, soon()), async { drop(held) });
+        let held = permits.acquire(one, 1, soon()).await.unwrap();
+        assert_eq!(permits.acquire(one, 1, Instant::now()).await.unwrap_err(), Error::Busy);
+        let others = permits.acquire(other, 1, soon()).await.unwrap();
+        let (waited, ()) = tokio::join!(permits.acquire(one, 1, soon()), async { drop(held) });
         drop((waited.unwrap(), others));
         assert_eq!(entries(&permits), 0, "nothing stays of those who have gone");
     }
 
     #[tokio::test]
     async fn who_gives_up_waiting_leaves_nothing() {
-        let permits = Permits::new(1);
+        let permits = Permits::default();
         let tenant = TenantId::generate();
-        let held = permits.acquire(tenant, soon()).await.unwrap();
-        let mut waiting = Box::pin(permits.acquire(tenant, soon()));
+        let held = permits.acquire(tenant, 1, soon()).await.unwrap();
+        let mut waiting = Box::pin(permits.acquire(tenant, 1, soon()));
         assert!(futures_util::future::poll_immediate(&mut waiting).await.is_none());
         drop(waiting);
         drop(held);
@@ -216,21 +210,21 @@ mod tests {
 
     #[tokio::test]
     async fn the_queue_of_one_tenant_is_bounded() {
-        let permits = Permits::new(1);
+        let permits = Permits::default();
         let (tenant, other) = (TenantId::generate(), TenantId::generate());
-        let held = permits.acquire(tenant, soon()).await.unwrap();
+        let held = permits.acquire(tenant, 1, soon()).await.unwrap();
         let mut waiting: Vec<_> = (0..WAITING_MAX)
-            .map(|_| Box::pin(permits.acquire(tenant, soon())))
+            .map(|_| Box::pin(permits.acquire(tenant, 1, soon())))
             .collect();
         for one in &mut waiting {
             assert!(futures_util::future::poll_immediate(one).await.is_none());
         }
         assert_eq!(
-            permits.acquire(tenant, soon()).await.unwrap_err(),
+            permits.acquire(tenant, 1, soon()).await.unwrap_err(),
             Error::Busy,
             "at once"
         );
-        permits.acquire(other, soon()).await.unwrap();
+        permits.acquire(other, 1, soon()).await.unwrap();
         drop(held);
         waiting.swap_remove(0).await.unwrap();
     }

@@ -37,6 +37,7 @@ async fn preparing_is_idempotent_by_operation() {
         generation: 1,
         version: 2,
         state: HomeState::Active,
+        transactions_max: None,
     };
     for home in all {
         assert_eq!(home.unwrap(), expected);

@@ -7,10 +7,10 @@ use rowhouse_db::{Error, Home, Lanes, Mode, TenantDb};
 use rowhouse_devkit::cluster;
 use rowhouse_devkit::pooler::Pooler;
 use rowhouse_devkit::servers::{LanePools, Login};
-use rowhouse_types::TenantId;
+use rowhouse_types::{Placement, TenantId};
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::bench::{Bench, LONG, config, ctx, mutate_function, until};
+use crate::bench::{Bench, LONG, config, ctx, mutate_function, server, until};
 use crate::drops::AtMost;
 use crate::fence::waiting;
 use crate::notes::{BACKEND, LIST};
@@ -41,7 +41,7 @@ impl Replicas {
             count,
             pool_size: server_connections,
         };
-        let pooler = Pooler::start(&bench.databases, pools, 1).await.unwrap();
+        let pooler = Pooler::start(&bench.databases, pools, server_connections.max(4)).await.unwrap();
         let lanes = Lanes {
             count,
             connections_per_lane_max: 4,
@@ -153,6 +153,57 @@ async fn a_tenants_slots_hold_over_all_processes() {
     second.commit().await.unwrap();
     assert_eq!(list(&replicas.two, tenant, LONG).await, Ok(0));
     opened.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_plan_may_grant_more_slots_or_fewer() {
+    let replicas = Replicas::start("plan_slots", 2, 4, 2).await;
+    let (few, many) = (replicas.bench.tenant().await, replicas.bench.tenant().await);
+    let grant = async |tenant, transactions_max| {
+        let home = replicas.bench.provisioner.describe(tenant, &server()).await.unwrap();
+        replicas.bench.directory.put(Home {
+            transactions_max,
+            ..home
+        });
+    };
+    grant(few, Some(1)).await;
+    grant(many, Some(3)).await;
+    for tenant in [few, many] {
+        assert_eq!(
+            list(&replicas.two, tenant, LONG).await,
+            Ok(0),
+            "the lanes are connected"
+        );
+    }
+    let held = open(&replicas.one, few).await;
+    assert_eq!(
+        list(&replicas.one, few, SHORT).await,
+        Err(Error::Busy),
+        "in this process"
+    );
+    assert_eq!(list(&replicas.two, few, SHORT).await, Err(Error::Busy), "over all");
+    let three = [
+        open(&replicas.one, many).await,
+        open(&replicas.one, many).await,
+        open(&replicas.two, many).await,
+    ];
+    assert_eq!(list(&replicas.two, many, SHORT).await, Err(Error::Busy));
+    drop((held, three));
+
+    // In a database of its own nothing bounds a tenant but its plan.
+    let own = replicas.bench.tenant_in(Placement::Database).await;
+    let unbounded = [
+        open(&replicas.one, own).await,
+        open(&replicas.one, own).await,
+        open(&replicas.one, own).await,
+    ];
+    drop(unbounded);
+    grant(own, Some(1)).await;
+    assert_eq!(list(&replicas.two, own, LONG).await, Ok(0));
+    let held = open(&replicas.one, own).await;
+    assert_eq!(list(&replicas.two, own, SHORT).await, Err(Error::Busy));
+    held.commit().await.unwrap();
+    assert_eq!(list(&replicas.two, own, LONG).await, Ok(0));
 }
 
 /// The control: an `enter_lane` that gives every slot away again and again.

@@ -56,6 +56,7 @@ async fn a_spare_is_built_once_and_is_whole() {
         generation: 1,
         version: 2,
         state: HomeState::Spare,
+        transactions_max: None,
     };
     for home in all {
         assert_eq!(home.unwrap(), expected);

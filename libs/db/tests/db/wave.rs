@@ -160,6 +160,7 @@ async fn tell_directory(bench: &Bench, superuser: &tokio_postgres::Client) {
             generation: row.get(2),
             version: 2,
             state: rowhouse_types::HomeState::Active,
+            transactions_max: None,
         });
     }
 }

@@ -33,9 +33,22 @@ const FOR_MAIL: &str = "SELECT invitation.email, tenant.display_name, invitation
     FROM auth.invitations AS invitation JOIN auth.tenants AS tenant ON tenant.id = invitation.tenant_id \
     WHERE invitation.id = $1";
 
+const SENT_WITHIN_A_DAY: &str = "SELECT count(*) FROM auth.invitations \
+    WHERE tenant_id = $1 AND created_at > now() - interval '24 hours'";
+
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[OF_OPERATION, SUPERSEDE, INSERT, FIND, OPEN, LOCK_OPEN, ACCEPT, FOR_MAIL];
+pub(crate) const STATEMENTS: &[&str] = &[
+    OF_OPERATION,
+    SUPERSEDE,
+    INSERT,
+    FIND,
+    OPEN,
+    LOCK_OPEN,
+    ACCEPT,
+    FOR_MAIL,
+    SENT_WITHIN_A_DAY,
+];
 
 /// An invitation that can be accepted.
 pub(super) struct Open {
@@ -64,6 +77,12 @@ pub(crate) async fn of_operation(
         .fetch_optional(conn)
         .await?;
     Ok(row.map(|(id, tenant)| (InvitationId::from_uuid(id), TenantId::from_uuid(tenant))))
+}
+
+/// How many invitations of a tenant were sent by mail within the last 24 hours.
+pub(crate) async fn sent_within_a_day(conn: &mut PgConnection, tenant: TenantId) -> Result<i64, Error> {
+    let sent = sqlx::query_scalar(SENT_WITHIN_A_DAY).bind(tenant.uuid());
+    Ok(sent.fetch_one(conn).await?)
 }
 
 /// Closes an open invitation of the same address.

@@ -41,7 +41,14 @@ pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<
     if let Some(most) = limits.seats
         && store::seats_taken(&mut tx, tenant, &invite.email).await? >= i64::from(most)
     {
-        return Err(Error::QuotaExceeded { tenant, most });
+        let limit = "seats";
+        return Err(Error::QuotaExceeded { tenant, limit, most });
+    }
+    if let Some(most) = limits.mails_per_day
+        && invitation::sent_within_a_day(&mut tx, tenant).await? >= i64::from(most)
+    {
+        let limit = "mails_per_day";
+        return Err(Error::QuotaExceeded { tenant, limit, most });
     }
     let draft = Draft {
         id: claim.map_or_else(InvitationId::generate, |claim| InvitationId::from_uuid(claim.resource)),

@@ -332,7 +332,7 @@ async fn seats_are_members_and_open_invitations_and_bound_what_is_new() {
     // A plan below what is used takes nothing away.
     let one = bench.within(seats(1)).await;
     let refused = invite(&admin, &one, &invite_to("dora@acme.example", Role::User)).await;
-    assert!(matches!(refused, Err(Error::QuotaExceeded { tenant, most: 1 }) if tenant == house.tenant));
+    assert!(matches!(refused, Err(Error::QuotaExceeded { tenant, limit: "seats", most: 1 }) if tenant == house.tenant));
 }
 
 #[tokio::test]
@@ -352,6 +352,35 @@ async fn simultaneous_invitations_never_pass_the_seats() {
     });
     let sent = join_all(calls).await.into_iter().filter(Result::is_ok).count();
     assert_eq!(sent, 3);
+}
+
+#[tokio::test]
+async fn a_days_invitations_are_bounded_by_the_plans_mails() {
+    let (bench, house, admin) = start("member_mails").await;
+    // The administrator's own invitation was one.
+    let limits = Limits {
+        mails_per_day: Some(2),
+        ..Limits::default()
+    };
+    let two = bench.within(limits).await;
+    bench
+        .execute("UPDATE auth.invitations SET created_at = now() - interval '25 hours'")
+        .await;
+    for address in ["bob@acme.example", "carl@acme.example"] {
+        invite(&admin, &two, &invite_to(address, Role::User)).await.unwrap();
+    }
+    let refused = invite(&admin, &two, &invite_to("dora@acme.example", Role::User)).await;
+    assert!(matches!(
+        refused,
+        Err(Error::QuotaExceeded { tenant, limit: "mails_per_day", most: 2 }) if tenant == house.tenant
+    ));
+    // A day later.
+    bench
+        .execute("UPDATE auth.invitations SET created_at = created_at - interval '24 hours'")
+        .await;
+    invite(&admin, &two, &invite_to("dora@acme.example", Role::User))
+        .await
+        .unwrap();
 }
 
 fn seats(most: u32) -> Limits {

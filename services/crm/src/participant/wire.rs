@@ -110,6 +110,7 @@ pub(super) fn home(home: &Home) -> proto::Home {
             HomeState::Spare => proto::HomeState::Spare,
         }
         .into(),
+        transactions_max: None,
     }
 }
 

@@ -75,5 +75,6 @@ fn write(home: &Home) -> common::Home {
         generation: home.generation,
         version: home.version,
         state: state.into(),
+        transactions_max: home.transactions_max,
     }
 }

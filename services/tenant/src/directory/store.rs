@@ -14,6 +14,7 @@ struct HomeRow {
     generation: Option<i64>,
     version: Option<i32>,
     state: Option<String>,
+    transactions_max: Option<i32>,
 }
 
 /// A tenant's home at one participant.
@@ -22,8 +23,11 @@ struct HomeRow {
 /// [`Error::TenantUnknown`] where there is no such tenant, or none any more, [`Error::NotReady`] where it has no home there yet.
 pub(crate) async fn find(pool: &PgPool, tenant: TenantId, participant: ServiceName) -> Result<Home> {
     let row: Option<HomeRow> = sqlx::query_as(
-        "SELECT homes.server, homes.placement, homes.generation, homes.version, homes.state
-         FROM tenant.tenants LEFT JOIN tenant.homes
+        "SELECT homes.server, homes.placement, homes.generation, homes.version, homes.state,
+             coalesce(tenants.limit_overrides -> 'concurrent_transactions', plans.limits -> 'concurrent_transactions')::integer
+                 AS transactions_max
+         FROM tenant.tenants JOIN tenant.plans ON plans.name = tenants.plan
+         LEFT JOIN tenant.homes
              ON homes.tenant_id = tenants.tenant_id AND homes.participant = $2 AND tenants.state <> 'provisioning'
          WHERE tenants.tenant_id = $1 AND tenants.state NOT IN ('purging', 'purged')",
     )
@@ -45,6 +49,7 @@ pub(crate) async fn find(pool: &PgPool, tenant: TenantId, participant: ServiceNa
         generation: row.generation.ok_or_else(not_ready)?,
         version: row.version.ok_or_else(not_ready)?,
         state: row.state.ok_or_else(not_ready)?.parse().map_err(Error::unreadable)?,
+        transactions_max: row.transactions_max,
     })
 }
 

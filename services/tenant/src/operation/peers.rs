@@ -308,5 +308,6 @@ fn read(held: &Held, participant: ServiceName, home: &common::Home) -> Result<Ho
             common::HomeState::Frozen => HomeState::Frozen,
             common::HomeState::Spare | common::HomeState::Unspecified => return Err(fault("state")),
         },
+        transactions_max: None,
     })
 }

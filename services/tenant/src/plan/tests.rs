@@ -1,5 +1,6 @@
 //! Plans on a real database.
 
+use rowhouse_context::ServiceName;
 use rowhouse_db::paging::PageTokens;
 use rowhouse_status::{Failure, Reason as Why};
 use rowhouse_types::{Limits, TenantId};
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::actions::Plans;
 use super::spread::Spread;
 use super::{Change, DisplayName, NewPlan, Plan, PlanName, TenantPlan};
+use crate::directory;
 use crate::error::Result;
 use crate::operation::tests::{Bench, LONG, Mishap, ctx, new_tenant};
 use crate::tenant::{Reason, Tenant};
@@ -206,4 +208,55 @@ async fn lists_are_paged_by_name() {
     );
     let stolen = plans.list(&ctx(LONG), 2, &page.next_page_token).await;
     assert_eq!(why(stolen.map(drop)), Why::PageTokenInvalid);
+}
+
+#[tokio::test]
+async fn a_tenant_is_created_on_the_plan_that_is_named() {
+    let bench = Bench::start("plan_at_creation").await;
+    let (plans, spread) = plans(&bench);
+    let bounded = Limits {
+        concurrent_transactions: Some(3),
+        ..timeout_of(700)
+    };
+    create(&plans, "gold", bounded).await;
+    let on_gold = |slug: &str| crate::tenant::NewTenant {
+        plan: name("gold"),
+        request: Some(uuid::Uuid::from_u128(7)),
+        ..new_tenant(slug)
+    };
+    let created = bench.tenants.create(&ctx(LONG), on_gold("acme")).await.unwrap();
+    assert_eq!(plans.of_tenant(created.id).await.unwrap().plan, name("gold"));
+    spread.to_tenant(&ctx(LONG), created.id).await;
+    assert_eq!(told(&bench, created.id), Some(Some(700)));
+    let home = directory::store::find(&bench.pool, created.id, ServiceName::Crm)
+        .await
+        .unwrap();
+    assert_eq!(home.transactions_max, Some(3));
+
+    // An override holds instead, and nothing is said where the plan says nothing.
+    let overrides = Limits {
+        concurrent_transactions: Some(5),
+        ..Limits::default()
+    };
+    assign(&plans, created.id, "gold", overrides).await.unwrap();
+    let most = async || {
+        let home = directory::store::find(&bench.pool, created.id, ServiceName::Crm).await;
+        home.unwrap().transactions_max
+    };
+    assert_eq!(most().await, Some(5));
+    assign(&plans, created.id, "standard", Limits::default()).await.unwrap();
+    assert_eq!(most().await, None);
+
+    let unknown = crate::tenant::NewTenant {
+        plan: name("platinum"),
+        ..new_tenant("other")
+    };
+    let refused = bench.tenants.create(&ctx(LONG), unknown).await.unwrap_err();
+    let failure = Failure::from(refused);
+    assert_eq!(
+        (failure.reason(), failure.violations()[0].field.as_str()),
+        (Why::FieldInvalid, "plan")
+    );
+    let named = "SELECT count(*) FROM tenant.tenants WHERE slug = 'other'";
+    assert_eq!(bench.count(named).await, 0);
 }

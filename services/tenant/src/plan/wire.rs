@@ -139,6 +139,8 @@ pub(crate) fn limits(limits: Limits) -> common::Limits {
         contacts: number(limits.contacts),
         jobs_in_flight: number(limits.jobs_in_flight),
         seats: number(limits.seats),
+        concurrent_transactions: number(limits.concurrent_transactions),
+        mails_per_day: number(limits.mails_per_day),
     }
 }
 
@@ -163,6 +165,8 @@ fn read_limits(violations: &mut Violations, field: &str, limits: Option<common::
         contacts: read("contacts", limits.contacts, 1..=100_000_000),
         jobs_in_flight: read("jobs_in_flight", limits.jobs_in_flight, 1..=10_000),
         seats: read("seats", limits.seats, 1..=1_000_000),
+        concurrent_transactions: read("concurrent_transactions", limits.concurrent_transactions, 1..=64),
+        mails_per_day: read("mails_per_day", limits.mails_per_day, 1..=1_000_000),
     }
 }
 
@@ -224,6 +228,8 @@ mod tests {
             contacts: Some(-1),
             jobs_in_flight: Some(10_001),
             seats: Some(i32::MAX),
+            concurrent_transactions: Some(65),
+            mails_per_day: Some(0),
         };
         assert_eq!(
             fields(&with(wrong).unwrap_err()),
@@ -232,7 +238,9 @@ mod tests {
                 "plan.limits.statement_timeout_ms",
                 "plan.limits.contacts",
                 "plan.limits.jobs_in_flight",
-                "plan.limits.seats"
+                "plan.limits.seats",
+                "plan.limits.concurrent_transactions",
+                "plan.limits.mails_per_day"
             ]
         );
     }
@@ -262,6 +270,8 @@ mod tests {
             contacts: Some(100_000_000),
             jobs_in_flight: Some(10_000),
             seats: Some(1_000_000),
+            concurrent_transactions: Some(64),
+            mails_per_day: Some(1_000_000),
         };
         let mut violations = Violations::default();
         assert_eq!(read_limits(&mut violations, "limits", Some(limits(all))), all);

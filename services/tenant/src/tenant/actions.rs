@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::operation::saga::Sagas;
 use crate::operation::store::{LEASE, Payload};
 use crate::operation::{self, Held, Kind};
+use crate::plan::PlanName;
 use crate::purge::{self, Purge};
 use crate::server;
 use crate::spare::Refill;
@@ -102,6 +103,7 @@ impl Tenants {
         held.administrator.clone_from(&payload.administrator);
         let reservation = Reservation {
             tenant: &tenant,
+            plan: &new.plan,
             caller: &ctx.principal().actor(),
             request: new.request,
             fingerprint: &fingerprint(new),
@@ -110,7 +112,7 @@ impl Tenants {
             lease: held.lease,
             lease_secs: LEASE.as_secs_f64(),
             traceparent: held.traceparent.as_deref(),
-            after: &picture(&tenant),
+            after: &with_plan(picture(&tenant), &new.plan),
         };
         match store::reserve(&self.pool, ctx, &reservation).await? {
             Reserved::New { id, spare, created_at } => {
@@ -410,10 +412,19 @@ fn fingerprint(new: &NewTenant) -> Vec<u8> {
         new.server.placement.as_str(),
         new.server.labels,
         new.administrator.as_str(),
+        new.plan.as_str(),
     ]);
     digest::digest(&digest::SHA256, fields.to_string().as_bytes())
         .as_ref()
         .to_vec()
+}
+
+/// A new tenant as the audit log shows it.
+fn with_plan(mut picture: Value, plan: &PlanName) -> Value {
+    if let Value::Object(fields) = &mut picture {
+        fields.insert("plan".to_owned(), json!(plan.as_str()));
+    }
+    picture
 }
 
 /// A tenant as the audit log shows it.

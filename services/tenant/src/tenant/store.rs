@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{Deletion, State, Tenant};
 use crate::error::{Error, Result};
+use crate::plan::PlanName;
 
 /// A row of `tenant.tenants`.
 #[derive(sqlx::FromRow)]
@@ -32,6 +33,7 @@ pub(crate) struct TenantRow {
 /// What a call to create a tenant reserves.
 pub(crate) struct Reservation<'a> {
     pub(crate) tenant: &'a Tenant,
+    pub(crate) plan: &'a PlanName,
     /// Who calls, as the scope of the request id.
     pub(crate) caller: &'a str,
     pub(crate) request: Option<Uuid>,
@@ -101,6 +103,7 @@ pub(crate) async fn reserve(pool: &PgPool, ctx: &Ctx, new: &Reservation<'_>) -> 
         .bind(tenant.id.to_string())
         .bind(new.after)
         .bind(ctx.address())
+        .bind(new.plan.as_str())
         .fetch_one(pool)
         .await
         .map_err(|error| refused(error, tenant))?;
@@ -144,6 +147,7 @@ fn refused(error: sqlx::Error, tenant: &Tenant) -> Error {
             slug: tenant.slug.clone(),
         },
         Some("servers_admission_check") => Error::ServersFull,
+        Some("tenants_plan_fkey") => Error::PlanNotAssignable,
         _ => error.into(),
     }
 }

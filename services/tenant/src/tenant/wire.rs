@@ -9,6 +9,7 @@ use rowhouse_types::{Etag, Placement, TenantId};
 use uuid::Uuid;
 
 use super::{Change, DisplayName, NewTenant, Reason, State, Tenant};
+use crate::plan::PlanName;
 use crate::server::{Labels, Wish};
 
 /// Reads a request to create a tenant.
@@ -25,6 +26,10 @@ pub(crate) fn new_tenant(request: proto::CreateTenantRequest) -> Result<NewTenan
     let placement = violations.take("tenant.placement", placement(tenant.placement));
     let administrator = violations.take("administrator_email", request.administrator_email.parse());
     let labels = violations.take("server_labels", Labels::parse(request.server_labels));
+    let plan = match request.plan.as_str() {
+        "" => Some(PlanName::standard()),
+        name => violations.take("plan", name.parse()),
+    };
     let request = violations.take("request_id", request_id(&request.request_id));
     let read = (|| {
         Some(NewTenant {
@@ -34,6 +39,7 @@ pub(crate) fn new_tenant(request: proto::CreateTenantRequest) -> Result<NewTenan
                 placement: placement?,
                 labels: labels?,
             },
+            plan: plan?,
             administrator: administrator?,
             request: request?,
         })
@@ -207,6 +213,7 @@ mod tests {
             administrator_email: "ada@example.com".to_owned(),
             request_id: String::new(),
             server_labels: Default::default(),
+            plan: String::new(),
         }
     }
 
@@ -221,6 +228,7 @@ mod tests {
             "administrator_email",
             "request_id",
             "server_labels",
+            "plan",
             "update_mask",
         ]
         .into_iter()
@@ -241,6 +249,7 @@ mod tests {
             (new.slug.as_str(), new.server.placement, new.request),
             ("acme", Placement::Schema, None)
         );
+        assert_eq!(new.plan, PlanName::standard());
     }
 
     #[test]
@@ -255,10 +264,11 @@ mod tests {
             administrator_email: "nobody".to_owned(),
             request_id: "1".to_owned(),
             server_labels: [(String::new(), String::new())].into(),
+            plan: "Big Plan".to_owned(),
         };
         assert_eq!(
             fields(new_tenant(wrong).unwrap_err()),
-            "administrator_email request_id server_labels tenant.display_name tenant.placement tenant.slug"
+            "administrator_email plan request_id server_labels tenant.display_name tenant.placement tenant.slug"
         );
         assert!(new_tenant(proto::CreateTenantRequest::default()).is_err());
     }

@@ -1,6 +1,7 @@
 //! SQL of mails.
 
 use rowhouse_mq::Delivery;
+use rowhouse_types::TenantId;
 use sqlx::{PgConnection, PgPool};
 
 use crate::error::Result;
@@ -21,9 +22,12 @@ const IS_CLOSED: &str = "SELECT EXISTS (SELECT FROM worker.mails WHERE message_i
 const PRUNE: &str = "DELETE FROM worker.mails WHERE message_id IN \
     (SELECT message_id FROM worker.mails WHERE state <> 'open' AND updated_at < now() - interval '90 days' LIMIT 1000)";
 
+const WITHIN_A_DAY: &str = "SELECT count(*) FROM worker.mails \
+    WHERE tenant_id = $1 AND state <> 'void' AND created_at > now() - interval '24 hours'";
+
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[OPEN, HOLD, CLOSE, IS_CLOSED, PRUNE];
+pub(crate) const STATEMENTS: &[&str] = &[OPEN, HOLD, CLOSE, IS_CLOSED, PRUNE, WITHIN_A_DAY];
 
 /// Notes that a message asks for a mail, before anything is sent.
 pub(crate) async fn open(pool: &PgPool, delivery: &Delivery) -> Result<()> {
@@ -55,6 +59,12 @@ pub(super) async fn close(connection: &mut PgConnection, delivery: &Delivery, st
 /// Whether a mail was sent or is not to be sent.
 pub(super) async fn is_closed(pool: &PgPool, delivery: &Delivery) -> Result<bool> {
     Ok(sqlx::query_scalar(IS_CLOSED).bind(delivery.id).fetch_one(pool).await?)
+}
+
+/// How many mails of a tenant were sent, or are to be, of the last 24 hours.
+pub(crate) async fn within_a_day(pool: &PgPool, tenant: TenantId) -> Result<i64> {
+    let sent = sqlx::query_scalar(WITHIN_A_DAY).bind(tenant.uuid());
+    Ok(sent.fetch_one(pool).await?)
 }
 
 /// Forgets mails that were closed long ago.

@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 use rowhouse_mq::{Delivery, Handler, HandlerError, Queue};
+use rowhouse_types::TenantId;
 
 use super::{ASK_MAX, ATTEMPTS_MAX, Tools, own_ctx, report_of};
-use crate::email::{Letter, ReportText};
+use crate::email::{Letter, ReportText, store as mails};
 use crate::peer::{PeerError, Requester};
 use crate::report::actions::FINISHED;
 use crate::report::{State, store};
@@ -34,6 +35,10 @@ impl SendReportFinished {
         let Some(report) = store::get(&self.tools.pool, tenant, id).await? else {
             return Ok(None);
         };
+        if !self.may_be_sent(delivery, tenant).await? {
+            tracing::info!(%tenant, report = %id, "a mail was left out: the plan allows no more today");
+            return Ok(None);
+        }
         let requester = Requester {
             tenant,
             user: report.requester,
@@ -58,6 +63,17 @@ impl SendReportFinished {
             &recipient.display_name,
             &text,
         )?))
+    }
+}
+
+impl SendReportFinished {
+    /// Whether the tenant's plan allows one more mail today. The report can be looked up without it.
+    async fn may_be_sent(&self, delivery: &Delivery, tenant: TenantId) -> Result<bool, HandlerError> {
+        let limits = self.tools.limits.limits(&own_ctx(delivery, ASK_MAX), tenant).await;
+        let Some(most) = limits.mails_per_day else {
+            return Ok(true);
+        };
+        Ok(mails::within_a_day(&self.tools.pool, tenant).await? < i64::from(most))
     }
 }
 

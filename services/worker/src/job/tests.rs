@@ -5,14 +5,15 @@ use rowhouse_devkit::smtp::SmtpSink;
 use rowhouse_mq::{Delivery, Handler as _, HandlerError};
 use rowhouse_proto::crm::v1::Contact;
 use rowhouse_status::Reason;
-use rowhouse_types::{InvitationId, TenantId};
+use rowhouse_types::{InvitationId, Limits, TenantId};
 use serde_json::json;
 
+use super::Tools;
 use super::invitation_mail::SendInvitation;
 use super::report::MakeReport;
 use super::report_mail::SendReportFinished;
 use crate::report::{Kind, NewReport, Report, State};
-use crate::testing::{Cut, Peers, Script, World, delivery, files_below, member};
+use crate::testing::{Cut, Peers, Script, World, delivery, files_below, fixed, member};
 
 /// Nobody listens there.
 pub(super) const NO_MAIL: &str = "smtp://127.0.0.1:1";
@@ -272,4 +273,36 @@ async fn the_requester_is_told_and_nobody_who_has_left() {
         ("Your contacts report is ready", 1)
     );
     assert!(mails[0].html.as_ref().unwrap().contains("Ada &lt;script&gt;"));
+}
+
+#[tokio::test]
+async fn a_mail_about_a_report_is_left_out_where_the_plan_allows_no_more_today() {
+    let world = World::new("mails_a_day").await;
+    let sink = SmtpSink::start(&world.folder.path().join("mails")).await.unwrap();
+    let peers = Peers::start(Script::default()).await;
+    let (_, report, message) = queued(&world).await;
+    let unbounded = world.tools(&peers, &sink.url());
+    MakeReport::new(unbounded.clone()).handle(&message).await.unwrap();
+    let bounded = Tools {
+        limits: fixed(Limits {
+            mails_per_day: Some(1),
+            ..Limits::default()
+        }),
+        ..unbounded
+    };
+    let payload = || json!({ "report_id": report.id });
+    let send = async |tools: &Tools| {
+        let finished = delivery("worker.report_finished.v1", report.tenant, payload());
+        SendReportFinished::new(tools.clone()).handle(&finished).await.unwrap();
+        sink.mails().unwrap().len()
+    };
+    assert_eq!((send(&bounded).await, send(&bounded).await), (1, 1));
+    let left_out = "SELECT count(*) FROM worker.mails WHERE state = 'void'";
+    assert_eq!(world.count(left_out).await, 1);
+    // A day later.
+    sqlx::query("UPDATE worker.mails SET created_at = now() - interval '25 hours'")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(send(&bounded).await, 2);
 }

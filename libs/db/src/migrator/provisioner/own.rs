@@ -173,6 +173,7 @@ impl Provisioner {
                     generation,
                     version: house.version,
                     state: HomeState::Active,
+                    transactions_max: None,
                 };
                 (home, house)
             }

@@ -48,6 +48,7 @@ impl Provisioner {
             generation,
             version: house.version,
             state: HomeState::Spare,
+            transactions_max: None,
         })
     }
 

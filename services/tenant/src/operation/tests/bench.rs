@@ -258,6 +258,7 @@ pub(crate) fn ctx(time: Duration) -> Ctx {
 /// A tenant to be created.
 pub(crate) fn new_tenant(slug: &str) -> NewTenant {
     NewTenant {
+        plan: crate::plan::PlanName::standard(),
         slug: slug.parse().unwrap(),
         display_name: crate::tenant::DisplayName::parse_required(&format!("{slug} Ltd")).unwrap(),
         server: Wish {

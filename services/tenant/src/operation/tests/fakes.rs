@@ -178,6 +178,7 @@ impl Effects {
                 generation: 1,
                 version: 1,
                 state: state.into(),
+                transactions_max: None,
             }
         })
     }

@@ -34,8 +34,8 @@ chosen AS (
     SELECT $3::bytea, id.tenant_id FROM id WHERE $2::uuid IS NULL
 ),
 created AS (
-    INSERT INTO tenant.tenants (tenant_id, slug, display_name, placement, server, state)
-    SELECT id.tenant_id, $5, $6, $7, $8, 'provisioning' FROM chosen JOIN id ON id.tenant_id = chosen.resource_id
+    INSERT INTO tenant.tenants (tenant_id, slug, display_name, placement, server, state, plan)
+    SELECT id.tenant_id, $5, $6, $7, $8, 'provisioning', $21 FROM chosen JOIN id ON id.tenant_id = chosen.resource_id
     RETURNING tenant_id, created_at
 ),
 taken AS (
