@@ -11,13 +11,15 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::checkout::Checkout;
 use rowhouse_devkit::journey;
 use rowhouse_devkit::resident::Resident;
+use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::ListContactsRequest;
+use rowhouse_proto::tenant::v1::Tenant;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -31,6 +33,36 @@ const CALLERS: usize = 32;
 const CONNECTIONS: usize = 4;
 /// Tenants created one after the other.
 const TENANTS: usize = 30;
+
+/// Rows of a page.
+const PAGE_SIZE: i32 = 50;
+/// Every placement, and what its lines are called.
+const PLACEMENTS: [(Placement, [&str; 3]); 3] = [
+    (
+        Placement::Schema,
+        [
+            "GetContact, schema",
+            "ListContacts of 50, schema",
+            "CreateContact, schema",
+        ],
+    ),
+    (
+        Placement::Shared,
+        [
+            "GetContact, shared",
+            "ListContacts of 50, shared",
+            "CreateContact, shared",
+        ],
+    ),
+    (
+        Placement::Database,
+        [
+            "GetContact, database",
+            "ListContacts of 50, database",
+            "CreateContact, database",
+        ],
+    ),
+];
 
 /// Arguments of `bench`.
 #[derive(Args, Debug)]
@@ -89,47 +121,53 @@ async fn contacts(bench: &Bench) -> Result<()> {
     let duration = Duration::from_secs(bench.seconds);
     let anyone = Caller::anonymous(demo::endpoints(&resident)?);
     let operator = demo::operator_log_in(&resident, &anyone).await?;
-    let (_, _, administrator) = seed::TENANTS[0];
-    let tokens = journey::log_in(&anyone, administrator, seed::PASSWORD, "").await?;
-    let members = members(&resident, &tokens.access_token)?;
-    let first = members.first().context("a caller")?;
-    let listed = first
-        .contacts()
-        .list_contacts(ListContactsRequest {
-            page_size: 100,
-            ..Default::default()
-        })
-        .await?
-        .into_inner();
-    ensure!(
-        !listed.contacts.is_empty(),
-        "the demo tenant has no contacts: run `cargo xtask up`"
-    );
-    let contacts: Vec<String> = listed.contacts.into_iter().map(|contact| contact.id).collect();
-    let reference = Reference::new(
-        &resident,
-        &tokens.tenant_id,
-        contacts.first().context("a contact")?,
-        duration,
-    )?;
-
     let mut figures = vec![
         load::create_tenants(&operator, TENANTS)
             .await?
             .figure("CreateTenant, one at a time", None),
     ];
-    // A warm-up, so that connections are open and the caches hold the tenant's home and rights.
-    load::get(&members, CALLERS, &contacts, Duration::from_secs(2)).await?;
-    let read = load::get(&members, CALLERS, &contacts, duration).await?;
-    figures.push(read.figure("GetContact, 32 callers", Some(reference.read().await?)));
-    let write = load::create(&members, CALLERS, duration).await?;
-    figures.push(write.figure("CreateContact, 32 callers", Some(reference.write().await?)));
-
+    for (placement, names) in PLACEMENTS {
+        let slug = unique("bench");
+        let administrator = format!("ada@{slug}.example");
+        let tenant = journey::create_tenant_in(&operator, placement, &slug, "Bench Ltd", &administrator).await?;
+        let ada = seed::join(&resident, &anyone, &tenant, &administrator).await?;
+        seed::fill(&ada, &slug).await?;
+        let tokens = journey::log_in(&anyone, &administrator, seed::PASSWORD, &tenant.id).await?;
+        let members = members(&resident, &tokens.access_token)?;
+        figures.extend(placed(&resident, &tenant, &members, duration, names).await?);
+    }
     print(&figures);
     let folder = checkout.target().join("bench");
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("contacts.json"), serde_json::to_vec_pretty(&figures)?)?;
     Ok(())
+}
+
+/// What one tenant's contacts cost, beside pgbench in the same home.
+async fn placed(
+    resident: &Resident,
+    tenant: &Tenant,
+    members: &[Caller],
+    duration: Duration,
+    [get, list, create]: [&'static str; 3],
+) -> Result<Vec<Figure>> {
+    let request = ListContactsRequest {
+        page_size: 100,
+        ..Default::default()
+    };
+    let ada = members.first().context("a caller")?;
+    let listed = ada.contacts().list_contacts(request).await?.into_inner();
+    let contacts: Vec<String> = listed.contacts.into_iter().map(|contact| contact.id).collect();
+    let reference = Reference::new(resident, tenant, contacts.first().context("a contact")?, duration)?;
+    // A warm-up, so that connections are open and the caches hold the tenant's home and rights.
+    load::get(members, CALLERS, &contacts, Duration::from_secs(2)).await?;
+    let read = load::get(members, CALLERS, &contacts, duration).await?;
+    let read = read.figure(get, Some(reference.read().await?));
+    let page = load::list(members, CALLERS, PAGE_SIZE, duration).await?;
+    let page = page.figure(list, Some(reference.list(PAGE_SIZE).await?));
+    let write = load::create(members, CALLERS, duration).await?;
+    let write = write.figure(create, Some(reference.write().await?));
+    Ok(vec![read, page, write])
 }
 
 /// The same member over several connections.

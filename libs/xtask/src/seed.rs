@@ -54,8 +54,8 @@ pub(crate) async fn run(resident: &Resident) -> Result<Vec<Tenant>> {
     Ok(tenants)
 }
 
-/// Accepts the invitation of a demo administrator.
-async fn join(resident: &Resident, anyone: &Caller, tenant: &Tenant, address: &str) -> Result<Caller> {
+/// Accepts the invitation of a tenant's first administrator, and logs in.
+pub(crate) async fn join(resident: &Resident, anyone: &Caller, tenant: &Tenant, address: &str) -> Result<Caller> {
     let mail = demo::wait_for_mail(resident, address, "#token=").await?;
     journey::accept(
         anyone,
@@ -69,7 +69,7 @@ async fn join(resident: &Resident, anyone: &Caller, tenant: &Tenant, address: &s
 }
 
 /// Creates the contacts that are missing; a seeding that was interrupted goes on about where it stopped.
-async fn fill(caller: &Caller, slug: &str) -> Result<()> {
+pub(crate) async fn fill(caller: &Caller, slug: &str) -> Result<()> {
     let listed = caller
         .contacts()
         .list_contacts(ListContactsRequest {

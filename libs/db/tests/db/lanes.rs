@@ -41,7 +41,9 @@ impl Replicas {
             count,
             pool_size: server_connections,
         };
-        let pooler = Pooler::start(&bench.databases, pools, server_connections.max(4)).await.unwrap();
+        let pooler = Pooler::start(&bench.databases, pools, server_connections.max(4))
+            .await
+            .unwrap();
         let lanes = Lanes {
             count,
             connections_per_lane_max: 4,

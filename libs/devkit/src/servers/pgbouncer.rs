@@ -152,6 +152,8 @@ pub(crate) fn aliases(database: &str, postgres: &Endpoint, lanes: LanePools) -> 
 }
 
 /// - `*`: databases that are made later (tenants' own, tests') are served without a reload.
+/// - `autodb_idle_timeout`: never. PgBouncer takes such a database for unused where it looks while its first client logs in, and
+///   cuts that client's connection when the time is over, whatever it does then (its issue 288; seen with 1.18).
 /// - `server_lifetime`: a server connection that is closed is what makes a back end forget the homes that it has served.
 ///   Ten minutes: 28 connections cost 28 * 14 ms of CPU in that time, which is less than 0.1 %.
 /// - `extra_float_digits`: sqlx sends it at start-up, and PgBouncer refuses what it does not know.
@@ -173,7 +175,7 @@ pub(crate) fn settings(port: u16, postgres: &Endpoint, users: &Path, pools: Pool
          default_pool_size = {pool_size}\n\
          server_idle_timeout = {idle_s}\n\
          server_lifetime = 600\n\
-         autodb_idle_timeout = {idle_s}\n\
+         autodb_idle_timeout = 0\n\
          max_client_conn = 2000\n\
          query_wait_timeout = 30\n\
          ignore_startup_parameters = extra_float_digits\n\

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey;
-use rowhouse_proto::crm::v1::{Contact, CreateContactRequest, GetContactRequest};
+use rowhouse_proto::crm::v1::{Contact, CreateContactRequest, GetContactRequest, ListContactsRequest};
 use tokio::task::JoinSet;
 
 use super::unique;
@@ -81,6 +81,19 @@ pub(super) async fn get(members: &[Caller], callers: usize, ids: &[String], dura
                 .map(drop)
                 .context("GetContact")
         }
+    })
+    .await
+}
+
+/// Pages of contacts.
+pub(super) async fn list(members: &[Caller], callers: usize, page_size: i32, duration: Duration) -> Result<Measured> {
+    repeat(members, callers, duration, move |member, _| async move {
+        let request = ListContactsRequest {
+            page_size,
+            ..ListContactsRequest::default()
+        };
+        let listed = member.contacts().list_contacts(request).await;
+        listed.map(drop).context("ListContacts")
     })
     .await
 }

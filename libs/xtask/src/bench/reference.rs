@@ -7,12 +7,18 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rowhouse_devkit::resident::Resident;
 use rowhouse_devkit::{cluster, servers};
+use rowhouse_proto::common::v1::Placement;
+use rowhouse_proto::tenant::v1::Tenant;
 use rowhouse_types::{ContactId, TenantId};
 use tokio::process::Command;
 use uuid::Uuid;
 
 /// pgbench's clients.
 const CLIENTS: &str = "16";
+
+/// What an RPC reads of a contact.
+const COLUMNS: &str =
+    "id, display_name, email, phone, company, job_title, owner_id, revision, created_at, updated_at, deleted_at";
 
 /// The reference for one tenant and one contact of it.
 pub(super) struct Reference {
@@ -25,14 +31,20 @@ pub(super) struct Reference {
 
 impl Reference {
     /// Prepares the reference.
-    pub(super) fn new(resident: &Resident, tenant: &str, contact: &str, duration: Duration) -> Result<Self> {
+    pub(super) fn new(resident: &Resident, tenant: &Tenant, contact: &str, duration: Duration) -> Result<Self> {
         let settings = resident.settings();
+        let id = tenant.id.parse::<TenantId>()?.uuid();
+        let own = format!("t_{}", id.simple());
+        let database = match tenant.placement() {
+            Placement::Database => own.as_str(),
+            _ => cluster::DATA,
+        };
         let folder = resident.mail_folder().with_file_name("bench");
         fs::create_dir_all(&folder)?;
         Ok(Self {
-            url: settings.servers.pooled_url(cluster::DATA),
+            url: settings.servers.pooled_url(database),
             folder,
-            tenant: tenant.parse::<TenantId>()?.uuid(),
+            tenant: id,
             contact: contact.parse::<ContactId>()?.uuid(),
             seconds: duration.as_secs(),
         })
@@ -40,12 +52,23 @@ impl Reference {
 
     /// Transactions a second of a point read: one by one, in one message.
     pub(super) async fn read(&self) -> Result<(f64, f64)> {
-        let columns = "id, display_name, email, phone, company, job_title, owner_id, revision, created_at, updated_at, deleted_at";
         let select = format!(
-            "SELECT {columns} FROM contacts WHERE tenant_id = '{}' AND id = '{}' AND deleted_at IS NULL",
+            "SELECT {COLUMNS} FROM contacts WHERE tenant_id = '{}' AND id = '{}' AND deleted_at IS NULL",
             self.tenant, self.contact
         );
         self.both("read", "BEGIN READ ONLY", "read", &select).await
+    }
+
+    /// Transactions a second of a page of so many rows.
+    pub(super) async fn list(&self, rows: i32) -> Result<(f64, f64)> {
+        let select = format!(
+            "SELECT {COLUMNS} FROM contacts WHERE tenant_id = '{}' AND id > '{}' AND deleted_at IS NULL ORDER BY id LIMIT {}",
+            self.tenant,
+            Uuid::nil(),
+            // One more than the page tells whether there is another.
+            rows + 1
+        );
+        self.both("list", "BEGIN READ ONLY", "read", &select).await
     }
 
     /// Transactions a second of a create with its audit and outbox row.
