@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rowhouse_types::{Placement, ServerName, TenantId};
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 use sqlx::{Postgres, Transaction};
 use tokio::time::{Instant, sleep};
@@ -425,18 +426,26 @@ impl Cause {
                 may_pass,
             })
         };
-        match error {
-            ProvisionError::Busy => cause("55P03", "a table's lock was not to be had", true),
-            ProvisionError::Rule(_) | ProvisionError::Damaged(_) => cause("", &error.to_string(), false),
-            ProvisionError::Database(sqlx::Error::Database(fault)) => {
-                let fault = fault.try_downcast_ref::<PgDatabaseError>()?;
-                match fault.code().get(..2) {
-                    // Connection, resources, an operator's hand: the server's.
-                    Some("08" | "53" | "57" | "58") | None => None,
-                    Some(_) => cause(fault.code(), &names(fault), false),
-                }
+        let fault = match error {
+            ProvisionError::Busy => return cause("55P03", "a table's lock was not to be had", true),
+            ProvisionError::Rule(_) | ProvisionError::Damaged(_) | ProvisionError::HomeAbsent => {
+                return cause("", &error.to_string(), false);
             }
-            _ => None,
+            ProvisionError::Database(fault)
+            | ProvisionError::Platform(MigrateError::Execute(fault) | MigrateError::ExecuteMigration(fault, _)) => {
+                fault
+            }
+            ProvisionError::Platform(ledger) => return cause("", &format!("schema rowhouse: {ledger}"), false),
+            _ => return None,
+        };
+        let sqlx::Error::Database(fault) = fault else {
+            return None;
+        };
+        let fault = fault.try_downcast_ref::<PgDatabaseError>()?;
+        match fault.code().get(..2) {
+            // Connection, resources, an operator's hand: the server's.
+            Some("08" | "53" | "57" | "58") | None => None,
+            Some(_) => cause(fault.code(), &names(fault), false),
         }
     }
 }

@@ -27,9 +27,12 @@ const HOLD: &str = "SET LOCAL idle_in_transaction_session_timeout = '10min'";
 
 impl Provisioner {
     /// Brings a house in a database of its own, and schema `rowhouse` there, to a version, and does the deferred steps; false
-    /// where another has to do those, or has done it, or the home is about to go.
+    /// where another has to do those, or has done it.
     ///
     /// `main`: holds `line`, the copy in the ledger.
+    ///
+    /// # Errors
+    /// [`ProvisionError::HomeAbsent`] where the home is half dropped: whoever dropped it goes on, and its line with it.
     pub(super) async fn bring_own_on(
         &self,
         mut main: Transaction<'_, Postgres>,
@@ -47,9 +50,8 @@ impl Provisioner {
         platform::migrate(&mut own).await?;
         databases::set_platform_version(&mut main, tenant, platform::newest()).await?;
         let mut tx = bounded(&mut own).await?;
-        let Some(house) = self.lock_own(&mut tx, tenant).await? else {
-            return Ok(false);
-        };
+        let house = self.lock_own(&mut tx, tenant).await?;
+        let house = house.ok_or(ProvisionError::HomeAbsent)?;
         self.bring_tables_on(tx, server, &house, target, lock_timeout).await?;
         let was_behind = house.version < target;
         let changed = House {

@@ -99,6 +99,39 @@ async fn one_that_fails_is_named_and_one_that_is_gone_keeps_no_other_waiting() {
     assert_eq!(migrator.migrate_all().await.unwrap(), 2);
 }
 
+/// Neither ends the run, nor keeps it going for ever.
+#[tokio::test]
+async fn one_that_is_half_dropped_and_one_with_a_strange_platform_are_named() {
+    let bench = Bench::start("own_strange", 1).await;
+    let tenants = older_homes(&bench, DATABASE, 3).await;
+    // As a process leaves it that dies in the middle of a drop.
+    let half = "UPDATE rowhouse.homes SET state = 'dropped', house_id = NULL";
+    bench.superuser_of(tenants[0]).await.batch_execute(half).await.unwrap();
+    let strange = "UPDATE rowhouse.migrations SET checksum = '\\x00' WHERE version = 2";
+    bench
+        .superuser_of(tenants[1])
+        .await
+        .batch_execute(strange)
+        .await
+        .unwrap();
+    let migrator = provisioner(&bench.databases, COLOURED).await;
+    let batch = migrator.migrate_batch(&server(), &BatchOrder::all(2)).await.unwrap();
+    assert_eq!((batch.migrated, batch.census.given_up), (1, 2));
+    let told = |tenant| batch.faults.iter().find(|fault| fault.tenant == Some(tenant)).unwrap();
+    assert!(
+        told(tenants[1]).message.contains("schema rowhouse"),
+        "{:?}",
+        batch.faults
+    );
+    assert!(told(tenants[0]).sqlstate.is_empty(), "{:?}", batch.faults);
+    assert_eq!(migrator.describe(tenants[2], &server()).await.unwrap().version, 2);
+    let failed = migrator.migrate_all().await;
+    assert!(
+        matches!(failed, Err(ProvisionError::HousesFailed { count: 2, .. })),
+        "{failed:?}"
+    );
+}
+
 #[tokio::test]
 async fn one_that_was_changed_by_hand_is_found() {
     let bench = Bench::start("own_drift", 1).await;
