@@ -1,6 +1,6 @@
-//! T01 on the running suite: tenants of every placement call at once, calls are given up at random, connections are cut, back
-//! ends and client connections of the pooler are terminated. No answer holds another tenant's text, no row stands in
-//! another tenant's house, and what was acknowledged is there.
+//! T01 on the running suite: tenants of every placement call at once, calls are given up at random, connections are cut in the
+//! middle of them, back ends are terminated. No answer holds another tenant's text, no row stands in another tenant's house, and
+//! what was acknowledged is there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use rowhouse_devkit::caller::{Caller, Endpoints};
+use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::cluster;
-use rowhouse_devkit::suite::{Listener, Process};
 use rowhouse_devkit::torture::{Dice, Torture};
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::{
@@ -31,8 +30,8 @@ const CALLS_OF_A_TASK: [usize; 2] = [40, 400];
 const TASKS: usize = 24;
 /// Of a hundred calls, those that are given up while they run.
 const GIVEN_UP: usize = 20;
-/// Of a hundred calls, those before which the caller's connections are cut.
-const CUT: usize = 3;
+/// Of a hundred calls that are given up, those whose connection is cut too, while the service still works for them.
+const CUT: usize = 30;
 /// Longest patience of a caller who gives up.
 const PATIENCE_MAX_US: usize = 20_000;
 
@@ -48,6 +47,7 @@ struct House {
 struct Counts {
     answered: AtomicUsize,
     given_up: AtomicUsize,
+    cut: AtomicUsize,
     lost: AtomicUsize,
     foreign: AtomicUsize,
     stop: AtomicBool,
@@ -110,14 +110,7 @@ async fn call(caller: &Caller, house: &House, mut dice: Dice) -> Result<Vec<Cont
 
 /// A caller with connections of its own.
 fn connect(world: &World, token: &str) -> Result<Caller> {
-    let url = |process| world.suite.url(process, Listener::Public);
-    let endpoints = Endpoints::new(
-        &url(Process::Tenant),
-        &url(Process::Auth),
-        &url(Process::Crm),
-        &url(Process::Worker),
-    )?;
-    Caller::anonymous(endpoints).with_token(token)
+    Caller::anonymous(world.suite.endpoints()?).with_token(token)
 }
 
 async fn work(
@@ -131,10 +124,6 @@ async fn work(
     for number in 0..calls {
         let at = dice.below(houses.len());
         let house = &houses[at];
-        if dice.percent(CUT) {
-            // Other calls are under way on it: their connection goes with the last of its owners.
-            callers.remove(&at);
-        }
         let caller = match callers.get(&at) {
             Some(caller) => caller,
             None => callers.entry(at).or_insert(connect(&world, &house.token)?),
@@ -146,7 +135,13 @@ async fn work(
         };
         let answer = tokio::time::timeout(patience, call(caller, house, dice.of_task(number))).await;
         let counter = match answer {
-            Err(_) => &counts.given_up,
+            Err(_) => {
+                if dice.percent(CUT) {
+                    callers.remove(&at);
+                    counts.cut.fetch_add(1, Ordering::Relaxed);
+                }
+                &counts.given_up
+            }
             Ok(Ok(contacts)) => {
                 counts
                     .foreign
@@ -271,6 +266,7 @@ async fn round(torture: &mut Torture, dice: Dice) -> Result<()> {
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     torture.trials(count(&counts.answered));
     torture.count("given up", count(&counts.given_up));
+    torture.count("cut", count(&counts.cut));
     torture.count("lost", count(&counts.lost));
     torture.count("back ends killed", killed);
     ensure!(
@@ -283,7 +279,7 @@ async fn round(torture: &mut Torture, dice: Dice) -> Result<()> {
         "{}",
         count(&counts.answered)
     );
-    ensure!(count(&counts.given_up) > 0 && killed > 0);
+    ensure!(count(&counts.given_up) > 0 && count(&counts.cut) > 0 && killed > 0);
     for house in houses.iter() {
         ensure!(misplaced(&world, house).await? == 0, "{} is not alone", house.id);
         ensure!(missing(&world, house).await? == 0, "{} has lost contacts", house.id);

@@ -1,9 +1,9 @@
 //! A running suite with an operator, and tenants with one member of each role.
 
 use anyhow::{Context as _, Result};
-use rowhouse_devkit::caller::{Caller, Endpoints};
+use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey;
-use rowhouse_devkit::suite::{Listener, Options, Process, Suite};
+use rowhouse_devkit::suite::{Options, Suite};
 use rowhouse_proto::auth::v1::TokenPair;
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::tenant::v1::Tenant;
@@ -48,14 +48,7 @@ impl World {
     /// As [`World::start`], with differences.
     pub(crate) async fn start_with(name: &str, options: Options) -> Result<Self> {
         let suite = Suite::start_with(name, options).await?;
-        let url = |process| suite.url(process, Listener::Public);
-        let endpoints = Endpoints::new(
-            &url(Process::Tenant),
-            &url(Process::Auth),
-            &url(Process::Crm),
-            &url(Process::Worker),
-        )?;
-        let anyone = Caller::anonymous(endpoints);
+        let anyone = Caller::anonymous(suite.endpoints()?);
         let operator_password = suite.bootstrap_admin(OPERATOR).await?;
         let tokens = journey::log_in(&anyone, OPERATOR, &operator_password, "").await?;
         let operator = anyone.with_token(&tokens.access_token)?;

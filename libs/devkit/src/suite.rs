@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::Mutex;
 
+use crate::caller::Endpoints;
 use crate::checkout::Checkout;
 use crate::fixture::{Databases, VirtualHost, unique};
 use crate::port::{self, Reservation};
@@ -238,6 +239,20 @@ impl Suite {
     /// `http://host:port` of a process's listener.
     pub fn url(&self, process: Process, listener: Listener) -> String {
         self.settings.url(process, listener)
+    }
+
+    /// Channels to the public listeners, with connections of their own.
+    ///
+    /// # Errors
+    /// When an address is none: never.
+    pub fn endpoints(&self) -> Result<Endpoints> {
+        let url = |process| self.url(process, Listener::Public);
+        Endpoints::new(
+            &url(Process::Tenant),
+            &url(Process::Auth),
+            &url(Process::Crm),
+            &url(Process::Worker),
+        )
     }
 
     fn log_file(&self, process: Process) -> PathBuf {

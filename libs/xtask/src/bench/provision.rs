@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use rowhouse_devkit::caller::{Caller, Endpoints};
+use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::checkout::Checkout;
 use rowhouse_devkit::stack::{Profile, Stack};
 use rowhouse_devkit::suite::{Listener, Options, Process, Suite};
@@ -171,14 +171,7 @@ fn options(spares: usize, without: Vec<Process>) -> Options {
 }
 
 async fn operator(suite: &Suite) -> Result<Caller> {
-    let url = |process| suite.url(process, Listener::Public);
-    let endpoints = Endpoints::new(
-        &url(Process::Tenant),
-        &url(Process::Auth),
-        &url(Process::Crm),
-        &url(Process::Worker),
-    )?;
-    let anyone = Caller::anonymous(endpoints);
+    let anyone = Caller::anonymous(suite.endpoints()?);
     let password = suite.bootstrap_admin(OPERATOR).await?;
     let tokens = journey::log_in(&anyone, OPERATOR, &password, "").await?;
     anyone.with_token(&tokens.access_token)
