@@ -41,6 +41,24 @@ pub struct PageScope {
     pub fingerprint: Vec<u8>,
 }
 
+/// One page of a list, while it is being read.
+#[derive(Debug)]
+pub struct Paging<'a, C> {
+    tokens: &'a PageTokens,
+    scope: PageScope,
+    after: Option<C>,
+    size: u32,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// What the next page is asked for with; empty on the last.
+    pub next_page_token: String,
+}
+
 /// The text is not a page token that this suite gave for this list. Nothing says why: that would help to forge one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be the next_page_token of the page before, with the same filter and order")]
@@ -74,6 +92,28 @@ impl PageTokens {
         }
     }
 
+    /// Begins a page of at most `size` rows. `token`: of the page before, or empty for the first.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn begin<C: DeserializeOwned>(
+        &self,
+        scope: PageScope,
+        size: u32,
+        token: &str,
+    ) -> Result<Paging<'_, C>, InvalidPageToken> {
+        let after = match token {
+            "" => None,
+            token => Some(self.open(&scope, token)?),
+        };
+        Ok(Paging {
+            tokens: self,
+            scope,
+            after,
+            size,
+        })
+    }
+
     /// The token of the page after `cursor`, the sort values of the last row. Empty, which means no further page, where
     /// the cursor cannot be written as JSON, as no cursor of this suite does.
     #[must_use]
@@ -100,6 +140,37 @@ impl PageTokens {
         let (tag, body) = bytes.split_at_checked(TAG_BYTES).ok_or(InvalidPageToken)?;
         hmac::verify(&self.key, &scope.sealed(body), tag).map_err(|_| InvalidPageToken)?;
         serde_json::from_slice(body).map_err(|_| InvalidPageToken)
+    }
+}
+
+// === impl Paging ===
+
+impl<C: Serialize> Paging<'_, C> {
+    /// The sort values after which the page begins; none for the first.
+    #[must_use]
+    pub fn after(&self) -> Option<&C> {
+        self.after.as_ref()
+    }
+
+    /// How many rows to read: one more than the page holds tells whether there is a next one.
+    #[must_use]
+    pub fn limit(&self) -> i64 {
+        i64::from(self.size).saturating_add(1)
+    }
+
+    /// The page, of at most [`Self::limit`] rows that were read. `cursor`: the sort values of a row.
+    pub fn finish<T>(self, mut rows: Vec<T>, cursor: impl FnOnce(&T) -> C) -> Page<T> {
+        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
+        let more = rows.len() > size;
+        rows.truncate(size);
+        let next_page_token = match rows.last() {
+            Some(last) if more => self.tokens.seal(&self.scope, &cursor(last)),
+            _ => String::new(),
+        };
+        Page {
+            items: rows,
+            next_page_token,
+        }
     }
 }
 
@@ -150,6 +221,32 @@ mod tests {
         let (tokens, scope) = (PageTokens::new(&[7; 32]), scope());
         let token = tokens.seal(&scope, &("a@example.test", 7));
         assert_eq!(tokens.open(&scope, &token), Ok(("a@example.test".to_owned(), 7)));
+    }
+
+    #[test]
+    fn pages_follow_each_other_and_the_last_says_so() {
+        let (tokens, scope) = (PageTokens::new(&[7; 32]), scope());
+        let rows = [1, 2, 3, 4, 5, 6];
+        let (mut seen, mut token, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let paging = tokens.begin::<i32>(scope.clone(), 2, &token).unwrap();
+            let after = paging.after().copied().unwrap_or_default();
+            let limit = usize::try_from(paging.limit()).unwrap();
+            let read = rows.iter().copied().filter(|row| *row > after).take(limit).collect();
+            let page = paging.finish(read, |last| *last);
+            seen.extend(page.items);
+            pages += 1;
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(
+            (seen.as_slice(), pages),
+            (rows.as_slice(), 3),
+            "six rows are three full pages"
+        );
+        assert!(tokens.begin::<i32>(scope, 2, "forged").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use aws_lc_rs::digest;
 use rowhouse_client::LimitsClient;
 use rowhouse_context::Ctx;
-use rowhouse_db::paging::{PageScope, PageTokens};
+use rowhouse_db::paging::{Page, PageScope, PageTokens};
 use rowhouse_db::{Mode, TenantDb};
 use rowhouse_mq::Wake;
 use rowhouse_types::{ContactId, Etag, UserId};
@@ -57,14 +57,6 @@ pub(crate) struct ListQuery {
     pub(crate) show_deleted: bool,
     /// The filter as written: a page token is good for the same text only.
     pub(crate) filter_text: String,
-}
-
-/// A page of contacts.
-#[derive(Clone, Debug)]
-pub(crate) struct Page {
-    pub(crate) contacts: Vec<Contact>,
-    /// Empty on the last page.
-    pub(crate) next_page_token: String,
 }
 
 // === impl Contacts ===
@@ -128,38 +120,25 @@ impl Contacts {
     }
 
     /// A page of contacts.
-    pub(crate) async fn list(&self, ctx: &Ctx, query: &ListQuery) -> Result<Page> {
+    pub(crate) async fn list(&self, ctx: &Ctx, query: &ListQuery) -> Result<Page<Contact>> {
         let scope = PageScope {
             method: "ListContacts",
             tenant: Some(ctx.tenant()?),
             user: ctx.principal().user(),
             fingerprint: query.fingerprint(),
         };
-        let after: Option<Cursor> = match query.token.as_str() {
-            "" => None,
-            token => Some(self.tokens.open(&scope, token).map_err(|_| Error::PageToken)?),
-        };
+        let paging = self.tokens.begin(scope, query.size, &query.token);
+        let paging = paging.map_err(|_| Error::PageToken)?;
         let wanted = ListScope {
             filter: &query.filter,
             order: query.order,
             show_deleted: query.show_deleted,
-            after,
-            // One more than asked for tells whether there is a next page.
-            limit: i64::from(query.size) + 1,
+            after: paging.after().cloned(),
+            limit: paging.limit(),
         };
         let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
-        let mut contacts = store::list(&mut tx, wanted).await?;
-        let size = usize::try_from(query.size).unwrap_or(usize::MAX);
-        let more = contacts.len() > size;
-        contacts.truncate(size);
-        let next_page_token = match contacts.last() {
-            Some(last) if more => self.tokens.seal(&scope, &Cursor::of(last, query.order.field)),
-            _ => String::new(),
-        };
-        Ok(Page {
-            contacts,
-            next_page_token,
-        })
+        let contacts = store::list(&mut tx, wanted).await?;
+        Ok(paging.finish(contacts, |last| Cursor::of(last, query.order.field)))
     }
 
     /// Changes the details that the patch holds.

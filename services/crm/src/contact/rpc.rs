@@ -45,7 +45,7 @@ impl ContactService for ContactRpc {
         let query = wire::list_query(request.into_inner())?;
         let page = self.contacts.list(&ctx, &query).await.map_err(Failure::from)?;
         Ok(Response::new(proto::ListContactsResponse {
-            contacts: page.contacts.iter().map(wire::contact).collect(),
+            contacts: page.items.iter().map(wire::contact).collect(),
             next_page_token: page.next_page_token,
         }))
     }

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest;
 use futures_util::future::try_join_all;
 use rowhouse_context::{Ctx, ServiceName};
-use rowhouse_db::paging::{PageScope, PageTokens};
+use rowhouse_db::paging::{Page, PageScope, PageTokens};
 use rowhouse_types::{MigrationRunId, ServerName};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -29,13 +29,6 @@ pub(crate) struct NewRun {
     pub(crate) plan: Plan,
     pub(crate) reason: Reason,
     pub(crate) request: Option<Uuid>,
-}
-
-/// A page of runs.
-pub(crate) struct Page {
-    pub(crate) runs: Vec<Run>,
-    /// Empty on the last page.
-    pub(crate) next_page_token: String,
 }
 
 /// Houses to compare.
@@ -122,22 +115,11 @@ impl Migrations {
     /// A page of runs, the newest first.
     ///
     /// `size`: how many. `token`: of the page before, or empty.
-    pub(crate) async fn list(&self, ctx: &Ctx, size: u32, token: &str) -> Result<Page> {
+    pub(crate) async fn list(&self, ctx: &Ctx, size: u32, token: &str) -> Result<Page<Run>> {
         let scope = scope(ctx, "ListMigrations", Vec::new());
-        let before = match token {
-            "" => None,
-            token => Some(self.tokens.open(&scope, token).map_err(|_| Error::PageToken)?),
-        };
-        // One more than asked for tells whether there is a next page.
-        let mut runs = store::list(&self.pool, before, i64::from(size) + 1).await?;
-        let size = usize::try_from(size).map_err(Error::unreadable)?;
-        let more = runs.len() > size;
-        runs.truncate(size);
-        let next_page_token = match runs.last() {
-            Some(last) if more => self.tokens.seal(&scope, &last.id),
-            _ => String::new(),
-        };
-        Ok(Page { runs, next_page_token })
+        let paging = self.tokens.begin(scope, size, token).map_err(|_| Error::PageToken)?;
+        let runs = store::list(&self.pool, paging.after().copied(), paging.limit()).await?;
+        Ok(paging.finish(runs, |last: &Run| last.id))
     }
 
     /// Starts no more houses.

@@ -65,7 +65,7 @@ impl MigrationService for MigrationRpc {
         let page = self.migrations.list(&ctx, size, &request.page_token).await;
         let page = page.map_err(Failure::from)?;
         Ok(Response::new(proto::ListMigrationsResponse {
-            migrations: page.runs.iter().map(wire::migration).collect(),
+            migrations: page.items.iter().map(wire::migration).collect(),
             next_page_token: page.next_page_token,
         }))
     }

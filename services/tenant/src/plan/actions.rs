@@ -1,7 +1,7 @@
 //! What an operator may do with plans. One function each.
 
 use rowhouse_context::Ctx;
-use rowhouse_db::paging::{PageScope, PageTokens};
+use rowhouse_db::paging::{Page, PageScope, PageTokens};
 use rowhouse_types::{Etag, Limits, TenantId};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -18,13 +18,6 @@ pub(crate) struct Plans {
     pool: PgPool,
     tokens: PageTokens,
     spread: Spread,
-}
-
-/// A page of plans.
-pub(crate) struct Page {
-    pub(crate) plans: Vec<Plan>,
-    /// Empty on the last page.
-    pub(crate) next_page_token: String,
 }
 
 // === impl Plans ===
@@ -58,27 +51,16 @@ impl Plans {
     /// A page of plans, by name.
     ///
     /// `size`: how many. `token`: of the page before, or empty.
-    pub(crate) async fn list(&self, ctx: &Ctx, size: u32, token: &str) -> Result<Page> {
+    pub(crate) async fn list(&self, ctx: &Ctx, size: u32, token: &str) -> Result<Page<Plan>> {
         let scope = PageScope {
             method: "ListPlans",
             tenant: None,
             user: ctx.principal().user(),
             fingerprint: Vec::new(),
         };
-        let after: Option<PlanName> = match token {
-            "" => None,
-            token => Some(self.tokens.open(&scope, token).map_err(|_| Error::PageToken)?),
-        };
-        // One more than asked for tells whether there is a next page.
-        let mut plans = store::list(&self.pool, after.as_ref(), i64::from(size) + 1).await?;
-        let size = usize::try_from(size).map_err(Error::unreadable)?;
-        let more = plans.len() > size;
-        plans.truncate(size);
-        let next_page_token = match plans.last() {
-            Some(last) if more => self.tokens.seal(&scope, &last.name),
-            _ => String::new(),
-        };
-        Ok(Page { plans, next_page_token })
+        let paging = self.tokens.begin(scope, size, token).map_err(|_| Error::PageToken)?;
+        let plans = store::list(&self.pool, paging.after(), paging.limit()).await?;
+        Ok(paging.finish(plans, |last: &Plan| last.name.clone()))
     }
 
     /// Changes a plan, and what its tenants may use.

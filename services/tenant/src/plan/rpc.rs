@@ -47,7 +47,7 @@ impl PlanService for PlanRpc {
         let page = self.plans.list(&ctx, size, &request.page_token).await;
         let page = page.map_err(Failure::from)?;
         Ok(Response::new(proto::ListPlansResponse {
-            plans: page.plans.iter().map(wire::plan).collect(),
+            plans: page.items.iter().map(wire::plan).collect(),
             next_page_token: page.next_page_token,
         }))
     }

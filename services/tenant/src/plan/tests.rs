@@ -1,7 +1,7 @@
 //! Plans on a real database.
 
 use rowhouse_context::ServiceName;
-use rowhouse_db::paging::PageTokens;
+use rowhouse_db::paging::{Page, PageTokens};
 use rowhouse_status::{Failure, Reason as Why};
 use rowhouse_types::{Limits, TenantId};
 use tokio_util::sync::CancellationToken;
@@ -199,7 +199,7 @@ async fn lists_are_paged_by_name() {
     }
     let caller = ctx(LONG);
     let page = plans.list(&caller, 2, "").await.unwrap();
-    let names = |page: &super::actions::Page| page.plans.iter().map(|plan| plan.name.to_string()).collect::<Vec<_>>();
+    let names = |page: &Page<Plan>| page.items.iter().map(|plan| plan.name.to_string()).collect::<Vec<_>>();
     assert_eq!(names(&page), ["alpha", "standard"]);
     let rest = plans.list(&caller, 2, &page.next_page_token).await.unwrap();
     assert_eq!(

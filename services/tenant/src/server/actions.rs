@@ -1,7 +1,7 @@
 //! What an operator may do with data servers. One function each.
 
 use rowhouse_context::Ctx;
-use rowhouse_db::paging::{PageScope, PageTokens};
+use rowhouse_db::paging::{Page, PageScope, PageTokens};
 use rowhouse_types::ServerName;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -19,13 +19,6 @@ pub(crate) struct Servers {
     pool: PgPool,
     peers: Peers,
     tokens: PageTokens,
-}
-
-/// A page of servers.
-pub(crate) struct Page {
-    pub(crate) servers: Vec<Server>,
-    /// Empty on the last page.
-    pub(crate) next_page_token: String,
 }
 
 // === impl Servers ===
@@ -68,30 +61,16 @@ impl Servers {
     /// A page of servers, by name.
     ///
     /// `size`: how many. `token`: of the page before, or empty.
-    pub(crate) async fn list(&self, ctx: &Ctx, size: u32, token: &str) -> Result<Page> {
+    pub(crate) async fn list(&self, ctx: &Ctx, size: u32, token: &str) -> Result<Page<Server>> {
         let scope = PageScope {
             method: "ListServers",
             tenant: None,
             user: ctx.principal().user(),
             fingerprint: Vec::new(),
         };
-        let after: Option<ServerName> = match token {
-            "" => None,
-            token => Some(self.tokens.open(&scope, token).map_err(|_| Error::PageToken)?),
-        };
-        // One more than asked for tells whether there is a next page.
-        let mut servers = store::list(&self.pool, after.as_ref(), i64::from(size) + 1).await?;
-        let size = usize::try_from(size).map_err(Error::unreadable)?;
-        let more = servers.len() > size;
-        servers.truncate(size);
-        let next_page_token = match servers.last() {
-            Some(last) if more => self.tokens.seal(&scope, &last.traits.name),
-            _ => String::new(),
-        };
-        Ok(Page {
-            servers,
-            next_page_token,
-        })
+        let paging = self.tokens.begin(scope, size, token).map_err(|_| Error::PageToken)?;
+        let servers = store::list(&self.pool, paging.after(), paging.limit()).await?;
+        Ok(paging.finish(servers, |last: &Server| last.traits.name.clone()))
     }
 
     /// Changes a server.

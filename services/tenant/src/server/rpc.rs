@@ -47,7 +47,7 @@ impl ServerService for ServerRpc {
         let page = self.servers.list(&ctx, size, &request.page_token).await;
         let page = page.map_err(Failure::from)?;
         Ok(Response::new(proto::ListServersResponse {
-            servers: page.servers.iter().map(wire::server).collect(),
+            servers: page.items.iter().map(wire::server).collect(),
             next_page_token: page.next_page_token,
         }))
     }

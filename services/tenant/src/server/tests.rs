@@ -249,7 +249,7 @@ async fn lists_are_paged_by_name() {
     let (mut names, mut token) = (Vec::new(), String::new());
     loop {
         let page = bench.servers.list(&caller, 3, &token).await.unwrap();
-        names.extend(page.servers.iter().map(|server| server.traits.name.to_string()));
+        names.extend(page.items.iter().map(|server| server.traits.name.to_string()));
         token = page.next_page_token;
         if token.is_empty() {
             break;

@@ -275,11 +275,11 @@ async fn lists_are_sorted_by_creation_although_a_spares_id_is_older() {
     assert!(second.id == spare && second.id < first.id);
     let caller = ctx(LONG);
     let page = bench.tenants.list(&caller, false, 1, "").await.unwrap();
-    assert_eq!(page.tenants, [second]);
+    assert_eq!(page.items, [second]);
     let page = bench
         .tenants
         .list(&caller, false, 1, &page.next_page_token)
         .await
         .unwrap();
-    assert_eq!((page.tenants, page.next_page_token.as_str()), (vec![first], ""));
+    assert_eq!((page.items, page.next_page_token.as_str()), (vec![first], ""));
 }

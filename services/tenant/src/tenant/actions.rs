@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use chrono::DateTime;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
-use rowhouse_db::paging::{PageScope, PageTokens};
+use rowhouse_db::paging::{Page, PageScope, PageTokens};
 use rowhouse_types::{Etag, OperationId, Placement, ServerName, TenantId};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
@@ -43,13 +43,6 @@ pub(crate) struct Tenants {
     refill: Refill,
     /// How long a deleted tenant can be undeleted.
     grace: Duration,
-}
-
-/// A page of tenants.
-pub(crate) struct Page {
-    pub(crate) tenants: Vec<Tenant>,
-    /// Empty on the last page.
-    pub(crate) next_page_token: String,
 }
 
 // === impl Tenants ===
@@ -136,30 +129,16 @@ impl Tenants {
     /// A page of tenants, the newest first.
     ///
     /// `deleted`: whether those that are deleted are among them. `size`: how many. `token`: of the page before, or empty.
-    pub(crate) async fn list(&self, ctx: &Ctx, deleted: bool, size: u32, token: &str) -> Result<Page> {
+    pub(crate) async fn list(&self, ctx: &Ctx, deleted: bool, size: u32, token: &str) -> Result<Page<Tenant>> {
         let scope = PageScope {
             method: "ListTenants",
             tenant: None,
             user: ctx.principal().user(),
             fingerprint: vec![u8::from(deleted)],
         };
-        let before = match token {
-            "" => None,
-            token => Some(self.tokens.open(&scope, token).map_err(|_| Error::PageToken)?),
-        };
-        // One more than asked for tells whether there is a next page.
-        let mut tenants = store::list(&self.pool, before, deleted, i64::from(size) + 1).await?;
-        let size = usize::try_from(size).map_err(Error::unreadable)?;
-        let more = tenants.len() > size;
-        tenants.truncate(size);
-        let next_page_token = match tenants.last() {
-            Some(last) if more => self.tokens.seal(&scope, &Cursor::after(last)),
-            _ => String::new(),
-        };
-        Ok(Page {
-            tenants,
-            next_page_token,
-        })
+        let paging = self.tokens.begin(scope, size, token).map_err(|_| Error::PageToken)?;
+        let tenants = store::list(&self.pool, paging.after().copied(), deleted, paging.limit()).await?;
+        Ok(paging.finish(tenants, Cursor::after))
     }
 
     /// Gives a tenant another display name.

@@ -48,7 +48,7 @@ impl TenantService for TenantRpc {
         let page = self.tenants.list(&ctx, request.show_deleted, size, &request.page_token);
         let page = page.await.map_err(Failure::from)?;
         Ok(Response::new(proto::ListTenantsResponse {
-            tenants: page.tenants.iter().map(wire::tenant).collect(),
+            tenants: page.items.iter().map(wire::tenant).collect(),
             next_page_token: page.next_page_token,
         }))
     }

@@ -149,7 +149,7 @@ async fn lists_are_paged_newest_first_and_tokens_belong_to_their_caller() {
     let (mut seen, mut token, mut pages) = (Vec::new(), String::new(), 0);
     loop {
         let page = bench.tenants.list(&caller, false, 2, &token).await.unwrap();
-        seen.extend(page.tenants.iter().map(|tenant| tenant.id));
+        seen.extend(page.items.iter().map(|tenant| tenant.id));
         token = page.next_page_token;
         pages += 1;
         if token.is_empty() {

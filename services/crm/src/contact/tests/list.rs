@@ -38,7 +38,7 @@ async fn fill(bench: &Bench, contacts: &[(&str, &str)]) -> Vec<Contact> {
 async fn names(bench: &Bench, query: ListQuery) -> Vec<String> {
     let page = bench.contacts.list(&bench.ctx(bench.one), &query).await.unwrap();
     assert_eq!(page.next_page_token, "");
-    page.contacts
+    page.items
         .into_iter()
         .map(|contact| contact.details.display_name.to_string())
         .collect()
@@ -70,8 +70,8 @@ async fn every_order_leads_through_all_contacts_exactly_once_in_both_directions(
                 };
                 loop {
                     let answer = bench.contacts.list(&ctx, &page).await.unwrap();
-                    assert!(answer.contacts.len() <= size as usize);
-                    ids.extend(answer.contacts.iter().map(|contact| contact.id));
+                    assert!(answer.items.len() <= size as usize);
+                    ids.extend(answer.items.iter().map(|contact| contact.id));
                     if answer.next_page_token.is_empty() {
                         break;
                     }
@@ -156,7 +156,7 @@ async fn another_tenants_contacts_are_not_listed() {
     let theirs = bench.ctx(bench.two);
     for filter in ["", "email != \"\" OR email = \"\""] {
         let page = bench.contacts.list(&theirs, &query(filter, "email")).await.unwrap();
-        assert_eq!((page.contacts.len(), page.next_page_token.as_str()), (0, ""));
+        assert_eq!((page.items.len(), page.next_page_token.as_str()), (0, ""));
     }
 }
 

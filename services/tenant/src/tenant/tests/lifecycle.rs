@@ -122,7 +122,7 @@ async fn a_deleted_tenant_keeps_its_slug_and_is_listed_only_where_asked_for() {
     let caller = ctx(LONG);
     for (deleted, expected) in [(false, vec![kept]), (true, vec![gone, kept])] {
         let page = bench.tenants.list(&caller, deleted, 10, "").await.unwrap();
-        let ids: Vec<TenantId> = page.tenants.iter().map(|tenant| tenant.id).collect();
+        let ids: Vec<TenantId> = page.items.iter().map(|tenant| tenant.id).collect();
         assert_eq!(ids, expected, "{deleted}");
     }
     // A token of the one list is none of the other.
