@@ -152,7 +152,8 @@ async fn told_apart(world: &World, own: &House, other: &House) -> Result<Vec<Str
         let trial = Trial {
             world,
             policy,
-            user: (policy.audience == Audience::Tenant).then(|| own.administrator.tokens.access_token.clone()),
+            user: matches!(policy.audience, Audience::Tenant | Audience::OneSelf)
+                .then(|| own.administrator.tokens.access_token.clone()),
             service: if internal {
                 Some(services::token(&world.suite, ServiceName::Worker, target(policy.path))?)
             } else {

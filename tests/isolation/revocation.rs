@@ -10,7 +10,10 @@ use anyhow::{Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::suite::Options;
-use rowhouse_proto::auth::v1::{LogoutRequest, Member, MemberState, UpdateMemberRequest};
+use rowhouse_proto::auth::v1::{
+    ChangePasswordRequest, LogoutRequest, Member, MemberState, RemoveMemberRequest, RevokeSessionsRequest,
+    SessionScope, UpdateMemberRequest,
+};
 use rowhouse_proto::crm::v1::{DeleteContactRequest, ListContactsRequest};
 use rowhouse_proto::tenant::v1::{ResumeTenantRequest, SuspendTenantRequest};
 use rowhouse_proto::well_known::FieldMask;
@@ -19,7 +22,7 @@ use rowhouse_types::{ContactId, ReportId};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
-use crate::support::world::{House, World};
+use crate::support::world::{House, PASSWORD, World};
 
 /// Revocations of each kind.
 const ROUNDS: usize = 6;
@@ -142,6 +145,28 @@ async fn update_member(
     Ok(())
 }
 
+/// Ends the person's other sessions: by a new password in even rounds, which is the old one again, by name in odd ones.
+async fn end_others(person: &Caller, round: usize) -> Result<()> {
+    if round % 2 == 1 {
+        let scope = SessionScope::Others.into();
+        person
+            .account()
+            .revoke_sessions(RevokeSessionsRequest { scope })
+            .await?;
+        return Ok(());
+    }
+    for (current_password, new_password) in [(PASSWORD, OTHER_PASSWORD), (OTHER_PASSWORD, PASSWORD)] {
+        let request = ChangePasswordRequest {
+            current_password: current_password.to_owned(),
+            new_password: new_password.to_owned(),
+        };
+        person.account().change_password(request).await?;
+    }
+    Ok(())
+}
+
+const OTHER_PASSWORD: &str = "staple battery horse correct";
+
 const ALL: &[Attempt] = &[Attempt::ListContacts, Attempt::DeleteContact, Attempt::GetReport];
 /// What a `user` may not do and a `manager` may.
 const BEYOND_USER: &[Attempt] = &[Attempt::DeleteContact, Attempt::GetReport];
@@ -155,6 +180,17 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
         session.caller.auth().logout(LogoutRequest {}).await?;
         let late = hammer.finish(&session.caller, ALL, Instant::now()).await;
         ensure!(late.is_empty(), "round {round}: let in after the log-out: {late:?}");
+
+        // From another session of the same person.
+        let session = world.log_in(tenant_id, &house.manager.email).await?;
+        let hammer = Hammer::start(&session.caller, ALL).await?;
+        let elsewhere = world.log_in(tenant_id, &house.manager.email).await?;
+        end_others(&elsewhere.caller, round).await?;
+        let late = hammer.finish(&session.caller, ALL, Instant::now()).await;
+        ensure!(
+            late.is_empty(),
+            "round {round}: let in after its end from elsewhere: {late:?}"
+        );
 
         let session = world.log_in(tenant_id, &house.manager.email).await?;
         let hammer = Hammer::start(&session.caller, BEYOND_USER).await?;
@@ -184,6 +220,15 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
         };
         world.operator.tenants().resume_tenant(resume).await?;
     }
+    let session = world.log_in(tenant_id, &house.manager.email).await?;
+    let hammer = Hammer::start(&session.caller, ALL).await?;
+    let remove = RemoveMemberRequest {
+        user_id: manager_id.to_owned(),
+        etag: String::new(),
+    };
+    administrator.members().remove_member(remove).await?;
+    let late = hammer.finish(&session.caller, ALL, Instant::now()).await;
+    ensure!(late.is_empty(), "let in after being removed: {late:?}");
     Ok(())
 }
 

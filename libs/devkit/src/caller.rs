@@ -1,6 +1,7 @@
 //! Callers of the suite: typed clients with somebody's credentials, as another service or an operator would hold them.
 
 use anyhow::{Context as _, Result};
+use rowhouse_proto::auth::v1::account_service_client::AccountServiceClient;
 use rowhouse_proto::auth::v1::auth_service_client::AuthServiceClient;
 use rowhouse_proto::auth::v1::member_service_client::MemberServiceClient;
 use rowhouse_proto::crm::v1::contact_service_client::ContactServiceClient;
@@ -129,6 +130,12 @@ impl Caller {
     #[must_use]
     pub fn auth(&self) -> AuthServiceClient<Service> {
         AuthServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `AccountService`.
+    #[must_use]
+    pub fn account(&self) -> AccountServiceClient<Service> {
+        AccountServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
     }
 
     /// `MemberService`.

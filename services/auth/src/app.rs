@@ -14,6 +14,7 @@ use rowhouse_db::ControlDb;
 use rowhouse_db::paging::PageTokens;
 use rowhouse_middleware::Security;
 use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
+use rowhouse_proto::auth::v1::account_service_server::AccountServiceServer;
 use rowhouse_proto::auth::v1::auth_service_server::AuthServiceServer;
 use rowhouse_proto::auth::v1::delegation_service_server::DelegationServiceServer;
 use rowhouse_proto::auth::v1::mail_data_service_server::MailDataServiceServer;
@@ -26,6 +27,7 @@ use rowhouse_telemetry::metrics::Metrics;
 use rowhouse_types::Email;
 use tokio_util::sync::CancellationToken;
 
+use crate::account::AccountRpc;
 use crate::bootstrap::{self, Bootstrapped};
 use crate::config::{BootstrapConfig, MigrateConfig, ServeConfig};
 use crate::delegation::DelegationRpc;
@@ -87,6 +89,7 @@ impl App {
         let auth = AuthServiceServer::new(AuthRpc { state: state.clone() });
         let public = Services::new()
             .with(auth.clone())
+            .with(AccountServiceServer::new(AccountRpc { state: state.clone() }))
             .with(MemberServiceServer::new(MemberRpc { state: state.clone() }));
         // The stack serves nothing of `AuthService` to services but the keys.
         let internal = Services::new()

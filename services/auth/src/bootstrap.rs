@@ -66,7 +66,7 @@ pub(crate) async fn bootstrap(
         return Ok(Bootstrapped::Exists);
     }
     let created = identity::insert(&mut tx, &new).await?;
-    let user = match identity::account(&mut tx, email.as_str()).await? {
+    let user = match identity::account_at(&mut tx, email.as_str()).await? {
         Some(account) => account.id,
         None => return Err(Error::fault("an account is gone")),
     };

@@ -8,7 +8,7 @@ use rowhouse_types::{Email, Text, UserId};
 pub(crate) use password::{Hasher, NewPassword, OfferedPassword};
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{account, insert, person};
+pub(crate) use store::{account_at, account_of, hold, insert, lock, person, set_password};
 
 /// Name of a person.
 pub(crate) type DisplayName = Text<200>;

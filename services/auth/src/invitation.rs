@@ -18,7 +18,9 @@ use crate::master::{self, Purpose};
 pub(crate) use actions::{accept, issue};
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{find, for_mail, of_operation, sent_within_a_day};
+pub(crate) use store::{
+    find, find_open, for_mail, of_operation, open_page, revoke, revoke_of_sender, revoke_to, sent_within_a_day,
+};
 
 /// How long an invitation can be accepted, in days.
 pub(crate) const LIFETIME_DAYS: i32 = 7;
@@ -46,8 +48,17 @@ pub(crate) struct Draft<'a> {
     pub(crate) tenant: TenantId,
     pub(crate) email: &'a Email,
     pub(crate) role: Role,
+    /// The member who sends it: it is good only as long as they may give its role.
+    pub(crate) invited_by: Option<UserId>,
     /// The provisioning operation, for a tenant's first administrator.
     pub(crate) operation: Option<OperationId>,
+}
+
+/// Where a page of invitations begins: after this one.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Cursor {
+    pub(crate) created: DateTime<Utc>,
+    pub(crate) id: InvitationId,
 }
 
 /// An acceptance, as it comes in.

@@ -4,6 +4,7 @@
 //! - [`App`] is the wiring.
 //! - `identity`: persons and their passwords.
 //! - `invitation`: how somebody becomes a member.
+//! - `account`: one's own account; serves `AccountService`.
 //! - `member`: who belongs to a tenant, in which role.
 //! - `session`: log-ins and refresh tokens; serves `AuthService`.
 //! - `key`: the keys that sign access tokens.
@@ -15,6 +16,7 @@
 //! - `bootstrap`: the first platform operator.
 //! - `audit`, `request`, `housekeeping`, `master`, `random`, `state`, `error`: what these stand on.
 
+mod account;
 mod app;
 mod audit;
 mod bootstrap;

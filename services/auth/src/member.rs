@@ -9,14 +9,15 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use rowhouse_auth_kit::Role;
-use rowhouse_types::{Email, Etag, UserId};
+use rowhouse_types::{Email, Etag, TenantId, UserId};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::tenant::Access;
 pub(crate) use rpc::MemberRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::join;
+pub(crate) use store::{join, tenants_of};
 
 /// A member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,15 @@ pub(crate) struct Member {
 pub(crate) enum MemberState {
     Active,
     Disabled,
+}
+
+/// A tenant that somebody is an active member of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    pub(crate) tenant: TenantId,
+    pub(crate) tenant_name: String,
+    pub(crate) role: Role,
+    pub(crate) access: Access,
 }
 
 /// The text is not a state.
@@ -66,12 +76,6 @@ pub(crate) struct Cursor {
     pub(crate) user: UserId,
 }
 
-/// A page of members.
-pub(crate) struct Page {
-    pub(crate) members: Vec<Member>,
-    pub(crate) next: Option<Cursor>,
-}
-
 // === impl Member ===
 
 impl Member {
@@ -92,10 +96,20 @@ impl Member {
             state: change.state.unwrap_or(self.state),
             ..self.clone()
         };
-        if self.administers() && !changed.administers() && others == 0 {
-            return Err(Error::LastAdministrator);
+        if !changed.administers() {
+            self.may_stop_administering(others)?;
         }
         Ok(changed)
+    }
+
+    /// Refuses where a tenant would be left without an administrator.
+    ///
+    /// `others`: how many other active administrators the tenant has.
+    pub(crate) fn may_stop_administering(&self, others: i64) -> Result<(), Error> {
+        if self.administers() && others == 0 {
+            return Err(Error::LastAdministrator);
+        }
+        Ok(())
     }
 }
 

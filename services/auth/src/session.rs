@@ -8,6 +8,7 @@
 //! - Otherwise, and for a token that was revoked, two parties hold tokens of one family: the session ends.
 
 pub(crate) mod actions;
+pub(crate) mod manage;
 pub(crate) mod refresh;
 mod rpc;
 mod store;
@@ -23,7 +24,8 @@ use crate::random;
 pub(crate) use rpc::AuthRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{end_of_member, prune};
+pub(crate) use store::{end_of_account, end_of_member, prune};
+pub(crate) use wire::pair as to_message;
 
 /// How long after its first use a refresh token may be used again, while its successor was not, in seconds.
 pub(crate) const GRACE_S: f64 = 30.0;
@@ -57,6 +59,20 @@ pub(crate) struct Session {
     pub(crate) tenant: Option<TenantId>,
 }
 
+/// A session as its person sees it in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) id: SessionId,
+    pub(crate) tenant: Option<TenantId>,
+    /// Whether it is the one that asks.
+    pub(crate) current: bool,
+    /// Where it was opened from.
+    pub(crate) address: Option<String>,
+    pub(crate) created: DateTime<Utc>,
+    pub(crate) refreshed: DateTime<Utc>,
+    pub(crate) expires: DateTime<Utc>,
+}
+
 /// What a log-in or a refresh gives.
 pub(crate) struct Pair {
     pub(crate) session: Session,
@@ -71,11 +87,24 @@ pub(crate) struct RefreshToken {
     text: Secret,
 }
 
+/// Which of an account's sessions are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All but the caller's.
+    Others,
+    All,
+}
+
 /// Why a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EndReason {
     Logout,
     RefreshReuse,
+    MemberDisabled,
+    MemberRemoved,
+    /// The person ended it from another session.
+    Revoked,
+    PasswordChanged,
 }
 
 /// What the database says about a refresh token that is presented, read under the session's lock.
@@ -118,6 +147,17 @@ impl Presented {
     }
 }
 
+// === impl Scope ===
+
+impl Scope {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Others => "others",
+            Self::All => "all",
+        }
+    }
+}
+
 // === impl EndReason ===
 
 impl EndReason {
@@ -125,6 +165,10 @@ impl EndReason {
         match self {
             Self::Logout => "logout",
             Self::RefreshReuse => "refresh_reuse",
+            Self::MemberDisabled => "member_disabled",
+            Self::MemberRemoved => "member_removed",
+            Self::Revoked => "revoked",
+            Self::PasswordChanged => "password_changed",
         }
     }
 }

@@ -7,7 +7,7 @@ use rowhouse_proto::auth::v1 as auth;
 use rowhouse_proto::crm::v1 as crm;
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_proto::worker::v1 as worker;
-use rowhouse_types::{ContactId, ReportId, SessionId, TenantId, UserId};
+use rowhouse_types::{ContactId, InvitationId, ReportId, SessionId, TenantId, UserId};
 
 use crate::support::world::House;
 
@@ -43,6 +43,9 @@ pub(super) struct Resources {
     deleted_contact: String,
     foreign_user: String,
     foreign_report: String,
+    foreign_session: String,
+    foreign_invitation: String,
+    foreign_tenant: String,
     own_user: String,
     own_tenant: String,
 }
@@ -59,7 +62,16 @@ impl Resources {
         own.administrator.caller.contacts().delete_contact(delete).await?;
         let report = journey::run_report(&other.administrator.caller).await?;
         journey::finished_report(&other.administrator.caller, &report.id, journey::BACKGROUND_MAX).await?;
+        let invite = auth::InviteMemberRequest {
+            email: "invited@other.example".to_owned(),
+            role: "user".to_owned(),
+            request_id: String::new(),
+        };
+        let invitation = other.administrator.caller.members().invite_member(invite).await?;
         Ok(Self {
+            foreign_session: other.user.tokens.session_id.clone(),
+            foreign_invitation: invitation.into_inner().id,
+            foreign_tenant: other.tenant.id.clone(),
             foreign_contact: foreign_contact.id,
             deleted_contact: deleted.id,
             foreign_user: other.user.tokens.user_id.clone(),
@@ -76,6 +88,9 @@ impl Resources {
             deleted_contact: ContactId::generate().to_string(),
             foreign_user: UserId::generate().to_string(),
             foreign_report: ReportId::generate().to_string(),
+            foreign_session: SessionId::generate().to_string(),
+            foreign_invitation: InvitationId::generate().to_string(),
+            foreign_tenant: TenantId::generate().to_string(),
             own_user: UserId::generate().to_string(),
             own_tenant: TenantId::generate().to_string(),
         }
@@ -110,6 +125,16 @@ impl Resources {
     }
 }
 
+/// A field that holds another tenant's `foreign`.
+fn ids(field: &'static str, foreign: &str, random: String) -> Ids {
+    Ids {
+        field,
+        foreign: foreign.to_owned(),
+        deleted: None,
+        random,
+    }
+}
+
 /// The fixture of an RPC; `None` for one that nobody has thought about.
 pub(super) fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
     let (service, rpc) = path.strip_prefix("/rowhouse.")?.split_once('/')?;
@@ -117,6 +142,7 @@ pub(super) fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
         "crm.v1.ContactService" => contacts(rpc, r),
         "worker.v1.ReportService" => reports(rpc, r),
         "auth.v1.AuthService" => log_in(rpc, r),
+        "auth.v1.AccountService" => account(rpc, r),
         "auth.v1.MemberService" => members(rpc, r),
         "auth.v1.RightsService" | "auth.v1.DelegationService" | "auth.v1.MailDataService" => internal(rpc, r),
         // A place in the order of ids, compared and not looked up: services/crm tests that it names nothing.
@@ -292,6 +318,25 @@ fn log_in(rpc: &str, r: &Resources) -> Option<Fixture> {
     }
 }
 
+fn account(rpc: &str, r: &Resources) -> Option<Fixture> {
+    match rpc {
+        "RevokeSession" => {
+            let session_id = r.foreign_session.clone();
+            let ids = ids("session_id", &r.foreign_session, SessionId::generate().to_string());
+            tried(&auth::RevokeSessionRequest { session_id }, ids, &[])
+        }
+        "SwitchTenant" => {
+            let tenant_id = r.foreign_tenant.clone();
+            let ids = ids("tenant_id", &r.foreign_tenant, TenantId::generate().to_string());
+            tried(&auth::SwitchTenantRequest { tenant_id }, ids, &[])
+        }
+        "ChangePassword" | "ListSessions" | "RevokeSessions" | "ListTenants" => {
+            Some(Fixture::NothingLookedUp { set_aside: &[] })
+        }
+        _ => None,
+    }
+}
+
 fn members(rpc: &str, r: &Resources) -> Option<Fixture> {
     let user_id = r.foreign_user.clone();
     match rpc {
@@ -308,7 +353,18 @@ fn members(rpc: &str, r: &Resources) -> Option<Fixture> {
             };
             tried(&request, r.user("member.user_id"), &[])
         }
-        "InviteMember" | "ListMembers" => Some(Fixture::NothingLookedUp { set_aside: &[] }),
+        "RemoveMember" => {
+            let etag = String::new();
+            tried(&auth::RemoveMemberRequest { user_id, etag }, r.user("user_id"), &[])
+        }
+        "ResendInvitation" | "RevokeInvitation" => {
+            // Both messages are the invitation's id alone, under the same number.
+            let invitation_id = r.foreign_invitation.clone();
+            let random = InvitationId::generate().to_string();
+            let ids = ids("invitation_id", &r.foreign_invitation, random);
+            tried(&auth::RevokeInvitationRequest { invitation_id }, ids, &[])
+        }
+        "InviteMember" | "ListMembers" | "ListInvitations" => Some(Fixture::NothingLookedUp { set_aside: &[] }),
         _ => None,
     }
 }

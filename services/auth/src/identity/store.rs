@@ -9,6 +9,18 @@ use crate::error::Error;
 
 const ACCOUNT: &str = "SELECT id, password_hash, state = 'active' FROM auth.identities WHERE email_key = lower($1)";
 
+const ACCOUNT_OF: &str = "SELECT id, password_hash, state = 'active' FROM auth.identities WHERE id = $1";
+
+/// FOR SHARE: who changes the password or ends the account's sessions waits for what is being opened under the old
+/// password, and then ends it.
+const HOLD: &str = "SELECT id FROM auth.identities \
+    WHERE id = $1 AND state = 'active' AND ($2::text IS NULL OR password_hash = $2) FOR SHARE";
+
+/// NO KEY: rows that refer to the person can be added meanwhile.
+const LOCK: &str = "SELECT password_hash FROM auth.identities WHERE id = $1 AND state = 'active' FOR NO KEY UPDATE";
+
+const SET_PASSWORD: &str = "UPDATE auth.identities SET password_hash = $2, updated_at = now() WHERE id = $1";
+
 const PERSON: &str = "SELECT email, display_name FROM auth.identities WHERE id = $1 AND state = 'active'";
 
 const INSERT: &str = "INSERT INTO auth.identities (id, email, display_name, password_hash) \
@@ -16,16 +28,51 @@ const INSERT: &str = "INSERT INTO auth.identities (id, email, display_name, pass
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[ACCOUNT, PERSON, INSERT];
+pub(crate) const STATEMENTS: &[&str] = &[ACCOUNT, ACCOUNT_OF, HOLD, LOCK, SET_PASSWORD, PERSON, INSERT];
 
-/// The account with this address.
-pub(crate) async fn account(conn: &mut PgConnection, email: &str) -> Result<Option<Account>, Error> {
-    let row: Option<(Uuid, String, bool)> = sqlx::query_as(ACCOUNT).bind(email).fetch_optional(conn).await?;
-    Ok(row.map(|(id, password_hash, active)| Account {
+fn account((id, password_hash, active): (Uuid, String, bool)) -> Account {
+    Account {
         id: UserId::from_uuid(id),
         password_hash,
         active,
-    }))
+    }
+}
+
+/// The account with this address.
+pub(crate) async fn account_at(conn: &mut PgConnection, email: &str) -> Result<Option<Account>, Error> {
+    let row = sqlx::query_as(ACCOUNT).bind(email).fetch_optional(conn).await?;
+    Ok(row.map(account))
+}
+
+/// The account of a person.
+pub(crate) async fn account_of(conn: &mut PgConnection, id: UserId) -> Result<Option<Account>, Error> {
+    let row = sqlx::query_as(ACCOUNT_OF).bind(id.uuid()).fetch_optional(conn).await?;
+    Ok(row.map(account))
+}
+
+/// Keeps an active account's password and sessions as they are until the transaction ends; others may hold it too.
+/// `false` where the account is not active, or no longer has the password of `hash`.
+pub(crate) async fn hold(conn: &mut PgConnection, id: UserId, hash: Option<&str>) -> Result<bool, Error> {
+    let held: Option<Uuid> = sqlx::query_scalar(HOLD)
+        .bind(id.uuid())
+        .bind(hash)
+        .fetch_optional(conn)
+        .await?;
+    Ok(held.is_some())
+}
+
+/// Locks an active account against log-ins and every other change of it, and returns the hash of its password.
+pub(crate) async fn lock(conn: &mut PgConnection, id: UserId) -> Result<Option<String>, Error> {
+    Ok(sqlx::query_scalar(LOCK).bind(id.uuid()).fetch_optional(conn).await?)
+}
+
+pub(crate) async fn set_password(conn: &mut PgConnection, id: UserId, hash: &str) -> Result<(), Error> {
+    sqlx::query(SET_PASSWORD)
+        .bind(id.uuid())
+        .bind(hash)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// An active person.

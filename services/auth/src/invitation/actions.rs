@@ -49,17 +49,18 @@ pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) ->
         let open = store::open(&mut conn, &token_hash)
             .await?
             .ok_or(Error::InvitationInvalid)?;
-        let account = identity::account(&mut conn, &open.email).await?;
+        let account = identity::account_at(&mut conn, &open.email).await?;
         // Hashing takes long: no connection waits for it.
         drop(conn);
         let known = match account {
             Some(account) => {
                 let password = acceptance.password.offered();
-                let right = state.hasher.verify(ctx, &password, Some(account.password_hash)).await?;
+                let hash = account.password_hash;
+                let right = state.hasher.verify(ctx, &password, Some(hash.clone())).await?;
                 if !right || !account.active {
                     return Err(Error::LoginFailed);
                 }
-                Known::Yes(account.id)
+                Known::Yes(account.id, hash)
             }
             None if acceptance.display_name.as_str().is_empty() => {
                 let description = "must not be empty for a new account".to_owned();
@@ -77,9 +78,9 @@ pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) ->
     Err(Error::fault("an account comes and goes"))
 }
 
-/// Whether the address has an account, whose password was right, or gets one with this hash.
+/// Whether the address has an account, whose password was right for this hash, or gets one with this hash.
 enum Known {
-    Yes(UserId),
+    Yes(UserId, String),
     No(String),
 }
 
@@ -92,6 +93,11 @@ async fn join(
     known: Known,
 ) -> Result<Option<Joined>, Error> {
     let mut tx = state.begin().await?;
+    if let Known::Yes(user, hash) = &known
+        && !identity::hold(&mut tx, *user, Some(hash)).await?
+    {
+        return Err(Error::LoginFailed);
+    }
     let applied = tenant::lock(&mut tx, open.tenant)
         .await?
         .ok_or(Error::InvitationInvalid)?;
@@ -103,7 +109,7 @@ async fn join(
         .await?
         .ok_or(Error::InvitationInvalid)?;
     let user = match known {
-        Known::Yes(user) => user,
+        Known::Yes(user, _) => user,
         Known::No(password_hash) => {
             let email: Email = open.email.parse().map_err(Error::fault)?;
             let new = NewIdentity {

@@ -6,7 +6,7 @@ use rowhouse_types::{InvitationId, OperationId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Draft, Invitation, LIFETIME_DAYS};
+use super::{Cursor, Draft, Invitation, LIFETIME_DAYS};
 use crate::error::Error;
 
 const OF_OPERATION: &str = "SELECT id, tenant_id FROM auth.invitations WHERE operation_id = $1";
@@ -15,8 +15,8 @@ const SUPERSEDE: &str = "UPDATE auth.invitations SET state = 'superseded' \
     WHERE tenant_id = $1 AND email_key = lower($2) AND state = 'open'";
 
 const INSERT: &str = "INSERT INTO auth.invitations \
-    (id, tenant_id, email, role, nonce, token_hash, operation_id, expires_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(days => $8)) RETURNING created_at, expires_at";
+    (id, tenant_id, email, role, nonce, token_hash, invited_by, operation_id, expires_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(days => $9)) RETURNING created_at, expires_at";
 
 const FIND: &str = "SELECT email, role, created_at, expires_at FROM auth.invitations WHERE id = $1 AND tenant_id = $2";
 
@@ -25,6 +25,22 @@ const OPEN: &str = "SELECT id, tenant_id, email FROM auth.invitations \
 
 const LOCK_OPEN: &str = "SELECT role FROM auth.invitations \
     WHERE id = $1 AND state = 'open' AND expires_at > clock_timestamp() FOR UPDATE";
+
+const FIND_OPEN: &str = "SELECT email, role, created_at, expires_at FROM auth.invitations \
+    WHERE id = $1 AND tenant_id = $2 AND state = 'open' AND expires_at > clock_timestamp()";
+
+const OPEN_PAGE: &str = "SELECT id, email, role, created_at, expires_at FROM auth.invitations \
+    WHERE tenant_id = $1 AND state = 'open' AND expires_at > clock_timestamp() \
+    AND ($2::timestamptz IS NULL OR (created_at, id) > ($2, $3::uuid)) \
+    ORDER BY created_at, id LIMIT $4";
+
+const REVOKE: &str = "UPDATE auth.invitations SET state = 'revoked' WHERE id = $1 AND state = 'open'";
+
+const REVOKE_TO: &str = "UPDATE auth.invitations SET state = 'revoked' \
+    WHERE tenant_id = $1 AND email_key = lower($2) AND state = 'open'";
+
+const REVOKE_OF_SENDER: &str = "UPDATE auth.invitations SET state = 'revoked' \
+    WHERE tenant_id = $1 AND invited_by = $2 AND state = 'open'";
 
 const ACCEPT: &str = "UPDATE auth.invitations SET state = 'accepted', accepted_by = $2 WHERE id = $1";
 
@@ -45,6 +61,11 @@ pub(crate) const STATEMENTS: &[&str] = &[
     FIND,
     OPEN,
     LOCK_OPEN,
+    FIND_OPEN,
+    OPEN_PAGE,
+    REVOKE,
+    REVOKE_TO,
+    REVOKE_OF_SENDER,
     ACCEPT,
     FOR_MAIL,
     SENT_WITHIN_A_DAY,
@@ -108,6 +129,7 @@ pub(super) async fn insert(
         .bind(draft.role.as_str())
         .bind(nonce)
         .bind(token_hash)
+        .bind(draft.invited_by.map(|user| user.uuid()))
         .bind(draft.operation.map(|operation| operation.uuid()))
         .bind(LIFETIME_DAYS)
         .fetch_one(conn)
@@ -128,22 +150,80 @@ pub(crate) async fn find(
     tenant: TenantId,
     id: InvitationId,
 ) -> Result<Option<Invitation>, Error> {
-    let row: Option<(String, String, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(FIND)
+    found(conn, FIND, tenant, id).await
+}
+
+/// An invitation of a tenant that can be accepted; to be read under the tenant's lock, which keeps it open.
+pub(crate) async fn find_open(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: InvitationId,
+) -> Result<Option<Invitation>, Error> {
+    found(conn, FIND_OPEN, tenant, id).await
+}
+
+async fn found(
+    conn: &mut PgConnection,
+    sql: &'static str,
+    tenant: TenantId,
+    id: InvitationId,
+) -> Result<Option<Invitation>, Error> {
+    let row: Option<(String, String, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(sql)
         .bind(id.uuid())
         .bind(tenant.uuid())
         .fetch_optional(conn)
         .await?;
-    row.map(|(email, role, created, expires)| {
-        let role = role.parse().map_err(Error::fault)?;
-        Ok(Invitation {
-            id,
-            email,
-            role,
-            created,
-            expires,
-        })
+    row.map(|(email, role, created, expires)| invitation((id.uuid(), email, role, created, expires)))
+        .transpose()
+}
+
+type Row = (Uuid, String, String, DateTime<Utc>, DateTime<Utc>);
+
+fn invitation((id, email, role, created, expires): Row) -> Result<Invitation, Error> {
+    Ok(Invitation {
+        id: InvitationId::from_uuid(id),
+        email,
+        role: role.parse().map_err(Error::fault)?,
+        created,
+        expires,
     })
-    .transpose()
+}
+
+/// At most `limit` invitations after `cursor` that can be accepted, the earliest first.
+pub(crate) async fn open_page(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    cursor: Option<&Cursor>,
+    limit: i64,
+) -> Result<Vec<Invitation>, Error> {
+    let rows: Vec<Row> = sqlx::query_as(OPEN_PAGE)
+        .bind(tenant.uuid())
+        .bind(cursor.map(|cursor| cursor.created))
+        .bind(cursor.map(|cursor| cursor.id.uuid()))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.into_iter().map(invitation).collect()
+}
+
+/// Makes an open invitation's link worthless.
+pub(crate) async fn revoke(conn: &mut PgConnection, id: InvitationId) -> Result<(), Error> {
+    sqlx::query(REVOKE).bind(id.uuid()).execute(conn).await?;
+    Ok(())
+}
+
+/// Makes the links worthless that were sent to an address.
+pub(crate) async fn revoke_to(conn: &mut PgConnection, tenant: TenantId, email: &str) -> Result<(), Error> {
+    let done = sqlx::query(REVOKE_TO).bind(tenant.uuid()).bind(email);
+    done.execute(conn).await?;
+    Ok(())
+}
+
+/// Makes the links worthless that a member has sent.
+pub(crate) async fn revoke_of_sender(conn: &mut PgConnection, tenant: TenantId, sender: UserId) -> Result<(), Error> {
+    let done = sqlx::query(REVOKE_OF_SENDER).bind(tenant.uuid()).bind(sender.uuid());
+    done.execute(conn).await?;
+    Ok(())
 }
 
 /// The open invitation of a token.

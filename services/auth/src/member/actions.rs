@@ -1,17 +1,19 @@
 //! What may be done with members. Whoever changes members of a tenant holds the tenant's row.
 
 use rowhouse_auth_kit::{Grants, Role};
-use rowhouse_context::Ctx;
-use rowhouse_types::{InvitationId, TenantId, UserId};
+use rowhouse_context::{Ctx, Principal};
+use rowhouse_db::paging::{Page, PageScope};
+use rowhouse_types::{Etag, InvitationId, Limits, TenantId, UserId};
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::{Change, Cursor, Invite, Member, MemberState, Page, store};
+use super::{Change, Cursor, Invite, Member, MemberState, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::invitation::{self, Draft, Invitation};
 use crate::request::{self, Claim, Claimed};
 use crate::rights::{self, Query, Rights, Standing, Subject};
+use crate::session::EndReason;
 use crate::state::State;
 use crate::{random, session, tenant};
 
@@ -44,23 +46,38 @@ pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<
         let limit = "seats";
         return Err(Error::QuotaExceeded { tenant, limit, most });
     }
-    if let Some(most) = limits.mails_per_day
-        && invitation::sent_within_a_day(&mut tx, tenant).await? >= i64::from(most)
-    {
-        let limit = "mails_per_day";
-        return Err(Error::QuotaExceeded { tenant, limit, most });
-    }
+    may_mail(&mut tx, tenant, &limits).await?;
     let draft = Draft {
         id: claim.map_or_else(InvitationId::generate, |claim| InvitationId::from_uuid(claim.resource)),
         tenant,
         email: &invite.email,
         role: invite.role,
+        invited_by: sender(ctx),
         operation: None,
     };
     let sent = invitation::issue(&mut tx, ctx, state, &draft).await?;
     tx.commit().await?;
     state.wake.notify();
     Ok(sent)
+}
+
+/// The member who sends an invitation; operators are none.
+fn sender(ctx: &Ctx) -> Option<UserId> {
+    match ctx.principal() {
+        Principal::Member { user, .. } => Some(*user),
+        _ => None,
+    }
+}
+
+/// Refuses an invitation that would be a mail more than the plan allows.
+async fn may_mail(conn: &mut PgConnection, tenant: TenantId, limits: &Limits) -> Result<(), Error> {
+    let limit = "mails_per_day";
+    match limits.mails_per_day {
+        Some(most) if invitation::sent_within_a_day(conn, tenant).await? >= i64::from(most) => {
+            Err(Error::QuotaExceeded { tenant, limit, most })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// How a call that names a request id is recognised when it comes again.
@@ -105,20 +122,90 @@ pub(crate) async fn get(ctx: &Ctx, state: &State, user: UserId) -> Result<Member
     member.ok_or_else(|| not_found(user))
 }
 
-/// A page of members, the earliest first. `size`: at least 1.
-pub(crate) async fn list(ctx: &Ctx, state: &State, cursor: Option<Cursor>, size: u32) -> Result<Page, Error> {
+/// A page of members, the earliest first.
+///
+/// `size`: how many. `token`: of the page before, or empty.
+pub(crate) async fn list(ctx: &Ctx, state: &State, size: u32, token: &str) -> Result<Page<Member>, Error> {
     let tenant = ctx.tenant()?;
-    // One more than asked for tells whether there is a next page.
-    let limit = i64::from(size).saturating_add(1);
-    let mut members = store::page(&mut *state.connection().await?, tenant, cursor, limit).await?;
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    let more = members.len() > size;
-    members.truncate(size);
-    let next = members.last().filter(|_| more).map(|last| Cursor {
+    let scope = scope(ctx, tenant, "ListMembers");
+    let paging = state.pages.begin(scope, size, token).map_err(|_| Error::PageToken)?;
+    let mut conn = state.connection().await?;
+    let members = store::page(&mut conn, tenant, paging.after(), paging.limit()).await?;
+    Ok(paging.finish(members, |last| Cursor {
         created: last.created,
         user: last.user,
-    });
-    Ok(Page { members, next })
+    }))
+}
+
+/// What all pages of one of the caller's lists have in common.
+fn scope(ctx: &Ctx, tenant: TenantId, method: &'static str) -> PageScope {
+    PageScope {
+        method,
+        tenant: Some(tenant),
+        user: ctx.principal().user(),
+        fingerprint: Vec::new(),
+    }
+}
+
+/// A page of the invitations that can be accepted, the earliest first.
+///
+/// `size`: how many. `token`: of the page before, or empty.
+pub(crate) async fn invitations(ctx: &Ctx, state: &State, size: u32, token: &str) -> Result<Page<Invitation>, Error> {
+    let tenant = ctx.tenant()?;
+    let scope = scope(ctx, tenant, "ListInvitations");
+    let paging = state.pages.begin(scope, size, token).map_err(|_| Error::PageToken)?;
+    let mut conn = state.connection().await?;
+    let open = invitation::open_page(&mut conn, tenant, paging.after(), paging.limit()).await?;
+    Ok(paging.finish(open, |last: &Invitation| invitation::Cursor {
+        created: last.created,
+        id: last.id,
+    }))
+}
+
+/// Sends a new link in place of an invitation's old one, which becomes worthless. It takes the old one's seat.
+pub(crate) async fn resend(ctx: &Ctx, state: &State, id: InvitationId) -> Result<Invitation, Error> {
+    let tenant = ctx.tenant()?;
+    // Before the transaction: a question to another service must not hold a connection.
+    let limits = state.limits.limits(ctx, tenant).await;
+    let mut tx = state.begin().await?;
+    tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
+    let open = invitation::find_open(&mut tx, tenant, id).await?;
+    let open = open.ok_or_else(|| no_invitation(id))?;
+    may_give(&mut tx, ctx, tenant, open.role).await?;
+    may_mail(&mut tx, tenant, &limits).await?;
+    let draft = Draft {
+        id: InvitationId::generate(),
+        tenant,
+        email: &open.email.parse().map_err(Error::fault)?,
+        role: open.role,
+        invited_by: sender(ctx),
+        operation: None,
+    };
+    let sent = invitation::issue(&mut tx, ctx, state, &draft).await?;
+    tx.commit().await?;
+    state.wake.notify();
+    Ok(sent)
+}
+
+/// Makes an invitation's link worthless.
+pub(crate) async fn revoke_invitation(ctx: &Ctx, state: &State, id: InvitationId) -> Result<(), Error> {
+    let tenant = ctx.tenant()?;
+    let mut tx = state.begin().await?;
+    tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
+    let open = invitation::find_open(&mut tx, tenant, id).await?;
+    let open = open.ok_or_else(|| no_invitation(id))?;
+    invitation::revoke(&mut tx, id).await?;
+    let entry = Entry::new("invitation.revoke", id).before(json!({ "role": open.role.as_str() }));
+    audit::record(&mut tx, ctx, entry).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+fn no_invitation(id: InvitationId) -> Error {
+    Error::NotFound {
+        kind: "invitation",
+        id: id.to_string(),
+    }
 }
 
 /// Changes a member's role or state, and answers when no service honours the old rights any more.
@@ -138,11 +225,14 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
         return Ok(member);
     }
     may_give(&mut tx, ctx, tenant, changed.role).await?;
+    // What the member has sent must not give what they may no longer give.
+    if changed.state == MemberState::Disabled || covers(&changed.role.grants(), &member.role.grants()).is_err() {
+        invitation::revoke_of_sender(&mut tx, tenant, member.user).await?;
+    }
     changed.etag = store::update(&mut tx, tenant, &changed).await?;
     if changed.state == MemberState::Disabled {
-        session::end_of_member(&mut tx, member.user, tenant).await?;
+        session::end_of_member(&mut tx, member.user, tenant, EndReason::MemberDisabled).await?;
     }
-    let facts = |member: &Member| json!({ "role": member.role.as_str(), "state": member.state.as_str() });
     let entry = Entry::new("member.update", member.user)
         .before(facts(&member))
         .after(facts(&changed));
@@ -151,6 +241,34 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await?;
     Ok(changed)
+}
+
+/// Takes a member out of the tenant, and answers when no service honours the old rights any more. The account stays.
+pub(crate) async fn remove(ctx: &Ctx, state: &State, user: UserId, etag: Option<Etag>) -> Result<(), Error> {
+    let tenant = ctx.tenant()?;
+    let mut tx = state.begin().await?;
+    tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
+    let member = store::find(&mut tx, tenant, user).await?;
+    let member = member.ok_or_else(|| not_found(user))?;
+    if etag.is_some_and(|etag| etag != member.etag) {
+        return Err(Error::EtagMismatch);
+    }
+    member.may_stop_administering(store::other_administrators(&mut tx, tenant, user).await?)?;
+    // Who may not give a role may not take it either.
+    may_give(&mut tx, ctx, tenant, member.role).await?;
+    invitation::revoke_of_sender(&mut tx, tenant, user).await?;
+    invitation::revoke_to(&mut tx, tenant, &member.email).await?;
+    store::remove(&mut tx, tenant, user).await?;
+    session::end_of_member(&mut tx, user, tenant, EndReason::MemberRemoved).await?;
+    audit::record(&mut tx, ctx, Entry::new("member.remove", user).before(facts(&member))).await?;
+    let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
+    tx.commit().await?;
+    state.clock.acknowledge(ctx, version).await
+}
+
+/// What the audit log says of a member.
+fn facts(member: &Member) -> serde_json::Value {
+    json!({ "role": member.role.as_str(), "state": member.state.as_str() })
 }
 
 fn not_found(user: UserId) -> Error {

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use rowhouse_context::Ctx;
-use rowhouse_db::paging::{PageScope, page_size};
+use rowhouse_db::paging::page_size;
 use rowhouse_middleware::ctx;
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_proto::auth::v1::member_service_server::MemberService;
@@ -11,7 +10,6 @@ use rowhouse_status::Failure;
 use tonic::{Request, Response, Status};
 
 use super::{actions, wire};
-use crate::error::Error;
 use crate::state::State;
 
 /// Serves `MemberService`.
@@ -45,17 +43,11 @@ impl MemberService for MemberRpc {
         let ctx = ctx(&request)?;
         let request = request.get_ref();
         let size = page_size(request.page_size).map_err(|fault| Failure::field("page_size", fault))?;
-        let (pages, scope) = (&self.state.pages, scope(&ctx)?);
-        let cursor = match request.page_token.as_str() {
-            "" => None,
-            token => Some(pages.open(&scope, token).map_err(|_| Failure::from(Error::PageToken))?),
-        };
-        let page = actions::list(&ctx, &self.state, cursor, size)
-            .await
-            .map_err(Failure::from)?;
+        let page = actions::list(&ctx, &self.state, size, &request.page_token).await;
+        let page = page.map_err(Failure::from)?;
         Ok(Response::new(proto::ListMembersResponse {
-            next_page_token: page.next.map(|next| pages.seal(&scope, &next)).unwrap_or_default(),
-            members: page.members.into_iter().map(wire::member).collect(),
+            members: page.items.into_iter().map(wire::member).collect(),
+            next_page_token: page.next_page_token,
         }))
     }
 
@@ -68,14 +60,46 @@ impl MemberService for MemberRpc {
         let member = actions::update(&ctx, &self.state, &change).await;
         Ok(Response::new(wire::member(member.map_err(Failure::from)?)))
     }
-}
 
-/// What all pages of the caller's list have in common.
-fn scope(ctx: &Ctx) -> Result<PageScope, Failure> {
-    Ok(PageScope {
-        method: "ListMembers",
-        tenant: Some(ctx.tenant().map_err(|fault| Failure::from(Error::from(fault)))?),
-        user: ctx.principal().user(),
-        fingerprint: Vec::new(),
-    })
+    async fn remove_member(&self, request: Request<proto::RemoveMemberRequest>) -> Result<Response<()>, Status> {
+        let ctx = ctx(&request)?;
+        let (user, etag) = wire::removal(request.get_ref())?;
+        let removed = actions::remove(&ctx, &self.state, user, etag).await;
+        Ok(Response::new(removed.map_err(Failure::from)?))
+    }
+
+    async fn list_invitations(
+        &self,
+        request: Request<proto::ListInvitationsRequest>,
+    ) -> Result<Response<proto::ListInvitationsResponse>, Status> {
+        let ctx = ctx(&request)?;
+        let request = request.get_ref();
+        let size = page_size(request.page_size).map_err(|fault| Failure::field("page_size", fault))?;
+        let page = actions::invitations(&ctx, &self.state, size, &request.page_token).await;
+        let page = page.map_err(Failure::from)?;
+        Ok(Response::new(proto::ListInvitationsResponse {
+            invitations: page.items.into_iter().map(wire::invitation).collect(),
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn resend_invitation(
+        &self,
+        request: Request<proto::ResendInvitationRequest>,
+    ) -> Result<Response<proto::Invitation>, Status> {
+        let ctx = ctx(&request)?;
+        let id = wire::invitation_id(&request.get_ref().invitation_id)?;
+        let sent = actions::resend(&ctx, &self.state, id).await;
+        Ok(Response::new(wire::invitation(sent.map_err(Failure::from)?)))
+    }
+
+    async fn revoke_invitation(
+        &self,
+        request: Request<proto::RevokeInvitationRequest>,
+    ) -> Result<Response<()>, Status> {
+        let ctx = ctx(&request)?;
+        let id = wire::invitation_id(&request.get_ref().invitation_id)?;
+        let revoked = actions::revoke_invitation(&ctx, &self.state, id).await;
+        Ok(Response::new(revoked.map_err(Failure::from)?))
+    }
 }

@@ -6,31 +6,33 @@ use rowhouse_types::{Email, Etag, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Cursor, Member};
+use super::{Cursor, Member, Membership};
 use crate::error::Error;
 
-const JOIN: &str = "INSERT INTO auth.memberships (tenant_id, identity_id, role) VALUES ($1, $2, $3) \
-    ON CONFLICT (tenant_id, identity_id) DO NOTHING";
+const JOIN: &str = "INSERT INTO auth.memberships AS membership (tenant_id, identity_id, role) VALUES ($1, $2, $3) \
+    ON CONFLICT (tenant_id, identity_id) DO UPDATE SET role = excluded.role, state = 'active', \
+        revision = membership.revision + 1, created_at = now(), updated_at = now() \
+    WHERE membership.state = 'removed'";
 
 const FIND: &str = "SELECT membership.identity_id, identity.email, identity.display_name, membership.role, \
     membership.state, membership.created_at, membership.revision \
     FROM auth.memberships AS membership JOIN auth.identities AS identity ON identity.id = membership.identity_id \
-    WHERE membership.tenant_id = $1 AND membership.identity_id = $2";
+    WHERE membership.tenant_id = $1 AND membership.identity_id = $2 AND membership.state <> 'removed'";
 
 const PAGE: &str = "SELECT membership.identity_id, identity.email, identity.display_name, membership.role, \
     membership.state, membership.created_at, membership.revision \
     FROM auth.memberships AS membership JOIN auth.identities AS identity ON identity.id = membership.identity_id \
-    WHERE membership.tenant_id = $1 \
+    WHERE membership.tenant_id = $1 AND membership.state <> 'removed' \
     AND ($2::timestamptz IS NULL OR (membership.created_at, membership.identity_id) > ($2, $3::uuid)) \
     ORDER BY membership.created_at, membership.identity_id LIMIT $4";
 
 const HAS_ADDRESS: &str = "SELECT EXISTS (SELECT FROM auth.memberships AS membership \
     JOIN auth.identities AS identity ON identity.id = membership.identity_id \
-    WHERE membership.tenant_id = $1 AND identity.email_key = lower($2))";
+    WHERE membership.tenant_id = $1 AND identity.email_key = lower($2) AND membership.state <> 'removed')";
 
 /// A new invitation of an address replaces the open one, which therefore takes no seat beside it.
 const SEATS_TAKEN: &str = "SELECT \
-    (SELECT count(*) FROM auth.memberships WHERE tenant_id = $1) + \
+    (SELECT count(*) FROM auth.memberships WHERE tenant_id = $1 AND state <> 'removed') + \
     (SELECT count(*) FROM auth.invitations \
         WHERE tenant_id = $1 AND state = 'open' AND expires_at > now() AND email_key <> lower($2))";
 
@@ -40,9 +42,29 @@ const OTHER_ADMINISTRATORS: &str = "SELECT count(*) FROM auth.memberships \
 const UPDATE: &str = "UPDATE auth.memberships SET role = $3, state = $4, revision = revision + 1, updated_at = now() \
     WHERE tenant_id = $1 AND identity_id = $2 RETURNING revision";
 
+const REMOVE: &str = "UPDATE auth.memberships SET state = 'removed', revision = revision + 1, updated_at = now() \
+    WHERE tenant_id = $1 AND identity_id = $2";
+
+/// A tenant that is not open yet is none that anybody belongs to.
+const TENANTS_OF: &str = "SELECT membership.tenant_id, tenant.display_name, membership.role, tenant.access \
+    FROM auth.memberships AS membership JOIN auth.tenants AS tenant ON tenant.id = membership.tenant_id \
+    WHERE membership.identity_id = $1 AND membership.state = 'active' AND tenant.access <> 'pending' \
+    AND ($2::uuid IS NULL OR membership.tenant_id > $2) \
+    ORDER BY membership.tenant_id LIMIT $3";
+
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[JOIN, FIND, PAGE, HAS_ADDRESS, SEATS_TAKEN, OTHER_ADMINISTRATORS, UPDATE];
+pub(crate) const STATEMENTS: &[&str] = &[
+    JOIN,
+    FIND,
+    PAGE,
+    HAS_ADDRESS,
+    SEATS_TAKEN,
+    OTHER_ADMINISTRATORS,
+    UPDATE,
+    REMOVE,
+    TENANTS_OF,
+];
 
 type Row = (Uuid, String, String, String, String, DateTime<Utc>, i64);
 
@@ -59,7 +81,8 @@ fn member(row: Row) -> Result<Member, Error> {
     })
 }
 
-/// Makes a person a member. Who is one already stays what they are: an old link enables nobody again.
+/// Makes a person a member. Who is one already stays what they are: an old link enables nobody again. Who was removed
+/// becomes one as if for the first time; removing somebody revokes the links that were sent to them.
 pub(crate) async fn join(conn: &mut PgConnection, tenant: TenantId, user: UserId, role: Role) -> Result<(), Error> {
     sqlx::query(JOIN)
         .bind(tenant.uuid())
@@ -83,7 +106,7 @@ pub(super) async fn find(conn: &mut PgConnection, tenant: TenantId, user: UserId
 pub(super) async fn page(
     conn: &mut PgConnection,
     tenant: TenantId,
-    cursor: Option<Cursor>,
+    cursor: Option<&Cursor>,
     limit: i64,
 ) -> Result<Vec<Member>, Error> {
     let rows: Vec<Row> = sqlx::query_as(PAGE)
@@ -137,4 +160,38 @@ pub(super) async fn update(conn: &mut PgConnection, tenant: TenantId, member: &M
         .fetch_one(conn)
         .await?;
     Ok(Etag::from_revision(revision))
+}
+
+/// Takes a member out of the tenant.
+pub(super) async fn remove(conn: &mut PgConnection, tenant: TenantId, user: UserId) -> Result<(), Error> {
+    sqlx::query(REMOVE)
+        .bind(tenant.uuid())
+        .bind(user.uuid())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// At most `limit` tenants after `after` whose active member a person is, by id.
+pub(crate) async fn tenants_of(
+    conn: &mut PgConnection,
+    user: UserId,
+    after: Option<TenantId>,
+    limit: i64,
+) -> Result<Vec<Membership>, Error> {
+    let rows: Vec<(Uuid, String, String, String)> = sqlx::query_as(TENANTS_OF)
+        .bind(user.uuid())
+        .bind(after.map(|tenant| tenant.uuid()))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    let membership = |(tenant, tenant_name, role, access): (Uuid, String, String, String)| {
+        Ok(Membership {
+            tenant: TenantId::from_uuid(tenant),
+            tenant_name,
+            role: role.parse().map_err(Error::fault)?,
+            access: access.parse().map_err(Error::fault)?,
+        })
+    };
+    rows.into_iter().map(membership).collect()
 }

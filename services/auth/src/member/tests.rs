@@ -1,5 +1,7 @@
 //! Members on a real database.
 
+mod leaving;
+
 use futures_util::future::join_all;
 use rowhouse_auth_kit::Role;
 use rowhouse_context::{Ctx, Principal};
@@ -295,13 +297,13 @@ async fn pages_hold_every_member_once_the_earliest_first() {
         .await;
     expected[1..].sort();
     bench.house("globex").await;
-    let (mut seen, mut cursor) = (Vec::new(), None);
+    let (mut seen, mut token) = (Vec::new(), String::new());
     loop {
-        let page = list(&ctx, &bench.state, cursor, 2).await.unwrap();
-        assert!(page.members.len() <= 2);
-        seen.extend(page.members.iter().map(|member| member.user));
-        cursor = page.next;
-        if cursor.is_none() {
+        let page = list(&ctx, &bench.state, 2, &token).await.unwrap();
+        assert!(page.items.len() <= 2);
+        seen.extend(page.items.iter().map(|member| member.user));
+        token = page.next_page_token;
+        if token.is_empty() {
             break;
         }
     }

@@ -3,7 +3,7 @@
 use rowhouse_auth_kit::Role;
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::UserId;
+use rowhouse_types::{Etag, InvitationId, UserId};
 
 use super::{Change, Invite, Member, MemberState};
 use crate::invitation::Invitation;
@@ -40,6 +40,18 @@ pub(super) fn user(request: &proto::GetMemberRequest) -> Result<UserId, Failure>
         .user_id
         .parse()
         .map_err(|fault| Failure::field("user_id", fault))
+}
+
+/// Whom to remove, and the etag where one is given.
+pub(super) fn removal(request: &proto::RemoveMemberRequest) -> Result<(UserId, Option<Etag>), Failure> {
+    let mut violations = Violations::default();
+    let user = violations.take("user_id", request.user_id.parse());
+    let etag = violations.take("etag", optional(&request.etag));
+    violations.finish(user.zip(etag))
+}
+
+pub(super) fn invitation_id(text: &str) -> Result<InvitationId, Failure> {
+    text.parse().map_err(|fault| Failure::field("invitation_id", fault))
 }
 
 /// The change that a mask and its values ask for. Without a mask, the fields that are set count (AIP-134).

@@ -1,9 +1,10 @@
 //! Logging in and out, and who one is.
 
-use rowhouse_context::{Ctx, Principal};
+use rowhouse_context::Ctx;
 use rowhouse_types::{SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 
+use super::manage::caller;
 use super::{Attempt, EndReason, Pair, RefreshToken, Session, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
@@ -24,15 +25,19 @@ pub(crate) struct Identity {
 ///
 /// Until the password was right, an unknown account and a known one go the same way: one look, one hash, one answer.
 pub(crate) async fn login(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Error> {
-    let account = identity::account(&mut *state.connection().await?, attempt.email.as_str()).await?;
+    let account = identity::account_at(&mut *state.connection().await?, attempt.email.as_str()).await?;
     let (user, active, hash) = match account {
         Some(account) => (Some(account.id), account.active, Some(account.password_hash)),
         None => (None, false, None),
     };
-    let right = state.hasher.verify(ctx, &attempt.password, hash).await?;
+    let right = state.hasher.verify(ctx, &attempt.password, hash.clone()).await?;
     let user = user.filter(|_| right && active).ok_or(Error::LoginFailed)?;
 
     let mut tx = state.begin().await?;
+    // Whoever changed the password meanwhile has ended the sessions that they saw, and must not miss this one.
+    if !identity::hold(&mut tx, user, hash.as_deref()).await? {
+        return Err(Error::LoginFailed);
+    }
     let tenant = choose_tenant(&mut tx, user, attempt.tenant).await?;
     let session = Session {
         id: SessionId::generate(),
@@ -40,7 +45,7 @@ pub(crate) async fn login(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result
         tenant,
     };
     let refresh_token = RefreshToken::generate()?;
-    store::insert(&mut tx, &session).await?;
+    store::insert(&mut tx, &session, ctx.address()).await?;
     store::insert_token(&mut tx, session.id, &refresh_token).await?;
     audit::record(
         &mut tx,
@@ -66,8 +71,14 @@ async fn choose_tenant(
         [tenant] => *tenant,
         _ => return Err(Error::TenantChoiceRequired),
     };
+    open_access(conn, tenant).await?;
+    Ok(Some(tenant))
+}
+
+/// Refuses a tenant in which nobody may act.
+pub(super) async fn open_access(conn: &mut PgConnection, tenant: TenantId) -> Result<(), Error> {
     match tenant::access(conn, tenant).await? {
-        Some(Access::Allowed) => Ok(Some(tenant)),
+        Some(Access::Allowed) => Ok(()),
         Some(Access::Suspended) => Err(Error::TenantSuspended),
         Some(Access::Pending) | None => Err(Error::TenantNotReady),
     }
@@ -89,17 +100,15 @@ pub(super) async fn pair(state: &State, session: Session, refresh_token: Refresh
 
 /// Ends the caller's session, and answers when no service honours it any more.
 pub(crate) async fn logout(ctx: &Ctx, state: &State) -> Result<(), Error> {
-    let (Principal::Member { session, .. } | Principal::Operator { session, .. }) = ctx.principal() else {
-        return Err(Error::Revoked);
-    };
+    let (_, session) = caller(ctx)?;
     let mut tx = state.begin().await?;
-    if !store::end(&mut tx, *session, EndReason::Logout).await? {
+    if !store::end(&mut tx, session, EndReason::Logout).await? {
         tx.rollback().await?;
         // Another call has ended it, and may still be waiting.
         return state.clock.acknowledge_all(ctx).await;
     }
     audit::record(&mut tx, ctx, Entry::new("session.end", session)).await?;
-    let version = rights::bump(&mut tx, &[Subject::Session(*session)]).await?;
+    let version = rights::bump(&mut tx, &[Subject::Session(session)]).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await
 }

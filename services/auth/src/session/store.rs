@@ -1,11 +1,12 @@
 //! SQL of sessions and refresh tokens.
 
+use chrono::{DateTime, Utc};
 use rowhouse_auth_kit::Role;
 use rowhouse_types::{SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{EndReason, GRACE_S, IDLE_DAYS, LIFETIME_DAYS, Presented, RefreshToken, Session};
+use super::{EndReason, GRACE_S, IDLE_DAYS, LIFETIME_DAYS, Listed, Presented, RefreshToken, Session};
 use crate::error::Error;
 
 /// FOR SHARE: who disables the member waits for the session to be there, and then ends it.
@@ -15,8 +16,11 @@ const MEMBERSHIPS: &str = "SELECT tenant_id FROM auth.memberships \
 
 const PLATFORM: &str = "SELECT role FROM auth.platform_grants WHERE identity_id = $1";
 
-const INSERT: &str = "INSERT INTO auth.sessions (id, identity_id, tenant_id, expires_at) \
-    VALUES ($1, $2, $3, now() + make_interval(days => $4))";
+const INSERT: &str = "INSERT INTO auth.sessions (id, identity_id, tenant_id, address, expires_at) \
+    VALUES ($1, $2, $3, $4, now() + make_interval(days => $5))";
+
+const INSERT_BESIDE: &str = "INSERT INTO auth.sessions (id, identity_id, tenant_id, address, expires_at) \
+    SELECT $1, $2, $3, $4, origin.expires_at FROM auth.sessions AS origin WHERE origin.id = $5";
 
 const INSERT_TOKEN: &str = "INSERT INTO auth.refresh_tokens (token_hash, session_id, expires_at) \
     SELECT $1, session.id, least(session.expires_at, clock_timestamp() + make_interval(days => $3)) \
@@ -42,8 +46,27 @@ const REVOKE_TOKEN: &str = "UPDATE auth.refresh_tokens SET revoked_at = clock_ti
 const END: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $2 \
     WHERE id = $1 AND revoked_at IS NULL";
 
-const END_OF_MEMBER: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), \
-    revoke_reason = 'member_disabled' WHERE identity_id = $1 AND tenant_id = $2 AND revoked_at IS NULL";
+/// Rows are locked in the order of their ids, here and below: a member who is disabled may be changing their password.
+const END_OF_MEMBER: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $3 \
+    WHERE id IN (SELECT id FROM auth.sessions WHERE identity_id = $1 AND tenant_id = $2 AND revoked_at IS NULL \
+        ORDER BY id FOR UPDATE)";
+
+const END_OF_ACCOUNT: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $3 \
+    WHERE id IN (SELECT id FROM auth.sessions WHERE identity_id = $1 AND id IS DISTINCT FROM $2 \
+        AND revoked_at IS NULL ORDER BY id FOR UPDATE)";
+
+const BELONGS_TO: &str = "SELECT EXISTS (SELECT FROM auth.sessions WHERE id = $1 AND identity_id = $2)";
+
+/// Ids are in the order of time (UUIDv7). A session whose last refresh token has died of idleness is no longer usable.
+const PAGE: &str = "SELECT session.id, session.tenant_id, session.address, session.created_at, \
+    coalesce(token.refreshed_at, session.created_at), session.expires_at \
+    FROM auth.sessions AS session \
+    CROSS JOIN LATERAL (SELECT max(created_at) AS refreshed_at, max(expires_at) AS expires_at \
+        FROM auth.refresh_tokens WHERE session_id = session.id) AS token \
+    WHERE session.identity_id = $1 AND session.revoked_at IS NULL \
+    AND least(session.expires_at, token.expires_at) > clock_timestamp() \
+    AND ($2::uuid IS NULL OR session.id < $2) \
+    ORDER BY session.id DESC LIMIT $3";
 
 /// Refresh tokens go with their session. A day later nobody's access token names it any more.
 const PRUNE: &str = "DELETE FROM auth.sessions WHERE id IN (SELECT id FROM auth.sessions \
@@ -55,6 +78,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     MEMBERSHIPS,
     PLATFORM,
     INSERT,
+    INSERT_BESIDE,
     INSERT_TOKEN,
     OF_TOKEN,
     LOCK_LIVE,
@@ -63,6 +87,9 @@ pub(crate) const STATEMENTS: &[&str] = &[
     REVOKE_TOKEN,
     END,
     END_OF_MEMBER,
+    END_OF_ACCOUNT,
+    BELONGS_TO,
+    PAGE,
     PRUNE,
 ];
 
@@ -89,12 +116,32 @@ pub(super) async fn platform(conn: &mut PgConnection, user: UserId) -> Result<Op
     role.map(|role| role.parse().map_err(Error::fault)).transpose()
 }
 
-pub(super) async fn insert(conn: &mut PgConnection, session: &Session) -> Result<(), Error> {
+/// Adds a session. `address`: where the caller is.
+pub(super) async fn insert(conn: &mut PgConnection, session: &Session, address: Option<&str>) -> Result<(), Error> {
     sqlx::query(INSERT)
         .bind(session.id.uuid())
         .bind(session.user.uuid())
         .bind(session.tenant.map(|tenant| tenant.uuid()))
+        .bind(address)
         .bind(LIFETIME_DAYS)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Adds a session that ends when `origin` does.
+pub(super) async fn insert_beside(
+    conn: &mut PgConnection,
+    session: &Session,
+    address: Option<&str>,
+    origin: SessionId,
+) -> Result<(), Error> {
+    sqlx::query(INSERT_BESIDE)
+        .bind(session.id.uuid())
+        .bind(session.user.uuid())
+        .bind(session.tenant.map(|tenant| tenant.uuid()))
+        .bind(address)
+        .bind(origin.uuid())
         .execute(conn)
         .await?;
     Ok(())
@@ -185,13 +232,76 @@ pub(super) async fn end(conn: &mut PgConnection, id: SessionId, reason: EndReaso
 }
 
 /// Ends all sessions of a member in a tenant.
-pub(crate) async fn end_of_member(conn: &mut PgConnection, user: UserId, tenant: TenantId) -> Result<(), Error> {
+pub(crate) async fn end_of_member(
+    conn: &mut PgConnection,
+    user: UserId,
+    tenant: TenantId,
+    reason: EndReason,
+) -> Result<(), Error> {
     sqlx::query(END_OF_MEMBER)
         .bind(user.uuid())
         .bind(tenant.uuid())
+        .bind(reason.as_str())
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Ends all sessions of an account but one, and returns how many. To be called under the account's lock, which keeps
+/// others from opening one meanwhile.
+pub(crate) async fn end_of_account(
+    conn: &mut PgConnection,
+    user: UserId,
+    but: Option<SessionId>,
+    reason: EndReason,
+) -> Result<u64, Error> {
+    let done = sqlx::query(END_OF_ACCOUNT)
+        .bind(user.uuid())
+        .bind(but.map(|session| session.uuid()))
+        .bind(reason.as_str())
+        .execute(conn)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Whether there is such a session, ended or not, and it is this person's.
+pub(super) async fn belongs_to(conn: &mut PgConnection, id: SessionId, user: UserId) -> Result<bool, Error> {
+    let found = sqlx::query_scalar(BELONGS_TO).bind(id.uuid()).bind(user.uuid());
+    Ok(found.fetch_one(conn).await?)
+}
+
+type ListedRow = (
+    Uuid,
+    Option<Uuid>,
+    Option<String>,
+    DateTime<Utc>,
+    DateTime<Utc>,
+    DateTime<Utc>,
+);
+
+/// At most `limit` usable sessions of an account, older than `before`, the newest first.
+pub(super) async fn page(
+    conn: &mut PgConnection,
+    user: UserId,
+    before: Option<SessionId>,
+    limit: i64,
+) -> Result<Vec<Listed>, Error> {
+    let rows: Vec<ListedRow> = sqlx::query_as(PAGE)
+        .bind(user.uuid())
+        .bind(before.map(|session| session.uuid()))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    let listed = |(id, tenant, address, created, refreshed, expires): ListedRow| Listed {
+        id: SessionId::from_uuid(id),
+        tenant: tenant.map(TenantId::from_uuid),
+        current: false,
+        address,
+        created,
+        refreshed,
+        expires,
+    };
+    Ok(rows.into_iter().map(listed).collect())
 }
 
 /// Forgets sessions that expired long ago.

@@ -53,7 +53,7 @@ pub(super) fn joined(joined: Joined) -> AcceptInvitationResponse {
     }
 }
 
-pub(super) fn pair(pair: Pair) -> TokenPair {
+pub(crate) fn pair(pair: Pair) -> TokenPair {
     TokenPair {
         access_token: pair.access_token,
         refresh_token: pair.refresh_token.expose().to_owned(),

@@ -36,6 +36,7 @@ pub(crate) async fn create_first_administrator(
         tenant: founding.tenant,
         email: &founding.email,
         role: Role::TenantAdmin,
+        invited_by: None,
         operation: Some(founding.operation),
     };
     let sent = invitation::issue(&mut tx, ctx, state, &draft).await?;

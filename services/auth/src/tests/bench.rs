@@ -24,7 +24,7 @@ use crate::identity::{DisplayName, Hasher, NewPassword, OfferedPassword};
 use crate::invitation::{self, Acceptance, InvitationTokens, Joined};
 use crate::key::Signing;
 use crate::member::Invite;
-use crate::rights::{Clock, Query, Rights};
+use crate::rights::{Clock, Query, Rights, Standing};
 use crate::session::{Attempt, Pair};
 use crate::state::State;
 use crate::tenant::{Access, AccessChange, Founding, TenantName};
@@ -168,6 +168,28 @@ impl Bench {
         ctx(Principal::Member { user, session, tenant }, Some(tenant))
     }
 
+    /// The context of a call in the session of a log-in.
+    pub(crate) fn ctx_in(pair: &Pair) -> Ctx {
+        let (user, session) = (pair.session.user, pair.session.id);
+        let principal = match pair.session.tenant {
+            Some(tenant) => Principal::Member { user, session, tenant },
+            None => Principal::Operator { user, session },
+        };
+        ctx(principal, pair.session.tenant)
+    }
+
+    /// Whether a session may still act.
+    pub(crate) async fn standing(&self, pair: &Pair) -> Standing {
+        let session = pair.session;
+        let query = Query {
+            user: session.user,
+            session: Some(session.id),
+            tenant: session.tenant,
+            platform: session.tenant.is_none(),
+        };
+        self.rights(query).await.standing
+    }
+
     /// What somebody may do now.
     pub(crate) async fn rights(&self, query: Query) -> Rights {
         rights::actions::rights_now(&anonymous(), &self.state, &query)
@@ -199,6 +221,15 @@ impl Bench {
             .fetch_one(&self.superuser)
             .await
             .unwrap()
+    }
+
+    /// Waits until somebody waits for a lock of the database.
+    pub(crate) async fn until_somebody_waits(&self) {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while self.count(waiting).await == 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Everything that the schema holds, as text.

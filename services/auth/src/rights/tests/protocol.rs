@@ -116,15 +116,6 @@ async fn who_cannot_wait_is_told_so_and_the_change_stands() {
     assert_eq!(bench.count("SELECT version FROM auth.rights_clock").await, version.0);
 }
 
-/// Waits until somebody waits for a lock of the database.
-async fn until_somebody_waits(bench: &Bench) {
-    let waiting =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while bench.count(waiting).await == 0 {
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test]
 async fn a_renewal_waits_for_a_change_that_is_being_made_and_then_tells_it() {
     let bench = Bench::start("order_change_first").await;
@@ -132,7 +123,7 @@ async fn a_renewal_waits_for_a_change_that_is_being_made_and_then_tells_it() {
     let version = bump(&mut tx, &[Subject::User(UserId::generate())]).await.unwrap();
     let state = bench.state.clone();
     let renewing = tokio::spawn(async move { renew(&state, &renewal(Version(1))).await });
-    until_somebody_waits(&bench).await;
+    bench.until_somebody_waits().await;
     assert_eq!(
         bench.count("SELECT count(*) FROM auth.leases").await,
         0,
@@ -173,7 +164,7 @@ async fn a_change_waits_for_a_renewal_that_is_being_made_and_then_sees_its_lease
     store::extend(&mut tx, &renewal(Version(1))).await.unwrap();
     let state = bench.state.clone();
     let changing = tokio::spawn(async move { change(&state).await });
-    until_somebody_waits(&bench).await;
+    bench.until_somebody_waits().await;
     tx.commit().await.unwrap();
     let version = changing.await.unwrap();
     assert!(floor(&bench).await < version, "the lease is seen");

@@ -1,0 +1,90 @@
+//! `AccountService`.
+
+use std::sync::Arc;
+
+use rowhouse_db::paging::page_size;
+use rowhouse_middleware::ctx;
+use rowhouse_proto::auth::v1 as proto;
+use rowhouse_proto::auth::v1::account_service_server::AccountService;
+use rowhouse_status::Failure;
+use tonic::{Request, Response, Status};
+
+use super::{actions, wire};
+use crate::session::{self, manage};
+use crate::state::State;
+
+/// Serves `AccountService`.
+pub(crate) struct AccountRpc {
+    pub(crate) state: Arc<State>,
+}
+
+#[tonic::async_trait]
+impl AccountService for AccountRpc {
+    async fn change_password(&self, request: Request<proto::ChangePasswordRequest>) -> Result<Response<()>, Status> {
+        let ctx = ctx(&request)?;
+        let change = wire::password_change(request.get_ref())?;
+        let changed = actions::change_password(&ctx, &self.state, &change).await;
+        Ok(Response::new(changed.map_err(Failure::from)?))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<proto::ListSessionsRequest>,
+    ) -> Result<Response<proto::ListSessionsResponse>, Status> {
+        let ctx = ctx(&request)?;
+        let request = request.get_ref();
+        let size = page_size(request.page_size).map_err(|fault| Failure::field("page_size", fault))?;
+        let page = manage::list(&ctx, &self.state, size, &request.page_token).await;
+        let page = page.map_err(Failure::from)?;
+        Ok(Response::new(proto::ListSessionsResponse {
+            sessions: page.items.into_iter().map(wire::session).collect(),
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn revoke_session(&self, request: Request<proto::RevokeSessionRequest>) -> Result<Response<()>, Status> {
+        let ctx = ctx(&request)?;
+        let id = wire::session_id(request.get_ref())?;
+        let revoked = manage::revoke(&ctx, &self.state, id).await;
+        Ok(Response::new(revoked.map_err(Failure::from)?))
+    }
+
+    async fn revoke_sessions(
+        &self,
+        request: Request<proto::RevokeSessionsRequest>,
+    ) -> Result<Response<proto::RevokeSessionsResponse>, Status> {
+        let ctx = ctx(&request)?;
+        let scope = wire::scope(request.get_ref())?;
+        let ended = manage::revoke_all(&ctx, &self.state, scope)
+            .await
+            .map_err(Failure::from)?;
+        Ok(Response::new(proto::RevokeSessionsResponse {
+            revoked_count: i32::try_from(ended).unwrap_or(i32::MAX),
+        }))
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<proto::ListTenantsRequest>,
+    ) -> Result<Response<proto::ListTenantsResponse>, Status> {
+        let ctx = ctx(&request)?;
+        let request = request.get_ref();
+        let size = page_size(request.page_size).map_err(|fault| Failure::field("page_size", fault))?;
+        let page = actions::tenants(&ctx, &self.state, size, &request.page_token).await;
+        let page = page.map_err(Failure::from)?;
+        Ok(Response::new(proto::ListTenantsResponse {
+            tenants: page.items.into_iter().map(wire::membership).collect(),
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn switch_tenant(
+        &self,
+        request: Request<proto::SwitchTenantRequest>,
+    ) -> Result<Response<proto::TokenPair>, Status> {
+        let ctx = ctx(&request)?;
+        let tenant = wire::tenant_id(request.get_ref())?;
+        let pair = manage::switch(&ctx, &self.state, tenant).await.map_err(Failure::from)?;
+        Ok(Response::new(session::to_message(pair)))
+    }
+}

@@ -1,0 +1,106 @@
+//! One's own account as messages.
+
+use rowhouse_proto::auth::v1 as proto;
+use rowhouse_status::{Failure, Violations};
+use rowhouse_types::{SessionId, TenantId};
+
+use super::PasswordChange;
+use crate::identity::{NewPassword, OfferedPassword};
+use crate::member::Membership;
+use crate::session::{Listed, Scope};
+use crate::tenant::Access;
+use crate::wire::timestamp;
+
+pub(super) fn password_change(request: &proto::ChangePasswordRequest) -> Result<PasswordChange, Failure> {
+    let mut violations = Violations::default();
+    let current = violations.take("current_password", OfferedPassword::parse(&request.current_password));
+    let new = violations.take("new_password", NewPassword::parse(&request.new_password));
+    if new.is_some() && request.new_password == request.current_password {
+        violations.add("new_password", "must be another than the current one");
+    }
+    violations.finish(current.zip(new).map(|(current, new)| PasswordChange { current, new }))
+}
+
+pub(super) fn session_id(request: &proto::RevokeSessionRequest) -> Result<SessionId, Failure> {
+    let id = request.session_id.parse();
+    id.map_err(|fault| Failure::field("session_id", fault))
+}
+
+pub(super) fn tenant_id(request: &proto::SwitchTenantRequest) -> Result<TenantId, Failure> {
+    let id = request.tenant_id.parse();
+    id.map_err(|fault| Failure::field("tenant_id", fault))
+}
+
+pub(super) fn scope(request: &proto::RevokeSessionsRequest) -> Result<Scope, Failure> {
+    match proto::SessionScope::try_from(request.scope) {
+        Ok(proto::SessionScope::Others) => Ok(Scope::Others),
+        Ok(proto::SessionScope::All) => Ok(Scope::All),
+        Ok(proto::SessionScope::Unspecified) | Err(_) => Err(Failure::field(
+            "scope",
+            "must be SESSION_SCOPE_OTHERS or SESSION_SCOPE_ALL",
+        )),
+    }
+}
+
+pub(super) fn session(listed: Listed) -> proto::Session {
+    proto::Session {
+        id: listed.id.to_string(),
+        tenant_id: listed.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
+        current: listed.current,
+        address: listed.address.unwrap_or_default(),
+        create_time: Some(timestamp(listed.created)),
+        refresh_time: Some(timestamp(listed.refreshed)),
+        expire_time: Some(timestamp(listed.expires)),
+    }
+}
+
+pub(super) fn membership(membership: Membership) -> proto::TenantMembership {
+    proto::TenantMembership {
+        tenant_id: membership.tenant.to_string(),
+        display_name: membership.tenant_name,
+        role: membership.role.to_string(),
+        suspended: membership.access == Access::Suspended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_of_a_change_is_named_at_once_and_no_password_comes_back() {
+        let request = |current: &str, new: &str| {
+            password_change(&proto::ChangePasswordRequest {
+                current_password: current.to_owned(),
+                new_password: new.to_owned(),
+            })
+        };
+        let refused = request("", "short").unwrap_err();
+        let fields: Vec<&str> = refused
+            .violations()
+            .iter()
+            .map(|violation| violation.field.as_str())
+            .collect();
+        assert_eq!(fields, ["current_password", "new_password"]);
+        let same = request("correct horse battery", "correct horse battery").unwrap_err();
+        assert!(!format!("{same:?}").contains("horse"), "{same:?}");
+        assert!(
+            request("short", "correct horse battery").is_ok(),
+            "an old password may be short"
+        );
+    }
+
+    #[test]
+    fn which_sessions_end_is_said_and_not_supposed() {
+        let read = |scope| scope_of(scope).ok();
+        assert_eq!(read(1), Some(Scope::Others));
+        assert_eq!(read(2), Some(Scope::All));
+        for nothing in [0, 3, -1] {
+            assert_eq!(read(nothing), None, "{nothing}");
+        }
+    }
+
+    fn scope_of(scope: i32) -> Result<Scope, Failure> {
+        super::scope(&proto::RevokeSessionsRequest { scope })
+    }
+}
