@@ -1,5 +1,6 @@
 //! Whole jobs on the running suite, as its users do them.
 
+mod account;
 mod grpcurl;
 mod kill;
 mod lifecycle;

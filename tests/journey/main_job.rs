@@ -73,7 +73,7 @@ async fn one_person_joins_two_tenants_with_one_password() -> Result<()> {
         .suite
         .wait_for_mail("ada@example.com", journey::BACKGROUND_MAX, invited)
         .await?;
-    let token = journey::invitation_token(&mail)?;
+    let token = journey::link_token(&mail)?;
 
     let refused = journey::accept(&world.anyone, &token, "Mallory", "not the password of Ada").await;
     assert!(

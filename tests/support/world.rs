@@ -101,7 +101,7 @@ impl World {
             .wait_for_mail(email, journey::BACKGROUND_MAX, |_| true)
             .await
             .context("the invitation's mail")?;
-        journey::accept(&self.anyone, &journey::invitation_token(&mail)?, "A Member", PASSWORD).await?;
+        journey::accept(&self.anyone, &journey::link_token(&mail)?, "A Member", PASSWORD).await?;
         self.log_in(tenant_id, email).await
     }
 

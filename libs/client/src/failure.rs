@@ -42,6 +42,8 @@ fn is_passed_on(reason: Reason) -> bool {
             | Reason::SessionRevoked
             | Reason::LoginFailed
             | Reason::InvitationInvalid
+            | Reason::LinkInvalid
+            | Reason::TooManyAttempts
             | Reason::PermissionMissing
             | Reason::TenantSuspended
             | Reason::TenantReadOnly

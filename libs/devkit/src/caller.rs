@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use rowhouse_proto::auth::v1::account_service_client::AccountServiceClient;
 use rowhouse_proto::auth::v1::auth_service_client::AuthServiceClient;
 use rowhouse_proto::auth::v1::member_service_client::MemberServiceClient;
+use rowhouse_proto::auth::v1::recovery_service_client::RecoveryServiceClient;
 use rowhouse_proto::crm::v1::contact_service_client::ContactServiceClient;
 use rowhouse_proto::tenant::v1::migration_service_client::MigrationServiceClient;
 use rowhouse_proto::tenant::v1::plan_service_client::PlanServiceClient;
@@ -136,6 +137,12 @@ impl Caller {
     #[must_use]
     pub fn account(&self) -> AccountServiceClient<Service> {
         AccountServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `RecoveryService`.
+    #[must_use]
+    pub fn recovery(&self) -> RecoveryServiceClient<Service> {
+        RecoveryServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
     }
 
     /// `MemberService`.

@@ -108,11 +108,11 @@ pub async fn invite(administrator: &Caller, email: &str, role: &str) -> Result<(
     Ok(())
 }
 
-/// The token in an invitation's mail.
+/// The token of the link in a mail.
 ///
 /// # Errors
 /// When the mail holds none.
-pub fn invitation_token(mail: &Mail) -> Result<String> {
+pub fn link_token(mail: &Mail) -> Result<String> {
     let (_, rest) = mail
         .text
         .split_once("#token=")

@@ -23,7 +23,8 @@ pub fn code(reason: Reason) -> Code {
         | Reason::LoginFailed
         | Reason::RefreshTokenInvalid
         | Reason::ServiceIdentityInvalid
-        | Reason::InvitationInvalid => Code::Unauthenticated,
+        | Reason::InvitationInvalid
+        | Reason::LinkInvalid => Code::Unauthenticated,
         Reason::PermissionMissing | Reason::AudienceMismatch | Reason::TenantMismatch => Code::PermissionDenied,
         Reason::TenantRequired
         | Reason::TenantMetadataInvalid
@@ -49,6 +50,7 @@ pub fn code(reason: Reason) -> Code {
         Reason::MessageTooLarge
         | Reason::MetadataTooLarge
         | Reason::Overloaded
+        | Reason::TooManyAttempts
         | Reason::ServersFull
         | Reason::QuotaExceeded => Code::ResourceExhausted,
         Reason::DependencyUnavailable => Code::Unavailable,

@@ -46,6 +46,8 @@ kinds! {
     Session, SessionId, "session";
     /// One invitation.
     Invitation, InvitationId, "invitation";
+    /// One mail about somebody's account.
+    AccountMail, AccountMailId, "account_mail";
     /// One contact.
     Contact, ContactId, "contact";
     /// One report.

@@ -18,7 +18,9 @@ pub mod text;
 
 pub use email::Email;
 pub use etag::Etag;
-pub use id::{ContactId, Id, InvitationId, MigrationRunId, OperationId, ReportId, SessionId, TenantId, UserId};
+pub use id::{
+    AccountMailId, ContactId, Id, InvitationId, MigrationRunId, OperationId, ReportId, SessionId, TenantId, UserId,
+};
 pub use limits::Limits;
 pub use placement::{HomeState, Placement, ServerName};
 pub use slug::Slug;

@@ -46,7 +46,7 @@ pub(crate) async fn run(_demo: Demo) -> Result<()> {
         invited,
     )
     .await?;
-    let token = journey::invitation_token(&mail)?;
+    let token = journey::link_token(&mail)?;
     step(
         "she accepts it",
         |user| format!("she is {user}"),

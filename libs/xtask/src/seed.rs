@@ -57,13 +57,7 @@ pub(crate) async fn run(resident: &Resident) -> Result<Vec<Tenant>> {
 /// Accepts the invitation of a tenant's first administrator, and logs in.
 pub(crate) async fn join(resident: &Resident, anyone: &Caller, tenant: &Tenant, address: &str) -> Result<Caller> {
     let mail = demo::wait_for_mail(resident, address, "#token=").await?;
-    journey::accept(
-        anyone,
-        &journey::invitation_token(&mail)?,
-        "Demo Administrator",
-        PASSWORD,
-    )
-    .await?;
+    journey::accept(anyone, &journey::link_token(&mail)?, "Demo Administrator", PASSWORD).await?;
     let tokens = journey::log_in(anyone, address, PASSWORD, &tenant.id).await?;
     anyone.with_token(&tokens.access_token)
 }

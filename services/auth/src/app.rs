@@ -20,6 +20,7 @@ use rowhouse_proto::auth::v1::delegation_service_server::DelegationServiceServer
 use rowhouse_proto::auth::v1::mail_data_service_server::MailDataServiceServer;
 use rowhouse_proto::auth::v1::member_service_server::MemberServiceServer;
 use rowhouse_proto::auth::v1::provisioning_service_server::ProvisioningServiceServer;
+use rowhouse_proto::auth::v1::recovery_service_server::RecoveryServiceServer;
 use rowhouse_proto::auth::v1::rights_service_server::RightsServiceServer;
 use rowhouse_proto::common::v1::tenant_records_service_server::TenantRecordsServiceServer;
 use rowhouse_server::{Server, Services};
@@ -27,14 +28,15 @@ use rowhouse_telemetry::metrics::Metrics;
 use rowhouse_types::Email;
 use tokio_util::sync::CancellationToken;
 
-use crate::account::AccountRpc;
+use crate::account::{AccountRpc, RecoveryRpc};
 use crate::bootstrap::{self, Bootstrapped};
 use crate::config::{BootstrapConfig, MigrateConfig, ServeConfig};
 use crate::delegation::DelegationRpc;
 use crate::identity::Hasher;
-use crate::invitation::InvitationTokens;
 use crate::key::{OwnKeys, Signing};
+use crate::link::LinkTokens;
 use crate::mail::MailDataRpc;
+use crate::master::Purpose;
 use crate::member::MemberRpc;
 use crate::purge::RecordsRpc;
 use crate::rights::{Clock, OwnRights, RightsRpc};
@@ -90,6 +92,7 @@ impl App {
         let public = Services::new()
             .with(auth.clone())
             .with(AccountServiceServer::new(AccountRpc { state: state.clone() }))
+            .with(RecoveryServiceServer::new(RecoveryRpc { state: state.clone() }))
             .with(MemberServiceServer::new(MemberRpc { state: state.clone() }));
         // The stack serves nothing of `AuthService` to services but the keys.
         let internal = Services::new()
@@ -198,7 +201,8 @@ async fn state(config: ServeConfig, limits: LimitsClient) -> Result<State> {
     let db = connect(&config.control_url).await?;
     Ok(State {
         hasher: Hasher::new(config.hash_concurrency)?,
-        invitation_tokens: InvitationTokens::new(&master_key)?,
+        invitation_tokens: LinkTokens::new(&master_key, Purpose::Invitations)?,
+        account_tokens: LinkTokens::new(&master_key, Purpose::AccountLinks)?,
         signing: Signing::new(master_key, config.identity.token_issuer),
         clock: Clock::new(db.clone()),
         pages: PageTokens::new(page_token_key.expose()),

@@ -31,6 +31,18 @@ pub(crate) enum Error {
     /// The invitation is unknown, expired or was used: never told apart.
     #[error("the invitation is not valid")]
     InvitationInvalid,
+    /// The link from a mail is unknown, expired, or was used or replaced: never told apart.
+    #[error("the link is not valid")]
+    LinkInvalid,
+    /// Another account has the address.
+    #[error("another account has this address")]
+    EmailTaken,
+    /// Enough for now.
+    #[error("too many attempts")]
+    TooManyAttempts {
+        /// When to try again.
+        retry: Duration,
+    },
     /// The session, the account or the membership was ended.
     #[error("the session was revoked or the account disabled")]
     Revoked,
@@ -113,9 +125,11 @@ impl Error {
             Self::TenantNotReady => Reason::TenantNotReady,
             Self::RefreshTokenInvalid => Reason::RefreshTokenInvalid,
             Self::InvitationInvalid => Reason::InvitationInvalid,
+            Self::LinkInvalid => Reason::LinkInvalid,
+            Self::TooManyAttempts { .. } => Reason::TooManyAttempts,
             Self::Revoked => Reason::SessionRevoked,
             Self::NotFound { .. } => Reason::ResourceNotFound,
-            Self::MemberExists => Reason::ResourceAlreadyExists,
+            Self::MemberExists | Self::EmailTaken => Reason::ResourceAlreadyExists,
             Self::TenantChoiceRequired | Self::Field { .. } => Reason::FieldInvalid,
             Self::RoleNotCovered { .. } => Reason::PermissionMissing,
             Self::EtagMismatch => Reason::EtagMismatch,
@@ -151,6 +165,7 @@ impl From<Error> for Failure {
             Error::MemberExists => {
                 Self::new(error.reason(), error.to_string()).in_field("email", "must be an address that no member has")
             }
+            Error::TooManyAttempts { retry } => Self::new(error.reason(), error.to_string()).retry_after(*retry),
             Error::Overloaded => Self::new(error.reason(), error.to_string()).retry_after(Duration::from_secs(1)),
             Error::DatabaseUnavailable(cause) => Self::unavailable("database", cause),
             Error::Fault(cause) => Self::internal(cause),

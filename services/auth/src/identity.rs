@@ -8,7 +8,7 @@ use rowhouse_types::{Email, Text, UserId};
 pub(crate) use password::{Hasher, NewPassword, OfferedPassword};
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{account_at, account_of, hold, insert, lock, person, set_password};
+pub(crate) use store::{account_at, account_of, hold, insert, lock, person, set_email, set_password};
 
 /// Name of a person.
 pub(crate) type DisplayName = Text<200>;
@@ -24,6 +24,7 @@ pub(crate) struct Person {
 /// An account as the log-in sees it.
 pub(crate) struct Account {
     pub(crate) id: UserId,
+    pub(crate) email: String,
     pub(crate) password_hash: String,
     pub(crate) active: bool,
 }

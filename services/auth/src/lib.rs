@@ -17,6 +17,7 @@
 //! - `audit`, `request`, `housekeeping`, `master`, `random`, `state`, `error`: what these stand on.
 
 mod account;
+mod account_mail;
 mod app;
 mod audit;
 mod bootstrap;
@@ -27,6 +28,7 @@ mod housekeeping;
 mod identity;
 mod invitation;
 mod key;
+mod link;
 mod mail;
 mod master;
 mod member;

@@ -7,7 +7,7 @@ mod wire;
 use chrono::{DateTime, Utc};
 use rowhouse_types::{TenantId, UserId};
 
-use crate::invitation::Token;
+use crate::link::Token;
 
 pub(crate) use rpc::MailDataRpc;
 

@@ -12,6 +12,8 @@ pub(crate) enum Purpose {
     SigningKeys,
     /// Derives the tokens of invitations.
     Invitations,
+    /// Derives the tokens of links in mails about accounts.
+    AccountLinks,
 }
 
 // === impl Purpose ===
@@ -22,6 +24,7 @@ impl Purpose {
         match self {
             Self::SigningKeys => b"rowhouse auth signing keys 1",
             Self::Invitations => b"rowhouse auth invitations 1",
+            Self::AccountLinks => b"rowhouse auth account links 1",
         }
     }
 }

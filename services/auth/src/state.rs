@@ -9,8 +9,8 @@ use sqlx::{Postgres, Transaction};
 
 use crate::error::Error;
 use crate::identity::Hasher;
-use crate::invitation::InvitationTokens;
 use crate::key::{Signer, Signing};
+use crate::link::LinkTokens;
 use crate::rights::Clock;
 
 /// Everything an action may need. One per process, shared.
@@ -19,7 +19,10 @@ pub(crate) struct State {
     pub(crate) db: ControlDb,
     pub(crate) hasher: Hasher,
     pub(crate) signing: Signing,
-    pub(crate) invitation_tokens: InvitationTokens,
+    /// Of invitations.
+    pub(crate) invitation_tokens: LinkTokens,
+    /// Of mails about accounts.
+    pub(crate) account_tokens: LinkTokens,
     pub(crate) clock: Clock,
     pub(crate) pages: PageTokens,
     /// What tenants may use.

@@ -17,4 +17,4 @@ mod tests;
 pub(crate) use letter::Letter;
 pub(crate) use mailer::Mailer;
 pub(crate) use post::PostOffice;
-pub(crate) use template::{InvitationText, ReportText, Templates};
+pub(crate) use template::{AccountText, InvitationText, ReportText, Templates};

@@ -1,6 +1,7 @@
 //! What is done with messages: one module a queue. To add one: its module, a line here, and where it speaks of an event
 //! of another service, that event's name.
 
+mod account_mail;
 mod invitation_mail;
 mod report;
 mod report_mail;
@@ -43,11 +44,15 @@ pub(crate) struct Tools {
 
 /// The consumers of all queues, with their names.
 pub(crate) fn consumers(broker: &Broker, tools: &Tools) -> Vec<(&'static str, Consumer)> {
-    let jobs: [(Queue, Arc<dyn Handler>); 3] = [
+    let jobs: [(Queue, Arc<dyn Handler>); 4] = [
         (report::QUEUE, Arc::new(report::MakeReport::new(tools.clone()))),
         (
             invitation_mail::QUEUE,
             Arc::new(invitation_mail::SendInvitation::new(tools.clone())),
+        ),
+        (
+            account_mail::QUEUE,
+            Arc::new(account_mail::SendAccountMail::new(tools.clone())),
         ),
         (
             report_mail::QUEUE,

@@ -2,45 +2,34 @@
 
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
-use serde_json::json;
+use rowhouse_types::UserId;
 
-use super::PasswordChange;
-use crate::audit::{self, Entry};
 use crate::error::Error;
-use crate::member::Membership;
-use crate::rights::{self, Subject};
-use crate::session::{self, EndReason, manage};
+use crate::identity::{self, Account, OfferedPassword};
+use crate::member::{self, Membership};
+use crate::session::manage;
 use crate::state::State;
-use crate::{identity, member};
 
-/// Sets a new password and ends the account's other sessions; answers when no service honours them any more.
-pub(crate) async fn change_password(ctx: &Ctx, state: &State, change: &PasswordChange) -> Result<(), Error> {
-    let (user, session) = manage::caller(ctx)?;
+/// The caller's account, where the password is right. It may be another when the transaction begins.
+pub(super) async fn confirmed(
+    ctx: &Ctx,
+    state: &State,
+    user: UserId,
+    password: &OfferedPassword,
+) -> Result<Account, Error> {
     let account = identity::account_of(&mut *state.connection().await?, user).await?;
     let account = account.filter(|account| account.active).ok_or(Error::Revoked)?;
     // Hashing takes long: no connection waits for it.
-    let current = account.password_hash;
-    if !state.hasher.verify(ctx, &change.current, Some(current.clone())).await? {
-        return Err(wrong_password());
+    let hash = Some(account.password_hash.clone());
+    if state.hasher.verify(ctx, password, hash).await? {
+        Ok(account)
+    } else {
+        Err(wrong_password())
     }
-    let new = state.hasher.hash(ctx, &change.new).await?;
-
-    let mut tx = state.begin().await?;
-    let locked = identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
-    // Another call has changed it since it was compared.
-    if locked != current {
-        return Err(wrong_password());
-    }
-    identity::set_password(&mut tx, user, &new).await?;
-    let ended = session::end_of_account(&mut tx, user, Some(session), EndReason::PasswordChanged).await?;
-    let entry = Entry::new("password.change", user).after(json!({ "sessions_ended": ended }));
-    audit::record(&mut tx, ctx, entry).await?;
-    let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
-    tx.commit().await?;
-    state.clock.acknowledge(ctx, version).await
 }
 
-fn wrong_password() -> Error {
+/// The refusal of who is logged in and does not know the account's password.
+pub(super) fn wrong_password() -> Error {
     Error::Field {
         field: "current_password",
         description: "must be the account's password".to_owned(),

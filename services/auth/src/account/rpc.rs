@@ -1,4 +1,4 @@
-//! `AccountService`.
+//! `AccountService` and `RecoveryService`.
 
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use rowhouse_db::paging::page_size;
 use rowhouse_middleware::ctx;
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_proto::auth::v1::account_service_server::AccountService;
+use rowhouse_proto::auth::v1::recovery_service_server::RecoveryService;
 use rowhouse_status::Failure;
 use tonic::{Request, Response, Status};
 
-use super::{actions, wire};
+use super::{actions, email, password, wire};
 use crate::session::{self, manage};
 use crate::state::State;
 
@@ -23,8 +24,15 @@ impl AccountService for AccountRpc {
     async fn change_password(&self, request: Request<proto::ChangePasswordRequest>) -> Result<Response<()>, Status> {
         let ctx = ctx(&request)?;
         let change = wire::password_change(request.get_ref())?;
-        let changed = actions::change_password(&ctx, &self.state, &change).await;
+        let changed = password::change(&ctx, &self.state, &change).await;
         Ok(Response::new(changed.map_err(Failure::from)?))
+    }
+
+    async fn change_email(&self, request: Request<proto::ChangeEmailRequest>) -> Result<Response<()>, Status> {
+        let ctx = ctx(&request)?;
+        let change = wire::email_change(request.get_ref())?;
+        let asked = email::change(&ctx, &self.state, &change).await;
+        Ok(Response::new(asked.map_err(Failure::from)?))
     }
 
     async fn list_sessions(
@@ -86,5 +94,37 @@ impl AccountService for AccountRpc {
         let tenant = wire::tenant_id(request.get_ref())?;
         let pair = manage::switch(&ctx, &self.state, tenant).await.map_err(Failure::from)?;
         Ok(Response::new(session::to_message(pair)))
+    }
+}
+
+/// Serves `RecoveryService`.
+pub(crate) struct RecoveryRpc {
+    pub(crate) state: Arc<State>,
+}
+
+#[tonic::async_trait]
+impl RecoveryService for RecoveryRpc {
+    async fn request_password_reset(
+        &self,
+        request: Request<proto::RequestPasswordResetRequest>,
+    ) -> Result<Response<()>, Status> {
+        let ctx = ctx(&request)?;
+        let email = wire::email(&request.get_ref().email)?;
+        let asked = password::request_reset(&ctx, &self.state, &email).await;
+        Ok(Response::new(asked.map_err(Failure::from)?))
+    }
+
+    async fn reset_password(&self, request: Request<proto::ResetPasswordRequest>) -> Result<Response<()>, Status> {
+        let ctx = ctx(&request)?;
+        let reset = wire::reset(request.get_ref())?;
+        let set = password::reset(&ctx, &self.state, &reset).await;
+        Ok(Response::new(set.map_err(Failure::from)?))
+    }
+
+    async fn confirm_email(&self, request: Request<proto::ConfirmEmailRequest>) -> Result<Response<()>, Status> {
+        let ctx = ctx(&request)?;
+        let token = wire::link(&request.get_ref().token)?;
+        let confirmed = email::confirm(&ctx, &self.state, &token).await;
+        Ok(Response::new(confirmed.map_err(Failure::from)?))
     }
 }

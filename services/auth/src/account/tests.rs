@@ -1,11 +1,14 @@
 //! One's own account on a real database.
 
+mod recovery;
+
 use rowhouse_auth_kit::Role;
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{SessionId, TenantId};
 
 use super::PasswordChange;
-use super::actions::{change_password, tenants};
+use super::actions::tenants;
+use super::password::change as change_password;
 use crate::error::Error;
 use crate::identity::{NewPassword, OfferedPassword};
 use crate::member::{MemberState, actions::update};

@@ -2,10 +2,11 @@
 
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::{SessionId, TenantId};
+use rowhouse_types::{Email, SessionId, TenantId};
 
-use super::PasswordChange;
+use super::{EmailChange, PasswordChange, Reset};
 use crate::identity::{NewPassword, OfferedPassword};
+use crate::link::Token;
 use crate::member::Membership;
 use crate::session::{Listed, Scope};
 use crate::tenant::Access;
@@ -19,6 +20,28 @@ pub(super) fn password_change(request: &proto::ChangePasswordRequest) -> Result<
         violations.add("new_password", "must be another than the current one");
     }
     violations.finish(current.zip(new).map(|(current, new)| PasswordChange { current, new }))
+}
+
+pub(super) fn email_change(request: &proto::ChangeEmailRequest) -> Result<EmailChange, Failure> {
+    let mut violations = Violations::default();
+    let new = violations.take("new_email", request.new_email.parse());
+    let current = violations.take("current_password", OfferedPassword::parse(&request.current_password));
+    violations.finish(new.zip(current).map(|(new, current)| EmailChange { new, current }))
+}
+
+pub(super) fn email(text: &str) -> Result<Email, Failure> {
+    text.parse().map_err(|fault| Failure::field("email", fault))
+}
+
+pub(super) fn link(token: &str) -> Result<Token, Failure> {
+    Token::parse(token).map_err(|fault| Failure::field("token", fault))
+}
+
+pub(super) fn reset(request: &proto::ResetPasswordRequest) -> Result<Reset, Failure> {
+    let mut violations = Violations::default();
+    let token = violations.take("token", Token::parse(&request.token));
+    let new = violations.take("new_password", NewPassword::parse(&request.new_password));
+    violations.finish(token.zip(new).map(|(token, new)| Reset { token, new }))
 }
 
 pub(super) fn session_id(request: &proto::RevokeSessionRequest) -> Result<SessionId, Failure> {

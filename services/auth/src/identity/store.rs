@@ -7,9 +7,10 @@ use uuid::Uuid;
 use super::{Account, NewIdentity, Person};
 use crate::error::Error;
 
-const ACCOUNT: &str = "SELECT id, password_hash, state = 'active' FROM auth.identities WHERE email_key = lower($1)";
+const ACCOUNT: &str = "SELECT id, email, password_hash, state = 'active' FROM auth.identities \
+    WHERE email_key = lower($1)";
 
-const ACCOUNT_OF: &str = "SELECT id, password_hash, state = 'active' FROM auth.identities WHERE id = $1";
+const ACCOUNT_OF: &str = "SELECT id, email, password_hash, state = 'active' FROM auth.identities WHERE id = $1";
 
 /// FOR SHARE: who changes the password or ends the account's sessions waits for what is being opened under the old
 /// password, and then ends it.
@@ -21,6 +22,8 @@ const LOCK: &str = "SELECT password_hash FROM auth.identities WHERE id = $1 AND 
 
 const SET_PASSWORD: &str = "UPDATE auth.identities SET password_hash = $2, updated_at = now() WHERE id = $1";
 
+const SET_EMAIL: &str = "UPDATE auth.identities SET email = $2, updated_at = now() WHERE id = $1";
+
 const PERSON: &str = "SELECT email, display_name FROM auth.identities WHERE id = $1 AND state = 'active'";
 
 const INSERT: &str = "INSERT INTO auth.identities (id, email, display_name, password_hash) \
@@ -28,11 +31,12 @@ const INSERT: &str = "INSERT INTO auth.identities (id, email, display_name, pass
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[ACCOUNT, ACCOUNT_OF, HOLD, LOCK, SET_PASSWORD, PERSON, INSERT];
+pub(crate) const STATEMENTS: &[&str] = &[ACCOUNT, ACCOUNT_OF, HOLD, LOCK, SET_PASSWORD, SET_EMAIL, PERSON, INSERT];
 
-fn account((id, password_hash, active): (Uuid, String, bool)) -> Account {
+fn account((id, email, password_hash, active): (Uuid, String, String, bool)) -> Account {
     Account {
         id: UserId::from_uuid(id),
+        email,
         password_hash,
         active,
     }
@@ -73,6 +77,16 @@ pub(crate) async fn set_password(conn: &mut PgConnection, id: UserId, hash: &str
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Gives an account another address. `false` where another account has it; then the transaction can only be ended.
+pub(crate) async fn set_email(conn: &mut PgConnection, id: UserId, email: &str) -> Result<bool, Error> {
+    let set = sqlx::query(SET_EMAIL).bind(id.uuid()).bind(email).execute(conn).await;
+    match set {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(fault)) if fault.constraint() == Some("identities_email_key") => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// An active person.

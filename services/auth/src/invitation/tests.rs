@@ -4,8 +4,9 @@ use futures_util::future::join_all;
 use rowhouse_auth_kit::Role;
 use rowhouse_types::{InvitationId, TenantId};
 
-use super::{Token, accept};
+use super::accept;
 use crate::error::Error;
+use crate::link::Token;
 use crate::member::{self, Invite};
 use crate::rights::{Query, Standing};
 use crate::tenant::{self, Access};

@@ -9,6 +9,7 @@ use rowhouse_status::Failure;
 use tonic::{Request, Response, Status};
 
 use super::{actions, wire};
+use crate::account_mail;
 use crate::state::State;
 
 /// Serves `MailDataService`.
@@ -26,6 +27,16 @@ impl MailDataService for MailDataRpc {
         let id = wire::invitation_id(request.get_ref())?;
         let mail = actions::invitation_mail(&ctx, &self.state, id).await;
         Ok(Response::new(wire::invitation_mail(mail.map_err(Failure::from)?)))
+    }
+
+    async fn get_account_mail(
+        &self,
+        request: Request<proto::GetAccountMailRequest>,
+    ) -> Result<Response<proto::AccountMail>, Status> {
+        let ctx = ctx(&request)?;
+        let id = wire::account_mail_id(request.get_ref())?;
+        let mail = account_mail::for_mail(&ctx, &self.state, id).await;
+        Ok(Response::new(wire::account_mail(mail.map_err(Failure::from)?)))
     }
 
     async fn get_recipient(

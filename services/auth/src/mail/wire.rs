@@ -2,9 +2,10 @@
 
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::InvitationId;
+use rowhouse_types::{AccountMailId, InvitationId};
 
 use super::{Addressee, InvitationMail};
+use crate::account_mail::{AccountMail, Kind};
 use crate::identity::Person;
 use crate::wire::timestamp;
 
@@ -21,6 +22,30 @@ pub(super) fn invitation_mail(mail: InvitationMail) -> proto::InvitationMail {
         email: mail.email,
         tenant_display_name: mail.tenant_name,
         expire_time: Some(timestamp(mail.expires)),
+    }
+}
+
+pub(super) fn account_mail_id(request: &proto::GetAccountMailRequest) -> Result<AccountMailId, Failure> {
+    request
+        .account_mail_id
+        .parse()
+        .map_err(|fault| Failure::field("account_mail_id", fault))
+}
+
+pub(super) fn account_mail(mail: AccountMail) -> proto::AccountMail {
+    let kind = match mail.kind {
+        Kind::PasswordReset => proto::AccountMailKind::PasswordReset,
+        Kind::EmailChange => proto::AccountMailKind::EmailChange,
+        Kind::PasswordChanged => proto::AccountMailKind::PasswordChanged,
+        Kind::EmailChanged => proto::AccountMailKind::EmailChanged,
+    };
+    proto::AccountMail {
+        kind: kind.into(),
+        email: mail.email,
+        display_name: mail.display_name,
+        expire_time: mail.token.is_some().then(|| timestamp(mail.expires)),
+        token: mail.token.map(|token| token.expose().to_owned()).unwrap_or_default(),
+        create_time: Some(timestamp(mail.created)),
     }
 }
 

@@ -9,7 +9,8 @@ use super::actions::Identity;
 use super::{Attempt, Pair, RefreshToken};
 use crate::error::Error;
 use crate::identity::{DisplayName, NewPassword, OfferedPassword};
-use crate::invitation::{Acceptance, Joined, Token};
+use crate::invitation::{Acceptance, Joined};
+use crate::link::Token;
 use crate::wire::{optional, timestamp};
 
 pub(super) fn attempt(request: &LoginRequest) -> Result<Attempt, Failure> {

@@ -21,8 +21,10 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::identity::{DisplayName, Hasher, NewPassword, OfferedPassword};
-use crate::invitation::{self, Acceptance, InvitationTokens, Joined};
+use crate::invitation::{self, Acceptance, Joined};
 use crate::key::Signing;
+use crate::link::{LinkTokens, Token};
+use crate::master::Purpose;
 use crate::member::Invite;
 use crate::rights::{Clock, Query, Rights, Standing};
 use crate::session::{Attempt, Pair};
@@ -94,7 +96,8 @@ impl Bench {
         let master = SecretKey::from_base64(&format!("{key}{}=", "A".repeat(42))).unwrap();
         Arc::new(State {
             hasher: Hasher::new(4).unwrap(),
-            invitation_tokens: InvitationTokens::new(&master).unwrap(),
+            invitation_tokens: LinkTokens::new(&master, Purpose::Invitations).unwrap(),
+            account_tokens: LinkTokens::new(&master, Purpose::AccountLinks).unwrap(),
             signing: Signing::new(master, "rowhouse".to_owned()),
             clock: Clock::new(db.clone()),
             pages: PageTokens::new(&[7; 32]),
@@ -266,7 +269,7 @@ pub(crate) fn founding(tenant: TenantId, email: &str) -> Founding {
     }
 }
 
-pub(crate) fn acceptance(token: invitation::Token, password: &str) -> Acceptance {
+pub(crate) fn acceptance(token: Token, password: &str) -> Acceptance {
     Acceptance {
         token,
         display_name: DisplayName::parse_required("Somebody").unwrap(),

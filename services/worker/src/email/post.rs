@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use super::letter::Letter;
 use super::mailer::{Mailer, MailerError};
 use super::store;
-use super::template::{InvitationText, ReportText, Templates, Written};
+use super::template::{AccountText, InvitationText, ReportText, Templates, Written};
 use crate::error::Error;
 
 /// Writes and sends mails. Cheap to clone.
@@ -40,6 +40,11 @@ impl PostOffice {
     /// The letter with an invitation.
     pub(crate) fn invitation(&self, to: Email, text: &InvitationText) -> Result<Letter, HandlerError> {
         letter(to, String::new(), self.templates.invitation(text))
+    }
+
+    /// The letter about an account.
+    pub(crate) fn account(&self, to: Email, name: &str, text: &AccountText) -> Result<Letter, HandlerError> {
+        letter(to, name.to_owned(), self.templates.account(text))
     }
 
     /// The letter about a finished report.

@@ -2,6 +2,8 @@
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
+use crate::peer::AccountMailKind;
+
 /// Steps that one template may take: ours take a few hundred, and none has a loop over what somebody typed.
 const FUEL: u64 = 20_000;
 
@@ -18,7 +20,13 @@ macro_rules! sources {
     };
 }
 
-const SOURCES: &[(&str, &str)] = sources!("invitation", "report_finished");
+const SOURCES: &[(&str, &str)] = sources!(
+    "invitation",
+    "password_reset",
+    "email_change",
+    "account_notice",
+    "report_finished"
+);
 
 /// What the mail of an invitation says. It holds the secret link: no `Debug`.
 pub(crate) struct InvitationText {
@@ -27,6 +35,17 @@ pub(crate) struct InvitationText {
     /// The secret alone, for those who accept by a call.
     pub(crate) token: String,
     pub(crate) expires: String,
+}
+
+/// What a mail about an account says. It may hold a secret link: no `Debug`.
+pub(crate) struct AccountText {
+    pub(crate) kind: AccountMailKind,
+    pub(crate) name: String,
+    pub(crate) link: String,
+    /// The secret alone, for those who follow the link by a call.
+    pub(crate) token: String,
+    /// When the link ends, or when it happened.
+    pub(crate) time: String,
 }
 
 /// What the mail about a finished report says.
@@ -81,6 +100,24 @@ impl Templates {
                 link => text.link.as_str(),
                 token => text.token.as_str(),
                 expires => text.expires.as_str(),
+            },
+        )
+    }
+
+    pub(crate) fn account(&self, text: &AccountText) -> Result<Written, minijinja::Error> {
+        let name = match text.kind {
+            AccountMailKind::PasswordReset => "password_reset",
+            AccountMailKind::EmailChange => "email_change",
+            AccountMailKind::PasswordChanged | AccountMailKind::EmailChanged => "account_notice",
+        };
+        self.write(
+            name,
+            &context! {
+                name => text.name.as_str(),
+                link => text.link.as_str(),
+                token => text.token.as_str(),
+                time => text.time.as_str(),
+                password => text.kind == AccountMailKind::PasswordChanged,
             },
         )
     }

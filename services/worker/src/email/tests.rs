@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use super::letter::{Letter, message_id};
-use super::template::{InvitationText, ReportText, Templates, one_line};
+use super::template::{AccountText, InvitationText, ReportText, Templates, one_line};
+use crate::peer::AccountMailKind;
 use crate::testing::{World, delivery};
 
 const QUEUE: &str = "worker.invitation_mails";
@@ -53,6 +54,66 @@ fn an_invitation_reads_well() {
         "{}",
         written.html
     );
+}
+
+fn account(kind: AccountMailKind, name: &str) -> AccountText {
+    AccountText {
+        kind,
+        name: name.to_owned(),
+        link: "https://app.rowhouse.example/password/reset#token=abc".to_owned(),
+        token: "abc".to_owned(),
+        time: "1 December 2026, 12:00 UTC".to_owned(),
+    }
+}
+
+#[test]
+fn mails_about_accounts_read_well() {
+    let templates = Templates::new().unwrap();
+    let written = |kind, name| templates.account(&account(kind, name)).unwrap();
+    let reset = written(AccountMailKind::PasswordReset, "Ada");
+    assert_eq!(reset.subject, "Choose a new password for Rowhouse");
+    assert_eq!(
+        reset.text,
+        "Hello Ada,\n\nsomebody asked for a new password for your account on Rowhouse. To choose one, open this link:\n\n\
+         https://app.rowhouse.example/password/reset#token=abc\n\nIf you choose it by a call instead, this is the \
+         token:\n\nabc\n\nThe link can be used once and ends on 1 December 2026, 12:00 UTC. A new password ends every \
+         session of your account.\nIf it was not you, you need not do anything: your password stays as it is."
+    );
+    let change = written(AccountMailKind::EmailChange, "");
+    assert_eq!(change.subject, "Confirm your new address for Rowhouse");
+    assert!(
+        change.text.starts_with("Hello,\n") && change.text.contains("\n\nabc\n\n"),
+        "{}",
+        change.text
+    );
+    for (kind, subject, line) in [
+        (
+            AccountMailKind::PasswordChanged,
+            "Your password for Rowhouse was changed",
+            "the password of your account on Rowhouse was changed on 1 December 2026, 12:00 UTC.",
+        ),
+        (
+            AccountMailKind::EmailChanged,
+            "Your address for Rowhouse was changed",
+            "your account on Rowhouse was given another e-mail address on 1 December 2026, 12:00 UTC. This one can no \
+             longer be used to log in.",
+        ),
+    ] {
+        let notice = written(kind, "Ada");
+        assert_eq!(notice.subject, subject);
+        assert!(notice.text.lines().any(|found| found == line), "{}", notice.text);
+        assert!(
+            !notice.text.contains("abc") && !notice.html.contains("abc"),
+            "a notice holds no link"
+        );
+    }
+    for linked in [reset, change] {
+        assert!(linked.html.contains("#token=abc"), "{}", linked.html);
+    }
+    let typed = templates
+        .account(&account(AccountMailKind::PasswordReset, "<script>"))
+        .unwrap();
+    assert!(!typed.html.contains("<script>"), "{}", typed.html);
 }
 
 #[test]

@@ -3,12 +3,14 @@
 use rowhouse_context::Ctx;
 use rowhouse_devkit::smtp::SmtpSink;
 use rowhouse_mq::{Delivery, Handler as _, HandlerError};
+use rowhouse_proto::auth::v1::AccountMailKind;
 use rowhouse_proto::crm::v1::Contact;
 use rowhouse_status::Reason;
-use rowhouse_types::{InvitationId, Limits, TenantId};
+use rowhouse_types::{AccountMailId, InvitationId, Limits, TenantId};
 use serde_json::json;
 
 use super::Tools;
+use super::account_mail::SendAccountMail;
 use super::invitation_mail::SendInvitation;
 use super::report::MakeReport;
 use super::report_mail::SendReportFinished;
@@ -243,6 +245,63 @@ async fn an_invitation_that_is_gone_sends_nothing() {
         1
     );
     assert_eq!(world.count("SELECT count(*) FROM worker.processed").await, 1);
+}
+
+#[tokio::test]
+async fn a_mail_about_an_account_holds_its_link_and_nothing_is_sent_where_there_is_no_account() {
+    let world = World::new("account").await;
+    let sink = SmtpSink::start(&world.folder.path().join("mails")).await.unwrap();
+    for (kind, line) in [
+        (
+            AccountMailKind::PasswordReset,
+            "https://app.rowhouse.example/password/reset#token=secret-token",
+        ),
+        (
+            AccountMailKind::EmailChange,
+            "https://app.rowhouse.example/email/confirm#token=secret-token",
+        ),
+    ] {
+        let script = Script {
+            account_mail: Some(kind),
+            ..Script::default()
+        };
+        let peers = Peers::start(script).await;
+        let payload = json!({ "account_mail_id": AccountMailId::generate() });
+        let mut message = delivery("auth.account_mail.v1", TenantId::generate(), payload);
+        message.tenant = None;
+        SendAccountMail::new(world.tools(&peers, &sink.url()))
+            .handle(&message)
+            .await
+            .unwrap();
+        let mails = sink.mails().unwrap();
+        let mail = mails.last().unwrap();
+        assert_eq!(mail.to, ["ada@example.com"]);
+        assert!(mail.text.lines().any(|found| found == line), "{}", mail.text);
+    }
+    let kept: String = sqlx::query_scalar("SELECT string_agg(mail::text, ' ') FROM worker.mails AS mail")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+    assert!(!kept.contains("secret-token") && !kept.contains("ada@"), "{kept}");
+
+    let nobody = Peers::start(Script::default()).await;
+    let payload = json!({ "account_mail_id": AccountMailId::generate() });
+    let message = delivery("auth.account_mail.v1", TenantId::generate(), payload);
+    SendAccountMail::new(world.tools(&nobody, NO_MAIL))
+        .handle(&message)
+        .await
+        .unwrap();
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM worker.mails WHERE state = 'void'")
+            .await,
+        1
+    );
+    let unnamed = delivery("auth.account_mail.v1", TenantId::generate(), json!({}));
+    let outcome = SendAccountMail::new(world.tools(&nobody, NO_MAIL))
+        .handle(&unnamed)
+        .await;
+    assert!(matches!(outcome, Err(HandlerError::Park(_))), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use rowhouse_context::Ctx;
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_proto::auth::v1::delegation_service_client::DelegationServiceClient;
 use rowhouse_proto::auth::v1::mail_data_service_client::MailDataServiceClient;
-use rowhouse_types::{Email, InvitationId, ReportId, TenantId, UserId};
+use rowhouse_types::{AccountMailId, Email, InvitationId, ReportId, TenantId, UserId};
 
 use super::PeerError;
 
@@ -32,6 +32,26 @@ pub(crate) struct InvitationMail {
     pub(crate) organisation: String,
     pub(crate) token: String,
     pub(crate) expires_at: DateTime<Utc>,
+}
+
+/// What a mail about an account is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AccountMailKind {
+    PasswordReset,
+    EmailChange,
+    PasswordChanged,
+    EmailChanged,
+}
+
+/// What a mail about an account needs. Its token is a secret: no `Debug`.
+pub(crate) struct AccountMail {
+    pub(crate) kind: AccountMailKind,
+    pub(crate) to: Email,
+    pub(crate) display_name: String,
+    /// Empty where there is no link.
+    pub(crate) token: String,
+    /// When the link expires; for notices, when it happened.
+    pub(crate) time: DateTime<Utc>,
 }
 
 /// A person to write to.
@@ -80,6 +100,33 @@ impl Auth {
             organisation: mail.tenant_display_name,
             token: mail.token,
             expires_at: DateTime::from_timestamp(expires.seconds, 0).unwrap_or_default(),
+        })
+    }
+
+    /// What a mail about an account needs; [`PeerError::NotFound`] where there is nothing to write about, or no longer.
+    pub(crate) async fn account_mail(&self, ctx: &Ctx, id: AccountMailId) -> Result<AccountMail, PeerError> {
+        let message = proto::GetAccountMailRequest {
+            account_mail_id: id.to_string(),
+        };
+        let answer = self.mails.clone().get_account_mail(request(ctx, message)).await;
+        let mail = answer.map_err(PeerError::read)?.into_inner();
+        let kind = match mail.kind() {
+            proto::AccountMailKind::PasswordReset => AccountMailKind::PasswordReset,
+            proto::AccountMailKind::EmailChange => AccountMailKind::EmailChange,
+            proto::AccountMailKind::PasswordChanged => AccountMailKind::PasswordChanged,
+            proto::AccountMailKind::EmailChanged => AccountMailKind::EmailChanged,
+            // A newer auth knows more kinds than this worker; the next version may have its words.
+            proto::AccountMailKind::Unspecified => {
+                return Err(PeerError::Later("auth asked for a mail of an unknown kind".to_owned()));
+            }
+        };
+        let time = mail.expire_time.or(mail.create_time).unwrap_or_default();
+        Ok(AccountMail {
+            kind,
+            to: address(&mail.email)?,
+            display_name: mail.display_name,
+            token: mail.token,
+            time: DateTime::from_timestamp(time.seconds, 0).unwrap_or_default(),
         })
     }
 

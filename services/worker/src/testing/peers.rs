@@ -29,6 +29,8 @@ pub(crate) struct Script {
     /// As a crm that does not know the field yet.
     pub(crate) ignores_after_id: bool,
     pub(crate) invitation_gone: bool,
+    /// What a mail about an account is about; none: there is nothing to write about.
+    pub(crate) account_mail: Option<auth::AccountMailKind>,
     pub(crate) recipient_gone: bool,
     pub(crate) recipient_name: String,
     pub(crate) pages: Vec<Vec<crm::Contact>>,
@@ -154,6 +156,27 @@ impl MailDataService for Fake {
                 seconds: 1_800_000_000,
                 nanos: 0,
             }),
+        }))
+    }
+
+    async fn get_account_mail(
+        &self,
+        request: Request<auth::GetAccountMailRequest>,
+    ) -> Result<Response<auth::AccountMail>, Status> {
+        let id = &request.get_ref().account_mail_id;
+        let kind = self.script.account_mail;
+        let kind = kind.ok_or_else(|| Status::from(Failure::not_found("account_mail", id)))?;
+        let time = Some(Timestamp {
+            seconds: 1_800_000_000,
+            nanos: 0,
+        });
+        Ok(Response::new(auth::AccountMail {
+            kind: kind.into(),
+            email: "ada@example.com".to_owned(),
+            display_name: "Ada".to_owned(),
+            token: "secret-token".to_owned(),
+            expire_time: time,
+            create_time: time,
         }))
     }
 

@@ -1,0 +1,67 @@
+//! Changing one's e-mail address: the new one is proven by a link, the old one is told.
+
+use std::time::Duration;
+
+use rowhouse_context::Ctx;
+
+use super::EmailChange;
+use crate::account_mail::{self, Kind, PER_HOUR_MAX, store as mails};
+use crate::audit::{self, Entry};
+use crate::error::Error;
+use crate::identity;
+use crate::link::Token;
+use crate::session::manage;
+use crate::state::State;
+
+/// When to try again where enough mails were sent within an hour.
+const RETRY: Duration = Duration::from_secs(60 * 60);
+
+/// Mails a link to the new address. Nothing changes before it is followed; an older link is worthless.
+pub(crate) async fn change(ctx: &Ctx, state: &State, change: &EmailChange) -> Result<(), Error> {
+    let (user, _) = manage::caller(ctx)?;
+    let account = super::actions::confirmed(ctx, state, user, &change.current).await?;
+    if change.new.key() == account.email.to_lowercase() {
+        return Err(Error::Field {
+            field: "new_email",
+            description: "must be another than the account's".to_owned(),
+        });
+    }
+    let mut tx = state.begin().await?;
+    let locked = identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
+    if locked != account.password_hash {
+        return Err(super::actions::wrong_password());
+    }
+    if mails::within_an_hour(&mut tx, user, Kind::EmailChange).await? >= PER_HOUR_MAX {
+        return Err(Error::TooManyAttempts { retry: RETRY });
+    }
+    mails::close_links(&mut tx, user, &account.email).await?;
+    account_mail::send_link(&mut tx, ctx, state, Kind::EmailChange, user, &change.new).await?;
+    audit::record(&mut tx, ctx, Entry::new("email.request_change", user)).await?;
+    tx.commit().await?;
+    state.wake.notify();
+    Ok(())
+}
+
+/// Gives an account the address that a link was sent to, and tells the one before.
+pub(crate) async fn confirm(ctx: &Ctx, state: &State, token: &Token) -> Result<(), Error> {
+    let mut tx = state.begin().await?;
+    let link = mails::followed(&mut tx, &token.hash(), Kind::EmailChange).await?;
+    let link = link.ok_or(Error::LinkInvalid)?;
+    identity::lock(&mut tx, link.user).await?.ok_or(Error::LinkInvalid)?;
+    // Of several at once, one finds the link open.
+    if !mails::use_up(&mut tx, &link).await? {
+        return Err(Error::LinkInvalid);
+    }
+    let before = identity::person(&mut tx, link.user).await?.ok_or(Error::LinkInvalid)?;
+    if !identity::set_email(&mut tx, link.user, &link.email).await? {
+        return Err(Error::EmailTaken);
+    }
+    // What was sent to the old address must not open the account any more.
+    mails::close_links(&mut tx, link.user, &before.email).await?;
+    let entry = Entry::new("email.change", link.user).by(link.user);
+    audit::record(&mut tx, ctx, entry).await?;
+    account_mail::notify(&mut tx, ctx, Kind::EmailChanged, link.user, &before.email).await?;
+    tx.commit().await?;
+    state.wake.notify();
+    Ok(())
+}

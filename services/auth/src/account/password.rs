@@ -1,0 +1,94 @@
+//! Changing one's password, and replacing one that was forgotten.
+
+use rowhouse_context::Ctx;
+use rowhouse_types::{Email, SessionId, UserId};
+use serde_json::json;
+use sqlx::PgConnection;
+
+use super::{PasswordChange, Reset};
+use crate::account_mail::{self, Kind, store as mails};
+use crate::audit::{self, Entry};
+use crate::error::Error;
+use crate::identity;
+use crate::rights::{self, Subject, Version};
+use crate::session::{self, EndReason, manage};
+use crate::state::State;
+
+/// Sets a new password and ends the account's other sessions; answers when no service honours them any more.
+pub(crate) async fn change(ctx: &Ctx, state: &State, change: &PasswordChange) -> Result<(), Error> {
+    let (user, session) = manage::caller(ctx)?;
+    let account = super::actions::confirmed(ctx, state, user, &change.current).await?;
+    let hash = state.hasher.hash(ctx, &change.new).await?;
+    let mut tx = state.begin().await?;
+    let locked = identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
+    // Another call has changed it since it was compared.
+    if locked != account.password_hash {
+        return Err(super::actions::wrong_password());
+    }
+    let new = NewHash {
+        user,
+        email: &account.email,
+        hash: &hash,
+        keep: Some(session),
+        action: "password.change",
+    };
+    let version = set(&mut tx, ctx, &new).await?;
+    tx.commit().await?;
+    state.wake.notify();
+    state.clock.acknowledge(ctx, version).await
+}
+
+/// Mails the link with which a forgotten password is replaced, where the address has an account.
+pub(crate) async fn request_reset(ctx: &Ctx, state: &State, email: &Email) -> Result<(), Error> {
+    account_mail::request_reset(ctx, state, email).await
+}
+
+/// Sets a new password by the link from a mail and ends all sessions of the account; answers when no service honours
+/// them any more.
+pub(crate) async fn reset(ctx: &Ctx, state: &State, reset: &Reset) -> Result<(), Error> {
+    let token_hash = reset.token.hash();
+    let link = mails::followed(&mut *state.connection().await?, &token_hash, Kind::PasswordReset).await?;
+    let link = link.ok_or(Error::LinkInvalid)?;
+    // Hashing takes long: no connection waits for it.
+    let hash = state.hasher.hash(ctx, &reset.new).await?;
+    let mut tx = state.begin().await?;
+    identity::lock(&mut tx, link.user).await?.ok_or(Error::LinkInvalid)?;
+    // Of several at once, one finds the link open.
+    if !mails::use_up(&mut tx, &link).await? {
+        return Err(Error::LinkInvalid);
+    }
+    let new = NewHash {
+        user: link.user,
+        email: &link.email,
+        hash: &hash,
+        keep: None,
+        action: "password.reset",
+    };
+    let version = set(&mut tx, ctx, &new).await?;
+    tx.commit().await?;
+    state.wake.notify();
+    state.clock.acknowledge(ctx, version).await
+}
+
+/// A password that takes the place of another.
+struct NewHash<'a> {
+    user: UserId,
+    email: &'a str,
+    hash: &'a str,
+    /// The session that goes on.
+    keep: Option<SessionId>,
+    action: &'static str,
+}
+
+/// Sets a password, under the account's lock: what hung on the old one ends, and the person is told.
+async fn set(conn: &mut PgConnection, ctx: &Ctx, new: &NewHash<'_>) -> Result<Version, Error> {
+    identity::set_password(conn, new.user, new.hash).await?;
+    mails::close_links(conn, new.user, new.email).await?;
+    let ended = session::end_of_account(conn, new.user, new.keep, EndReason::PasswordChanged).await?;
+    let entry = Entry::new(new.action, new.user)
+        .by(new.user)
+        .after(json!({ "sessions_ended": ended }));
+    audit::record(conn, ctx, entry).await?;
+    account_mail::notify(conn, ctx, Kind::PasswordChanged, new.user, new.email).await?;
+    rights::bump(conn, &[Subject::User(new.user)]).await
+}

@@ -1,0 +1,191 @@
+//! A person's account over its whole life: a second tenant, a forgotten password, a new address, the way out.
+
+use anyhow::{Context as _, Result, ensure};
+use rowhouse_devkit::journey::{self, BACKGROUND_MAX};
+use rowhouse_devkit::smtp::Mail;
+use rowhouse_proto::auth::v1::{
+    ChangeEmailRequest, ConfirmEmailRequest, ListInvitationsRequest, ListSessionsRequest, ListTenantsRequest,
+    RemoveMemberRequest, RequestPasswordResetRequest, ResendInvitationRequest, ResetPasswordRequest,
+    RevokeInvitationRequest, RevokeSessionRequest, SwitchTenantRequest, WhoAmIRequest,
+};
+use rowhouse_proto::crm::v1::ListContactsRequest;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::support::world::{PASSWORD, World};
+
+const NEW_PASSWORD: &str = "an entirely different sentence";
+
+/// The newest mail to an address with this subject.
+async fn mail(world: &World, address: &str, subject: &str) -> Result<Mail> {
+    let wanted = |mail: &Mail| mail.subject == subject;
+    let mail = world.suite.wait_for_mail(address, BACKGROUND_MAX, wanted).await;
+    mail.with_context(|| format!("{subject:?} to {address}"))
+}
+
+#[tokio::test]
+async fn a_person_recovers_an_account_and_moves_it_to_another_address() -> Result<()> {
+    let world = World::start("account").await?;
+    let house = world.house("acme").await?;
+    let (old, new) = (house.user.email.as_str(), "ada@elsewhere.example");
+
+    // Somebody who was invited nowhere gets no mail, and hears the same.
+    for email in ["nobody@acme.example", old] {
+        let request = RequestPasswordResetRequest {
+            email: email.to_owned(),
+        };
+        world.anyone.recovery().request_password_reset(request).await?;
+    }
+    let token = journey::link_token(&mail(&world, old, "Choose a new password for Rowhouse").await?)?;
+    let reset = ResetPasswordRequest {
+        token,
+        new_password: NEW_PASSWORD.to_owned(),
+    };
+    world.anyone.recovery().reset_password(reset.clone()).await?;
+    let ended = house.user.caller.auth().who_am_i(WhoAmIRequest {}).await.unwrap_err();
+    ensure!(
+        ended.code() == Code::Unauthenticated,
+        "a session under the forgotten password: {ended:?}"
+    );
+    let again = world.anyone.recovery().reset_password(reset).await.unwrap_err();
+    let reason = again.get_error_details().error_info().map(|info| info.reason.clone());
+    ensure!(
+        reason.as_deref() == Some("LINK_INVALID"),
+        "the link a second time: {again:?}"
+    );
+    mail(&world, old, "Your password for Rowhouse was changed").await?;
+    let tokens = journey::log_in(&world.anyone, old, NEW_PASSWORD, &house.tenant.id).await?;
+    let person = world.anyone.with_token(&tokens.access_token)?;
+
+    let change = ChangeEmailRequest {
+        new_email: new.to_owned(),
+        current_password: NEW_PASSWORD.to_owned(),
+    };
+    person.account().change_email(change).await?;
+    let token = journey::link_token(&mail(&world, new, "Confirm your new address for Rowhouse").await?)?;
+    world
+        .anyone
+        .recovery()
+        .confirm_email(ConfirmEmailRequest { token })
+        .await?;
+    mail(&world, old, "Your address for Rowhouse was changed").await?;
+    let known = person.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();
+    ensure!(known.email == new, "{known:?}");
+    ensure!(
+        journey::log_in(&world.anyone, old, NEW_PASSWORD, "").await.is_err(),
+        "the old address logs nobody in"
+    );
+    let unknown = world.suite.mails()?;
+    let strays = unknown
+        .iter()
+        .filter(|mail| mail.to.iter().any(|to| to.starts_with("nobody@")))
+        .count();
+    ensure!(strays == 0, "a mail went to an address without an account");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves() -> Result<()> {
+    let world = World::start("account-tenants").await?;
+    let (acme, globex) = (world.house("acme").await?, world.house("globex").await?);
+    let email = acme.user.email.as_str();
+    let mut members = globex.administrator.caller.members();
+
+    // Invited, sent again, and in.
+    journey::invite(&globex.administrator.caller, email, "user").await?;
+    let open = members
+        .list_invitations(ListInvitationsRequest::default())
+        .await?
+        .into_inner();
+    let [invitation] = open.invitations.as_slice() else {
+        anyhow::bail!("one invitation is open: {open:?}");
+    };
+    let resend = ResendInvitationRequest {
+        invitation_id: invitation.id.clone(),
+    };
+    let sent = members.resend_invitation(resend).await?.into_inner();
+    let revoke = RevokeInvitationRequest {
+        invitation_id: invitation.id.clone(),
+    };
+    let replaced = members.revoke_invitation(revoke).await.unwrap_err();
+    ensure!(
+        replaced.code() == Code::NotFound,
+        "the first was replaced: {replaced:?}"
+    );
+    ensure!(sent.email == email, "{sent:?}");
+    // Of two mails, only the newer link is good.
+    let subject = "You are invited to globex Ltd on Rowhouse";
+    let mut joined = false;
+    for _ in 0..2 {
+        let token = journey::link_token(&mail(&world, email, subject).await?)?;
+        if journey::accept(&world.anyone, &token, "A Member", PASSWORD)
+            .await
+            .is_ok()
+        {
+            joined = true;
+            break;
+        }
+        // The older mail was there first; the newer one is on its way.
+        let newer = |mail: &Mail| mail.subject == subject && !mail.text.contains(&token);
+        world.suite.wait_for_mail(email, BACKGROUND_MAX, newer).await?;
+    }
+    ensure!(joined, "the link that was sent again is good");
+
+    let person = &acme.user.caller;
+    let tenants = person
+        .account()
+        .list_tenants(ListTenantsRequest::default())
+        .await?
+        .into_inner()
+        .tenants;
+    let mut names: Vec<&str> = tenants.iter().map(|tenant| tenant.display_name.as_str()).collect();
+    names.sort_unstable();
+    ensure!(names == ["acme Ltd", "globex Ltd"], "{tenants:?}");
+    let switch = SwitchTenantRequest {
+        tenant_id: globex.tenant.id.clone(),
+    };
+    let there = person.account().switch_tenant(switch).await?.into_inner();
+    let in_globex = world.anyone.with_token(&there.access_token)?;
+    let contacts = in_globex.contacts().list_contacts(ListContactsRequest::default()).await;
+    ensure!(
+        contacts.is_ok(),
+        "the new token is good in the other tenant: {contacts:?}"
+    );
+
+    let sessions = person
+        .account()
+        .list_sessions(ListSessionsRequest::default())
+        .await?
+        .into_inner()
+        .sessions;
+    ensure!(
+        sessions.len() == 2 && sessions[0].id == there.session_id && sessions[1].current,
+        "{sessions:?}"
+    );
+    ensure!(
+        sessions.iter().all(|session| !session.address.is_empty()),
+        "{sessions:?}"
+    );
+    let revoke = RevokeSessionRequest {
+        session_id: there.session_id.clone(),
+    };
+    person.account().revoke_session(revoke).await?;
+    let ended = in_globex.auth().who_am_i(WhoAmIRequest {}).await.unwrap_err();
+    ensure!(ended.code() == Code::Unauthenticated, "{ended:?}");
+
+    let remove = RemoveMemberRequest {
+        user_id: acme.user.tokens.user_id.clone(),
+        etag: String::new(),
+    };
+    members.remove_member(remove).await?;
+    let switch = SwitchTenantRequest {
+        tenant_id: globex.tenant.id.clone(),
+    };
+    let gone = person.account().switch_tenant(switch).await.unwrap_err();
+    ensure!(gone.code() == Code::NotFound, "{gone:?}");
+    ensure!(
+        person.auth().who_am_i(WhoAmIRequest {}).await.is_ok(),
+        "the other tenant is untouched"
+    );
+    Ok(())
+}
