@@ -7,5 +7,6 @@ mod lifecycle;
 mod main_job;
 mod migrations;
 mod plans;
+mod roles;
 mod servers;
 mod spares;

@@ -1,13 +1,14 @@
 //! Compiles `proto/` without protoc, and writes the policy table from the descriptors.
 //!
 //! The build fails for an RPC without a policy, with an audience that is not known, or with a permission that is not
-//! `resource:action`: deny by default begins here.
+//! `resource:action` or not described exactly once: deny by default begins here.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, error::Error, fs};
 
-use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDescriptor, Value};
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
@@ -26,7 +27,9 @@ fn main() -> Result<()> {
         .open_files(&files)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
-    fs::write(out.join("policy_table.rs"), policy_table(&compiler.descriptor_pool())?)?;
+    let pool = compiler.descriptor_pool();
+    fs::write(out.join("policy_table.rs"), policy_table(&pool)?)?;
+    fs::write(out.join("permission_table.rs"), permission_table(&pool)?)?;
     tonic_prost_build::configure()
         .codec_path("crate::codec::StrictCodec")
         .bytes(".rowhouse.worker.v1.DownloadReportResponse")
@@ -100,6 +103,63 @@ fn policy_entry(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Stri
         method.name(),
     )?;
     Ok(line)
+}
+
+/// Rust source of the array that `rowhouse_proto::policy::PERMISSIONS` includes: one entry per permission, with its one
+/// description and the RPCs that need it.
+fn permission_table(pool: &DescriptorPool) -> Result<String> {
+    let mut rpcs: BTreeMap<String, (bool, Vec<String>)> = BTreeMap::new();
+    let mut descriptions: BTreeMap<String, String> = BTreeMap::new();
+    for service in pool
+        .services()
+        .filter(|service| service.full_name().starts_with("rowhouse."))
+    {
+        for (permission, description) in described(pool, &service)? {
+            if descriptions.insert(permission.clone(), description).is_some() {
+                return Err(format!("{permission} is described twice").into());
+            }
+        }
+        for method in service.methods() {
+            let policy = option(pool, "rowhouse.common.v1.policy", &method.options())?;
+            let policy = policy.as_message().ok_or("the policy is not a message")?;
+            let permission = text(policy, "permission");
+            if !permission.is_empty() {
+                let entry = rpcs.entry(permission).or_default();
+                entry.0 |= audience(policy)? != "Platform";
+                entry.1.push(format!("{}/{}", service.full_name(), method.name()));
+            }
+        }
+    }
+    let mut table = String::from("&[\n");
+    for (permission, (of_tenants, rpcs)) in &rpcs {
+        let description = descriptions.remove(permission);
+        let description = description.ok_or_else(|| format!("{permission} is not described"))?;
+        writeln!(
+            table,
+            "    Permission {{ name: {permission:?}, description: {description:?}, of_tenants: {of_tenants}, rpcs: &{rpcs:?} }},"
+        )?;
+    }
+    table.push(']');
+    match descriptions.keys().next() {
+        Some(permission) => Err(format!("{permission} is described, and no RPC needs it").into()),
+        None => Ok(table),
+    }
+}
+
+/// The permissions that a service describes.
+fn described(pool: &DescriptorPool, service: &ServiceDescriptor) -> Result<Vec<(String, String)>> {
+    let value = option(pool, "rowhouse.common.v1.permissions", &service.options())?;
+    let list = value.as_list().unwrap_or_default();
+    let entries = list.iter().filter_map(Value::as_message);
+    Ok(entries
+        .map(|entry| (text(entry, "permission"), text(entry, "description")))
+        .collect())
+}
+
+fn option(pool: &DescriptorPool, name: &str, options: &DynamicMessage) -> Result<Value> {
+    let extension = pool.get_extension_by_name(name);
+    let extension = extension.ok_or_else(|| format!("the option {name} is not defined"))?;
+    Ok(options.get_extension(&extension).into_owned())
 }
 
 fn audience(policy: &DynamicMessage) -> Result<&'static str> {

@@ -11,8 +11,8 @@ use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::suite::Options;
 use rowhouse_proto::auth::v1::{
-    ChangePasswordRequest, LogoutRequest, Member, MemberState, RemoveMemberRequest, RevokeSessionsRequest,
-    SessionScope, UpdateMemberRequest,
+    ChangePasswordRequest, CreateRoleRequest, LogoutRequest, Member, MemberState, RemoveMemberRequest,
+    RevokeSessionsRequest, Role, SessionScope, UpdateMemberRequest, UpdateRoleRequest,
 };
 use rowhouse_proto::crm::v1::{DeleteContactRequest, ListContactsRequest};
 use rowhouse_proto::tenant::v1::{ResumeTenantRequest, SuspendTenantRequest};
@@ -220,14 +220,37 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
         };
         world.operator.tenants().resume_tenant(resume).await?;
     }
+    // A role of the tenant's own that shrinks.
+    let mut role = Role {
+        name: "auditor".to_owned(),
+        display_name: "Auditor".to_owned(),
+        permissions: ["contacts:*", "reports:read"].map(str::to_owned).to_vec(),
+        ..Role::default()
+    };
+    let create = CreateRoleRequest {
+        role: Some(role.clone()),
+    };
+    administrator.roles().create_role(create).await?;
+    update_member(administrator, manager_id, "auditor", MemberState::Unspecified, "role").await?;
     let session = world.log_in(tenant_id, &house.manager.email).await?;
-    let hammer = Hammer::start(&session.caller, ALL).await?;
+    let hammer = Hammer::start(&session.caller, BEYOND_USER).await?;
+    role.permissions = vec!["contacts:read".to_owned()];
+    let update = UpdateRoleRequest {
+        role: Some(role),
+        ..UpdateRoleRequest::default()
+    };
+    administrator.roles().update_role(update).await?;
+    let late = hammer.finish(&session.caller, BEYOND_USER, Instant::now()).await;
+    ensure!(late.is_empty(), "let in after the role shrank: {late:?}");
+
+    let left = &[Attempt::ListContacts];
+    let hammer = Hammer::start(&session.caller, left).await?;
     let remove = RemoveMemberRequest {
         user_id: manager_id.to_owned(),
         etag: String::new(),
     };
     administrator.members().remove_member(remove).await?;
-    let late = hammer.finish(&session.caller, ALL, Instant::now()).await;
+    let late = hammer.finish(&session.caller, left, Instant::now()).await;
     ensure!(late.is_empty(), "let in after being removed: {late:?}");
     Ok(())
 }

@@ -51,8 +51,8 @@ impl Role {
     pub fn grants(self) -> Grants {
         let texts: &[&str] = match self {
             Self::SuperAdmin => &["*:*"],
-            Self::TenantAdmin => &["contacts:*", "members:*", "reports:*"],
-            Self::Manager => &["contacts:*", "members:read", "reports:*"],
+            Self::TenantAdmin => &["contacts:*", "members:*", "reports:*", "roles:*"],
+            Self::Manager => &["contacts:*", "members:read", "reports:*", "roles:read"],
             Self::User => &["contacts:create", "contacts:read", "contacts:update"],
         };
         Grants::read(texts)
@@ -94,7 +94,7 @@ mod tests {
             assert_eq!(role.as_str().parse(), Ok(role));
         }
         assert_eq!(Role::User.grants().iter().count(), 3);
-        assert_eq!(Role::Manager.grants().iter().count(), 3);
+        assert_eq!(Role::Manager.grants().iter().count(), 4);
         assert!("SUPER_ADMIN".parse::<Role>().is_err());
     }
 

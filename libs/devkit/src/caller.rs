@@ -3,8 +3,10 @@
 use anyhow::{Context as _, Result};
 use rowhouse_proto::auth::v1::account_service_client::AccountServiceClient;
 use rowhouse_proto::auth::v1::auth_service_client::AuthServiceClient;
+use rowhouse_proto::auth::v1::catalog_service_client::CatalogServiceClient;
 use rowhouse_proto::auth::v1::member_service_client::MemberServiceClient;
 use rowhouse_proto::auth::v1::recovery_service_client::RecoveryServiceClient;
+use rowhouse_proto::auth::v1::role_service_client::RoleServiceClient;
 use rowhouse_proto::crm::v1::contact_service_client::ContactServiceClient;
 use rowhouse_proto::tenant::v1::migration_service_client::MigrationServiceClient;
 use rowhouse_proto::tenant::v1::plan_service_client::PlanServiceClient;
@@ -149,6 +151,18 @@ impl Caller {
     #[must_use]
     pub fn members(&self) -> MemberServiceClient<Service> {
         MemberServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `RoleService`.
+    #[must_use]
+    pub fn roles(&self) -> RoleServiceClient<Service> {
+        RoleServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `CatalogService`.
+    #[must_use]
+    pub fn catalog(&self) -> CatalogServiceClient<Service> {
+        CatalogServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
     }
 
     /// `TenantService`.

@@ -31,6 +31,22 @@ pub struct Policy {
 /// The policies of all RPCs of the suite, by path in ascending order within a service.
 pub const POLICIES: &[Policy] = include!(concat!(env!("OUT_DIR"), "/policy_table.rs"));
 
+/// What somebody may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permission {
+    /// `resource:action`.
+    pub name: &'static str,
+    /// What who holds it may do.
+    pub description: &'static str,
+    /// Whether roles of tenants can give it; others are for platform operators.
+    pub of_tenants: bool,
+    /// The RPCs that need it, as `package.Service/Method`.
+    pub rpcs: &'static [&'static str],
+}
+
+/// The permissions of the suite, by name.
+pub const PERMISSIONS: &[Permission] = include!(concat!(env!("OUT_DIR"), "/permission_table.rs"));
+
 /// Finds the policy of an RPC.
 ///
 /// `path`: the HTTP/2 path, `/package.Service/Method`. `None` for anything that is not an RPC of the suite; callers
@@ -56,6 +72,21 @@ mod tests {
         paths.sort();
         known.sort_unstable();
         assert_eq!(paths, known);
+    }
+
+    #[test]
+    fn every_permission_that_an_rpc_needs_is_in_the_catalogue_and_no_other() {
+        let mut needed: Vec<&str> = POLICIES.iter().filter_map(|policy| policy.permission).collect();
+        needed.sort_unstable();
+        needed.dedup();
+        let known: Vec<&str> = PERMISSIONS.iter().map(|permission| permission.name).collect();
+        assert_eq!(needed, known);
+        for permission in PERMISSIONS {
+            assert!(permission.description.ends_with('.'), "{permission:?}");
+            assert!(!permission.rpcs.is_empty(), "{permission:?}");
+        }
+        let of_tenants = |name| PERMISSIONS.iter().find(|known| known.name == name).unwrap().of_tenants;
+        assert!(of_tenants("contacts:export") && !of_tenants("tenants:create"));
     }
 
     #[test]

@@ -16,12 +16,14 @@ use rowhouse_middleware::Security;
 use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
 use rowhouse_proto::auth::v1::account_service_server::AccountServiceServer;
 use rowhouse_proto::auth::v1::auth_service_server::AuthServiceServer;
+use rowhouse_proto::auth::v1::catalog_service_server::CatalogServiceServer;
 use rowhouse_proto::auth::v1::delegation_service_server::DelegationServiceServer;
 use rowhouse_proto::auth::v1::mail_data_service_server::MailDataServiceServer;
 use rowhouse_proto::auth::v1::member_service_server::MemberServiceServer;
 use rowhouse_proto::auth::v1::provisioning_service_server::ProvisioningServiceServer;
 use rowhouse_proto::auth::v1::recovery_service_server::RecoveryServiceServer;
 use rowhouse_proto::auth::v1::rights_service_server::RightsServiceServer;
+use rowhouse_proto::auth::v1::role_service_server::RoleServiceServer;
 use rowhouse_proto::common::v1::tenant_records_service_server::TenantRecordsServiceServer;
 use rowhouse_server::{Server, Services};
 use rowhouse_telemetry::metrics::Metrics;
@@ -30,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::account::{AccountRpc, RecoveryRpc};
 use crate::bootstrap::{self, Bootstrapped};
+use crate::catalog::CatalogRpc;
 use crate::config::{BootstrapConfig, MigrateConfig, ServeConfig};
 use crate::delegation::DelegationRpc;
 use crate::identity::Hasher;
@@ -40,6 +43,7 @@ use crate::master::Purpose;
 use crate::member::MemberRpc;
 use crate::purge::RecordsRpc;
 use crate::rights::{Clock, OwnRights, RightsRpc};
+use crate::role::RoleRpc;
 use crate::session::AuthRpc;
 use crate::state::State;
 use crate::tenant::ProvisioningRpc;
@@ -93,6 +97,8 @@ impl App {
             .with(auth.clone())
             .with(AccountServiceServer::new(AccountRpc { state: state.clone() }))
             .with(RecoveryServiceServer::new(RecoveryRpc { state: state.clone() }))
+            .with(RoleServiceServer::new(RoleRpc { state: state.clone() }))
+            .with(CatalogServiceServer::new(CatalogRpc))
             .with(MemberServiceServer::new(MemberRpc { state: state.clone() }));
         // The stack serves nothing of `AuthService` to services but the keys.
         let internal = Services::new()

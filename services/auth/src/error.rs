@@ -81,8 +81,31 @@ pub(crate) enum Error {
         /// The first of what is lacking.
         permission: String,
     },
-    /// The membership has changed since the etag was issued.
-    #[error("the member has changed since the etag was issued")]
+    /// The tenant has no such role.
+    #[error("the tenant has no such role")]
+    RoleUnknown {
+        /// Path of the field that names it.
+        field: &'static str,
+    },
+    /// The tenant has a role of this name.
+    #[error("a role of this name exists")]
+    RoleExists,
+    /// The tenant has as many roles as it can have.
+    #[error("a tenant has at most {most} roles of its own")]
+    TooManyRoles {
+        /// How many it can have.
+        most: u32,
+    },
+    /// Somebody has the role, or would get it.
+    #[error("{members} members and {invitations} open invitations have the role")]
+    RoleHeld {
+        /// Members with it, disabled ones too.
+        members: i64,
+        /// Invitations that would give it.
+        invitations: i64,
+    },
+    /// The member or role has changed since the etag was issued.
+    #[error("it has changed since the etag was issued")]
     EtagMismatch,
     /// The tenant would be left without an administrator.
     #[error("the last active administrator cannot be demoted or disabled")]
@@ -129,11 +152,15 @@ impl Error {
             Self::TooManyAttempts { .. } => Reason::TooManyAttempts,
             Self::Revoked => Reason::SessionRevoked,
             Self::NotFound { .. } => Reason::ResourceNotFound,
-            Self::MemberExists | Self::EmailTaken => Reason::ResourceAlreadyExists,
-            Self::TenantChoiceRequired | Self::Field { .. } => Reason::FieldInvalid,
+            Self::MemberExists | Self::EmailTaken | Self::RoleExists => Reason::ResourceAlreadyExists,
+            Self::TenantChoiceRequired | Self::Field { .. } | Self::RoleUnknown { .. } => Reason::FieldInvalid,
             Self::RoleNotCovered { .. } => Reason::PermissionMissing,
             Self::EtagMismatch => Reason::EtagMismatch,
-            Self::LastAdministrator | Self::OperationReused | Self::TenantOpen => Reason::StateForbids,
+            Self::LastAdministrator
+            | Self::OperationReused
+            | Self::TenantOpen
+            | Self::TooManyRoles { .. }
+            | Self::RoleHeld { .. } => Reason::StateForbids,
             Self::RequestIdReused => Reason::RequestIdReused,
             Self::PageToken => Reason::PageTokenInvalid,
             Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
@@ -158,6 +185,9 @@ impl From<Error> for Failure {
             Error::RoleNotCovered { permission } => {
                 Self::new(error.reason(), error.to_string()).with("permission", permission)
             }
+            Error::RoleUnknown { field } => Self::field(*field, "must be a role of the tenant"),
+            Error::RoleExists => Self::new(error.reason(), error.to_string())
+                .in_field("role.name", "must be a name that no role of the tenant has"),
             Error::RequestIdReused => Self::new(error.reason(), error.to_string())
                 .in_field("request_id", "must be new, or the one of the same call repeated"),
             Error::PageToken => Self::new(error.reason(), error.to_string())

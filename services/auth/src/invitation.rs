@@ -4,11 +4,11 @@ mod actions;
 mod store;
 
 use chrono::{DateTime, Utc};
-use rowhouse_auth_kit::Role;
 use rowhouse_types::{Email, InvitationId, OperationId, TenantId, UserId};
 
 use crate::identity::NewPassword;
 use crate::link::Token;
+use crate::role::TenantRole;
 pub(crate) use actions::{accept, issue};
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
@@ -27,7 +27,7 @@ pub(crate) const CREATED: &str = "auth.invitation_created.v1";
 pub(crate) struct Invitation {
     pub(crate) id: InvitationId,
     pub(crate) email: String,
-    pub(crate) role: Role,
+    pub(crate) role: TenantRole,
     pub(crate) created: DateTime<Utc>,
     pub(crate) expires: DateTime<Utc>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) id: InvitationId,
     pub(crate) tenant: TenantId,
     pub(crate) email: &'a Email,
-    pub(crate) role: Role,
+    pub(crate) role: &'a TenantRole,
     /// The member who sends it: it is good only as long as they may give its role.
     pub(crate) invited_by: Option<UserId>,
     /// The provisioning operation, for a tenant's first administrator.

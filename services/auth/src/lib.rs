@@ -6,6 +6,7 @@
 //! - `invitation`: how somebody becomes a member.
 //! - `account`: one's own account; serves `AccountService`.
 //! - `member`: who belongs to a tenant, in which role.
+//! - `role`: what members of a tenant can be; serves `RoleService`. `catalog`: what roles are made of.
 //! - `session`: log-ins and refresh tokens; serves `AuthService`.
 //! - `key`: the keys that sign access tokens.
 //! - `rights`: what a principal may do, and the lease protocol by which changes are acknowledged.
@@ -21,6 +22,7 @@ mod account_mail;
 mod app;
 mod audit;
 mod bootstrap;
+mod catalog;
 pub mod config;
 mod delegation;
 mod error;
@@ -36,6 +38,7 @@ mod purge;
 mod random;
 mod request;
 mod rights;
+mod role;
 mod session;
 mod state;
 mod tenant;

@@ -8,11 +8,11 @@ mod wire;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use rowhouse_auth_kit::Role;
 use rowhouse_types::{Email, Etag, TenantId, UserId};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::role::TenantRole;
 use crate::tenant::Access;
 pub(crate) use rpc::MemberRpc;
 #[cfg(test)]
@@ -25,7 +25,7 @@ pub(crate) struct Member {
     pub(crate) user: UserId,
     pub(crate) email: String,
     pub(crate) display_name: String,
-    pub(crate) role: Role,
+    pub(crate) role: TenantRole,
     pub(crate) state: MemberState,
     pub(crate) created: DateTime<Utc>,
     pub(crate) etag: Etag,
@@ -43,7 +43,7 @@ pub(crate) enum MemberState {
 pub(crate) struct Membership {
     pub(crate) tenant: TenantId,
     pub(crate) tenant_name: String,
-    pub(crate) role: Role,
+    pub(crate) role: TenantRole,
     pub(crate) access: Access,
 }
 
@@ -56,15 +56,15 @@ pub(crate) struct ParseMemberStateError;
 #[derive(Clone, Debug)]
 pub(crate) struct Invite {
     pub(crate) email: Email,
-    pub(crate) role: Role,
+    pub(crate) role: TenantRole,
     pub(crate) request: Option<Uuid>,
 }
 
 /// A change of a membership.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub(crate) user: UserId,
-    pub(crate) role: Option<Role>,
+    pub(crate) role: Option<TenantRole>,
     pub(crate) state: Option<MemberState>,
     pub(crate) etag: Option<Etag>,
 }
@@ -81,7 +81,7 @@ pub(crate) struct Cursor {
 impl Member {
     /// Whether the member is one of those of whom a tenant needs at least one.
     pub(crate) fn administers(&self) -> bool {
-        self.role == Role::TenantAdmin && self.state == MemberState::Active
+        self.role == TenantRole::ADMINISTRATOR && self.state == MemberState::Active
     }
 
     /// The member after a change.
@@ -92,7 +92,7 @@ impl Member {
             return Err(Error::EtagMismatch);
         }
         let changed = Self {
-            role: change.role.unwrap_or(self.role),
+            role: change.role.clone().unwrap_or_else(|| self.role.clone()),
             state: change.state.unwrap_or(self.state),
             ..self.clone()
         };
@@ -137,6 +137,8 @@ impl FromStr for MemberState {
 
 #[cfg(test)]
 mod rules {
+    use rowhouse_auth_kit::Role;
+
     use super::*;
 
     fn administrator() -> Member {
@@ -144,7 +146,7 @@ mod rules {
             user: UserId::generate(),
             email: "ada@example.com".to_owned(),
             display_name: "Ada".to_owned(),
-            role: Role::TenantAdmin,
+            role: TenantRole::ADMINISTRATOR,
             state: MemberState::Active,
             created: Utc::now(),
             etag: Etag::from_revision(3),
@@ -154,7 +156,7 @@ mod rules {
     fn change(role: Option<Role>, state: Option<MemberState>) -> Change {
         Change {
             user: UserId::generate(),
-            role,
+            role: role.map(TenantRole::BuiltIn),
             state,
             etag: None,
         }

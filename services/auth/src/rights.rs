@@ -79,20 +79,30 @@ pub(crate) enum Standing {
 pub(crate) struct Rights {
     pub(crate) version: Version,
     pub(crate) standing: Standing,
-    pub(crate) role: Option<Role>,
+    /// Name of the role held; none without good standing.
+    pub(crate) role: Option<String>,
+    /// What the role gives; nothing without good standing.
+    pub(crate) grants: Grants,
+}
+
+/// A role that somebody holds, and what it gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) role: String,
+    pub(crate) grants: Grants,
 }
 
 /// What the database says about a [`Query`], all read in one snapshot.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) version: Version,
     pub(crate) identity_active: bool,
     /// The session exists, belongs to this person and this tenant, was not revoked and has not expired.
     pub(crate) session_live: bool,
     /// Role of an active membership.
-    pub(crate) member: Option<Role>,
+    pub(crate) member: Option<Held>,
     /// Role on the platform.
-    pub(crate) operator: Option<Role>,
+    pub(crate) operator: Option<Held>,
     pub(crate) access: Option<Access>,
 }
 
@@ -159,28 +169,37 @@ impl Query {
 impl Rights {
     /// Judges the facts. Who is revoked is not told what state the tenant is in.
     pub(crate) fn judge(query: &Query, facts: &Facts) -> Self {
-        let (role, access_needed) = if query.platform {
-            (facts.operator, query.tenant.is_some())
+        let (held, access_needed) = if query.platform {
+            (&facts.operator, query.tenant.is_some())
         } else {
-            (facts.member, true)
+            (&facts.member, true)
         };
-        let ended = !facts.identity_active || (query.session.is_some() && !facts.session_live) || role.is_none();
+        let ended = !facts.identity_active || (query.session.is_some() && !facts.session_live) || held.is_none();
         let standing = match facts.access {
             _ if ended => Standing::Revoked,
             Some(Access::Suspended) if access_needed => Standing::TenantSuspended,
             Some(Access::Pending) | None if access_needed => Standing::TenantUnknown,
             _ => Standing::Good,
         };
+        let held = held.clone().filter(|_| standing == Standing::Good);
+        let (role, grants) = held.map(|held| (held.role, held.grants)).unzip();
         Self {
             version: facts.version,
             standing,
-            role: role.filter(|_| standing == Standing::Good),
+            role,
+            grants: grants.unwrap_or_default(),
         }
     }
+}
 
-    /// What the role gives; nothing without good standing.
-    pub(crate) fn grants(&self) -> Grants {
-        self.role.map(Role::grants).unwrap_or_default()
+// === impl Held ===
+
+impl From<Role> for Held {
+    fn from(role: Role) -> Self {
+        Self {
+            role: role.to_string(),
+            grants: role.grants(),
+        }
     }
 }
 

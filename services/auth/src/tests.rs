@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use self::bench::Bench;
 use crate::{
-    account_mail, audit, bootstrap, identity, invitation, key, member, purge, request, rights, session, tenant,
+    account_mail, audit, bootstrap, identity, invitation, key, member, purge, request, rights, role, session, tenant,
 };
 
 /// Statements of each store, beside the store's source.
@@ -21,6 +21,7 @@ const STORES: &[(&str, &[&str])] = &[
     (include_str!("purge/store.rs"), purge::STATEMENTS),
     (include_str!("request/store.rs"), request::STATEMENTS),
     (include_str!("rights/store.rs"), rights::STATEMENTS),
+    (include_str!("role/store.rs"), role::STATEMENTS),
     (include_str!("session/store.rs"), session::STATEMENTS),
     (include_str!("tenant/store.rs"), tenant::STATEMENTS),
 ];

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::identity::{NewPassword, OfferedPassword};
 use crate::member::{MemberState, actions::update};
 use crate::rights::Standing;
+use crate::role::TenantRole;
 use crate::session::manage::{list, revoke, revoke_all, switch};
 use crate::session::{Pair, Scope};
 use crate::tenant::Access;
@@ -144,7 +145,7 @@ async fn an_acceptance_that_the_change_overtakes_joins_nothing() {
     let admin = bench.ctx_of(neighbour.admin, neighbour.tenant).await;
     let invite = member::Invite {
         email: house.email.parse().unwrap(),
-        role: Role::User,
+        role: TenantRole::BuiltIn(Role::User),
         request: None,
     };
     let sent = member::actions::invite(&admin, &bench.state, &invite).await.unwrap();

@@ -128,7 +128,7 @@ async fn join(
             new.id
         }
     };
-    member::join(&mut tx, open.tenant, user, role).await?;
+    member::join(&mut tx, open.tenant, user, &role).await?;
     store::mark_accepted(&mut tx, open.id, user).await?;
     let entry = Entry::new("invitation.accept", open.id)
         .by(user)

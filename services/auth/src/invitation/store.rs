@@ -1,13 +1,13 @@
 //! SQL of invitations.
 
 use chrono::{DateTime, Utc};
-use rowhouse_auth_kit::Role;
 use rowhouse_types::{InvitationId, OperationId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Cursor, Draft, Invitation, LIFETIME_DAYS};
 use crate::error::Error;
+use crate::role::TenantRole;
 
 const OF_OPERATION: &str = "SELECT id, tenant_id FROM auth.invitations WHERE operation_id = $1";
 
@@ -138,7 +138,7 @@ pub(super) async fn insert(
     Ok(Invitation {
         id: draft.id,
         email,
-        role: draft.role,
+        role: draft.role.clone(),
         created,
         expires,
     })
@@ -237,7 +237,7 @@ pub(super) async fn open(conn: &mut PgConnection, token_hash: &[u8]) -> Result<O
 }
 
 /// Locks an invitation that is still open, and gives its role.
-pub(super) async fn lock_open(conn: &mut PgConnection, id: InvitationId) -> Result<Option<Role>, Error> {
+pub(super) async fn lock_open(conn: &mut PgConnection, id: InvitationId) -> Result<Option<TenantRole>, Error> {
     let role: Option<String> = sqlx::query_scalar(LOCK_OPEN)
         .bind(id.uuid())
         .fetch_optional(conn)

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::link::Token;
 use crate::member::{self, Invite};
 use crate::rights::{Query, Standing};
+use crate::role::TenantRole;
 use crate::tenant::{self, Access};
 use crate::tests::bench::{Bench, PASSWORD, acceptance, anonymous, founding, service_ctx};
 use crate::{mail, random};
@@ -155,7 +156,7 @@ async fn a_newer_invitation_of_the_same_address_replaces_the_older() {
     for role in [Role::TenantAdmin, Role::User] {
         let invite = Invite {
             email: "ada@acme.example".parse().unwrap(),
-            role,
+            role: TenantRole::BuiltIn(role),
             request: None,
         };
         sent.push(member::actions::invite(&ctx, &bench.state, &invite).await.unwrap());
@@ -166,7 +167,7 @@ async fn a_newer_invitation_of_the_same_address_replaces_the_older() {
     ));
     let joined = bench.accept(sent[1].id, PASSWORD).await.unwrap();
     let member = member::actions::get(&ctx, &bench.state, joined.user).await.unwrap();
-    assert_eq!(member.role, Role::User);
+    assert_eq!(member.role, TenantRole::BuiltIn(Role::User));
 }
 
 #[tokio::test]

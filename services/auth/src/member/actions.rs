@@ -1,6 +1,6 @@
 //! What may be done with members. Whoever changes members of a tenant holds the tenant's row.
 
-use rowhouse_auth_kit::{Grants, Role};
+use rowhouse_auth_kit::Grants;
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_db::paging::{Page, PageScope};
 use rowhouse_types::{Etag, InvitationId, Limits, TenantId, UserId};
@@ -12,7 +12,8 @@ use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::invitation::{self, Draft, Invitation};
 use crate::request::{self, Claim, Claimed};
-use crate::rights::{self, Query, Rights, Standing, Subject};
+use crate::rights::{self, Subject};
+use crate::role::{self, TenantRole};
 use crate::session::EndReason;
 use crate::state::State;
 use crate::{random, session, tenant};
@@ -24,7 +25,7 @@ pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<
     let limits = state.limits.limits(ctx, tenant).await;
     let mut tx = state.begin().await?;
     tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
-    may_give(&mut tx, ctx, tenant, invite.role).await?;
+    may_give(&mut tx, ctx, tenant, &invite.role, "role").await?;
     let claim = claim(ctx, tenant, invite);
     if let Some(claim) = &claim {
         match request::claim(&mut tx, claim).await? {
@@ -51,7 +52,7 @@ pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<
         id: claim.map_or_else(InvitationId::generate, |claim| InvitationId::from_uuid(claim.resource)),
         tenant,
         email: &invite.email,
-        role: invite.role,
+        role: &invite.role,
         invited_by: sender(ctx),
         operation: None,
     };
@@ -92,27 +93,18 @@ fn claim(ctx: &Ctx, tenant: TenantId, invite: &Invite) -> Option<Claim> {
     })
 }
 
-/// Whether the caller holds, now, everything that a role gives.
-async fn may_give(conn: &mut PgConnection, ctx: &Ctx, tenant: TenantId, role: Role) -> Result<(), Error> {
-    let query = Query::of(ctx.principal(), Some(tenant)).ok_or(Error::Revoked)?;
-    let facts = rights::read(conn, &query).await?;
-    let rights = Rights::judge(&query, &facts);
-    match rights.standing {
-        Standing::Good => covers(&rights.grants(), &role.grants()),
-        Standing::Revoked => Err(Error::Revoked),
-        Standing::TenantSuspended => Err(Error::TenantSuspended),
-        Standing::TenantUnknown => Err(Error::TenantNotReady),
-    }
-}
-
-fn covers(held: &Grants, given: &Grants) -> Result<(), Error> {
-    let lacking = given
-        .iter()
-        .find(|grant| !held.covers(&Grants::from_iter([(*grant).clone()])));
-    lacking.map_or(Ok(()), |grant| {
-        let permission = grant.to_string();
-        Err(Error::RoleNotCovered { permission })
-    })
+/// What a role gives, where the caller holds all of it now. `field`: path of the field that names the role.
+async fn may_give(
+    conn: &mut PgConnection,
+    ctx: &Ctx,
+    tenant: TenantId,
+    role: &TenantRole,
+    field: &'static str,
+) -> Result<Grants, Error> {
+    let given = role::grants(conn, tenant, role).await?;
+    let given = given.ok_or(Error::RoleUnknown { field })?;
+    role::covers(&role::actions::held(conn, ctx, tenant).await?, &given)?;
+    Ok(given)
 }
 
 /// One member.
@@ -124,13 +116,20 @@ pub(crate) async fn get(ctx: &Ctx, state: &State, user: UserId) -> Result<Member
 
 /// A page of members, the earliest first.
 ///
-/// `size`: how many. `token`: of the page before, or empty.
-pub(crate) async fn list(ctx: &Ctx, state: &State, size: u32, token: &str) -> Result<Page<Member>, Error> {
+/// `role`: only those who have it. `size`: how many. `token`: of the page before, or empty.
+pub(crate) async fn list(
+    ctx: &Ctx,
+    state: &State,
+    role: Option<&TenantRole>,
+    size: u32,
+    token: &str,
+) -> Result<Page<Member>, Error> {
     let tenant = ctx.tenant()?;
-    let scope = scope(ctx, tenant, "ListMembers");
+    let mut scope = scope(ctx, tenant, "ListMembers");
+    scope.fingerprint = role.map(|role| role.as_str().into()).unwrap_or_default();
     let paging = state.pages.begin(scope, size, token).map_err(|_| Error::PageToken)?;
     let mut conn = state.connection().await?;
-    let members = store::page(&mut conn, tenant, paging.after(), paging.limit()).await?;
+    let members = store::page(&mut conn, tenant, role, paging.after(), paging.limit()).await?;
     Ok(paging.finish(members, |last| Cursor {
         created: last.created,
         user: last.user,
@@ -171,13 +170,13 @@ pub(crate) async fn resend(ctx: &Ctx, state: &State, id: InvitationId) -> Result
     tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
     let open = invitation::find_open(&mut tx, tenant, id).await?;
     let open = open.ok_or_else(|| no_invitation(id))?;
-    may_give(&mut tx, ctx, tenant, open.role).await?;
+    may_give(&mut tx, ctx, tenant, &open.role, "invitation_id").await?;
     may_mail(&mut tx, tenant, &limits).await?;
     let draft = Draft {
         id: InvitationId::generate(),
         tenant,
         email: &open.email.parse().map_err(Error::fault)?,
-        role: open.role,
+        role: &open.role,
         invited_by: sender(ctx),
         operation: None,
     };
@@ -224,9 +223,10 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
         state.clock.acknowledge_all(ctx).await?;
         return Ok(member);
     }
-    may_give(&mut tx, ctx, tenant, changed.role).await?;
+    let given = may_give(&mut tx, ctx, tenant, &changed.role, "member.role").await?;
+    let before = role::grants(&mut tx, tenant, &member.role).await?.unwrap_or_default();
     // What the member has sent must not give what they may no longer give.
-    if changed.state == MemberState::Disabled || covers(&changed.role.grants(), &member.role.grants()).is_err() {
+    if changed.state == MemberState::Disabled || !given.covers(&before) {
         invitation::revoke_of_sender(&mut tx, tenant, member.user).await?;
     }
     changed.etag = store::update(&mut tx, tenant, &changed).await?;
@@ -255,7 +255,7 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, user: UserId, etag: Option<
     }
     member.may_stop_administering(store::other_administrators(&mut tx, tenant, user).await?)?;
     // Who may not give a role may not take it either.
-    may_give(&mut tx, ctx, tenant, member.role).await?;
+    may_give(&mut tx, ctx, tenant, &member.role, "user_id").await?;
     invitation::revoke_of_sender(&mut tx, tenant, user).await?;
     invitation::revoke_to(&mut tx, tenant, &member.email).await?;
     store::remove(&mut tx, tenant, user).await?;

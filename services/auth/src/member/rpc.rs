@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::{actions, wire};
 use crate::state::State;
+use crate::wire::optional;
 
 /// Serves `MemberService`.
 pub(crate) struct MemberRpc {
@@ -43,7 +44,8 @@ impl MemberService for MemberRpc {
         let ctx = ctx(&request)?;
         let request = request.get_ref();
         let size = page_size(request.page_size).map_err(|fault| Failure::field("page_size", fault))?;
-        let page = actions::list(&ctx, &self.state, size, &request.page_token).await;
+        let role = optional(&request.role).map_err(|fault| Failure::field("role", fault))?;
+        let page = actions::list(&ctx, &self.state, role.as_ref(), size, &request.page_token).await;
         let page = page.map_err(Failure::from)?;
         Ok(Response::new(proto::ListMembersResponse {
             members: page.items.into_iter().map(wire::member).collect(),

@@ -1,13 +1,13 @@
 //! SQL of memberships.
 
 use chrono::{DateTime, Utc};
-use rowhouse_auth_kit::Role;
 use rowhouse_types::{Email, Etag, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Cursor, Member, Membership};
 use crate::error::Error;
+use crate::role::TenantRole;
 
 const JOIN: &str = "INSERT INTO auth.memberships AS membership (tenant_id, identity_id, role) VALUES ($1, $2, $3) \
     ON CONFLICT (tenant_id, identity_id) DO UPDATE SET role = excluded.role, state = 'active', \
@@ -24,6 +24,7 @@ const PAGE: &str = "SELECT membership.identity_id, identity.email, identity.disp
     FROM auth.memberships AS membership JOIN auth.identities AS identity ON identity.id = membership.identity_id \
     WHERE membership.tenant_id = $1 AND membership.state <> 'removed' \
     AND ($2::timestamptz IS NULL OR (membership.created_at, membership.identity_id) > ($2, $3::uuid)) \
+    AND ($5::text IS NULL OR membership.role = $5) \
     ORDER BY membership.created_at, membership.identity_id LIMIT $4";
 
 const HAS_ADDRESS: &str = "SELECT EXISTS (SELECT FROM auth.memberships AS membership \
@@ -83,7 +84,12 @@ fn member(row: Row) -> Result<Member, Error> {
 
 /// Makes a person a member. Who is one already stays what they are: an old link enables nobody again. Who was removed
 /// becomes one as if for the first time; removing somebody revokes the links that were sent to them.
-pub(crate) async fn join(conn: &mut PgConnection, tenant: TenantId, user: UserId, role: Role) -> Result<(), Error> {
+pub(crate) async fn join(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    user: UserId,
+    role: &TenantRole,
+) -> Result<(), Error> {
     sqlx::query(JOIN)
         .bind(tenant.uuid())
         .bind(user.uuid())
@@ -102,10 +108,11 @@ pub(super) async fn find(conn: &mut PgConnection, tenant: TenantId, user: UserId
     row.map(member).transpose()
 }
 
-/// At most `limit` members after `cursor`, the earliest first.
+/// At most `limit` members after `cursor`, the earliest first. `role`: only those who have it.
 pub(super) async fn page(
     conn: &mut PgConnection,
     tenant: TenantId,
+    role: Option<&TenantRole>,
     cursor: Option<&Cursor>,
     limit: i64,
 ) -> Result<Vec<Member>, Error> {
@@ -114,6 +121,7 @@ pub(super) async fn page(
         .bind(cursor.map(|cursor| cursor.created))
         .bind(cursor.map(|cursor| cursor.user.uuid()))
         .bind(limit)
+        .bind(role.map(TenantRole::as_str))
         .fetch_all(conn)
         .await?;
     rows.into_iter().map(member).collect()

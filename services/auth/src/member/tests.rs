@@ -13,12 +13,13 @@ use super::actions::{get, invite, list, update};
 use super::{Change, Invite, MemberState};
 use crate::error::Error;
 use crate::rights::{Query, Standing};
+use crate::role::TenantRole;
 use crate::tests::bench::{Bench, House, PASSWORD, ctx};
 
 fn invite_to(email: &str, role: Role) -> Invite {
     Invite {
         email: email.parse().unwrap(),
-        role,
+        role: TenantRole::BuiltIn(role),
         request: None,
     }
 }
@@ -26,7 +27,7 @@ fn invite_to(email: &str, role: Role) -> Invite {
 fn to_role(user: UserId, role: Role) -> Change {
     Change {
         user,
-        role: Some(role),
+        role: Some(TenantRole::BuiltIn(role)),
         state: None,
         etag: None,
     }
@@ -251,8 +252,11 @@ async fn a_stale_etag_is_rejected_and_a_repeated_change_changes_nothing() {
     };
     let after = update(&ctx, &bench.state, &change).await.unwrap();
     assert_eq!(
-        (after.role, after.etag),
-        (Role::Manager, Etag::from_revision(before.etag.revision() + 1))
+        (after.role.clone(), after.etag),
+        (
+            TenantRole::BuiltIn(Role::Manager),
+            Etag::from_revision(before.etag.revision() + 1)
+        )
     );
     assert!(matches!(
         update(&ctx, &bench.state, &change).await,
@@ -299,7 +303,7 @@ async fn pages_hold_every_member_once_the_earliest_first() {
     bench.house("globex").await;
     let (mut seen, mut token) = (Vec::new(), String::new());
     loop {
-        let page = list(&ctx, &bench.state, 2, &token).await.unwrap();
+        let page = list(&ctx, &bench.state, None, 2, &token).await.unwrap();
         assert!(page.items.len() <= 2);
         seen.extend(page.items.iter().map(|member| member.user));
         token = page.next_page_token;

@@ -1,6 +1,5 @@
 //! Members as messages.
 
-use rowhouse_auth_kit::Role;
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{Etag, InvitationId, UserId};
@@ -8,12 +7,6 @@ use rowhouse_types::{Etag, InvitationId, UserId};
 use super::{Change, Invite, Member, MemberState};
 use crate::invitation::Invitation;
 use crate::wire::{optional, timestamp};
-
-/// A role that can be held in a tenant.
-fn role(text: &str) -> Result<Role, &'static str> {
-    let role = text.parse::<Role>().ok().filter(|role| role.is_of_tenant());
-    role.ok_or("must be tenant_admin, manager or user")
-}
 
 fn state(number: i32) -> Result<MemberState, &'static str> {
     match proto::MemberState::try_from(number) {
@@ -26,7 +19,7 @@ fn state(number: i32) -> Result<MemberState, &'static str> {
 pub(super) fn invite(request: &proto::InviteMemberRequest) -> Result<Invite, Failure> {
     let mut violations = Violations::default();
     let email = violations.take("email", request.email.parse());
-    let role = violations.take("role", role(&request.role));
+    let role = violations.take("role", request.role.parse());
     let request_id = violations.take(
         "request_id",
         optional(&request.request_id).map_err(|_| "must be a UUID"),
@@ -62,7 +55,7 @@ pub(super) fn change(request: &proto::UpdateMemberRequest) -> Result<Change, Fai
     let user = violations.take("member.user_id", member.user_id.parse());
     let etag = violations.take("member.etag", optional(&member.etag));
     let (wants_role, wants_state) = mask(request, member, &mut violations);
-    let role = wants_role.then(|| violations.take("member.role", role(&member.role)));
+    let role = wants_role.then(|| violations.take("member.role", member.role.parse()));
     let state = wants_state.then(|| violations.take("member.state", state(member.state)));
     violations.finish(user.zip(etag).map(|(user, etag)| Change {
         user,
@@ -126,9 +119,11 @@ pub(super) fn invitation(invitation: Invitation) -> proto::Invitation {
 
 #[cfg(test)]
 mod tests {
+    use rowhouse_auth_kit::Role;
     use rowhouse_proto::well_known::FieldMask;
 
     use super::*;
+    use crate::role::TenantRole;
 
     fn update(paths: &[&str], role: &str, state: i32) -> Result<Change, Failure> {
         change(&proto::UpdateMemberRequest {
@@ -149,7 +144,10 @@ mod tests {
         let change = update(&["state"], "nonsense", 2).unwrap();
         assert_eq!((change.role, change.state), (None, Some(MemberState::Disabled)));
         let change = update(&[], "user", 0).unwrap();
-        assert_eq!((change.role, change.state), (Some(Role::User), None));
+        assert_eq!(
+            (change.role, change.state),
+            (Some(TenantRole::BuiltIn(Role::User)), None)
+        );
     }
 
     #[test]
@@ -169,7 +167,7 @@ mod tests {
 
     #[test]
     fn roles_of_the_platform_and_unknown_values_are_refused() {
-        for role in ["super_admin", "", "USER", "admin"] {
+        for role in ["super_admin", "", "USER", "2nd"] {
             assert!(update(&["role"], role, 0).is_err(), "{role:?}");
         }
         for state in [0, 3, -1] {

@@ -6,6 +6,7 @@ use rowhouse_types::{OperationId, TenantId};
 use super::{Purged, purge, purge_some};
 use crate::error::Error;
 use crate::member::{self, Invite};
+use crate::role::TenantRole;
 use crate::tenant::actions::{create_first_administrator, set_access};
 use crate::tenant::{Access, AccessChange};
 use crate::tests::bench::{Bench, House, PASSWORD, founding, service_ctx};
@@ -37,7 +38,7 @@ async fn populated(bench: &Bench, other: &House) -> House {
     let ctx = bench.ctx_of(house.admin, house.tenant).await;
     let invite = |email: &str| Invite {
         email: email.parse().unwrap(),
-        role: Role::User,
+        role: TenantRole::BuiltIn(Role::User),
         request: None,
     };
     let sent = member::actions::invite(&ctx, &bench.state, &invite("root@rowhouse.example")).await;

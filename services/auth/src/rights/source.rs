@@ -36,8 +36,8 @@ impl RightsSource for OwnRights {
                 Standing::TenantSuspended => rowhouse_client::Standing::TenantSuspended,
                 Standing::TenantUnknown => rowhouse_client::Standing::TenantUnknown,
             },
-            roles: rights.role.iter().map(ToString::to_string).collect(),
-            grants: rights.grants(),
+            roles: rights.role.iter().cloned().collect(),
+            grants: rights.grants,
         })
     }
 }

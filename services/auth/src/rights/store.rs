@@ -1,9 +1,9 @@
 //! SQL of rights, their clock, and leases.
 
-use rowhouse_auth_kit::Role;
+use rowhouse_auth_kit::{Grants, Role};
 use sqlx::PgConnection;
 
-use super::{CHANGES_MAX, Facts, LEASE, News, Query, Renewal, Subject, Version};
+use super::{CHANGES_MAX, Facts, Held, LEASE, News, Query, Renewal, Subject, Version};
 use crate::error::Error;
 use crate::tenant::Access;
 
@@ -11,13 +11,14 @@ use crate::tenant::Access;
 const FACTS: &str = "SELECT clock.version, coalesce(identity.state = 'active', false), \
     coalesce(session.revoked_at IS NULL AND session.expires_at > now() AND session.identity_id = $1 \
         AND session.tenant_id IS NOT DISTINCT FROM CASE WHEN $4 THEN NULL ELSE $3::uuid END, false), \
-    CASE WHEN membership.state = 'active' THEN membership.role END, \
+    CASE WHEN membership.state = 'active' THEN membership.role END, own.permissions, \
     platform.role, tenant.access \
     FROM auth.rights_clock AS clock \
     LEFT JOIN auth.identities AS identity ON identity.id = $1 \
     LEFT JOIN auth.sessions AS session ON session.id = $2 \
     LEFT JOIN auth.tenants AS tenant ON tenant.id = $3 \
     LEFT JOIN auth.memberships AS membership ON membership.tenant_id = $3 AND membership.identity_id = $1 \
+    LEFT JOIN auth.roles AS own ON own.tenant_id = membership.tenant_id AND own.name = membership.own_role \
     LEFT JOIN auth.platform_grants AS platform ON platform.identity_id = $1";
 
 const BUMP: &str = "WITH clock AS (UPDATE auth.rights_clock SET version = version + 1 RETURNING version) \
@@ -64,7 +65,15 @@ pub(crate) const STATEMENTS: &[&str] = &[
     PRUNE_LEASES,
 ];
 
-type FactsRow = (i64, bool, bool, Option<String>, Option<String>, Option<String>);
+type FactsRow = (
+    i64,
+    bool,
+    bool,
+    Option<String>,
+    Option<Vec<String>>,
+    Option<String>,
+    Option<String>,
+);
 
 /// What is known about a query.
 pub(crate) async fn read(conn: &mut PgConnection, query: &Query) -> Result<Facts, Error> {
@@ -75,13 +84,13 @@ pub(crate) async fn read(conn: &mut PgConnection, query: &Query) -> Result<Facts
         .bind(query.platform)
         .fetch_one(conn)
         .await?;
-    let (version, identity_active, session_live, member, operator, access) = row;
+    let (version, identity_active, session_live, member, own, operator, access) = row;
     Ok(Facts {
         version: Version(version),
         identity_active,
         session_live,
-        member: role(member)?,
-        operator: role(operator)?,
+        member: member.map(|member| held(member, own)).transpose()?,
+        operator: operator.map(|operator| held(operator, None)).transpose()?,
         access: access
             .map(|access| access.parse::<Access>())
             .transpose()
@@ -89,8 +98,15 @@ pub(crate) async fn read(conn: &mut PgConnection, query: &Query) -> Result<Facts
     })
 }
 
-fn role(text: Option<String>) -> Result<Option<Role>, Error> {
-    text.map(|text| text.parse().map_err(Error::fault)).transpose()
+/// A role with what it gives. `own`: the permissions of a tenant's own role.
+fn held(role: String, own: Option<Vec<String>>) -> Result<Held, Error> {
+    match own {
+        Some(permissions) => Ok(Held {
+            role,
+            grants: Grants::read(permissions),
+        }),
+        None => Ok(role.parse::<Role>().map_err(Error::fault)?.into()),
+    }
 }
 
 /// Adds one to the clock and notes whose rights change. To be called last in a transaction: it holds the clock's row

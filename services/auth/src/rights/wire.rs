@@ -64,7 +64,7 @@ pub(super) fn rights(rights: &Rights) -> proto::Rights {
     proto::Rights {
         version: rights.version.0,
         standing: standing.into(),
-        roles: rights.role.iter().map(ToString::to_string).collect(),
-        permissions: rights.grants().to_strings(),
+        roles: rights.role.iter().cloned().collect(),
+        permissions: rights.grants.to_strings(),
     }
 }

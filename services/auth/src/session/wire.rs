@@ -71,8 +71,8 @@ pub(super) fn identity(identity: Identity) -> WhoAmIResponse {
         email: identity.person.email,
         display_name: identity.person.display_name,
         tenant_id: identity.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
-        roles: identity.rights.role.iter().map(ToString::to_string).collect(),
-        permissions: identity.rights.grants().to_strings(),
+        roles: identity.rights.role.iter().cloned().collect(),
+        permissions: identity.rights.grants.to_strings(),
         session_id: identity.session.map(|session| session.to_string()).unwrap_or_default(),
     }
 }

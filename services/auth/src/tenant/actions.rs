@@ -1,6 +1,5 @@
 //! What provisioning does to a tenant here.
 
-use rowhouse_auth_kit::Role;
 use rowhouse_context::Ctx;
 use rowhouse_types::{InvitationId, TenantId};
 use serde_json::json;
@@ -10,6 +9,7 @@ use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::invitation::{self, Draft};
 use crate::rights::{self, Subject, Version};
+use crate::role::TenantRole;
 use crate::state::State;
 
 /// Makes a tenant known and invites its first administrator; the same operation again answers the same invitation.
@@ -35,7 +35,7 @@ pub(crate) async fn create_first_administrator(
         id: InvitationId::generate(),
         tenant: founding.tenant,
         email: &founding.email,
-        role: Role::TenantAdmin,
+        role: &TenantRole::ADMINISTRATOR,
         invited_by: None,
         operation: Some(founding.operation),
     };

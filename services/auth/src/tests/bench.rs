@@ -27,6 +27,7 @@ use crate::link::{LinkTokens, Token};
 use crate::master::Purpose;
 use crate::member::Invite;
 use crate::rights::{Clock, Query, Rights, Standing};
+use crate::role::TenantRole;
 use crate::session::{Attempt, Pair};
 use crate::state::State;
 use crate::tenant::{Access, AccessChange, Founding, TenantName};
@@ -133,7 +134,7 @@ impl Bench {
     pub(crate) async fn member(&self, house: &House, email: &str, role: Role) -> UserId {
         let invite = Invite {
             email: email.parse().unwrap(),
-            role,
+            role: TenantRole::BuiltIn(role),
             request: None,
         };
         let ctx = self.ctx_of(house.admin, house.tenant).await;

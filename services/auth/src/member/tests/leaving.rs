@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::member::MemberState;
 use crate::member::actions::{get, invitations, invite, list, remove, resend, revoke_invitation, update};
 use crate::rights::Standing;
+use crate::role::TenantRole;
 use crate::tests::bench::{Bench, PASSWORD};
 
 #[tokio::test]
@@ -38,7 +39,7 @@ async fn who_is_removed_is_out_here_and_nowhere_else() {
     ] {
         assert!(matches!(gone, Err(Error::NotFound { kind: "member", .. })), "{gone:?}");
     }
-    let members = list(&admin, &bench.state, 50, "").await.unwrap().items;
+    let members = list(&admin, &bench.state, None, 50, "").await.unwrap().items;
     assert_eq!(
         members.iter().map(|member| member.user).collect::<Vec<_>>(),
         [house.admin]
@@ -65,7 +66,10 @@ async fn who_was_removed_can_be_invited_again_and_is_what_the_new_invitation_say
         .unwrap();
     assert_eq!(bench.accept(sent.id, PASSWORD).await.unwrap().user, user);
     let after = get(&admin, &bench.state, user).await.unwrap();
-    assert_eq!((after.role, after.state), (Role::User, MemberState::Active));
+    assert_eq!(
+        (after.role, after.state),
+        (TenantRole::BuiltIn(Role::User), MemberState::Active)
+    );
     assert!(
         after.etag.revision() > before.etag.revision() + 1,
         "an etag of the first time names nothing now"
@@ -224,7 +228,10 @@ async fn a_link_that_was_sent_again_replaces_the_old_one_and_takes_its_seat() {
         .await
         .unwrap();
     let second = resend(&admin, &two, first.id).await.unwrap();
-    assert_eq!((&second.email, second.role), (&first.email, Role::Manager));
+    assert_eq!(
+        (&second.email, second.role),
+        (&first.email, TenantRole::BuiltIn(Role::Manager))
+    );
     assert_ne!(second.id, first.id);
     // The administrator's own mail was the first of the day.
     let refused = resend(&admin, &two, second.id).await;

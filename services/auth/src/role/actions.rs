@@ -1,0 +1,174 @@
+//! What may be done with roles. Whoever changes roles of a tenant holds the tenant's row, as who changes its members does.
+
+use rowhouse_auth_kit::{Grants, Role};
+use rowhouse_context::Ctx;
+use rowhouse_db::paging::{Page, PageScope};
+use rowhouse_types::{Etag, TenantId};
+use serde_json::json;
+use sqlx::PgConnection;
+
+use super::{Change, Known, Listed, NewRole, OWN_ROLES_MAX, OwnRole, RoleName, TenantRole, covers, store};
+use crate::audit::{self, Entry};
+use crate::error::Error;
+use crate::rights::{self, Query, Rights, Standing, Subject};
+use crate::state::State;
+use crate::tenant;
+
+/// Adds a role.
+pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewRole) -> Result<Listed, Error> {
+    let tenant = ctx.tenant()?;
+    let mut tx = state.begin().await?;
+    tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
+    covers(&held(&mut tx, ctx, tenant).await?, &new.grants)?;
+    if store::count(&mut tx, tenant).await? >= i64::from(OWN_ROLES_MAX) {
+        return Err(Error::TooManyRoles { most: OWN_ROLES_MAX });
+    }
+    let role = store::insert(&mut tx, tenant, new).await?.ok_or(Error::RoleExists)?;
+    let entry = Entry::new("role.create", role.name.as_str()).after(facts(&role));
+    audit::record(&mut tx, ctx, entry).await?;
+    tx.commit().await?;
+    Ok(Listed {
+        role: Known::Own(role),
+        members: 0,
+    })
+}
+
+/// One role.
+pub(crate) async fn get(ctx: &Ctx, state: &State, name: &TenantRole) -> Result<Listed, Error> {
+    let tenant = ctx.tenant()?;
+    let mut conn = state.connection().await?;
+    let role = match name {
+        TenantRole::BuiltIn(role) => Known::BuiltIn(*role),
+        TenantRole::Own(name) => Known::Own(find(&mut conn, tenant, name).await?),
+    };
+    let members = members(&mut conn, tenant, name.as_str()).await?;
+    Ok(Listed { role, members })
+}
+
+/// A page of roles, those that every tenant has first, then its own by name.
+///
+/// `size`: how many. `token`: of the page before, or empty.
+pub(crate) async fn list(ctx: &Ctx, state: &State, size: u32, token: &str) -> Result<Page<Listed>, Error> {
+    let tenant = ctx.tenant()?;
+    let scope = PageScope {
+        method: "ListRoles",
+        tenant: Some(tenant),
+        user: ctx.principal().user(),
+        fingerprint: Vec::new(),
+    };
+    let paging = state.pages.begin::<(u8, String)>(scope, size, token);
+    let paging = paging.map_err(|_| Error::PageToken)?;
+    let mut conn = state.connection().await?;
+    let own = store::all(&mut conn, tenant).await?;
+    let counts = store::members(&mut conn, tenant, None).await?;
+    let built_in = Role::ALL.into_iter().filter(|role| role.is_of_tenant());
+    let known = built_in.map(Known::BuiltIn).chain(own.into_iter().map(Known::Own));
+    let rest = known.filter(|role| paging.after().is_none_or(|after| role.rank() > *after));
+    let listed = rest.map(|role| {
+        let members = counts.iter().find(|(counted, _)| counted == role.name());
+        Listed {
+            members: members.map_or(0, |(_, count)| *count),
+            role,
+        }
+    });
+    let limit = usize::try_from(paging.limit()).unwrap_or(usize::MAX);
+    let listed: Vec<Listed> = listed.take(limit).collect();
+    Ok(paging.finish(listed, |last: &Listed| last.role.rank()))
+}
+
+/// Changes a role, and answers when no service honours the old permissions any more. Where the caller only looks,
+/// nothing changes.
+pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<Listed, Error> {
+    let tenant = ctx.tenant()?;
+    let mut tx = state.begin().await?;
+    tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
+    let role = find(&mut tx, tenant, &change.name).await?;
+    if change.etag.is_some_and(|etag| etag != role.etag) {
+        return Err(Error::EtagMismatch);
+    }
+    let changed = OwnRole {
+        title: change
+            .title
+            .as_ref()
+            .map_or_else(|| role.title.clone(), ToString::to_string),
+        grants: change.grants.clone().unwrap_or_else(|| role.grants.clone()),
+        ..role.clone()
+    };
+    // Who may not give a permission may not take it either.
+    let held = held(&mut tx, ctx, tenant).await?;
+    covers(&held, &role.grants)?;
+    covers(&held, &changed.grants)?;
+    let members = members(&mut tx, tenant, change.name.as_str()).await?;
+    if change.only_look || changed == role {
+        tx.rollback().await?;
+        if !change.only_look {
+            // A repeated call finds its change made, and must not answer before the first one might have.
+            state.clock.acknowledge_all(ctx).await?;
+        }
+        let role = Known::Own(changed);
+        return Ok(Listed { role, members });
+    }
+    let after = store::update(&mut tx, tenant, &changed).await?;
+    let entry = Entry::new("role.update", role.name.as_str())
+        .before(facts(&role))
+        .after(facts(&after));
+    audit::record(&mut tx, ctx, entry).await?;
+    let version = rights::bump(&mut tx, &[Subject::Tenant(tenant)]).await?;
+    tx.commit().await?;
+    state.clock.acknowledge(ctx, version).await?;
+    let role = Known::Own(after);
+    Ok(Listed { role, members })
+}
+
+/// Removes a role that nobody has or would get.
+pub(crate) async fn delete(ctx: &Ctx, state: &State, name: &RoleName, etag: Option<Etag>) -> Result<(), Error> {
+    let tenant = ctx.tenant()?;
+    let mut tx = state.begin().await?;
+    tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
+    let role = find(&mut tx, tenant, name).await?;
+    if etag.is_some_and(|etag| etag != role.etag) {
+        return Err(Error::EtagMismatch);
+    }
+    covers(&held(&mut tx, ctx, tenant).await?, &role.grants)?;
+    let members = members(&mut tx, tenant, name.as_str()).await?;
+    let invitations = store::open_invitations(&mut tx, tenant, name).await?;
+    if members > 0 || invitations > 0 {
+        return Err(Error::RoleHeld { members, invitations });
+    }
+    store::delete(&mut tx, tenant, name).await?;
+    let entry = Entry::new("role.delete", name.as_str()).before(facts(&role));
+    audit::record(&mut tx, ctx, entry).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// What the caller holds in the tenant, now.
+pub(crate) async fn held(conn: &mut PgConnection, ctx: &Ctx, tenant: TenantId) -> Result<Grants, Error> {
+    let query = Query::of(ctx.principal(), Some(tenant)).ok_or(Error::Revoked)?;
+    let facts = rights::read(conn, &query).await?;
+    let rights = Rights::judge(&query, &facts);
+    match rights.standing {
+        Standing::Good => Ok(rights.grants),
+        Standing::Revoked => Err(Error::Revoked),
+        Standing::TenantSuspended => Err(Error::TenantSuspended),
+        Standing::TenantUnknown => Err(Error::TenantNotReady),
+    }
+}
+
+async fn find(conn: &mut PgConnection, tenant: TenantId, name: &RoleName) -> Result<OwnRole, Error> {
+    let role = store::find(conn, tenant, name).await?;
+    role.ok_or_else(|| Error::NotFound {
+        kind: "role",
+        id: name.as_str().to_owned(),
+    })
+}
+
+async fn members(conn: &mut PgConnection, tenant: TenantId, name: &str) -> Result<i64, Error> {
+    let counts = store::members(conn, tenant, Some(name)).await?;
+    Ok(counts.first().map_or(0, |(_, count)| *count))
+}
+
+/// What the audit log says of a role.
+fn facts(role: &OwnRole) -> serde_json::Value {
+    json!({ "permissions": role.grants.to_strings() })
+}
