@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::audit::{self, Entry};
 use crate::error::Error;
-use crate::identity::{self, DisplayName, Hasher, NewIdentity, NewPassword};
+use crate::identity::{self, Chooser, DisplayName, Hasher, NewIdentity, NewPassword};
 use crate::random;
 use crate::rights::{self, Subject};
 #[cfg(test)]
@@ -49,7 +49,9 @@ pub(crate) async fn bootstrap(
     let ctx = Ctx::new(RequestId::generate(), principal, None, Instant::now() + BOUND);
     let password = random::text().map_err(Error::fault)?;
     let chosen = NewPassword::parse(&password).map_err(Error::fault)?;
-    let password_hash = Hasher::new(1)?.hash(&ctx, &chosen).await?;
+    let password_hash = Hasher::new(1)?
+        .hash(&ctx, &chosen, &Chooser::new("password", "", ""))
+        .await?;
     let name = DisplayName::parse_required("Platform operator").map_err(Error::fault)?;
 
     let mut tx = db.begin().await?;

@@ -1,37 +1,11 @@
 //! The catalogue of permissions: a table that is generated from the protos, and nothing of a tenant.
 
+mod rpc;
+
 use rowhouse_auth_kit::Grant;
-use rowhouse_proto::auth::v1 as proto;
-use rowhouse_proto::auth::v1::catalog_service_server::CatalogService;
-use rowhouse_proto::policy::{PERMISSIONS, Permission};
-use tonic::{Request, Response, Status};
+use rowhouse_proto::policy::PERMISSIONS;
 
-/// Serves `CatalogService`.
-pub(crate) struct CatalogRpc;
-
-#[tonic::async_trait]
-impl CatalogService for CatalogRpc {
-    async fn list_permissions(
-        &self,
-        _request: Request<proto::ListPermissionsRequest>,
-    ) -> Result<Response<proto::ListPermissionsResponse>, Status> {
-        Ok(Response::new(proto::ListPermissionsResponse {
-            permissions: PERMISSIONS.iter().map(message).collect(),
-        }))
-    }
-}
-
-fn message(permission: &Permission) -> proto::Permission {
-    let (resource, action) = permission.name.split_once(':').unwrap_or_default();
-    proto::Permission {
-        name: permission.name.to_owned(),
-        resource: resource.to_owned(),
-        action: action.to_owned(),
-        description: permission.description.to_owned(),
-        of_tenants: permission.of_tenants,
-        rpcs: permission.rpcs.iter().map(|rpc| (*rpc).to_owned()).collect(),
-    }
-}
+pub(crate) use rpc::CatalogRpc;
 
 /// Whether a grant gives anything that a role of a tenant can give. One that gives nothing is a spelling mistake.
 pub(crate) fn gives_something(grant: &Grant) -> bool {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::state::State;
-use crate::{account_mail, request, rights, session};
+use crate::{account_mail, attempt, request, rights, session};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(60);
@@ -36,6 +36,7 @@ pub(crate) async fn tidy(state: &State) -> Result<(), Error> {
     let mut conn = state.connection().await?;
     rights::prune(&mut conn, CHANGES_KEPT).await?;
     request::prune(&mut conn).await?;
+    attempt::prune(&mut conn).await?;
     account_mail::store::prune(&mut conn).await?;
     session::prune(&mut conn).await
 }

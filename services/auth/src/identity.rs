@@ -5,7 +5,7 @@ mod store;
 
 use rowhouse_types::{Email, Text, UserId};
 
-pub(crate) use password::{Hasher, NewPassword, OfferedPassword};
+pub(crate) use password::{Chooser, Hasher, NewPassword, OfferedPassword};
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
 pub(crate) use store::{account_at, account_of, hold, insert, lock, person, set_email, set_password};
@@ -25,6 +25,7 @@ pub(crate) struct Person {
 pub(crate) struct Account {
     pub(crate) id: UserId,
     pub(crate) email: String,
+    pub(crate) display_name: String,
     pub(crate) password_hash: String,
     pub(crate) active: bool,
 }

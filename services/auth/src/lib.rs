@@ -8,6 +8,7 @@
 //! - `member`: who belongs to a tenant, in which role.
 //! - `role`: what members of a tenant can be; serves `RoleService`. `catalog`: what roles are made of.
 //! - `session`: log-ins and refresh tokens; serves `AuthService`.
+//! - `attempt`: who guesses waits.
 //! - `key`: the keys that sign access tokens.
 //! - `rights`: what a principal may do, and the lease protocol by which changes are acknowledged.
 //! - `tenant`: what auth knows of tenants; serves `ProvisioningService`.
@@ -20,6 +21,7 @@
 mod account;
 mod account_mail;
 mod app;
+mod attempt;
 mod audit;
 mod bootstrap;
 mod catalog;

@@ -6,12 +6,14 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use self::bench::Bench;
 use crate::{
-    account_mail, audit, bootstrap, identity, invitation, key, member, purge, request, rights, role, session, tenant,
+    account_mail, attempt, audit, bootstrap, identity, invitation, key, member, purge, request, rights, role, session,
+    tenant,
 };
 
 /// Statements of each store, beside the store's source.
 const STORES: &[(&str, &[&str])] = &[
     (include_str!("account_mail/store.rs"), account_mail::store::STATEMENTS),
+    (include_str!("attempt/store.rs"), attempt::STATEMENTS),
     (include_str!("audit/store.rs"), audit::STATEMENTS),
     (include_str!("bootstrap/store.rs"), bootstrap::STATEMENTS),
     (include_str!("identity/store.rs"), identity::STATEMENTS),

@@ -313,7 +313,8 @@ fn log_in(rpc: &str, r: &Resources) -> Option<Fixture> {
         // A wrong password at a tenant that exists and at one that does not.
         "Login" => {
             let request = auth::LoginRequest {
-                email: "administrator@own.example".to_owned(),
+                // Another one for each pair of tenants: guesses at one account are counted.
+                email: format!("{}@own.example", r.own_tenant),
                 password: "a wrong password".to_owned(),
                 tenant_id: r.own_tenant.clone(),
             };

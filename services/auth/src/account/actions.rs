@@ -4,6 +4,7 @@ use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
 use rowhouse_types::UserId;
 
+use crate::attempt;
 use crate::error::Error;
 use crate::identity::{self, Account, OfferedPassword};
 use crate::member::{self, Membership};
@@ -11,21 +12,22 @@ use crate::session::manage;
 use crate::state::State;
 
 /// The caller's account, where the password is right. It may be another when the transaction begins.
-pub(super) async fn confirmed(
+pub(crate) async fn confirmed(
     ctx: &Ctx,
     state: &State,
     user: UserId,
     password: &OfferedPassword,
 ) -> Result<Account, Error> {
+    let attempted = attempt::begin_own(state, user).await?;
     let account = identity::account_of(&mut *state.connection().await?, user).await?;
     let account = account.filter(|account| account.active).ok_or(Error::Revoked)?;
     // Hashing takes long: no connection waits for it.
     let hash = Some(account.password_hash.clone());
-    if state.hasher.verify(ctx, password, hash).await? {
-        Ok(account)
-    } else {
-        Err(wrong_password())
+    if !state.hasher.verify(ctx, password, hash).await? {
+        return Err(wrong_password());
     }
+    attempt::succeeded(state, &attempted).await?;
+    Ok(account)
 }
 
 /// The refusal of who is logged in and does not know the account's password.

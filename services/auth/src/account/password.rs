@@ -7,9 +7,10 @@ use sqlx::PgConnection;
 
 use super::{PasswordChange, Reset};
 use crate::account_mail::{self, Kind, store as mails};
+use crate::attempt;
 use crate::audit::{self, Entry};
 use crate::error::Error;
-use crate::identity;
+use crate::identity::{self, Chooser};
 use crate::rights::{self, Subject, Version};
 use crate::session::{self, EndReason, manage};
 use crate::state::State;
@@ -18,7 +19,8 @@ use crate::state::State;
 pub(crate) async fn change(ctx: &Ctx, state: &State, change: &PasswordChange) -> Result<(), Error> {
     let (user, session) = manage::caller(ctx)?;
     let account = super::actions::confirmed(ctx, state, user, &change.current).await?;
-    let hash = state.hasher.hash(ctx, &change.new).await?;
+    let chooser = Chooser::new("new_password", &account.email, &account.display_name);
+    let hash = state.hasher.hash(ctx, &change.new, &chooser).await?;
     let mut tx = state.begin().await?;
     let locked = identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
     // Another call has changed it since it was compared.
@@ -47,10 +49,16 @@ pub(crate) async fn request_reset(ctx: &Ctx, state: &State, email: &Email) -> Re
 /// them any more.
 pub(crate) async fn reset(ctx: &Ctx, state: &State, reset: &Reset) -> Result<(), Error> {
     let token_hash = reset.token.hash();
-    let link = mails::followed(&mut *state.connection().await?, &token_hash, Kind::PasswordReset).await?;
+    let mut conn = state.connection().await?;
+    let link = mails::followed(&mut conn, &token_hash, Kind::PasswordReset).await?;
     let link = link.ok_or(Error::LinkInvalid)?;
+    let person = identity::person(&mut conn, link.user)
+        .await?
+        .ok_or(Error::LinkInvalid)?;
     // Hashing takes long: no connection waits for it.
-    let hash = state.hasher.hash(ctx, &reset.new).await?;
+    drop(conn);
+    let chooser = Chooser::new("new_password", &person.email, &person.display_name);
+    let hash = state.hasher.hash(ctx, &reset.new, &chooser).await?;
     let mut tx = state.begin().await?;
     identity::lock(&mut tx, link.user).await?.ok_or(Error::LinkInvalid)?;
     // Of several at once, one finds the link open.
@@ -67,6 +75,7 @@ pub(crate) async fn reset(ctx: &Ctx, state: &State, reset: &Reset) -> Result<(),
     let version = set(&mut tx, ctx, &new).await?;
     tx.commit().await?;
     state.wake.notify();
+    attempt::forget_account(state, &link.email).await?;
     state.clock.acknowledge(ctx, version).await
 }
 

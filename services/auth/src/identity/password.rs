@@ -17,6 +17,11 @@ const PASSWORD_CHARACTERS_MIN: usize = 12;
 /// Longest password, in characters: enough for any sentence, and a bound on what is hashed.
 const PASSWORD_CHARACTERS_MAX: usize = 256;
 
+/// How easy a new password may be to guess, as zxcvbn scores it: 3 is "safely unguessable", more than a hundred million
+/// guesses. It knows the passwords that leak most, words, names, dates, repetitions and runs of keys, as NIST SP 800-63B-4
+/// (3.1.1.2) asks of a block list; there are no rules of composition.
+const SCORE_MIN: zxcvbn::Score = zxcvbn::Score::Three;
+
 /// Hashing that may wait for each one that runs. A hash takes about 20 ms, so the last in the queue waits half a
 /// second: longer, and people press the button again.
 const QUEUE_PER_WORKER: usize = 24;
@@ -31,6 +36,14 @@ pub(crate) struct OfferedPassword {
 #[derive(Clone, Debug)]
 pub(crate) struct NewPassword {
     text: Secret,
+}
+
+/// What is known of the person who chooses a password: it must not be made of that.
+#[derive(Clone, Debug)]
+pub(crate) struct Chooser {
+    /// Path of the field that holds the password.
+    field: &'static str,
+    words: Vec<String>,
 }
 
 /// The text cannot be a password.
@@ -95,6 +108,22 @@ impl NewPassword {
     }
 }
 
+// === impl Chooser ===
+
+impl Chooser {
+    /// Somebody with this address and name. `field`: path of the field that holds the password.
+    pub(crate) fn new(field: &'static str, email: &str, display_name: &str) -> Self {
+        let (local, domain) = email.split_once('@').unwrap_or((email, ""));
+        let names: Vec<&str> = display_name.split_whitespace().collect();
+        let together = names.concat();
+        let words = ["rowhouse", email, local, domain, display_name, &together].into_iter();
+        Self {
+            field,
+            words: words.chain(names).map(str::to_owned).collect(),
+        }
+    }
+}
+
 // === impl Hasher ===
 
 impl Hasher {
@@ -115,10 +144,21 @@ impl Hasher {
         })
     }
 
-    /// The hash of a new password, with its parameters and a fresh salt.
-    pub(crate) async fn hash(&self, ctx: &Ctx, password: &NewPassword) -> Result<String, Error> {
-        let text = password.text.clone();
-        self.run(ctx, move |_| hash(&text)).await?
+    /// The hash of a new password, with its parameters and a fresh salt. One that is easy to guess is refused.
+    pub(crate) async fn hash(&self, ctx: &Ctx, password: &NewPassword, chooser: &Chooser) -> Result<String, Error> {
+        let (text, chooser) = (password.text.clone(), chooser.clone());
+        // Scoring takes a few milliseconds, and grows with the length: it has a thread that may block.
+        self.run(ctx, move |_| {
+            if is_guessable(&text, &chooser) {
+                return Err(Error::Field {
+                    field: chooser.field,
+                    description: "must be harder to guess: a sentence, or several words that do not belong together"
+                        .to_owned(),
+                });
+            }
+            hash(&text)
+        })
+        .await?
     }
 
     /// Whether the password is the account's. Without an account the same work is done and the answer is no.
@@ -174,6 +214,11 @@ impl Hasher {
     }
 }
 
+fn is_guessable(password: &Secret, chooser: &Chooser) -> bool {
+    let words: Vec<&str> = chooser.words.iter().map(String::as_str).collect();
+    zxcvbn::zxcvbn(password.expose(), &words).score() < SCORE_MIN
+}
+
 /// Argon2id with the crate's defaults: version 0x13, m = 19 MiB, t = 2, p = 1, which are OWASP's parameters; a test
 /// compares them.
 fn hash(password: &Secret) -> Result<String, Error> {
@@ -221,6 +266,34 @@ mod tests {
     }
 
     #[test]
+    fn what_everybody_would_try_first_is_refused_and_any_sentence_taken() {
+        let ada = Chooser::new("password", "ada.lovelace@engines.example", "Ada Lovelace");
+        let guessable = |text: &str| is_guessable(&Secret::new(text.to_owned()), &ada);
+        for text in [
+            "passwordpassword",
+            "123456789012",
+            "qwertyuiopas",
+            "aaaaaaaaaaaa",
+            "abcabcabcabc",
+            "iloveyouforever",
+            "rowhouse2026",
+            "ada.lovelace@engines.example",
+            "adalovelace1",
+        ] {
+            assert!(guessable(text), "{text}");
+        }
+        for text in [
+            "correct horse battery",
+            "zw\u{f6}lf kleine Zeichen",
+            "the sea was grey that day",
+        ] {
+            assert!(!guessable(text), "{text}");
+        }
+        let sequence: String = ('a'..='z').cycle().take(256).collect();
+        assert!(guessable(&sequence));
+    }
+
+    #[test]
     fn a_password_does_not_print() {
         assert!(!format!("{:?}", offered("hunter2")).contains("hunter2"));
     }
@@ -230,7 +303,11 @@ mod tests {
         let hasher = Hasher::new(1).unwrap();
         let ctx = ctx(Duration::from_secs(60));
         let hash = hasher
-            .hash(&ctx, &NewPassword::parse("correct horse").unwrap())
+            .hash(
+                &ctx,
+                &NewPassword::parse("correct horse").unwrap(),
+                &Chooser::new("password", "", ""),
+            )
             .await
             .unwrap();
         assert!(

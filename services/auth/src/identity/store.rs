@@ -7,10 +7,11 @@ use uuid::Uuid;
 use super::{Account, NewIdentity, Person};
 use crate::error::Error;
 
-const ACCOUNT: &str = "SELECT id, email, password_hash, state = 'active' FROM auth.identities \
+const ACCOUNT: &str = "SELECT id, email, display_name, password_hash, state = 'active' FROM auth.identities \
     WHERE email_key = lower($1)";
 
-const ACCOUNT_OF: &str = "SELECT id, email, password_hash, state = 'active' FROM auth.identities WHERE id = $1";
+const ACCOUNT_OF: &str = "SELECT id, email, display_name, password_hash, state = 'active' FROM auth.identities \
+    WHERE id = $1";
 
 /// FOR SHARE: who changes the password or ends the account's sessions waits for what is being opened under the old
 /// password, and then ends it.
@@ -33,10 +34,11 @@ const INSERT: &str = "INSERT INTO auth.identities (id, email, display_name, pass
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[ACCOUNT, ACCOUNT_OF, HOLD, LOCK, SET_PASSWORD, SET_EMAIL, PERSON, INSERT];
 
-fn account((id, email, password_hash, active): (Uuid, String, String, bool)) -> Account {
+fn account((id, email, display_name, password_hash, active): (Uuid, String, String, String, bool)) -> Account {
     Account {
         id: UserId::from_uuid(id),
         email,
+        display_name,
         password_hash,
         active,
     }

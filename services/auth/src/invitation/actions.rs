@@ -10,7 +10,7 @@ use super::store::Open;
 use super::{Acceptance, CREATED, Draft, Invitation, Joined, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
-use crate::identity::{self, NewIdentity};
+use crate::identity::{self, Chooser, NewIdentity};
 use crate::rights::{self, Subject};
 use crate::state::State;
 use crate::tenant::Access;
@@ -69,7 +69,10 @@ pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) ->
                     description,
                 });
             }
-            None => Known::No(state.hasher.hash(ctx, &acceptance.password).await?),
+            None => {
+                let chooser = Chooser::new("password", &open.email, acceptance.display_name.as_str());
+                Known::No(state.hasher.hash(ctx, &acceptance.password, &chooser).await?)
+            }
         };
         if let Some(joined) = join(ctx, state, acceptance, &open, known).await? {
             return Ok(joined);

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 
 use super::manage::caller;
 use super::{Attempt, EndReason, Pair, RefreshToken, Session, store};
+use crate::attempt;
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::{self, Person};
@@ -25,6 +26,7 @@ pub(crate) struct Identity {
 ///
 /// Until the password was right, an unknown account and a known one go the same way: one look, one hash, one answer.
 pub(crate) async fn login(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Error> {
+    let attempted = attempt::begin(ctx, state, &attempt.email).await?;
     let account = identity::account_at(&mut *state.connection().await?, attempt.email.as_str()).await?;
     let (user, active, hash) = match account {
         Some(account) => (Some(account.id), account.active, Some(account.password_hash)),
@@ -32,6 +34,7 @@ pub(crate) async fn login(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result
     };
     let right = state.hasher.verify(ctx, &attempt.password, hash.clone()).await?;
     let user = user.filter(|_| right && active).ok_or(Error::LoginFailed)?;
+    attempt::succeeded(state, &attempted).await?;
 
     let mut tx = state.begin().await?;
     // Whoever changed the password meanwhile has ended the sessions that they saw, and must not miss this one.

@@ -1,0 +1,84 @@
+//! SQL of attempts.
+
+use rowhouse_types::Email;
+use sqlx::PgConnection;
+
+use super::Subject;
+use crate::error::Error;
+
+/// Nothing is returned where the subject has to wait. Otherwise the attempt is counted, and where there are more than
+/// `free` the next has to wait: a second, and twice as long with each.
+const TAKE: &str = "INSERT INTO auth.attempts AS attempt (subject, level, at, blocked_until) \
+    VALUES ($1, 1, clock_timestamp(), clock_timestamp()) \
+    ON CONFLICT (subject) DO UPDATE SET at = clock_timestamp(), \
+        level = 1 + greatest(0, attempt.level - extract(epoch FROM clock_timestamp() - attempt.at)::float8 / $3), \
+        blocked_until = clock_timestamp() + make_interval(secs => CASE \
+            WHEN 1 + greatest(0, attempt.level - extract(epoch FROM clock_timestamp() - attempt.at)::float8 / $3) > $2 \
+            THEN least($4, power(2, least(30, greatest(0, \
+                attempt.level - extract(epoch FROM clock_timestamp() - attempt.at)::float8 / $3 - $2)))) ELSE 0 END) \
+    WHERE attempt.blocked_until <= clock_timestamp() \
+    RETURNING level";
+
+const WAIT: &str = "SELECT extract(epoch FROM blocked_until - clock_timestamp())::float8 FROM auth.attempts \
+    WHERE subject = $1";
+
+const GIVE_BACK: &str = "UPDATE auth.attempts SET level = greatest(0, level - 1), blocked_until = clock_timestamp() \
+    WHERE subject = $1";
+
+const FORGET: &str = "DELETE FROM auth.attempts WHERE subject = $1";
+
+/// Lately: as long as people remember where they were.
+const IS_KNOWN: &str = "SELECT EXISTS (SELECT FROM auth.sessions AS session \
+    JOIN auth.identities AS identity ON identity.id = session.identity_id \
+    WHERE identity.email_key = lower($1) AND session.address = $2 \
+    AND session.created_at > now() - interval '30 days')";
+
+/// The slowest leak empties every count that matters within a day.
+const PRUNE: &str = "DELETE FROM auth.attempts WHERE subject IN \
+    (SELECT subject FROM auth.attempts WHERE at < now() - interval '1 day' ORDER BY at LIMIT 10000)";
+
+/// All of the above, for the test that prepares them.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[TAKE, WAIT, GIVE_BACK, FORGET, IS_KNOWN, PRUNE];
+
+/// Counts an attempt; answers how long to wait, in seconds, where it must not be made yet.
+pub(super) async fn take(conn: &mut PgConnection, subject: &Subject) -> Result<Option<f64>, Error> {
+    let taken: Option<f64> = sqlx::query_scalar(TAKE)
+        .bind(&subject.digest)
+        .bind(subject.bound.free)
+        .bind(subject.bound.leak_s)
+        .bind(subject.bound.wait_max_s)
+        .fetch_optional(&mut *conn)
+        .await?;
+    if taken.is_some() {
+        return Ok(None);
+    }
+    let wait = sqlx::query_scalar(WAIT).bind(&subject.digest);
+    Ok(Some(wait.fetch_optional(conn).await?.unwrap_or_default()))
+}
+
+/// Takes an attempt back, and lets the next be made at once.
+pub(super) async fn give_back(conn: &mut PgConnection, subject: &Subject) -> Result<(), Error> {
+    let done = sqlx::query(GIVE_BACK).bind(&subject.digest);
+    done.execute(conn).await?;
+    Ok(())
+}
+
+/// Forgets all attempts.
+pub(super) async fn forget(conn: &mut PgConnection, subject: &Subject) -> Result<(), Error> {
+    let done = sqlx::query(FORGET).bind(&subject.digest);
+    done.execute(conn).await?;
+    Ok(())
+}
+
+/// Whether an account was logged in to from a network address lately.
+pub(super) async fn is_known(conn: &mut PgConnection, email: &Email, address: &str) -> Result<bool, Error> {
+    let known = sqlx::query_scalar(IS_KNOWN).bind(email.as_str()).bind(address);
+    Ok(known.fetch_one(conn).await?)
+}
+
+/// Forgets what has leaked away.
+pub(crate) async fn prune(conn: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query(PRUNE).execute(conn).await?;
+    Ok(())
+}

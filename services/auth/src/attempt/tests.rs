@@ -1,0 +1,213 @@
+//! T16: guesses are bounded, and bound nobody but who makes them.
+
+use futures_util::future::join_all;
+use rowhouse_context::{Ctx, Principal};
+use rowhouse_status::{Failure, Reason};
+
+use crate::account::Reset;
+use crate::account::actions::confirmed;
+use crate::account::password;
+use crate::account_mail::{self, Kind};
+use crate::error::Error;
+use crate::identity::{NewPassword, OfferedPassword};
+use crate::session::{self, Pair};
+use crate::tests::bench::{Bench, PASSWORD, anonymous, ctx, service_ctx};
+
+const WRONG: &str = "wrong horse battery";
+
+/// A call from a network address.
+fn from(address: &str) -> Ctx {
+    ctx(Principal::Anonymous, None).with_origin(None, Some(address.to_owned()))
+}
+
+async fn login(bench: &Bench, address: &str, email: &str, password: &str) -> Result<Pair, Error> {
+    let attempt = session::Attempt {
+        email: email.parse().unwrap(),
+        password: OfferedPassword::parse(password).unwrap(),
+        tenant: None,
+    };
+    session::actions::login(&from(address), &bench.state, &attempt).await
+}
+
+/// Takes `seconds` off everybody's wait and lets so many leak away.
+async fn pass(bench: &Bench, seconds: u32) {
+    let by = format!("interval '{seconds} seconds'");
+    bench
+        .execute(&format!(
+            "UPDATE auth.attempts SET at = at - {by}, blocked_until = blocked_until - {by}"
+        ))
+        .await;
+}
+
+#[tokio::test]
+async fn of_many_guesses_at_once_few_are_looked_at_whether_there_is_such_an_account_or_not() {
+    let bench = Bench::start("attempt_many").await;
+    let house = bench.house("acme").await;
+    for email in [house.email.as_str(), "nobody@acme.example"] {
+        let before = bench.state.hasher.runs();
+        let guesses = (0..40).map(|_| login(&bench, "192.0.2.1", email, WRONG));
+        let answers: Vec<_> = join_all(guesses)
+            .await
+            .into_iter()
+            .map(|answer| answer.map(drop).unwrap_err())
+            .collect();
+        let looked_at = answers
+            .iter()
+            .filter(|error| matches!(error, Error::LoginFailed))
+            .count();
+        // Five are free; the sixth is looked at too, and from then on everybody waits.
+        assert_eq!(looked_at, 6, "{email}");
+        assert_eq!(bench.state.hasher.runs() - before, 6, "what is refused is not hashed");
+        let refused = answers
+            .into_iter()
+            .find(|error| !matches!(error, Error::LoginFailed))
+            .unwrap();
+        assert_eq!(Failure::from(refused).reason(), Reason::TooManyAttempts);
+    }
+    // Somebody else's guesses do not concern the owner, who is elsewhere.
+    assert!(login(&bench, "192.0.2.2", &house.email, PASSWORD).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_wait_doubles_and_what_is_long_ago_is_forgotten() {
+    let bench = Bench::start("attempt_waits").await;
+    let house = bench.house("acme").await;
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let answer = login(&bench, "192.0.2.1", &house.email, WRONG)
+            .await
+            .map(drop)
+            .unwrap_err();
+        assert!(matches!(answer, Error::LoginFailed), "{answer:?}");
+        let wait = bench
+            .count("SELECT round(max(extract(epoch FROM blocked_until - at)))::bigint FROM auth.attempts")
+            .await;
+        waits.push(wait);
+        // Its time is over; nothing has leaked.
+        bench.execute("UPDATE auth.attempts SET blocked_until = at").await;
+    }
+    assert_eq!(waits, [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64]);
+    pass(&bench, 60 * 60 * 24).await;
+    for _ in 0..6 {
+        let answer = login(&bench, "192.0.2.1", &house.email, WRONG).await.map(drop);
+        assert!(matches!(answer, Err(Error::LoginFailed)), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_right_password_clears_the_slips_before_it() {
+    let bench = Bench::start("attempt_right").await;
+    let house = bench.house("acme").await;
+    for _ in 0..4 {
+        for _ in 0..5 {
+            assert!(login(&bench, "192.0.2.1", &house.email, WRONG).await.is_err());
+        }
+        assert!(login(&bench, "192.0.2.1", &house.email, PASSWORD).await.is_ok());
+    }
+    // Twenty slips of one address; only they are held against it.
+    let level = "SELECT round(max(level))::bigint FROM auth.attempts";
+    assert_eq!(bench.count(level).await, 20);
+}
+
+#[tokio::test]
+async fn one_password_on_many_accounts_is_bounded_by_the_address() {
+    let bench = Bench::start("attempt_spray").await;
+    let mut looked_at = 0;
+    for n in 0..110 {
+        let answer = login(&bench, "192.0.2.1", &format!("n{n}@acme.example"), WRONG)
+            .await
+            .map(drop);
+        match answer {
+            Err(Error::LoginFailed) => looked_at += 1,
+            Err(Error::TooManyAttempts { .. }) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    // One or two leak away while the hundred are hashed.
+    assert!((101..=105).contains(&looked_at), "{looked_at}");
+    let elsewhere = login(&bench, "192.0.2.2", "n0@acme.example", WRONG).await.map(drop);
+    assert!(matches!(elsewhere, Err(Error::LoginFailed)), "{elsewhere:?}");
+}
+
+#[tokio::test]
+async fn guesses_from_many_addresses_are_bounded_and_the_owner_gets_in() {
+    let bench = Bench::start("attempt_botnet").await;
+    let house = bench.house("acme").await;
+    login(&bench, "198.51.100.7", &house.email, PASSWORD).await.unwrap();
+    let mut looked_at = 0;
+    for n in 0..60 {
+        match login(&bench, &format!("192.0.2.{n}"), &house.email, WRONG)
+            .await
+            .map(drop)
+        {
+            Err(Error::LoginFailed) => looked_at += 1,
+            Err(Error::TooManyAttempts { .. }) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((51..=53).contains(&looked_at), "{looked_at}");
+    // From where the owner has been lately.
+    assert!(login(&bench, "198.51.100.7", &house.email, PASSWORD).await.is_ok());
+    // From elsewhere the owner waits like everybody, or has the password replaced by mail.
+    let elsewhere = login(&bench, "203.0.113.9", &house.email, PASSWORD).await.map(drop);
+    assert!(matches!(elsewhere, Err(Error::TooManyAttempts { .. })), "{elsewhere:?}");
+    password::request_reset(&anonymous(), &bench.state, &house.email.parse().unwrap())
+        .await
+        .unwrap();
+    let id: uuid::Uuid = sqlx::query_scalar("SELECT id FROM auth.account_mails")
+        .fetch_one(&bench.superuser)
+        .await
+        .unwrap();
+    let id = rowhouse_types::AccountMailId::from_uuid(id);
+    let mail = account_mail::for_mail(&service_ctx(), &bench.state, id).await.unwrap();
+    assert_eq!(mail.kind, Kind::PasswordReset);
+    let reset = Reset {
+        token: mail.token.unwrap(),
+        new: NewPassword::parse("battery horse correct").unwrap(),
+    };
+    password::reset(&anonymous(), &bench.state, &reset).await.unwrap();
+    assert!(
+        login(&bench, "203.0.113.9", &house.email, "battery horse correct")
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn who_is_logged_in_does_not_guess_the_password_either() {
+    let bench = Bench::start("attempt_own").await;
+    let house = bench.house("acme").await;
+    let wrong = OfferedPassword::parse(WRONG).unwrap();
+    let mut looked_at = 0;
+    for _ in 0..10 {
+        match confirmed(&anonymous(), &bench.state, house.admin, &wrong)
+            .await
+            .map(drop)
+        {
+            Err(Error::Field { .. }) => looked_at += 1,
+            Err(Error::TooManyAttempts { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(looked_at, 6);
+    pass(&bench, 60 * 60).await;
+    let right = OfferedPassword::parse(PASSWORD).unwrap();
+    assert!(confirmed(&anonymous(), &bench.state, house.admin, &right).await.is_ok());
+    assert_eq!(bench.count("SELECT count(*) FROM auth.attempts").await, 0);
+}
+
+#[tokio::test]
+async fn counts_name_nobody_and_are_forgotten() {
+    let bench = Bench::start("attempt_rows").await;
+    let house = bench.house("acme").await;
+    assert!(login(&bench, "192.0.2.1", &house.email, WRONG).await.is_err());
+    let rows: String = sqlx::query_scalar("SELECT string_agg(a::text, ' ') FROM auth.attempts AS a")
+        .fetch_one(&bench.superuser)
+        .await
+        .unwrap();
+    assert!(!rows.contains("acme") && !rows.contains("192.0.2.1"), "{rows}");
+    assert_eq!(bench.count("SELECT count(*) FROM auth.attempts").await, 3);
+    pass(&bench, 2 * 60 * 60 * 24).await;
+    crate::housekeeping::tidy(&bench.state).await.unwrap();
+    assert_eq!(bench.count("SELECT count(*) FROM auth.attempts").await, 0);
+}
