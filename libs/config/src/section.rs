@@ -23,6 +23,8 @@ pub struct Listen {
     pub concurrency_max: usize,
     /// Longest deadline that a client gets.
     pub deadline_max: Duration,
+    /// Proxies of ours before the listener, each of which adds the address it was called from to `x-forwarded-for`.
+    pub trusted_hops: usize,
 }
 
 /// What is logged and where traces go.
@@ -76,6 +78,7 @@ impl Listen {
             drain: Duration::from_millis(env.or("ROWHOUSE_DRAIN_MS", 10_000)),
             concurrency_max: env.or("ROWHOUSE_CONCURRENCY_MAX", 1_024),
             deadline_max: Duration::from_millis(env.or("ROWHOUSE_DEADLINE_MAX_MS", 60_000)),
+            trusted_hops: env.or("ROWHOUSE_TRUSTED_HOPS", 0),
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Limits {
     pub concurrency_max: usize,
     /// Longest deadline that a client gets, and the one of a client that asks for none.
     pub deadline_max: Duration,
+    /// Proxies of ours before the listener, each of which adds the address it was called from to `x-forwarded-for`.
+    pub trusted_hops: usize,
 }
 
 /// Knows no users.

@@ -70,7 +70,7 @@ fn stack(routes: Routes, shared: Shared) -> Router {
         // Before any other check, so that who is not known learns nothing but that.
         .layer(from_fn_with_state(Arc::clone(&shared), authentication::layer))
         // Before any look-up: metadata that contradicts the token never reaches a cache or a database.
-        .layer(from_fn(tenant::layer))
+        .layer(from_fn_with_state(Arc::clone(&shared), tenant::layer))
         // Rights depend on caller and tenant; the first look-up of the call.
         .layer(from_fn_with_state(Arc::clone(&shared), authorisation::layer))
         // After the rights, so that no stranger spends a tenant's permits; before the work that they are for.

@@ -129,6 +129,7 @@ impl Server {
         let limits = Limits {
             concurrency_max: self.listen.concurrency_max,
             deadline_max: self.listen.deadline_max,
+            trusted_hops: self.listen.trusted_hops,
         };
 
         let mut healths = Vec::new();

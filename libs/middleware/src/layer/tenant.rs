@@ -9,7 +9,10 @@
 //! | oneself | platform operator | refused |
 //! | the public, the platform, services | anyone | refused |
 
-use axum::extract::Request;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
@@ -24,13 +27,17 @@ use crate::credentials::{Once, once};
 use crate::layer::authentication;
 use crate::layer::deadline::Deadline;
 use crate::layer::policy::{self, Rule};
+use crate::stack::Shared;
+
+/// Where proxies add the address that they were called from.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Longest `x-reason`, in characters.
 const REASON_CHARACTERS_MAX: usize = 500;
 
 /// Puts the [`Ctx`] of the call into the request's extensions, or answers what is wrong with the tenant.
-pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
-    match context(&request) {
+pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    match context(&request, shared.limits.trusted_hops) {
         Ok(ctx) => {
             request.extensions_mut().insert(ctx);
             next.run(request).await
@@ -39,7 +46,7 @@ pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
     }
 }
 
-fn context(request: &Request) -> Result<Ctx, Failure> {
+fn context(request: &Request, trusted_hops: usize) -> Result<Ctx, Failure> {
     let extensions = request.extensions();
     let (Some(id), Some(deadline)) = (extensions.get::<RequestId>(), extensions.get::<Deadline>()) else {
         return Err(Failure::internal(
@@ -51,9 +58,20 @@ fn context(request: &Request) -> Result<Ctx, Failure> {
         Rule::Open => (None, None),
         Rule::Policy(policy) => scope(policy.audience, principal, request.headers())?,
     };
-    let address = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let peer = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let address = forwarded(request.headers(), trusted_hops).or(peer.map(|peer| peer.ip()));
     let ctx = Ctx::new(id.clone(), principal.clone(), tenant, deadline.at);
-    Ok(ctx.with_origin(reason, address.map(|address| address.ip().to_string())))
+    Ok(ctx.with_origin(reason, address.map(|address| address.to_string())))
+}
+
+/// The client's address, where so many proxies of ours have each added the one they were called from. What stands to the
+/// left of that was sent by the client, who may write there what they like.
+fn forwarded(headers: &HeaderMap, trusted_hops: usize) -> Option<IpAddr> {
+    let values = headers.get_all(FORWARDED_FOR).iter();
+    let texts: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
+    let added: Vec<&str> = texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
+    let at = added.len().checked_sub(trusted_hops).filter(|_| trusted_hops > 0)?;
+    added.get(at)?.parse().ok()
 }
 
 /// The tenant to act in, and why an operator does.
@@ -132,4 +150,39 @@ fn reason_required() -> Failure {
         Reason::ReasonRequired,
         "a platform operator acting in a tenant must say why in x-reason",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(values: &[&str], trusted_hops: usize) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(FORWARDED_FOR, value.parse().unwrap());
+        }
+        forwarded(&headers, trusted_hops).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn only_what_our_own_proxies_have_added_is_believed() {
+        let told = ["198.51.100.1, 192.0.2.7", "10.0.0.3"];
+        assert_eq!(seen(&told, 0), None, "without proxies nothing of it is");
+        assert_eq!(seen(&told, 1).as_deref(), Some("10.0.0.3"));
+        assert_eq!(
+            seen(&told, 2).as_deref(),
+            Some("192.0.2.7"),
+            "the client wrote what stands to the left"
+        );
+        assert_eq!(
+            seen(&told, 4),
+            None,
+            "fewer than there should be: the peer's address is all that is known"
+        );
+        assert_eq!(seen(&["2001:db8::1"], 1).as_deref(), Some("2001:db8::1"));
+        for garbage in ["", "unknown", "192.0.2.7:443", "192.0.2.999"] {
+            assert_eq!(seen(&[garbage], 1), None, "{garbage:?}");
+        }
+        assert_eq!(seen(&[], 1), None);
+    }
 }

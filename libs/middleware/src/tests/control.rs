@@ -50,7 +50,7 @@ pub(super) fn stack(world: &World, listener: Listener, without: Without) -> Rout
             Authentication,
             from_fn_with_state(shared.clone(), authentication::layer)
         ))
-        .option_layer(unless!(Tenant, from_fn(tenant::layer)))
+        .option_layer(unless!(Tenant, from_fn_with_state(shared.clone(), tenant::layer)))
         .option_layer((without == Without::Tenant).then(|| from_fn(believe)))
         .option_layer(unless!(
             Authorisation,

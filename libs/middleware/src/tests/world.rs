@@ -106,6 +106,7 @@ impl World {
             limits: Limits {
                 concurrency_max: 64,
                 deadline_max: Duration::from_secs(30),
+                trusted_hops: 0,
             },
             quotas: None,
             tokens,

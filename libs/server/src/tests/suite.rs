@@ -53,6 +53,7 @@ pub(super) fn listen(drain: Duration) -> Listen {
         drain,
         concurrency_max: 100,
         deadline_max: Duration::from_secs(60),
+        trusted_hops: 0,
     }
 }
 

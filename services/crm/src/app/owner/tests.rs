@@ -42,6 +42,7 @@ fn config(databases: &Databases, internal: u16, admin: u16) -> ProvisionConfig {
             drain: Duration::from_secs(1),
             concurrency_max: 16,
             deadline_max: Duration::from_secs(30),
+            trusted_hops: 0,
         },
         telemetry: Telemetry {
             filter: "off".to_owned(),
