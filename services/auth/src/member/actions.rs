@@ -224,7 +224,8 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
         return Ok(member);
     }
     let given = may_give(&mut tx, ctx, tenant, &changed.role, "member.role").await?;
-    let before = role::grants(&mut tx, tenant, &member.role).await?.unwrap_or_default();
+    // Who may not give a role may not take it either.
+    let before = may_give(&mut tx, ctx, tenant, &member.role, "member.user_id").await?;
     // What the member has sent must not give what they may no longer give.
     if changed.state == MemberState::Disabled || !given.covers(&before) {
         invitation::revoke_of_sender(&mut tx, tenant, member.user).await?;

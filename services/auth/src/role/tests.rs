@@ -166,6 +166,7 @@ async fn nobody_makes_changes_takes_or_removes_a_role_that_gives_more_than_they_
         .unwrap();
     let deputy = member_with(&bench, &admin, "ada@acme.example", "deputy").await;
     let reporter = member_with(&bench, &admin, "bob@acme.example", "reporter").await;
+    let chief = bench.member(&house, "chief@acme.example", Role::TenantAdmin).await;
     let caller = bench.ctx_of(deputy, house.tenant).await;
     let refused = [
         create(&caller, &bench.state, &role("boss", &["contacts:read", "reports:run"]))
@@ -187,6 +188,12 @@ async fn nobody_makes_changes_takes_or_removes_a_role_that_gives_more_than_they_
             .await
             .map(drop),
         member::actions::remove(&caller, &bench.state, reporter, None).await,
+        member::actions::update(&caller, &bench.state, &to_role(reporter, own("deputy")))
+            .await
+            .map(drop),
+        member::actions::update(&caller, &bench.state, &to_role(chief, own("deputy")))
+            .await
+            .map(drop),
         member::actions::invite(&caller, &bench.state, &invite_to("eve@acme.example", own("reporter")))
             .await
             .map(drop),
