@@ -6,9 +6,11 @@
 //! - **the account from this address**: a person who has forgotten which password it was, or a thief who knows the address
 //!   of one account;
 //! - **the address**, whichever accounts: one password tried on all of them;
-//! - **the account**, from all addresses together: a thief with many machines. It does not bind an address from which the
-//!   account was logged in to lately, so nobody's guesses lock the owner out; and a password that was reset by mail
-//!   clears it.
+//! - **the account**, from all addresses together: a thief with many machines. A password that was reset by mail clears it.
+//!
+//! The last two do not bind an address from which the account was logged in to lately: nobody's guesses, from elsewhere or
+//! from the same office, lock the owner out. Behind proxies this needs the clients' own addresses
+//! (`ROWHOUSE_TRUSTED_HOPS`): where all share the proxy's, a stranger's slips are the owner's.
 //!
 //! Counts leak away with time. An account that does not exist has counts like any other, so that they tell nothing.
 
@@ -20,8 +22,10 @@ use std::time::Duration;
 
 use rowhouse_context::Ctx;
 use rowhouse_types::{Email, UserId};
+use sqlx::PgConnection;
 
 use crate::error::Error;
+use crate::identity::OfferedPassword;
 use crate::random;
 use crate::state::State;
 #[cfg(test)]
@@ -60,6 +64,13 @@ const ACCOUNT: Bound = Bound {
     wait_max_s: 300.0,
 };
 
+/// Mails that one address asks for, to whichever accounts: each is a row and a message, whether it is sent or not.
+const MAILS: Bound = Bound {
+    free: 30.0,
+    leak_s: 120.0,
+    wait_max_s: 60.0,
+};
+
 /// Something that is counted: the digest of what it is about.
 #[derive(Clone, Debug)]
 struct Subject {
@@ -85,16 +96,25 @@ impl Subject {
     }
 }
 
+// === impl Attempted ===
+
+impl Attempted {
+    /// What is counted, always in one order.
+    fn subjects(&self) -> impl Iterator<Item = &Subject> {
+        std::iter::once(&self.pair).chain(&self.others)
+    }
+}
+
 /// Counts an attempt to log in to the account with this address, or refuses it.
 pub(crate) async fn begin(ctx: &Ctx, state: &State, email: &Email) -> Result<Attempted, Error> {
     let (account, from) = (email.key(), ctx.address().unwrap_or_default());
     let pair = Subject::new("pair", &format!("{account}|{from}"), PAIR);
-    let mut others = vec![Subject::new("address", from, ADDRESS)];
-    let mut conn = state.connection().await?;
-    if !store::is_known(&mut conn, email, from).await? {
-        others.push(of_account(&account));
-    }
-    drop(conn);
+    let known = store::is_known(&mut *state.connection().await?, email, from).await?;
+    let others = if known {
+        Vec::new()
+    } else {
+        vec![Subject::new("address", from, ADDRESS), of_account(&account)]
+    };
     count(state, Attempted { pair, others }).await
 }
 
@@ -105,10 +125,17 @@ pub(crate) async fn begin_own(state: &State, user: UserId) -> Result<Attempted, 
     count(state, Attempted { pair, others }).await
 }
 
+/// Counts a mail that somebody asks for who is not logged in, or refuses it.
+pub(crate) async fn begin_mail(ctx: &Ctx, state: &State) -> Result<(), Error> {
+    let pair = Subject::new("mails", ctx.address().unwrap_or_default(), MAILS);
+    let others = Vec::new();
+    count(state, Attempted { pair, others }).await.map(drop)
+}
+
 async fn count(state: &State, attempted: Attempted) -> Result<Attempted, Error> {
     let mut tx = state.begin().await?;
     // In one order, so that no two wait for each other; where one refuses, none has counted it.
-    for subject in std::iter::once(&attempted.pair).chain(&attempted.others) {
+    for subject in attempted.subjects() {
         if let Some(wait_s) = store::take(&mut tx, subject).await? {
             let retry = Duration::try_from_secs_f64(wait_s.max(1.0)).unwrap_or(Duration::from_secs(1));
             return Err(Error::TooManyAttempts { retry });
@@ -116,6 +143,24 @@ async fn count(state: &State, attempted: Attempted) -> Result<Attempted, Error> 
     }
     tx.commit().await?;
     Ok(attempted)
+}
+
+/// Compares a password, and takes the attempt back where that could not be done: who is not heard has not guessed.
+pub(crate) async fn verify(
+    ctx: &Ctx,
+    state: &State,
+    attempted: &Attempted,
+    password: &OfferedPassword,
+    hash: Option<String>,
+) -> Result<bool, Error> {
+    let verified = state.hasher.verify(ctx, password, hash).await;
+    if verified.is_err() {
+        let mut conn = state.connection().await?;
+        for subject in attempted.subjects() {
+            store::give_back(&mut conn, subject).await?;
+        }
+    }
+    verified
 }
 
 /// Takes an attempt back: it was right.
@@ -128,9 +173,9 @@ pub(crate) async fn succeeded(state: &State, attempted: &Attempted) -> Result<()
     Ok(())
 }
 
-/// Forgets what others have tried on an account: whoever reads its mails has come back.
-pub(crate) async fn forget_account(state: &State, email: &str) -> Result<(), Error> {
-    store::forget(&mut *state.connection().await?, &of_account(&email.to_lowercase())).await
+/// Forgets what was tried on an account, from wherever.
+pub(crate) async fn forget_account(conn: &mut PgConnection, email: &str) -> Result<(), Error> {
+    store::forget(conn, &of_account(&email.to_lowercase())).await
 }
 
 fn of_account(key: &str) -> Subject {

@@ -23,7 +23,7 @@ pub(crate) async fn confirmed(
     let account = account.filter(|account| account.active).ok_or(Error::Revoked)?;
     // Hashing takes long: no connection waits for it.
     let hash = Some(account.password_hash.clone());
-    if !state.hasher.verify(ctx, password, hash).await? {
+    if !attempt::verify(ctx, state, &attempted, password, hash).await? {
         return Err(wrong_password());
     }
     attempt::succeeded(state, &attempted).await?;

@@ -42,6 +42,7 @@ pub(crate) async fn change(ctx: &Ctx, state: &State, change: &PasswordChange) ->
 
 /// Mails the link with which a forgotten password is replaced, where the address has an account.
 pub(crate) async fn request_reset(ctx: &Ctx, state: &State, email: &Email) -> Result<(), Error> {
+    attempt::begin_mail(ctx, state).await?;
     account_mail::request_reset(ctx, state, email).await
 }
 
@@ -72,10 +73,11 @@ pub(crate) async fn reset(ctx: &Ctx, state: &State, reset: &Reset) -> Result<(),
         keep: None,
         action: "password.reset",
     };
+    // Whoever reads the account's mails has come back, whatever others have tried.
+    attempt::forget_account(&mut tx, &link.email).await?;
     let version = set(&mut tx, ctx, &new).await?;
     tx.commit().await?;
     state.wake.notify();
-    attempt::forget_account(state, &link.email).await?;
     state.clock.acknowledge(ctx, version).await
 }
 

@@ -1,5 +1,7 @@
 //! T16: guesses are bounded, and bound nobody but who makes them.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_status::{Failure, Reason};
@@ -11,7 +13,7 @@ use crate::account_mail::{self, Kind};
 use crate::error::Error;
 use crate::identity::{NewPassword, OfferedPassword};
 use crate::session::{self, Pair};
-use crate::tests::bench::{Bench, PASSWORD, anonymous, ctx, service_ctx};
+use crate::tests::bench::{Bench, PASSWORD, anonymous, ctx, service_ctx, within};
 
 const WRONG: &str = "wrong horse battery";
 
@@ -104,9 +106,31 @@ async fn the_right_password_clears_the_slips_before_it() {
         }
         assert!(login(&bench, "192.0.2.1", &house.email, PASSWORD).await.is_ok());
     }
-    // Twenty slips of one address; only they are held against it.
+    // The five before the address was known are held against it, and none since.
     let level = "SELECT round(max(level))::bigint FROM auth.attempts";
-    assert_eq!(bench.count(level).await, 20);
+    assert_eq!(bench.count(level).await, 5);
+}
+
+#[tokio::test]
+async fn who_was_not_heard_has_not_guessed() {
+    let bench = Bench::start("attempt_unheard").await;
+    let house = bench.house("acme").await;
+    for _ in 0..20 {
+        // Its time is over before the hashing is its turn.
+        let call = within(Principal::Anonymous, None, Duration::ZERO).with_origin(None, Some("192.0.2.1".to_owned()));
+        let attempt = session::Attempt {
+            email: house.email.parse().unwrap(),
+            password: OfferedPassword::parse(PASSWORD).unwrap(),
+            tenant: None,
+        };
+        let answer = session::actions::login(&call, &bench.state, &attempt).await.map(drop);
+        assert!(matches!(answer, Err(Error::DeadlineExceeded)), "{answer:?}");
+    }
+    assert_eq!(
+        bench.count("SELECT round(max(level))::bigint FROM auth.attempts").await,
+        0
+    );
+    assert!(login(&bench, "192.0.2.1", &house.email, PASSWORD).await.is_ok());
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub(crate) async fn login(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result
         Some(account) => (Some(account.id), account.active, Some(account.password_hash)),
         None => (None, false, None),
     };
-    let right = state.hasher.verify(ctx, &attempt.password, hash.clone()).await?;
+    let right = attempt::verify(ctx, state, &attempted, &attempt.password, hash.clone()).await?;
     let user = user.filter(|_| right && active).ok_or(Error::LoginFailed)?;
     attempt::succeeded(state, &attempted).await?;
 

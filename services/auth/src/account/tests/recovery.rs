@@ -156,6 +156,22 @@ async fn an_address_is_written_to_a_few_times_an_hour_and_the_caller_is_not_told
 }
 
 #[tokio::test]
+async fn one_caller_asks_for_so_many_mails_and_then_waits() {
+    let (bench, ..) = start("reset_flood").await;
+    let mut asked = 0;
+    for n in 0..40 {
+        let email = format!("n{n}@acme.example").parse().unwrap();
+        match request_reset(&anonymous(), &bench.state, &email).await {
+            Ok(()) => asked += 1,
+            Err(Error::TooManyAttempts { .. }) => break,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(asked, 31, "thirty are free, and from the next on everybody waits");
+    assert_eq!(bench.count("SELECT count(*) FROM auth.account_mails").await, asked);
+}
+
+#[tokio::test]
 async fn used_expired_closed_and_unknown_links_are_answered_alike() {
     let (bench, house, own) = start("reset_alike").await;
     let refused = async |link: &Token| reset(&anonymous(), &bench.state, &to(link, "a third password")).await;
