@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use rowhouse_devkit::journey;
 use rowhouse_proto::auth::v1::{
-    CreateRoleRequest, DeleteRoleRequest, GetRoleRequest, ListPermissionsRequest, Role, UpdateRoleRequest,
-    WhoAmIRequest,
+    AuthzDecision, BatchCheckRequest, CreateRoleRequest, DeleteRoleRequest, ExplainRequest, GetRoleRequest,
+    ListPermissionsRequest, Role, UpdateRoleRequest, WhoAmIRequest,
 };
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::{DeleteContactRequest, ListContactsRequest};
@@ -79,6 +79,30 @@ async fn a_tenant_composes_a_role_gives_it_and_changes_it() -> Result<()> {
         .delete_contact(delete_contact())
         .await
         .unwrap_err();
+    ensure!(reason(&refused) == "PERMISSION_MISSING", "{refused:?}");
+
+    // The caller asks about themselves, an administrator about a member, and hears why.
+    let permissions = ["contacts:read", "contacts:delete"].map(str::to_owned).to_vec();
+    let batch = ada
+        .caller
+        .authz()
+        .batch_check(BatchCheckRequest { permissions })
+        .await?
+        .into_inner();
+    ensure!(batch.allowed == [true, false], "{batch:?}");
+    let question = |permission: &str| ExplainRequest {
+        user_id: ada.tokens.user_id.clone(),
+        permission: permission.to_owned(),
+    };
+    let mut authz = administrator.caller.authz();
+    let why = authz.explain(question("contacts:read")).await?.into_inner();
+    ensure!(
+        why.allowed && why.role == "auditor" && why.grant == "contacts:read",
+        "{why:?}"
+    );
+    let why = authz.explain(question("contacts:delete")).await?.into_inner();
+    ensure!(!why.allowed && why.decision() == AuthzDecision::NotGranted, "{why:?}");
+    let refused = ada.caller.authz().explain(question("contacts:read")).await.unwrap_err();
     ensure!(reason(&refused) == "PERMISSION_MISSING", "{refused:?}");
 
     let look = UpdateRoleRequest {

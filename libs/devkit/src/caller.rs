@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use rowhouse_proto::auth::v1::account_service_client::AccountServiceClient;
 use rowhouse_proto::auth::v1::auth_service_client::AuthServiceClient;
+use rowhouse_proto::auth::v1::authz_service_client::AuthzServiceClient;
 use rowhouse_proto::auth::v1::catalog_service_client::CatalogServiceClient;
 use rowhouse_proto::auth::v1::member_service_client::MemberServiceClient;
 use rowhouse_proto::auth::v1::recovery_service_client::RecoveryServiceClient;
@@ -157,6 +158,12 @@ impl Caller {
     #[must_use]
     pub fn roles(&self) -> RoleServiceClient<Service> {
         RoleServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `AuthzService`.
+    #[must_use]
+    pub fn authz(&self) -> AuthzServiceClient<Service> {
+        AuthzServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
     }
 
     /// `CatalogService`.

@@ -16,6 +16,7 @@ use rowhouse_middleware::Security;
 use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
 use rowhouse_proto::auth::v1::account_service_server::AccountServiceServer;
 use rowhouse_proto::auth::v1::auth_service_server::AuthServiceServer;
+use rowhouse_proto::auth::v1::authz_service_server::AuthzServiceServer;
 use rowhouse_proto::auth::v1::catalog_service_server::CatalogServiceServer;
 use rowhouse_proto::auth::v1::delegation_service_server::DelegationServiceServer;
 use rowhouse_proto::auth::v1::mail_data_service_server::MailDataServiceServer;
@@ -31,6 +32,7 @@ use rowhouse_types::Email;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{AccountRpc, RecoveryRpc};
+use crate::authz::AuthzRpc;
 use crate::bootstrap::{self, Bootstrapped};
 use crate::catalog::CatalogRpc;
 use crate::config::{BootstrapConfig, MigrateConfig, ServeConfig};
@@ -99,6 +101,7 @@ impl App {
             .with(RecoveryServiceServer::new(RecoveryRpc { state: state.clone() }))
             .with(RoleServiceServer::new(RoleRpc { state: state.clone() }))
             .with(CatalogServiceServer::new(CatalogRpc))
+            .with(AuthzServiceServer::new(AuthzRpc { state: state.clone() }))
             .with(MemberServiceServer::new(MemberRpc { state: state.clone() }));
         // The stack serves nothing of `AuthService` to services but the keys.
         let internal = Services::new()

@@ -7,6 +7,7 @@
 //! - `account`: one's own account; serves `AccountService`.
 //! - `member`: who belongs to a tenant, in which role.
 //! - `role`: what members of a tenant can be; serves `RoleService`. `catalog`: what roles are made of.
+//! - `authz`: who may do what, and why; serves `AuthzService`.
 //! - `session`: log-ins and refresh tokens; serves `AuthService`.
 //! - `attempt`: who guesses waits.
 //! - `key`: the keys that sign access tokens.
@@ -23,6 +24,7 @@ mod account_mail;
 mod app;
 mod attempt;
 mod audit;
+mod authz;
 mod bootstrap;
 mod catalog;
 pub mod config;

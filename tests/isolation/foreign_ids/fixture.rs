@@ -157,6 +157,7 @@ pub(super) fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
             }
             _ => None,
         },
+        "auth.v1.AuthzService" => authz(rpc, r),
         "auth.v1.CatalogService" if rpc == "ListPermissions" => Some(Fixture::NothingLookedUp { set_aside: &[] }),
         "auth.v1.MemberService" => members(rpc, r),
         "auth.v1.RightsService" | "auth.v1.DelegationService" | "auth.v1.MailDataService" => internal(rpc, r),
@@ -349,6 +350,22 @@ fn account(rpc: &str, r: &Resources) -> Option<Fixture> {
         "ChangePassword" | "ChangeEmail" | "ListSessions" | "RevokeSessions" | "ListTenants" => {
             Some(Fixture::NothingLookedUp { set_aside: &[] })
         }
+        _ => None,
+    }
+}
+
+fn authz(rpc: &str, r: &Resources) -> Option<Fixture> {
+    let user_id = r.foreign_user.clone();
+    match rpc {
+        "ListMemberPermissions" => {
+            let request = auth::ListMemberPermissionsRequest { user_id };
+            tried(&request, r.user("user_id"), &[])
+        }
+        "Explain" => {
+            let permission = "contacts:read".to_owned();
+            tried(&auth::ExplainRequest { user_id, permission }, r.user("user_id"), &[])
+        }
+        "Check" | "BatchCheck" => Some(Fixture::NothingLookedUp { set_aside: &[] }),
         _ => None,
     }
 }

@@ -1,0 +1,127 @@
+//! What decides, on a real database.
+
+use rowhouse_auth_kit::{Grants, Role};
+use rowhouse_proto::policy::{PERMISSIONS, Permission};
+use rowhouse_types::UserId;
+
+use super::actions::known;
+use super::{Decision, Known};
+use crate::error::Error;
+use crate::member::{self, MemberState};
+use crate::rights::{Query, Standing};
+use crate::role::{self, NewRole, RoleTitle};
+use crate::tenant::Access;
+use crate::tests::bench::Bench;
+
+fn permission(name: &str) -> &'static Permission {
+    PERMISSIONS.iter().find(|known| known.name == name).unwrap()
+}
+
+/// What the services decide, which the explanation must agree with.
+async fn decided(bench: &Bench, known: &Known, tenant: rowhouse_types::TenantId, name: &str) -> bool {
+    let query = Query {
+        user: known.member.user,
+        session: None,
+        tenant: Some(tenant),
+        platform: false,
+    };
+    let rights = bench.rights(query).await;
+    rights.standing == Standing::Good && rights.grants.allow(name)
+}
+
+#[tokio::test]
+async fn the_grant_that_gives_a_permission_is_named_or_what_stands_in_its_way() {
+    let bench = Bench::start("authz_explain").await;
+    let house = bench.house("acme").await;
+    let admin = bench.ctx_of(house.admin, house.tenant).await;
+    let auditor = NewRole {
+        name: "auditor".parse().unwrap(),
+        title: RoleTitle::parse_required("Auditor").unwrap(),
+        grants: Grants::read(["contacts:read", "reports:*"]),
+    };
+    role::actions::create(&admin, &bench.state, &auditor).await.unwrap();
+    let user = bench.member(&house, "ada@acme.example", Role::User).await;
+    let give = member::Change {
+        user,
+        role: Some("auditor".parse().unwrap()),
+        state: None,
+        etag: None,
+    };
+    member::actions::update(&admin, &bench.state, &give).await.unwrap();
+    let look = async || known(&admin, &bench.state, user).await.unwrap();
+    let allowed = |grant: &str| Decision::Allowed(grant.parse().unwrap());
+    let now = look().await;
+    assert_eq!(now.obstacle(), None);
+    for (name, decision) in [
+        ("contacts:read", allowed("contacts:read")),
+        ("reports:export", allowed("reports:*")),
+        ("contacts:delete", Decision::NotGranted),
+        ("tenants:create", Decision::NotGranted),
+    ] {
+        assert_eq!(now.decide(permission(name)), decision, "{name}");
+    }
+
+    let disable = |state| member::Change {
+        role: None,
+        state: Some(state),
+        ..give.clone()
+    };
+    member::actions::update(&admin, &bench.state, &disable(MemberState::Disabled))
+        .await
+        .unwrap();
+    let disabled = look().await;
+    assert_eq!(disabled.decide(permission("contacts:read")), Decision::MemberDisabled);
+    assert!(!decided(&bench, &disabled, house.tenant, "contacts:read").await);
+    member::actions::update(&admin, &bench.state, &disable(MemberState::Active))
+        .await
+        .unwrap();
+    bench.set_access(house.tenant, Access::Suspended).await;
+    assert_eq!(look().await.decide(permission("contacts:read")), Decision::TenantClosed);
+    bench.set_access(house.tenant, Access::Allowed).await;
+    bench
+        .execute(&format!(
+            "UPDATE auth.identities SET state = 'disabled' WHERE id = '{}'",
+            user.uuid()
+        ))
+        .await;
+    assert_eq!(
+        look().await.decide(permission("contacts:read")),
+        Decision::AccountDisabled
+    );
+}
+
+/// The control: for every role and every permission the explanation says what the services decide.
+#[tokio::test]
+async fn an_explanation_never_disagrees_with_the_decision() {
+    let bench = Bench::start("authz_agree").await;
+    let house = bench.house("acme").await;
+    let admin = bench.ctx_of(house.admin, house.tenant).await;
+    let mut members = vec![house.admin];
+    for role in [Role::Manager, Role::User] {
+        members.push(
+            bench
+                .member(&house, &format!("{role}@acme.example").replace('_', "-"), role)
+                .await,
+        );
+    }
+    for user in members {
+        let known = known(&admin, &bench.state, user).await.unwrap();
+        for permission in PERMISSIONS {
+            let explained = matches!(known.decide(permission), Decision::Allowed(_));
+            let decided = decided(&bench, &known, house.tenant, permission.name).await;
+            assert_eq!(explained, decided, "{} {}", known.member.role, permission.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_another_tenants_members() {
+    let bench = Bench::start("authz_foreign").await;
+    let house = bench.house("acme").await;
+    let neighbour = bench.house("globex").await;
+    let there = bench.ctx_of(neighbour.admin, neighbour.tenant).await;
+    for user in [house.admin, UserId::generate()] {
+        let refused = known(&there, &bench.state, user).await.map(drop).unwrap_err();
+        assert!(matches!(refused, Error::NotFound { kind: "member", .. }), "{refused:?}");
+    }
+}
