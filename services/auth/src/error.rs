@@ -97,7 +97,7 @@ pub(crate) enum Error {
         most: u32,
     },
     /// Somebody has the role, or would get it.
-    #[error("{members} members and {invitations} open invitations have the role")]
+    #[error("somebody has the role or is invited to it (members: {members}, open invitations: {invitations})")]
     RoleHeld {
         /// Members with it, disabled ones too.
         members: i64,
@@ -108,7 +108,7 @@ pub(crate) enum Error {
     #[error("it has changed since the etag was issued")]
     EtagMismatch,
     /// The tenant would be left without an administrator.
-    #[error("the last active administrator cannot be demoted or disabled")]
+    #[error("the last active administrator cannot be demoted, disabled or removed")]
     LastAdministrator,
     /// The operation belongs to another tenant.
     #[error("the operation belongs to another tenant")]

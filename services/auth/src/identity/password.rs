@@ -113,13 +113,14 @@ impl NewPassword {
 impl Chooser {
     /// Somebody with this address and name. `field`: path of the field that holds the password.
     pub(crate) fn new(field: &'static str, email: &str, display_name: &str) -> Self {
-        let (local, domain) = email.split_once('@').unwrap_or((email, ""));
         let names: Vec<&str> = display_name.split_whitespace().collect();
         let together = names.concat();
-        let words = ["rowhouse", email, local, domain, display_name, &together].into_iter();
+        let words = ["rowhouse", email, display_name, &together].into_iter();
+        // `ada.lovelace@engine-works.example`: both sides, and what they consist of.
+        let parts = email.split('@').chain(email.split(['@', '.', '+']));
         Self {
             field,
-            words: words.chain(names).map(str::to_owned).collect(),
+            words: words.chain(parts).chain(names).map(str::to_owned).collect(),
         }
     }
 }
@@ -267,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_everybody_would_try_first_is_refused_and_any_sentence_taken() {
-        let ada = Chooser::new("password", "ada.lovelace@engines.example", "Ada Lovelace");
+        let ada = Chooser::new("password", "ada.lovelace@engine-works.example", "Ada Lovelace");
         let guessable = |text: &str| is_guessable(&Secret::new(text.to_owned()), &ada);
         for text in [
             "passwordpassword",
@@ -277,7 +278,8 @@ mod tests {
             "abcabcabcabc",
             "iloveyouforever",
             "rowhouse2026",
-            "ada.lovelace@engines.example",
+            "ada.lovelace@engine-works.example",
+            "engine-works2026",
             "adalovelace1",
         ] {
             assert!(guessable(text), "{text}");

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::actions::{get, invite, list, update};
 use super::{Change, Invite, MemberState};
 use crate::error::Error;
-use crate::rights::{Query, Standing};
+use crate::rights::Standing;
 use crate::role::TenantRole;
 use crate::tests::bench::{Bench, House, PASSWORD, ctx};
 
@@ -202,26 +202,11 @@ async fn disabling_ends_the_sessions_here_and_nowhere_else() {
         .login(&elsewhere.email, PASSWORD, Some(elsewhere.tenant))
         .await
         .unwrap();
-    let standing = |session: SessionId, tenant| {
-        let query = Query {
-            user,
-            session: Some(session),
-            tenant: Some(tenant),
-            platform: false,
-        };
-        bench.rights(query)
-    };
     update(&admin, &bench.state, &to_state(user, MemberState::Disabled))
         .await
         .unwrap();
-    assert_eq!(
-        standing(here.session.id, house.tenant).await.standing,
-        Standing::Revoked
-    );
-    assert_eq!(
-        standing(there.session.id, elsewhere.tenant).await.standing,
-        Standing::Good
-    );
+    assert_eq!(bench.standing(&here).await, Standing::Revoked);
+    assert_eq!(bench.standing(&there).await, Standing::Good);
     let refused = bench.login(&elsewhere.email, PASSWORD, Some(house.tenant)).await;
     assert!(matches!(refused, Err(Error::LoginFailed)));
 
@@ -229,7 +214,7 @@ async fn disabling_ends_the_sessions_here_and_nowhere_else() {
         .await
         .unwrap();
     assert_eq!(
-        standing(here.session.id, house.tenant).await.standing,
+        bench.standing(&here).await,
         Standing::Revoked,
         "an ended session stays so"
     );

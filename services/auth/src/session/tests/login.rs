@@ -7,7 +7,7 @@ use rowhouse_types::TenantId;
 
 use crate::error::Error;
 use crate::key;
-use crate::rights::{Query, Standing};
+use crate::rights::Standing;
 use crate::session::actions;
 use crate::tenant::Access;
 use crate::tests::bench::{Bench, PASSWORD, ctx};
@@ -158,17 +158,8 @@ async fn logging_out_ends_the_session_and_is_repeatable() {
             .await
             .unwrap();
     }
-    let standing = |session| {
-        let query = Query {
-            user: house.admin,
-            session: Some(session),
-            tenant: Some(house.tenant),
-            platform: false,
-        };
-        bench.rights(query)
-    };
-    assert_eq!(standing(pair.session.id).await.standing, Standing::Revoked);
-    assert_eq!(standing(other.session.id).await.standing, Standing::Good);
+    assert_eq!(bench.standing(&pair).await, Standing::Revoked);
+    assert_eq!(bench.standing(&other).await, Standing::Good);
     let refreshed = crate::session::refresh::refresh(&ctx(principal, None), &bench.state, &pair.refresh_token).await;
     assert!(matches!(refreshed, Err(Error::RefreshTokenInvalid)));
     assert_eq!(
