@@ -4,6 +4,7 @@
 //! - [`journey`]: whole jobs, also with processes killed in the middle, also with the real grpcurl.
 //! - [`isolation`]: nobody sees another tenant's byte; nobody acts with rights that were taken.
 //! - [`authz`]: who may call what, as a reviewed snapshot.
+//! - [`scopes`]: whose records each role reaches, as a reviewed snapshot.
 //!
 //! They run under `cargo xtask test`, which starts the servers.
 
@@ -11,4 +12,5 @@ mod authz;
 mod house;
 mod isolation;
 mod journey;
+mod scopes;
 mod support;

@@ -109,13 +109,13 @@ fn policy_entry(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Stri
 /// description and the RPCs that need it.
 fn permission_table(pool: &DescriptorPool) -> Result<String> {
     let mut rpcs: BTreeMap<String, (bool, Vec<String>)> = BTreeMap::new();
-    let mut descriptions: BTreeMap<String, String> = BTreeMap::new();
+    let mut descriptions: BTreeMap<String, (String, bool)> = BTreeMap::new();
     for service in pool
         .services()
         .filter(|service| service.full_name().starts_with("rowhouse."))
     {
-        for (permission, description) in described(pool, &service)? {
-            if descriptions.insert(permission.clone(), description).is_some() {
+        for (permission, described) in described(pool, &service)? {
+            if descriptions.insert(permission.clone(), described).is_some() {
                 return Err(format!("{permission} is described twice").into());
             }
         }
@@ -132,11 +132,11 @@ fn permission_table(pool: &DescriptorPool) -> Result<String> {
     }
     let mut table = String::from("&[\n");
     for (permission, (of_tenants, rpcs)) in &rpcs {
-        let description = descriptions.remove(permission);
-        let description = description.ok_or_else(|| format!("{permission} is not described"))?;
+        let described = descriptions.remove(permission);
+        let (description, scoped) = described.ok_or_else(|| format!("{permission} is not described"))?;
         writeln!(
             table,
-            "    Permission {{ name: {permission:?}, description: {description:?}, of_tenants: {of_tenants}, rpcs: &{rpcs:?} }},"
+            "    Permission {{ name: {permission:?}, description: {description:?}, of_tenants: {of_tenants}, scoped: {scoped}, rpcs: &{rpcs:?} }},"
         )?;
     }
     table.push(']');
@@ -146,13 +146,17 @@ fn permission_table(pool: &DescriptorPool) -> Result<String> {
     }
 }
 
-/// The permissions that a service describes.
-fn described(pool: &DescriptorPool, service: &ServiceDescriptor) -> Result<Vec<(String, String)>> {
+/// The permissions that a service describes: the words, and whether it is about records with owners.
+fn described(pool: &DescriptorPool, service: &ServiceDescriptor) -> Result<Vec<(String, (String, bool))>> {
     let value = option(pool, "rowhouse.common.v1.permissions", &service.options())?;
     let list = value.as_list().unwrap_or_default();
     let entries = list.iter().filter_map(Value::as_message);
     Ok(entries
-        .map(|entry| (text(entry, "permission"), text(entry, "description")))
+        .map(|entry| {
+            let scoped = entry.get_field_by_name("scoped").and_then(|value| value.as_bool());
+            let described = (text(entry, "description"), scoped.unwrap_or_default());
+            (text(entry, "permission"), described)
+        })
         .collect())
 }
 

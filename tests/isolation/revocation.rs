@@ -9,12 +9,14 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::fixture::Databases;
+use rowhouse_devkit::journey;
 use rowhouse_devkit::suite::Options;
 use rowhouse_proto::auth::v1::{
-    ChangePasswordRequest, CreateRoleRequest, LogoutRequest, Member, MemberState, RemoveMemberRequest,
-    RevokeSessionsRequest, Role, SessionScope, UpdateMemberRequest, UpdateRoleRequest,
+    ChangePasswordRequest, CreateRoleRequest, CreateTeamRequest, DeleteTeamRequest, LogoutRequest, Member, MemberState,
+    RemoveMemberRequest, RemoveTeamMemberRequest, RevokeSessionsRequest, Role, SessionScope, SetTeamMemberRequest,
+    Team, UpdateMemberRequest, UpdateRoleRequest, UpdateTeamRequest,
 };
-use rowhouse_proto::crm::v1::{DeleteContactRequest, ListContactsRequest};
+use rowhouse_proto::crm::v1::{DeleteContactRequest, GetContactRequest, ListContactsRequest};
 use rowhouse_proto::tenant::v1::{ResumeTenantRequest, SuspendTenantRequest};
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_proto::worker::v1::GetReportRequest;
@@ -33,6 +35,8 @@ enum Attempt {
     ListContacts,
     DeleteContact,
     GetReport,
+    /// A colleague's contact, which the member reaches through a team.
+    GetColleagues(ContactId),
 }
 
 impl Attempt {
@@ -57,13 +61,19 @@ impl Attempt {
                 })
                 .await
                 .map(drop),
+            Self::GetColleagues(id) => caller
+                .contacts()
+                .get_contact(GetContactRequest { id: id.to_string() })
+                .await
+                .map(drop),
         }
     }
-}
 
-/// NOT_FOUND means that the call was let in: the id is random.
-fn let_in(answer: &Result<(), Status>) -> bool {
-    answer.is_ok() || answer.as_ref().is_err_and(|status| status.code() == Code::NotFound)
+    /// Whether the call was let in. Where the id is random, NOT_FOUND means that it was.
+    fn let_in(self, answer: &Result<(), Status>) -> bool {
+        let random = !matches!(self, Self::GetColleagues(_));
+        answer.is_ok() || random && answer.as_ref().is_err_and(|status| status.code() == Code::NotFound)
+    }
 }
 
 /// Callers that never stop trying until told.
@@ -78,7 +88,7 @@ impl Hammer {
         for attempt in attempts {
             let answer = attempt.run(caller).await;
             ensure!(
-                let_in(&answer),
+                attempt.let_in(&answer),
                 "before the revocation {attempt:?} is allowed: {answer:?}"
             );
         }
@@ -90,7 +100,7 @@ impl Hammer {
                 let mut begun = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let began = Instant::now();
-                    if let_in(&attempt.run(&caller).await) {
+                    if attempt.let_in(&attempt.run(&caller).await) {
                         begun.push((attempt, began));
                     }
                 }
@@ -104,7 +114,7 @@ impl Hammer {
     async fn finish(mut self, caller: &Caller, attempts: &[Attempt], acknowledged: Instant) -> Vec<Attempt> {
         let mut late = Vec::new();
         for attempt in attempts {
-            if let_in(&attempt.run(caller).await) {
+            if attempt.let_in(&attempt.run(caller).await) {
                 late.push(*attempt);
             }
         }
@@ -220,6 +230,7 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
         };
         world.operator.tenants().resume_tenant(resume).await?;
     }
+    out_of_every_team(world, house).await?;
     // A role of the tenant's own that shrinks.
     let mut role = Role {
         name: "auditor".to_owned(),
@@ -252,6 +263,71 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
     administrator.members().remove_member(remove).await?;
     let late = hammer.finish(&session.caller, left, Instant::now()).await;
     ensure!(late.is_empty(), "let in after being removed: {late:?}");
+    Ok(())
+}
+
+/// A manager reaches a colleague's contact through teams, until that ends in each of the ways that there are.
+async fn out_of_every_team(world: &World, house: &House) -> Result<()> {
+    let administrator = &house.administrator.caller;
+    let contact = journey::create_contact(&house.user.caller, "Of a colleague", "").await?;
+    let attempts = &[Attempt::GetColleagues(contact.id.parse()?)];
+    let mut teams = administrator.teams();
+    let mut team = async |display_name: &str, parent_id: &str| -> Result<Team> {
+        let team = Some(Team {
+            display_name: display_name.to_owned(),
+            parent_id: parent_id.to_owned(),
+            ..Team::default()
+        });
+        Ok(teams.create_team(CreateTeamRequest { team }).await?.into_inner())
+    };
+    let above = team("Above", "").await?;
+    let beneath = team("Beneath", &above.id).await?;
+    let mut teams = administrator.teams();
+    let member = |team: &Team, user_id: &str, manager| SetTeamMemberRequest {
+        team_id: team.id.clone(),
+        user_id: user_id.to_owned(),
+        manager,
+    };
+    let [manager, user] = [&house.manager, &house.user].map(|member| member.tokens.user_id.as_str());
+    let session = world.log_in(&house.tenant.id, &house.manager.email).await?;
+    let update = |parent_id: &str| UpdateTeamRequest {
+        team: Some(Team {
+            id: beneath.id.clone(),
+            parent_id: parent_id.to_owned(),
+            ..Team::default()
+        }),
+        update_mask: Some(FieldMask {
+            paths: vec!["parent_id".to_owned()],
+        }),
+    };
+    for way in [
+        "no longer a manager of it",
+        "out of it",
+        "the colleague out of it",
+        "moved",
+        "deleted",
+    ] {
+        teams.set_team_member(member(&above, manager, true)).await?;
+        teams.set_team_member(member(&beneath, user, false)).await?;
+        teams.update_team(update(&above.id)).await?;
+        let hammer = Hammer::start(&session.caller, attempts).await?;
+        let out = |team: &Team, user_id: &str| RemoveTeamMemberRequest {
+            team_id: team.id.clone(),
+            user_id: user_id.to_owned(),
+        };
+        match way {
+            "out of it" => drop(teams.remove_team_member(out(&above, manager)).await?),
+            "the colleague out of it" => drop(teams.remove_team_member(out(&beneath, user)).await?),
+            "moved" => drop(teams.update_team(update("")).await?),
+            "deleted" => {
+                let (id, etag) = (beneath.id.clone(), String::new());
+                drop(teams.delete_team(DeleteTeamRequest { id, etag }).await?);
+            }
+            _ => drop(teams.set_team_member(member(&above, manager, false)).await?),
+        }
+        let late = hammer.finish(&session.caller, attempts, Instant::now()).await;
+        ensure!(late.is_empty(), "{way}: still reached: {late:?}");
+    }
     Ok(())
 }
 

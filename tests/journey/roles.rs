@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use rowhouse_devkit::journey;
 use rowhouse_proto::auth::v1::{
-    AuthzDecision, BatchCheckRequest, CreateRoleRequest, DeleteRoleRequest, ExplainRequest, GetRoleRequest,
-    ListPermissionsRequest, Role, UpdateRoleRequest, WhoAmIRequest,
+    AuthzDecision, BatchCheckRequest, CheckRequest, CreateRoleRequest, DeleteRoleRequest, ExplainRequest,
+    GetRoleRequest, ListPermissionsRequest, Role, UpdateRoleRequest, WhoAmIRequest,
 };
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::{DeleteContactRequest, ListContactsRequest};
@@ -82,17 +82,22 @@ async fn a_tenant_composes_a_role_gives_it_and_changes_it() -> Result<()> {
     ensure!(reason(&refused) == "PERMISSION_MISSING", "{refused:?}");
 
     // The caller asks about themselves, an administrator about a member, and hears why.
-    let permissions = ["contacts:read", "contacts:delete"].map(str::to_owned).to_vec();
+    let checks = ["contacts:read", "contacts:delete"].map(|permission| CheckRequest {
+        permission: permission.to_owned(),
+        owner_id: String::new(),
+    });
+    let checks = checks.to_vec();
     let batch = ada
         .caller
         .authz()
-        .batch_check(BatchCheckRequest { permissions })
+        .batch_check(BatchCheckRequest { checks })
         .await?
         .into_inner();
     ensure!(batch.allowed == [true, false], "{batch:?}");
     let question = |permission: &str| ExplainRequest {
         user_id: ada.tokens.user_id.clone(),
         permission: permission.to_owned(),
+        owner_id: String::new(),
     };
     let mut authz = administrator.caller.authz();
     let why = authz.explain(question("contacts:read")).await?.into_inner();

@@ -5,12 +5,14 @@
 //! - [`key`]: Ed25519 keys, and signing.
 //! - [`permission`]: permissions, grants with wildcards, and when one set covers another.
 //! - [`role`]: the built-in roles.
+//! - [`scope`]: how far a grant reaches.
 //! - [`testing`]: hostile tokens, for tests of whatever verifies tokens.
 
 mod jws;
 pub mod key;
 pub mod permission;
 pub mod role;
+pub mod scope;
 pub mod service_token;
 pub mod testing;
 pub mod token;
@@ -18,5 +20,6 @@ pub mod token;
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use permission::{Grant, Grants, Permission};
 pub use role::Role;
+pub use scope::Scope;
 pub use service_token::{ServiceSigner, ServiceVerifier};
 pub use token::{AccessClaims, AccessTokenVerifier, TokenError, VerifiedToken};

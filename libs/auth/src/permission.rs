@@ -1,7 +1,9 @@
-//! Permissions, grants with wildcards, and when one set of grants covers another.
+//! Permissions, grants with wildcards and scopes, and when one set of grants covers another.
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::scope::Scope;
 
 /// Longest permission or grant, in bytes.
 const PERMISSION_BYTES_MAX: usize = 100;
@@ -13,13 +15,15 @@ pub struct Permission {
     action: String,
 }
 
-/// What a role gives: a permission in which either side may be `*`, standing for any.
+/// What a role gives: a permission in which either side may be `*`, standing for any, and how far it reaches. `@all` is
+/// not written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Grant {
     /// `None` stands for any.
     resource: Option<String>,
     /// `None` stands for any.
     action: Option<String>,
+    scope: Scope,
 }
 
 /// A set of grants. The empty set allows nothing.
@@ -30,7 +34,7 @@ pub struct Grants {
 
 /// The text is not a permission or grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be resource:action")]
+#[error("must be resource:action, or a grant of it with @own, @team or @all")]
 pub struct ParsePermissionError;
 
 // === impl Permission ===
@@ -43,7 +47,8 @@ impl FromStr for Permission {
             Grant {
                 resource: Some(resource),
                 action: Some(action),
-            } => Ok(Self { resource, action }),
+                scope: Scope::All,
+            } if !text.contains('@') => Ok(Self { resource, action }),
             _ => Err(ParsePermissionError),
         }
     }
@@ -63,9 +68,16 @@ impl Grant {
     pub fn covers(&self, other: &Self) -> bool {
         side_covers(self.resource.as_deref(), other.resource.as_deref())
             && side_covers(self.action.as_deref(), other.action.as_deref())
+            && self.scope.covers(other.scope)
     }
 
-    /// Whether this grant gives `permission`.
+    /// How far it reaches.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Whether this grant gives `permission`, however far.
     #[must_use]
     pub fn allows(&self, permission: &Permission) -> bool {
         side_covers(self.resource.as_deref(), Some(&permission.resource))
@@ -85,10 +97,15 @@ impl FromStr for Grant {
         if text.len() > PERMISSION_BYTES_MAX {
             return Err(ParsePermissionError);
         }
-        let (resource, action) = text.split_once(':').ok_or(ParsePermissionError)?;
+        let (resource, rest) = text.split_once(':').ok_or(ParsePermissionError)?;
+        let (action, scope) = match rest.split_once('@') {
+            Some((action, scope)) => (action, scope.parse().map_err(|_| ParsePermissionError)?),
+            None => (rest, Scope::All),
+        };
         Ok(Self {
             resource: side(resource)?,
             action: side(action)?,
+            scope,
         })
     }
 }
@@ -105,7 +122,11 @@ fn side(text: &str) -> Result<Option<String>, ParsePermissionError> {
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "*".to_owned());
-        write!(f, "{}:{}", side(&self.resource), side(&self.action))
+        write!(f, "{}:{}", side(&self.resource), side(&self.action))?;
+        match self.scope {
+            Scope::All => Ok(()),
+            scope => write!(f, "@{scope}"),
+        }
     }
 }
 
@@ -121,16 +142,25 @@ impl Grants {
             .collect()
     }
 
-    /// Whether the grants give a permission. A text that is not a permission is not given by anything.
+    /// How far the grants give a permission; `None` where they do not. A text that is not a permission is not given by
+    /// anything.
     #[must_use]
-    pub fn allow(&self, permission: &str) -> bool {
-        permission.parse().is_ok_and(|permission| self.allows(&permission))
+    pub fn scope(&self, permission: &str) -> Option<Scope> {
+        let permission = permission.parse().ok()?;
+        self.giving(&permission).map(Grant::scope)
     }
 
-    /// Whether the grants give a permission.
+    /// The grant that gives a permission the farthest.
     #[must_use]
-    pub fn allows(&self, permission: &Permission) -> bool {
-        self.grants.iter().any(|grant| grant.allows(permission))
+    pub fn giving(&self, permission: &Permission) -> Option<&Grant> {
+        let giving = self.grants.iter().filter(|grant| grant.allows(permission));
+        giving.max_by_key(|grant| grant.scope)
+    }
+
+    /// Whether any of them reaches as far as the holder's teams, and no farther.
+    #[must_use]
+    pub fn reach_teams(&self) -> bool {
+        self.grants.iter().any(|grant| grant.scope == Scope::Team)
     }
 
     /// Whether whoever holds these grants holds all of `other` too, and may therefore pass them on. Each grant of
@@ -172,19 +202,39 @@ mod tests {
         Grants::read(texts)
     }
 
+    fn allows(grants: &Grants, permission: &str) -> bool {
+        grants.scope(permission).is_some()
+    }
+
     #[test]
     fn wildcards_give_what_they_stand_for_and_nothing_else() {
         let manager = grants(&["contacts:*", "members:read"]);
         for allowed in ["contacts:read", "contacts:delete", "members:read"] {
-            assert!(manager.allow(allowed), "{allowed}");
+            assert_eq!(manager.scope(allowed), Some(Scope::All), "{allowed}");
         }
         for refused in ["members:invite", "tenants:read", "contact:read", "contactsx:read"] {
-            assert!(!manager.allow(refused), "{refused}");
+            assert_eq!(manager.scope(refused), None, "{refused}");
         }
-        assert!(grants(&["*:*"]).allow("anything:at_all"));
-        assert!(grants(&["*:read"]).allow("contacts:read"));
-        assert!(!grants(&["*:read"]).allow("contacts:update"));
-        assert!(!Grants::default().allow("contacts:read"));
+        assert!(allows(&grants(&["*:*"]), "anything:at_all"));
+        assert!(allows(&grants(&["*:read"]), "contacts:read"));
+        assert!(!allows(&grants(&["*:read"]), "contacts:update"));
+        assert!(!allows(&Grants::default(), "contacts:read"));
+    }
+
+    #[test]
+    fn the_farthest_grant_counts() {
+        let lead = grants(&["contacts:*@own", "contacts:read@team", "reports:read@all"]);
+        assert_eq!(lead.scope("contacts:update"), Some(Scope::Own));
+        assert_eq!(lead.scope("contacts:read"), Some(Scope::Team));
+        assert_eq!(lead.scope("reports:read"), Some(Scope::All));
+        assert_eq!(lead.scope("members:read"), None);
+        let written = lead.to_strings();
+        assert!(
+            written.contains(&"reports:read".to_owned()),
+            "@all is not written: {written:?}"
+        );
+        assert_eq!(Grants::read(&written), lead);
+        assert!(lead.reach_teams() && !grants(&["contacts:*@own", "reports:read"]).reach_teams());
     }
 
     #[test]
@@ -202,39 +252,67 @@ mod tests {
             "a:b:c",
             "a b:c",
             "contacts:read\n",
+            "contacts:read@own",
+            "contacts:read@all",
         ] {
-            assert!(!everything.allow(text), "{text:?}");
+            assert!(!allows(&everything, text), "{text:?}");
         }
     }
 
     #[test]
     fn grants_that_cannot_be_read_give_nothing() {
-        let strange = grants(&["contacts:read@own", "**", "*", "contacts:**", "CONTACTS:*"]);
+        let strange = grants(&[
+            "contacts:read@house",
+            "contacts:read@",
+            "contacts:read@own@all",
+            "contacts@own:read",
+            "contacts:read@OWN",
+            "**",
+            "*",
+            "contacts:**",
+            "CONTACTS:*",
+        ]);
         assert_eq!(strange, Grants::default());
     }
 
     #[test]
     fn nobody_passes_on_more_than_they_hold() {
         let admin = grants(&["contacts:*", "reports:*", "members:*"]);
-        assert!(admin.covers(&grants(&["contacts:read", "members:*"])));
+        assert!(admin.covers(&grants(&[
+            "contacts:read",
+            "members:*",
+            "contacts:*@team",
+            "reports:read@own"
+        ])));
         assert!(admin.covers(&admin));
         assert!(admin.covers(&Grants::default()));
-        for more in ["*:*", "*:read", "tenants:read"] {
+        for more in ["*:*", "*:read", "tenants:read", "*:read@own"] {
             assert!(!admin.covers(&grants(&["contacts:read", more])), "{more}");
         }
         assert!(!grants(&["contacts:read", "contacts:update"]).covers(&grants(&["contacts:*"])));
-        assert!(!Grants::default().covers(&grants(&["contacts:read"])));
+        assert!(!Grants::default().covers(&grants(&["contacts:read@own"])));
+        let lead = grants(&["contacts:*@team"]);
+        assert!(lead.covers(&grants(&["contacts:read@own"])));
+        for more in ["contacts:read", "contacts:read@team"] {
+            assert!(
+                !lead.covers(&grants(&[more])),
+                "{more}: another's teams are not one's own"
+            );
+        }
     }
 
     #[test]
-    fn covering_means_allowing_every_permission_that_the_other_allows() {
-        let all = ["*:*", "*:a", "x:*", "x:a", "x:b", "y:a"];
+    fn covering_means_allowing_every_permission_that_the_other_allows_at_least_as_far() {
+        let sides = ["*:*", "*:a", "x:*", "x:a", "x:b", "y:a"];
+        let all = sides
+            .iter()
+            .flat_map(|side| Scope::ALL.map(|scope| format!("{side}@{scope}")));
+        let all: Vec<Grants> = all.map(|text| Grants::read([text])).collect();
         let permissions = ["x:a", "x:b", "y:a", "y:b"];
-        for one in all {
-            for other in all {
-                let (one, other) = (grants(&[one]), grants(&[other]));
-                let kept = permissions.iter().all(|text| !other.allow(text) || one.allow(text));
-                assert!(!one.covers(&other) || kept, "{one:?} {other:?}");
+        for one in &all {
+            for other in &all {
+                let kept = permissions.iter().all(|text| other.scope(text) <= one.scope(text));
+                assert!(!one.covers(other) || kept, "{one:?} {other:?}");
             }
         }
     }

@@ -12,9 +12,9 @@ pub enum Role {
     SuperAdmin,
     /// Administers one tenant.
     TenantAdmin,
-    /// Leads the work in one tenant.
+    /// Leads the work of teams in one tenant.
     Manager,
-    /// Works in one tenant.
+    /// Works in one tenant, with records of their own.
     User,
 }
 
@@ -51,9 +51,15 @@ impl Role {
     pub fn grants(self) -> Grants {
         let texts: &[&str] = match self {
             Self::SuperAdmin => &["*:*"],
-            Self::TenantAdmin => &["contacts:*", "members:*", "reports:*", "roles:*"],
-            Self::Manager => &["contacts:*", "members:read", "reports:*", "roles:read"],
-            Self::User => &["contacts:create", "contacts:read", "contacts:update"],
+            Self::TenantAdmin => &["contacts:*", "members:*", "reports:*", "roles:*", "teams:*"],
+            Self::Manager => &[
+                "contacts:*@team",
+                "members:read",
+                "reports:*@team",
+                "roles:read",
+                "teams:read",
+            ],
+            Self::User => &["contacts:create@own", "contacts:read@own", "contacts:update@own"],
         };
         Grants::read(texts)
     }
@@ -94,7 +100,7 @@ mod tests {
             assert_eq!(role.as_str().parse(), Ok(role));
         }
         assert_eq!(Role::User.grants().iter().count(), 3);
-        assert_eq!(Role::Manager.grants().iter().count(), 4);
+        assert_eq!(Role::Manager.grants().iter().count(), 5);
         assert!("SUPER_ADMIN".parse::<Role>().is_err());
     }
 
@@ -102,7 +108,7 @@ mod tests {
     fn no_role_of_a_tenant_reaches_the_platform() {
         for role in Role::ALL.into_iter().filter(|role| role.is_of_tenant()) {
             for permission in ["tenants:create", "tenants:read", "tenants:suspend", "tenants:delete"] {
-                assert!(!role.grants().allow(permission), "{role} {permission}");
+                assert_eq!(role.grants().scope(permission), None, "{role} {permission}");
             }
         }
     }

@@ -142,6 +142,7 @@ impl RightsService for FakeAuth {
                 standing: standing.into(),
                 roles: vec!["user".to_owned()],
                 permissions: vec!["contacts:read".to_owned()],
+                team_user_ids: Vec::new(),
             };
             (rights, state.is_slow)
         };

@@ -30,4 +30,4 @@ pub use peer::{IdentifiedChannel, Peer, PeerError};
 pub use quota::{Quotas, RateExceeded};
 pub use request::{request, request_as_user};
 pub use rights::client::RightsClient;
-pub use rights::{Rights, RightsError, RightsQuery, RightsSource, Standing};
+pub use rights::{Rights, RightsError, RightsQuery, RightsSource, Standing, reach};

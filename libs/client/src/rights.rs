@@ -8,8 +8,9 @@ mod entry;
 mod ledger;
 
 use async_trait::async_trait;
-use rowhouse_auth_kit::Grants;
-use rowhouse_context::Ctx;
+use rowhouse_auth_kit::{Grants, Scope};
+use rowhouse_context::{Ctx, Owners, Reach};
+use rowhouse_proto::policy::Permission;
 use rowhouse_types::{SessionId, TenantId, UserId};
 
 /// Whose rights are asked for, and where.
@@ -36,6 +37,22 @@ pub struct Rights {
     pub roles: Vec<String>,
     /// What the roles give.
     pub grants: Grants,
+    /// Whose records a grant with `@team` reaches beside the principal's own.
+    pub team: Owners,
+}
+
+/// Whose records somebody reaches with a permission; `None` where they do not have it.
+///
+/// `team`: whose a grant with `@team` reaches beside `user`'s own. A permission that is not about records with owners is
+/// given by no grant with a scope: part of what has no parts is nothing.
+#[must_use]
+pub fn reach(grants: &Grants, user: UserId, team: &Owners, permission: &Permission) -> Option<Reach> {
+    match grants.scope(permission.name)? {
+        Scope::All => Some(Reach::All),
+        _ if !permission.scoped => None,
+        Scope::Team => Some(Reach::owners(team.iter().chain([user]))),
+        Scope::Own => Some(Reach::owners([user])),
+    }
 }
 
 /// Whether a principal may act at all.
@@ -71,4 +88,46 @@ pub trait RightsSource: Send + Sync {
     /// # Errors
     /// [`RightsError`]; the call must then be refused.
     async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Rights, RightsError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use rowhouse_proto::policy;
+
+    use super::*;
+
+    #[test]
+    fn a_grant_reaches_as_far_as_its_scope_says() {
+        let [user, mate, other] = [(); 3].map(|()| UserId::generate());
+        let team = Owners::from_iter([mate]);
+        let reached = |grant: &str, permission: &str| {
+            let permission = policy::permission(permission).unwrap();
+            let reach = reach(&Grants::read([grant]), user, &team, permission)?;
+            Some([user, mate, other].map(|owner| reach.includes(owner)))
+        };
+        for (grant, owners) in [
+            ("contacts:read@own", Some([true, false, false])),
+            ("contacts:*@team", Some([true, true, false])),
+            ("*:read", Some([true, true, true])),
+            ("contacts:update", None),
+        ] {
+            assert_eq!(reached(grant, "contacts:read"), owners, "{grant}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_owner_is_given_by_no_grant_with_a_scope() {
+        let user = UserId::generate();
+        let none = Owners::from_iter([]);
+        let members = policy::permission("members:read").unwrap();
+        for (grant, given) in [
+            ("members:read", true),
+            ("*:*", true),
+            ("members:read@own", false),
+            ("*:*@team", false),
+        ] {
+            let reach = reach(&Grants::read([grant]), user, &none, members);
+            assert_eq!(reach.is_some(), given, "{grant}");
+        }
+    }
 }

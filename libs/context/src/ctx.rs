@@ -6,7 +6,7 @@ use std::time::Duration;
 use rowhouse_types::TenantId;
 use tokio::time::Instant;
 
-use crate::{Principal, RequestId};
+use crate::{Principal, Reach, RequestId};
 
 /// The context of one call or job: cheap to clone, never changed once made.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct Ctx {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     request_id: RequestId,
     principal: Principal,
@@ -22,6 +22,7 @@ struct Inner {
     deadline: Instant,
     reason: Option<String>,
     address: Option<String>,
+    reach: Reach,
 }
 
 /// An action for a tenant was called without one. The stack in front of the services makes this impossible; it is an
@@ -46,6 +47,7 @@ impl Ctx {
                 deadline,
                 reason: None,
                 address: None,
+                reach: Reach::nobody(),
             }),
         }
     }
@@ -54,17 +56,22 @@ impl Ctx {
     /// the audit log.
     #[must_use]
     pub fn with_origin(self, reason: Option<String>, address: Option<String>) -> Self {
-        let inner = &self.inner;
-        Self {
-            inner: Arc::new(Inner {
-                request_id: inner.request_id.clone(),
-                principal: inner.principal.clone(),
-                tenant: inner.tenant,
-                deadline: inner.deadline,
-                reason,
-                address,
-            }),
-        }
+        self.changed(|inner| {
+            inner.reason = reason;
+            inner.address = address;
+        })
+    }
+
+    /// The same context with whose records the call may reach. Without this it is nobody's: a call that nobody has
+    /// judged reaches nothing.
+    #[must_use]
+    pub fn with_reach(self, reach: Reach) -> Self {
+        self.changed(|inner| inner.reach = reach)
+    }
+
+    fn changed(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.inner));
+        self
     }
 
     /// The id under which the call is logged, traced and audited everywhere.
@@ -109,6 +116,12 @@ impl Ctx {
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.inner.reason.as_deref()
+    }
+
+    /// Whose records the call may reach.
+    #[must_use]
+    pub fn reach(&self) -> &Reach {
+        &self.inner.reach
     }
 
     /// The network address the call came from.

@@ -8,6 +8,7 @@ use rowhouse_proto::auth::v1::catalog_service_client::CatalogServiceClient;
 use rowhouse_proto::auth::v1::member_service_client::MemberServiceClient;
 use rowhouse_proto::auth::v1::recovery_service_client::RecoveryServiceClient;
 use rowhouse_proto::auth::v1::role_service_client::RoleServiceClient;
+use rowhouse_proto::auth::v1::team_service_client::TeamServiceClient;
 use rowhouse_proto::crm::v1::contact_service_client::ContactServiceClient;
 use rowhouse_proto::tenant::v1::migration_service_client::MigrationServiceClient;
 use rowhouse_proto::tenant::v1::plan_service_client::PlanServiceClient;
@@ -140,6 +141,12 @@ impl Caller {
     #[must_use]
     pub fn account(&self) -> AccountServiceClient<Service> {
         AccountServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `TeamService`.
+    #[must_use]
+    pub fn teams(&self) -> TeamServiceClient<Service> {
+        TeamServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
     }
 
     /// `RecoveryService`.

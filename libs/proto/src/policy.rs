@@ -40,12 +40,20 @@ pub struct Permission {
     pub description: &'static str,
     /// Whether roles of tenants can give it; others are for platform operators.
     pub of_tenants: bool,
+    /// Whether it is about records that have an owner, so that it can be given for some of them only.
+    pub scoped: bool,
     /// The RPCs that need it, as `package.Service/Method`.
     pub rpcs: &'static [&'static str],
 }
 
 /// The permissions of the suite, by name.
 pub const PERMISSIONS: &[Permission] = include!(concat!(env!("OUT_DIR"), "/permission_table.rs"));
+
+/// Finds what is known of a permission, by its name.
+#[must_use]
+pub fn permission(name: &str) -> Option<&'static Permission> {
+    PERMISSIONS.iter().find(|permission| permission.name == name)
+}
 
 /// Finds the policy of an RPC.
 ///
@@ -85,8 +93,10 @@ mod tests {
             assert!(permission.description.ends_with('.'), "{permission:?}");
             assert!(!permission.rpcs.is_empty(), "{permission:?}");
         }
-        let of_tenants = |name| PERMISSIONS.iter().find(|known| known.name == name).unwrap().of_tenants;
+        let of_tenants = |name| permission(name).unwrap().of_tenants;
         assert!(of_tenants("contacts:export") && !of_tenants("tenants:create"));
+        let scoped = |name| permission(name).unwrap().scoped;
+        assert!(scoped("contacts:export") && !scoped("members:read"));
     }
 
     #[test]

@@ -48,6 +48,8 @@ kinds! {
     Invitation, InvitationId, "invitation";
     /// One mail about somebody's account.
     AccountMail, AccountMailId, "account_mail";
+    /// One team of a tenant's members.
+    Team, TeamId, "team";
     /// One contact.
     Contact, ContactId, "contact";
     /// One report.

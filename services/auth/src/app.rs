@@ -25,6 +25,7 @@ use rowhouse_proto::auth::v1::provisioning_service_server::ProvisioningServiceSe
 use rowhouse_proto::auth::v1::recovery_service_server::RecoveryServiceServer;
 use rowhouse_proto::auth::v1::rights_service_server::RightsServiceServer;
 use rowhouse_proto::auth::v1::role_service_server::RoleServiceServer;
+use rowhouse_proto::auth::v1::team_service_server::TeamServiceServer;
 use rowhouse_proto::common::v1::tenant_records_service_server::TenantRecordsServiceServer;
 use rowhouse_server::{Server, Services};
 use rowhouse_telemetry::metrics::Metrics;
@@ -48,6 +49,7 @@ use crate::rights::{Clock, OwnRights, RightsRpc};
 use crate::role::RoleRpc;
 use crate::session::AuthRpc;
 use crate::state::State;
+use crate::team::TeamRpc;
 use crate::tenant::ProvisioningRpc;
 use crate::{housekeeping, rights};
 
@@ -100,6 +102,7 @@ impl App {
             .with(AccountServiceServer::new(AccountRpc { state: state.clone() }))
             .with(RecoveryServiceServer::new(RecoveryRpc { state: state.clone() }))
             .with(RoleServiceServer::new(RoleRpc { state: state.clone() }))
+            .with(TeamServiceServer::new(TeamRpc { state: state.clone() }))
             .with(CatalogServiceServer::new(CatalogRpc))
             .with(AuthzServiceServer::new(AuthzRpc { state: state.clone() }))
             .with(MemberServiceServer::new(MemberRpc { state: state.clone() }));

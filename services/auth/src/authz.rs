@@ -5,7 +5,9 @@ mod rpc;
 mod wire;
 
 use rowhouse_auth_kit::Grant;
+use rowhouse_client::reach;
 use rowhouse_proto::policy::Permission;
+use rowhouse_types::UserId;
 
 use crate::member::{Member, MemberState};
 use crate::rights::Facts;
@@ -18,8 +20,10 @@ pub(crate) const BATCH_MAX: usize = 1_000;
 /// What decides whether a member has a permission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// This grant of the role gives it.
+    /// This grant of the role gives it, and reaches the record that is asked about.
     Allowed(Grant),
+    /// This grant of the role gives it, and does not reach the record.
+    OutOfScope(Grant),
     NotGranted,
     MemberDisabled,
     AccountDisabled,
@@ -56,18 +60,22 @@ impl Known {
         held.map(|held| held.grants.to_strings()).unwrap_or_default()
     }
 
-    /// What decides about a permission.
-    pub(crate) fn decide(&self, permission: &Permission) -> Decision {
+    /// What decides about a permission. `owner`: of the record that it is about, where it is about one.
+    pub(crate) fn decide(&self, permission: &Permission, owner: Option<UserId>) -> Decision {
         if let Some(obstacle) = self.obstacle() {
             return obstacle;
         }
-        let held = self.facts.member.as_ref();
-        let wanted = permission.name.parse().ok();
-        let grant = held.zip(wanted).and_then(|(held, wanted)| {
-            let mut giving = held.grants.iter().filter(|grant| grant.allows(&wanted));
-            giving.next().cloned()
+        let given = self.facts.member.as_ref().and_then(|held| {
+            let wanted = permission.name.parse().ok()?;
+            let grant = held.grants.giving(&wanted)?.clone();
+            let reach = reach(&held.grants, self.member.user, &self.facts.team, permission)?;
+            Some((grant, reach))
         });
-        grant.map_or(Decision::NotGranted, Decision::Allowed)
+        match given {
+            None => Decision::NotGranted,
+            Some((grant, reach)) if owner.is_none_or(|owner| reach.includes(owner)) => Decision::Allowed(grant),
+            Some((grant, _)) => Decision::OutOfScope(grant),
+        }
     }
 }
 

@@ -2,15 +2,19 @@
 
 mod rpc;
 
-use rowhouse_auth_kit::Grant;
+use rowhouse_auth_kit::{Grant, Scope};
 use rowhouse_proto::policy::PERMISSIONS;
 
 pub(crate) use rpc::CatalogRpc;
 
-/// Whether a grant gives anything that a role of a tenant can give. One that gives nothing is a spelling mistake.
+/// Whether a grant gives anything that a role of a tenant can give. One that gives nothing is a mistake: of spelling, or a
+/// scope behind what has none.
 pub(crate) fn gives_something(grant: &Grant) -> bool {
     let mut of_tenants = PERMISSIONS.iter().filter(|known| known.of_tenants);
-    of_tenants.any(|known| known.name.parse().is_ok_and(|permission| grant.allows(&permission)))
+    of_tenants.any(|known| {
+        let reaches = known.scoped || grant.scope() == Scope::All;
+        reaches && known.name.parse().is_ok_and(|permission| grant.allows(&permission))
+    })
 }
 
 #[cfg(test)]
@@ -20,10 +24,26 @@ mod tests {
     #[test]
     fn what_gives_nothing_in_a_tenant_is_told_from_what_does() {
         let gives = |text: &str| gives_something(&text.parse().unwrap());
-        for something in ["contacts:read", "contacts:*", "*:read", "*:*", "roles:create"] {
+        for something in [
+            "contacts:read",
+            "contacts:*@own",
+            "reports:read@team",
+            "*:read",
+            "*:read@own",
+            "*:*",
+            "roles:create",
+        ] {
             assert!(gives(something), "{something}");
         }
-        for nothing in ["contact:read", "contacts:fly", "tenants:create", "servers:*", "*:purge"] {
+        for nothing in [
+            "contact:read",
+            "contacts:fly",
+            "tenants:create",
+            "servers:*",
+            "*:purge",
+            "members:*@team",
+            "roles:read@own",
+        ] {
             assert!(!gives(nothing), "{nothing}");
         }
     }

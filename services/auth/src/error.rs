@@ -7,6 +7,8 @@ use rowhouse_context::NoTenant;
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::TenantId;
 
+use crate::team::Obstacle;
+
 /// A fact that ends an action.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -96,6 +98,18 @@ pub(crate) enum Error {
         /// How many it can have.
         most: u32,
     },
+    /// The caller would move people to whom they could not give what the move gives.
+    #[error("members' roles give a permission for their teams that the caller does not hold for everybody's records")]
+    TeamsNotCovered {
+        /// The first of what is lacking.
+        permission: String,
+    },
+    /// The tenant has a team of this name.
+    #[error("a team of this name exists")]
+    TeamExists,
+    /// The tenant's teams do not allow it.
+    #[error(transparent)]
+    Team(#[from] Obstacle),
     /// Somebody has the role, or would get it.
     #[error("somebody has the role or is invited to it (members: {members}, open invitations: {invitations})")]
     RoleHeld {
@@ -104,7 +118,7 @@ pub(crate) enum Error {
         /// Invitations that would give it.
         invitations: i64,
     },
-    /// The member or role has changed since the etag was issued.
+    /// The member, role or team has changed since the etag was issued.
     #[error("it has changed since the etag was issued")]
     EtagMismatch,
     /// The tenant would be left without an administrator.
@@ -152,14 +166,17 @@ impl Error {
             Self::TooManyAttempts { .. } => Reason::TooManyAttempts,
             Self::Revoked => Reason::SessionRevoked,
             Self::NotFound { .. } => Reason::ResourceNotFound,
-            Self::MemberExists | Self::EmailTaken | Self::RoleExists => Reason::ResourceAlreadyExists,
+            Self::MemberExists | Self::EmailTaken | Self::RoleExists | Self::TeamExists => {
+                Reason::ResourceAlreadyExists
+            }
             Self::TenantChoiceRequired | Self::Field { .. } | Self::RoleUnknown { .. } => Reason::FieldInvalid,
-            Self::RoleNotCovered { .. } => Reason::PermissionMissing,
+            Self::RoleNotCovered { .. } | Self::TeamsNotCovered { .. } => Reason::PermissionMissing,
             Self::EtagMismatch => Reason::EtagMismatch,
             Self::LastAdministrator
             | Self::OperationReused
             | Self::TenantOpen
             | Self::TooManyRoles { .. }
+            | Self::Team(_)
             | Self::RoleHeld { .. } => Reason::StateForbids,
             Self::RequestIdReused => Reason::RequestIdReused,
             Self::PageToken => Reason::PageTokenInvalid,
@@ -182,12 +199,14 @@ impl From<Error> for Failure {
             Error::QuotaExceeded { tenant, limit, most } => Self::quota(tenant, limit, *most).retry_after(QUOTA_RETRY),
             Error::Field { field, description } => Self::field(*field, description),
             Error::TenantChoiceRequired => Self::field("tenant_id", "must name one of the account's tenants"),
-            Error::RoleNotCovered { permission } => {
+            Error::RoleNotCovered { permission } | Error::TeamsNotCovered { permission } => {
                 Self::new(error.reason(), error.to_string()).with("permission", permission)
             }
             Error::RoleUnknown { field } => Self::field(*field, "must be a role of the tenant"),
             Error::RoleExists => Self::new(error.reason(), error.to_string())
                 .in_field("role.name", "must be a name that no role of the tenant has"),
+            Error::TeamExists => Self::new(error.reason(), error.to_string())
+                .in_field("team.display_name", "must be a name that no team of the tenant has"),
             Error::RequestIdReused => Self::new(error.reason(), error.to_string())
                 .in_field("request_id", "must be new, or the one of the same call repeated"),
             Error::PageToken => Self::new(error.reason(), error.to_string())

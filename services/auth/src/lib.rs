@@ -7,6 +7,7 @@
 //! - `account`: one's own account; serves `AccountService`.
 //! - `member`: who belongs to a tenant, in which role.
 //! - `role`: what members of a tenant can be; serves `RoleService`. `catalog`: what roles are made of.
+//! - `team`: teams of members, which nest; serves `TeamService`.
 //! - `authz`: who may do what, and why; serves `AuthzService`.
 //! - `session`: log-ins and refresh tokens; serves `AuthService`.
 //! - `attempt`: who guesses waits.
@@ -45,6 +46,7 @@ mod rights;
 mod role;
 mod session;
 mod state;
+mod team;
 mod tenant;
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ mod wire;
 use std::time::Duration;
 
 use rowhouse_auth_kit::{Grants, Role};
-use rowhouse_context::Principal;
+use rowhouse_context::{Owners, Principal};
 use rowhouse_types::{SessionId, TenantId, UserId};
 use uuid::Uuid;
 
@@ -83,6 +83,8 @@ pub(crate) struct Rights {
     pub(crate) role: Option<String>,
     /// What the role gives; nothing without good standing.
     pub(crate) grants: Grants,
+    /// Whose records a grant with `@team` reaches beside one's own.
+    pub(crate) team: Owners,
 }
 
 /// A role that somebody holds, and what it gives.
@@ -104,6 +106,8 @@ pub(crate) struct Facts {
     /// Role on the platform.
     pub(crate) operator: Option<Held>,
     pub(crate) access: Option<Access>,
+    /// Who is in the member's teams and beneath those that they manage; nobody where the role gives nothing with `@team`.
+    pub(crate) team: Owners,
 }
 
 /// Something whose rights changed.
@@ -182,12 +186,18 @@ impl Rights {
             _ => Standing::Good,
         };
         let held = held.clone().filter(|_| standing == Standing::Good);
+        let has_team = held.is_some() && !query.platform;
         let (role, grants) = held.map(|held| (held.role, held.grants)).unzip();
         Self {
             version: facts.version,
             standing,
             role,
             grants: grants.unwrap_or_default(),
+            team: if has_team {
+                facts.team.clone()
+            } else {
+                Owners::from_iter([])
+            },
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::error::Error;
 pub(crate) use rpc::RoleRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::grants;
+pub(crate) use store::{grants, held_by_members};
 
 /// Roles that a tenant has beside the built-in ones: more than anybody keeps in their head, few enough to be read at once.
 pub(crate) const OWN_ROLES_MAX: u32 = 100;

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 use self::bench::Bench;
 use crate::{
     account_mail, attempt, audit, bootstrap, identity, invitation, key, member, purge, request, rights, role, session,
-    tenant,
+    team, tenant,
 };
 
 /// Statements of each store, beside the store's source.
@@ -25,6 +25,7 @@ const STORES: &[(&str, &[&str])] = &[
     (include_str!("rights/store.rs"), rights::STATEMENTS),
     (include_str!("role/store.rs"), role::STATEMENTS),
     (include_str!("session/store.rs"), session::STATEMENTS),
+    (include_str!("team/store.rs"), team::STATEMENTS),
     (include_str!("tenant/store.rs"), tenant::STATEMENTS),
 ];
 

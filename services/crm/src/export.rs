@@ -34,7 +34,7 @@ struct Progress {
     ended: bool,
 }
 
-/// All contacts that are not deleted and follow `after`, page by page, each page a transaction of its own.
+/// All contacts that the caller reaches, are not deleted and follow `after`, page by page, each page a transaction of its own.
 ///
 /// `after`: the last contact that a reader has, or any place in the order of ids: it is compared and not looked up.
 ///

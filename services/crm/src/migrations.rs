@@ -2,15 +2,28 @@
 
 use std::ops::RangeInclusive;
 
-use rowhouse_db::{Migration, TenantMigrations};
+use rowhouse_db::{Deferred, Migration, TenantMigrations};
 
 /// The migrations of a home, oldest first. One line for each file in `migrations/tenant/`.
-pub const MIGRATIONS: TenantMigrations = TenantMigrations::new(&[Migration {
-    version: 1,
-    name: "contacts",
-    sql: include_str!("../migrations/tenant/0001_contacts.sql"),
-    deferred: &[],
-}]);
+pub const MIGRATIONS: TenantMigrations = TenantMigrations::new(&[
+    Migration {
+        version: 1,
+        name: "contacts",
+        sql: include_str!("../migrations/tenant/0001_contacts.sql"),
+        deferred: &[],
+    },
+    Migration {
+        version: 2,
+        name: "owners",
+        sql: include_str!("../migrations/tenant/0002_owners.sql"),
+        deferred: &[Deferred::Index {
+            name: "contacts_owner_created_at_idx",
+            table: "contacts",
+            definition: "(tenant_id, owner_id, created_at, id)",
+            unique: false,
+        }],
+    },
+]);
 
 /// The versions that this code serves: the newest, and the one before it, so that code can go out before the homes are
 /// migrated.

@@ -9,7 +9,7 @@ use rowhouse_auth_kit::ServiceSigner;
 use rowhouse_cache::Cache;
 use rowhouse_client::{LimitsClient, Peer};
 use rowhouse_config::Secret;
-use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
+use rowhouse_context::{Ctx, Principal, Reach, RequestId, ServiceName};
 use rowhouse_db::ControlDb;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
@@ -109,7 +109,7 @@ impl World {
     }
 }
 
-/// A member's call.
+/// A call of a member who reaches everybody's records.
 pub(crate) fn member(tenant: TenantId) -> Ctx {
     let principal = Principal::Member {
         user: UserId::generate(),
@@ -122,6 +122,7 @@ pub(crate) fn member(tenant: TenantId) -> Ctx {
         Some(tenant),
         Instant::now() + Duration::from_secs(30),
     )
+    .with_reach(Reach::All)
 }
 
 /// A message as a consumer would get it for the first time.

@@ -1,5 +1,7 @@
 //! How each RPC is tried with ids that are not the caller's: one function a service.
 
+mod auth_service;
+
 use anyhow::Result;
 use prost::Message;
 use rowhouse_devkit::journey;
@@ -7,7 +9,7 @@ use rowhouse_proto::auth::v1 as auth;
 use rowhouse_proto::crm::v1 as crm;
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_proto::worker::v1 as worker;
-use rowhouse_types::{ContactId, InvitationId, ReportId, SessionId, TenantId, UserId};
+use rowhouse_types::{ContactId, InvitationId, ReportId, SessionId, TeamId, TenantId, UserId};
 
 use crate::support::world::House;
 
@@ -35,6 +37,8 @@ pub(super) struct Ids {
     pub(super) deleted: Option<String>,
     /// An id that never was.
     pub(super) random: String,
+    /// Whether the field may be left empty.
+    pub(super) may_be_empty: bool,
 }
 
 /// Resources that the fixtures name.
@@ -46,6 +50,8 @@ pub(super) struct Resources {
     foreign_session: String,
     foreign_invitation: String,
     foreign_tenant: String,
+    foreign_team: String,
+    own_team: String,
     own_user: String,
     own_tenant: String,
 }
@@ -69,6 +75,8 @@ impl Resources {
         };
         let invitation = other.administrator.caller.members().invite_member(invite).await?;
         Ok(Self {
+            foreign_team: team(other).await?,
+            own_team: team(own).await?,
             foreign_session: other.user.tokens.session_id.clone(),
             foreign_invitation: invitation.into_inner().id,
             foreign_tenant: other.tenant.id.clone(),
@@ -91,6 +99,8 @@ impl Resources {
             foreign_session: SessionId::generate().to_string(),
             foreign_invitation: InvitationId::generate().to_string(),
             foreign_tenant: TenantId::generate().to_string(),
+            foreign_team: TeamId::generate().to_string(),
+            own_team: TeamId::generate().to_string(),
             own_user: UserId::generate().to_string(),
             own_tenant: TenantId::generate().to_string(),
         }
@@ -103,6 +113,7 @@ impl Resources {
             foreign,
             deleted,
             random: ContactId::generate().to_string(),
+            may_be_empty: false,
         }
     }
 
@@ -112,6 +123,7 @@ impl Resources {
             foreign: self.foreign_user.clone(),
             deleted: None,
             random: UserId::generate().to_string(),
+            may_be_empty: false,
         }
     }
 
@@ -121,8 +133,24 @@ impl Resources {
             foreign: self.foreign_report.clone(),
             deleted: None,
             random: ReportId::generate().to_string(),
+            may_be_empty: false,
         }
     }
+}
+
+/// A new team of a tenant.
+async fn team(house: &House) -> Result<String> {
+    let team = Some(auth::Team {
+        display_name: "Canaries".to_owned(),
+        ..auth::Team::default()
+    });
+    let created = house
+        .administrator
+        .caller
+        .teams()
+        .create_team(auth::CreateTeamRequest { team })
+        .await?;
+    Ok(created.into_inner().id)
 }
 
 /// A field that holds another tenant's `foreign`.
@@ -132,6 +160,7 @@ fn ids(field: &'static str, foreign: &str, random: String) -> Ids {
         foreign: foreign.to_owned(),
         deleted: None,
         random,
+        may_be_empty: false,
     }
 }
 
@@ -141,8 +170,8 @@ pub(super) fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
     match service {
         "crm.v1.ContactService" => contacts(rpc, r),
         "worker.v1.ReportService" => reports(rpc, r),
-        "auth.v1.AuthService" => log_in(rpc, r),
-        "auth.v1.AccountService" => account(rpc, r),
+        "auth.v1.AuthService" => auth_service::log_in(rpc, r),
+        "auth.v1.AccountService" => auth_service::account(rpc, r),
         // The links of mails name accounts, whatever tenants these belong to.
         "auth.v1.RecoveryService" => match rpc {
             "RequestPasswordReset" | "ResetPassword" | "ConfirmEmail" => {
@@ -157,10 +186,13 @@ pub(super) fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
             }
             _ => None,
         },
-        "auth.v1.AuthzService" => authz(rpc, r),
+        "auth.v1.TeamService" => auth_service::teams(rpc, r),
+        "auth.v1.AuthzService" => auth_service::authz(rpc, r),
         "auth.v1.CatalogService" if rpc == "ListPermissions" => Some(Fixture::NothingLookedUp { set_aside: &[] }),
-        "auth.v1.MemberService" => members(rpc, r),
-        "auth.v1.RightsService" | "auth.v1.DelegationService" | "auth.v1.MailDataService" => internal(rpc, r),
+        "auth.v1.MemberService" => auth_service::members(rpc, r),
+        "auth.v1.RightsService" | "auth.v1.DelegationService" | "auth.v1.MailDataService" => {
+            auth_service::internal(rpc, r)
+        }
         // A place in the order of ids, compared and not looked up: services/crm tests that it names nothing.
         "crm.v1.ExportService" if rpc == "StreamContacts" => Some(Fixture::NothingLookedUp {
             set_aside: &["after_id"],
@@ -305,141 +337,6 @@ fn reports(rpc: &str, r: &Resources) -> Option<Fixture> {
         "GetReport" => tried(&worker::GetReportRequest { id }, r.report("id"), &[]),
         "DownloadReport" => tried(&worker::DownloadReportRequest { id }, r.report("id"), &[]),
         "RunReport" => Some(Fixture::NothingLookedUp { set_aside: &[] }),
-        _ => None,
-    }
-}
-
-fn log_in(rpc: &str, r: &Resources) -> Option<Fixture> {
-    match rpc {
-        // A wrong password at a tenant that exists and at one that does not.
-        "Login" => {
-            let request = auth::LoginRequest {
-                // Another one for each pair of tenants: guesses at one account are counted.
-                email: format!("{}@own.example", r.own_tenant),
-                password: "a wrong password".to_owned(),
-                tenant_id: r.own_tenant.clone(),
-            };
-            let random = TenantId::generate().to_string();
-            let ids = Ids {
-                field: "tenant_id",
-                foreign: r.own_tenant.clone(),
-                deleted: None,
-                random,
-            };
-            tried(&request, ids, &[])
-        }
-        "AcceptInvitation" | "Refresh" | "Logout" | "WhoAmI" | "GetJwks" => {
-            Some(Fixture::NothingLookedUp { set_aside: &[] })
-        }
-        _ => None,
-    }
-}
-
-fn account(rpc: &str, r: &Resources) -> Option<Fixture> {
-    match rpc {
-        "RevokeSession" => {
-            let session_id = r.foreign_session.clone();
-            let ids = ids("session_id", &r.foreign_session, SessionId::generate().to_string());
-            tried(&auth::RevokeSessionRequest { session_id }, ids, &[])
-        }
-        "SwitchTenant" => {
-            let tenant_id = r.foreign_tenant.clone();
-            let ids = ids("tenant_id", &r.foreign_tenant, TenantId::generate().to_string());
-            tried(&auth::SwitchTenantRequest { tenant_id }, ids, &[])
-        }
-        "ChangePassword" | "ChangeEmail" | "ListSessions" | "RevokeSessions" | "ListTenants" => {
-            Some(Fixture::NothingLookedUp { set_aside: &[] })
-        }
-        _ => None,
-    }
-}
-
-fn authz(rpc: &str, r: &Resources) -> Option<Fixture> {
-    let user_id = r.foreign_user.clone();
-    match rpc {
-        "ListMemberPermissions" => {
-            let request = auth::ListMemberPermissionsRequest { user_id };
-            tried(&request, r.user("user_id"), &[])
-        }
-        "Explain" => {
-            let permission = "contacts:read".to_owned();
-            tried(&auth::ExplainRequest { user_id, permission }, r.user("user_id"), &[])
-        }
-        "Check" | "BatchCheck" => Some(Fixture::NothingLookedUp { set_aside: &[] }),
-        _ => None,
-    }
-}
-
-fn members(rpc: &str, r: &Resources) -> Option<Fixture> {
-    let user_id = r.foreign_user.clone();
-    match rpc {
-        "GetMember" => tried(&auth::GetMemberRequest { user_id }, r.user("user_id"), &[]),
-        "UpdateMember" => {
-            let member = auth::Member {
-                user_id,
-                role: "manager".to_owned(),
-                ..Default::default()
-            };
-            let request = auth::UpdateMemberRequest {
-                member: Some(member),
-                update_mask: mask("role"),
-            };
-            tried(&request, r.user("member.user_id"), &[])
-        }
-        "RemoveMember" => {
-            let etag = String::new();
-            tried(&auth::RemoveMemberRequest { user_id, etag }, r.user("user_id"), &[])
-        }
-        "ResendInvitation" | "RevokeInvitation" => {
-            // Both messages are the invitation's id alone, under the same number.
-            let invitation_id = r.foreign_invitation.clone();
-            let random = InvitationId::generate().to_string();
-            let ids = ids("invitation_id", &r.foreign_invitation, random);
-            tried(&auth::RevokeInvitationRequest { invitation_id }, ids, &[])
-        }
-        "InviteMember" | "ListMembers" | "ListInvitations" => Some(Fixture::NothingLookedUp { set_aside: &[] }),
-        _ => None,
-    }
-}
-
-/// A service asks for a user of one tenant in the name of another; tenant, session and job are its own side.
-fn internal(rpc: &str, r: &Resources) -> Option<Fixture> {
-    let (tenant_id, user_id) = (r.own_tenant.clone(), r.foreign_user.clone());
-    match rpc {
-        "IssueJobToken" => {
-            let job_id = ReportId::generate().to_string();
-            let request = auth::IssueJobTokenRequest {
-                job_id,
-                tenant_id,
-                user_id,
-                platform: false,
-            };
-            tried(&request, r.user("user_id"), &["job_id", "tenant_id"])
-        }
-        "GetRecipient" => {
-            let request = auth::GetRecipientRequest {
-                tenant_id,
-                user_id,
-                platform: false,
-            };
-            tried(&request, r.user("user_id"), &["tenant_id"])
-        }
-        "GetRights" => {
-            let session_id = SessionId::generate().to_string();
-            let request = auth::GetRightsRequest {
-                user_id,
-                session_id,
-                tenant_id,
-                platform: false,
-            };
-            tried(&request, r.user("user_id"), &["session_id", "tenant_id"])
-        }
-        // The caller's own name for itself.
-        "RenewLease" => Some(Fixture::NothingLookedUp {
-            set_aside: &["instance_id"],
-        }),
-        // The worker mails for all tenants.
-        "GetInvitationMail" | "GetAccountMail" => Some(Fixture::AllTenants),
         _ => None,
     }
 }

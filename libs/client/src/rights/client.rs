@@ -11,6 +11,7 @@ use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_proto::auth::v1::RenewLeaseRequest;
 use rowhouse_proto::auth::v1::rights_service_client::RightsServiceClient;
 use rowhouse_status::Reason;
+use rowhouse_types::UserId;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -35,8 +36,12 @@ const RENEW_PAUSE: Duration = Duration::from_millis(100);
 /// Longest time for a question about rights: a hung auth must not hold calls until their deadlines.
 const ASK_MAX: Duration = Duration::from_secs(5);
 
-/// Rights kept in memory at once. An entry is about 500 bytes, so 10,000 are 5 MB.
-const MEMORY_MAX: u64 = 10_000;
+/// Bytes of rights kept in memory: 30,000 entries of those who lead no teams.
+const MEMORY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Bytes of an entry, and what each of the people adds whose records it reaches.
+const ENTRY_BYTES: usize = 500;
+const PERSON_BYTES: usize = size_of::<UserId>();
 
 /// How long unused rights stay in memory and all rights in Redis. Whether they may be used is decided by versions; this
 /// only frees the space.
@@ -87,7 +92,11 @@ impl RightsClient {
                 ledger: Mutex::default(),
                 unrenewed: Outage::new("rights_renewals_failed_total"),
                 set_back: Outage::new("rights_renewals_failed_total"),
-                memory: Memory::builder().max_capacity(MEMORY_MAX).time_to_idle(KEPT).build(),
+                memory: Memory::builder()
+                    .max_capacity(MEMORY_BYTES_MAX)
+                    .weigher(|_, rights: &Arc<Rights>| weight(rights))
+                    .time_to_idle(KEPT)
+                    .build(),
                 cache,
                 now,
             }),
@@ -254,6 +263,12 @@ impl Inner {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Bytes that an entry takes.
+fn weight(rights: &Rights) -> u32 {
+    let people = rights.team.iter().len().saturating_mul(PERSON_BYTES);
+    u32::try_from(ENTRY_BYTES.saturating_add(people)).unwrap_or(u32::MAX)
 }
 
 fn refused(status: tonic::Status) -> RightsError {

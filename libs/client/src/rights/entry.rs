@@ -19,6 +19,8 @@ pub(crate) struct StoredRights {
     standing: Standing,
     roles: Vec<String>,
     permissions: Vec<String>,
+    /// Missing in what was stored before there were teams: then it is not read.
+    team: Vec<UserId>,
 }
 
 /// The key in Redis: the tenant's own where there is one.
@@ -45,6 +47,7 @@ impl StoredRights {
             standing: rights.standing,
             roles: rights.roles.clone(),
             permissions: rights.grants.to_strings(),
+            team: rights.team.iter().collect(),
         }
     }
 
@@ -61,6 +64,7 @@ impl StoredRights {
             standing: self.standing,
             roles: self.roles,
             grants: Grants::read(self.permissions),
+            team: self.team.into_iter().collect(),
         })
     }
 }
@@ -80,6 +84,8 @@ impl From<proto::Rights> for Rights {
             version: answer.version,
             standing,
             grants: Grants::read(&answer.permissions),
+            // Who cannot be read is not reached.
+            team: answer.team_user_ids.iter().filter_map(|id| id.parse().ok()).collect(),
             roles: answer.roles,
         }
     }

@@ -5,23 +5,26 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use rowhouse_client::{Rights, RightsError, RightsQuery, Standing};
-use rowhouse_context::{Ctx, Principal};
+use rowhouse_client::{Rights, RightsError, RightsQuery, Standing, reach};
+use rowhouse_context::{Ctx, Principal, Reach};
 use rowhouse_proto::policy::{Audience, Policy};
 use rowhouse_status::{Failure, Reason};
+use rowhouse_types::UserId;
 
 use crate::answer;
 use crate::layer::policy::{self, Rule};
 use crate::stack::Shared;
 
-/// Puts the caller's [`Rights`] into the request's extensions, or answers what they lack. Public RPCs need none, nor do
+/// Puts the caller's [`Rights`] into the request's extensions, and whose records they reach into its [`Ctx`]; or answers
+/// what they lack. Public RPCs need none, nor do
 /// services on their own behalf.
 pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     match need(&request) {
         Ok(None) => next.run(request).await,
         Ok(Some(need)) => match need.rights(&shared).await {
-            Ok(rights) => {
+            Ok((rights, reach)) => {
                 request.extensions_mut().insert(rights);
+                request.extensions_mut().insert(need.ctx.with_reach(reach));
                 next.run(request).await
             }
             Err(failure) => answer::refuse(failure),
@@ -51,11 +54,11 @@ fn need(request: &Request) -> Result<Option<Need>, Failure> {
 // === impl Need ===
 
 impl Need {
-    async fn rights(&self, shared: &Shared) -> Result<Rights, Failure> {
+    async fn rights(&self, shared: &Shared) -> Result<(Rights, Reach), Failure> {
         let rights = shared.security.rights.rights(&self.ctx, &self.query).await;
         let rights = rights.map_err(unknown)?;
-        check(self.policy, &rights)?;
-        Ok(rights)
+        let reach = check(self.policy, self.query.user, &rights)?;
+        Ok((rights, reach))
     }
 }
 
@@ -92,7 +95,8 @@ fn query(policy: &Policy, ctx: &Ctx) -> Result<Option<RightsQuery>, Failure> {
     }
 }
 
-fn check(policy: &Policy, rights: &Rights) -> Result<(), Failure> {
+/// Whose records the caller reaches with what the RPC needs. One that needs no permission is about the caller alone.
+fn check(policy: &Policy, user: UserId, rights: &Rights) -> Result<Reach, Failure> {
     match rights.standing {
         Standing::Good => {}
         Standing::Revoked => {
@@ -111,16 +115,15 @@ fn check(policy: &Policy, rights: &Rights) -> Result<(), Failure> {
             ));
         }
     }
-    match policy.permission {
-        Some(permission) if !rights.grants.allow(permission) => {
-            let failure = Failure::new(
-                Reason::PermissionMissing,
-                format!("the permission {permission} is missing"),
-            );
-            Err(failure.with("permission", permission))
-        }
-        _ => Ok(()),
-    }
+    let Some(name) = policy.permission else {
+        return Ok(Reach::owners([user]));
+    };
+    let known = rowhouse_proto::policy::permission(name);
+    let reach = known.and_then(|permission| reach(&rights.grants, user, &rights.team, permission));
+    reach.ok_or_else(|| {
+        let failure = Failure::new(Reason::PermissionMissing, format!("the permission {name} is missing"));
+        failure.with("permission", name)
+    })
 }
 
 /// Rights that cannot be read are none: the call is refused, never let through.

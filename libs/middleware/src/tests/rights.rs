@@ -1,6 +1,9 @@
 //! Whether the caller may: standing, permission, and what happens where nobody can say.
 
+use prost::Message as _;
 use rowhouse_client::{RightsError, Standing};
+use rowhouse_proto::crm::v1::Contact;
+use rowhouse_types::UserId;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -33,6 +36,47 @@ async fn who_has_no_rights_at_all_may_do_nothing_but_ask_who_they_are() {
     }
     let answer = client.call(&Call::new(WHO_AM_I).bearer(&world.member())).await;
     answer.assert("oneself", Code::Ok, "");
+}
+
+#[tokio::test]
+async fn handlers_are_told_whose_records_the_caller_reaches() {
+    let world = World::new();
+    let client = Client::of(world.public()).await;
+    let mate = UserId::generate();
+    let call = Call::new(GET).bearer(&world.member());
+    let own = format!("{} ", world.user);
+    let mut both = [world.user, mate];
+    both.sort_unstable();
+    let both = format!("{} {} ", both[0], both[1]);
+    for (grant, reached) in [
+        ("contacts:read", "all"),
+        ("contacts:read@own", &own),
+        ("contacts:*@team", &both),
+    ] {
+        let mut held = rights(Standing::Good, &[grant]);
+        held.team = [mate].into_iter().collect();
+        world.set_rights(Ok(held));
+        let answer = client.call(&call).await;
+        answer.assert(grant, Code::Ok, "");
+        let contact = Contact::decode(answer.body.slice(5..)).unwrap();
+        assert_eq!(contact.email, reached, "{grant}");
+    }
+}
+
+/// What has no owner is not given in part.
+#[tokio::test]
+async fn a_grant_with_a_scope_opens_nothing_that_has_no_owners() {
+    let world = World::new();
+    let client = Client::of(world.public()).await;
+    let call = Call::new("/rowhouse.auth.v1.MemberService/ListMembers").bearer(&world.member());
+    for (grant, code, reason) in [
+        ("members:read@own", Code::PermissionDenied, "PERMISSION_MISSING"),
+        ("*:*@team", Code::PermissionDenied, "PERMISSION_MISSING"),
+        ("members:read", Code::Ok, ""),
+    ] {
+        world.set_rights(Ok(rights(Standing::Good, &[grant])));
+        client.call(&call).await.assert(grant, code, reason);
+    }
 }
 
 #[tokio::test]

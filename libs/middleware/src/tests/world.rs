@@ -12,7 +12,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use rowhouse_auth_kit::token::ACCESS_TOKEN_TYPE;
 use rowhouse_auth_kit::{AccessClaims, AccessTokenVerifier, Grants, ServiceSigner, ServiceVerifier, SigningKey};
 use rowhouse_client::{KeysSource, Quotas, Rights, RightsError, RightsQuery, RightsSource, Standing};
-use rowhouse_context::{Ctx, ServiceName};
+use rowhouse_context::{Ctx, Owners, Reach, ServiceName};
 use rowhouse_proto::crm::v1::contact_service_server::{ContactService, ContactServiceServer};
 use rowhouse_proto::crm::v1::export_service_server::{ExportService, ExportServiceServer};
 use rowhouse_proto::crm::v1::{
@@ -205,6 +205,7 @@ pub(super) fn rights(standing: Standing, grants: &[&str]) -> Rights {
         standing,
         roles: vec!["user".to_owned()],
         grants: Grants::read(grants),
+        team: Owners::from_iter([]),
     }
 }
 
@@ -293,6 +294,10 @@ impl ContactService for Handler {
             company: ctx.tenant().map(|tenant| tenant.to_string()).unwrap_or_default(),
             job_title: ctx.reason().unwrap_or_default().to_owned(),
             phone: permissions.unwrap_or_default().join(" "),
+            email: match ctx.reach() {
+                Reach::All => "all".to_owned(),
+                Reach::Owners(owners) => owners.iter().map(|owner| format!("{owner} ")).collect(),
+            },
             ..Contact::default()
         }))
     }

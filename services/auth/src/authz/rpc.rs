@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use rowhouse_client::Rights;
+use rowhouse_client::{Rights, reach};
 use rowhouse_middleware::ctx;
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_proto::auth::v1::authz_service_server::AuthzService;
 use rowhouse_status::Failure;
+use rowhouse_types::UserId;
 use tonic::{Request, Response, Status};
 
+use super::wire::Question;
 use super::{actions, wire};
 use crate::state::State;
 
@@ -20,8 +22,8 @@ pub(crate) struct AuthzRpc {
 #[tonic::async_trait]
 impl AuthzService for AuthzRpc {
     async fn check(&self, request: Request<proto::CheckRequest>) -> Result<Response<proto::CheckResponse>, Status> {
-        let permission = wire::permission(&request.get_ref().permission)?;
-        let allowed = rights(&request)?.grants.allow(permission.name);
+        let question = wire::check(request.get_ref())?;
+        let allowed = may(caller(&request)?, question);
         Ok(Response::new(proto::CheckResponse { allowed }))
     }
 
@@ -29,12 +31,10 @@ impl AuthzService for AuthzRpc {
         &self,
         request: Request<proto::BatchCheckRequest>,
     ) -> Result<Response<proto::BatchCheckResponse>, Status> {
-        let permissions = wire::permissions(request.get_ref())?;
-        let grants = &rights(&request)?.grants;
-        let allowed = permissions.iter().map(|permission| grants.allow(permission.name));
-        Ok(Response::new(proto::BatchCheckResponse {
-            allowed: allowed.collect(),
-        }))
+        let questions = wire::checks(request.get_ref())?;
+        let caller = caller(&request)?;
+        let allowed = questions.into_iter().map(|question| may(caller, question)).collect();
+        Ok(Response::new(proto::BatchCheckResponse { allowed }))
     }
 
     async fn list_member_permissions(
@@ -52,14 +52,21 @@ impl AuthzService for AuthzRpc {
         request: Request<proto::ExplainRequest>,
     ) -> Result<Response<proto::ExplainResponse>, Status> {
         let ctx = ctx(&request)?;
-        let (user, permission) = wire::question(request.get_ref())?;
+        let (user, question) = wire::question(request.get_ref())?;
         let known = actions::known(&ctx, &self.state, user).await.map_err(Failure::from)?;
-        Ok(Response::new(wire::explanation(&known, permission)))
+        Ok(Response::new(wire::explanation(&known, question)))
     }
 }
 
-/// The rights with which this very call was let in: what is answered is what was decided.
-fn rights<T>(request: &Request<T>) -> Result<&Rights, Failure> {
-    let rights = request.extensions().get::<Rights>();
-    rights.ok_or_else(|| Failure::internal("a call came to its answer without rights"))
+/// The caller and the rights with which this very call was let in: what is answered is what was decided.
+fn caller<T>(request: &Request<T>) -> Result<(UserId, &Rights), Failure> {
+    let rights = rowhouse_middleware::rights(request);
+    let user = ctx(request)?.principal().user();
+    user.zip(rights)
+        .ok_or_else(|| Failure::internal("a call came to its answer without rights"))
+}
+
+fn may((user, rights): (UserId, &Rights), question: Question) -> bool {
+    let reach = reach(&rights.grants, user, &rights.team, question.permission);
+    reach.is_some_and(|reach| question.owner.is_none_or(|owner| reach.includes(owner)))
 }

@@ -1,8 +1,9 @@
 //! What decides, on a real database.
 
 use rowhouse_auth_kit::{Grants, Role};
+use rowhouse_client::reach;
 use rowhouse_proto::policy::{PERMISSIONS, Permission};
-use rowhouse_types::UserId;
+use rowhouse_types::{TenantId, UserId};
 
 use super::actions::known;
 use super::{Decision, Known};
@@ -18,7 +19,13 @@ fn permission(name: &str) -> &'static Permission {
 }
 
 /// What the services decide, which the explanation must agree with.
-async fn decided(bench: &Bench, known: &Known, tenant: rowhouse_types::TenantId, name: &str) -> bool {
+async fn decided(
+    bench: &Bench,
+    known: &Known,
+    tenant: TenantId,
+    permission: &Permission,
+    owner: Option<UserId>,
+) -> bool {
     let query = Query {
         user: known.member.user,
         session: None,
@@ -26,7 +33,9 @@ async fn decided(bench: &Bench, known: &Known, tenant: rowhouse_types::TenantId,
         platform: false,
     };
     let rights = bench.rights(query).await;
-    rights.standing == Standing::Good && rights.grants.allow(name)
+    let reach = reach(&rights.grants, known.member.user, &rights.team, permission);
+    let reached = reach.is_some_and(|reach| owner.is_none_or(|owner| reach.includes(owner)));
+    rights.standing == Standing::Good && reached
 }
 
 #[tokio::test]
@@ -58,7 +67,7 @@ async fn the_grant_that_gives_a_permission_is_named_or_what_stands_in_its_way() 
         ("contacts:delete", Decision::NotGranted),
         ("tenants:create", Decision::NotGranted),
     ] {
-        assert_eq!(now.decide(permission(name)), decision, "{name}");
+        assert_eq!(now.decide(permission(name), None), decision, "{name}");
     }
 
     let disable = |state| member::Change {
@@ -70,13 +79,19 @@ async fn the_grant_that_gives_a_permission_is_named_or_what_stands_in_its_way() 
         .await
         .unwrap();
     let disabled = look().await;
-    assert_eq!(disabled.decide(permission("contacts:read")), Decision::MemberDisabled);
-    assert!(!decided(&bench, &disabled, house.tenant, "contacts:read").await);
+    assert_eq!(
+        disabled.decide(permission("contacts:read"), None),
+        Decision::MemberDisabled
+    );
+    assert!(!decided(&bench, &disabled, house.tenant, permission("contacts:read"), None).await);
     member::actions::update(&admin, &bench.state, &disable(MemberState::Active))
         .await
         .unwrap();
     bench.set_access(house.tenant, Access::Suspended).await;
-    assert_eq!(look().await.decide(permission("contacts:read")), Decision::TenantClosed);
+    assert_eq!(
+        look().await.decide(permission("contacts:read"), None),
+        Decision::TenantClosed
+    );
     bench.set_access(house.tenant, Access::Allowed).await;
     bench
         .execute(&format!(
@@ -85,12 +100,12 @@ async fn the_grant_that_gives_a_permission_is_named_or_what_stands_in_its_way() 
         ))
         .await;
     assert_eq!(
-        look().await.decide(permission("contacts:read")),
+        look().await.decide(permission("contacts:read"), None),
         Decision::AccountDisabled
     );
 }
 
-/// The control: for every role and every permission the explanation says what the services decide.
+/// The control: for every role, every permission and every owner the explanation says what the services decide.
 #[tokio::test]
 async fn an_explanation_never_disagrees_with_the_decision() {
     let bench = Bench::start("authz_agree").await;
@@ -98,20 +113,31 @@ async fn an_explanation_never_disagrees_with_the_decision() {
     let admin = bench.ctx_of(house.admin, house.tenant).await;
     let mut members = vec![house.admin];
     for role in [Role::Manager, Role::User] {
-        members.push(
-            bench
-                .member(&house, &format!("{role}@acme.example").replace('_', "-"), role)
-                .await,
-        );
+        let email = format!("{role}@acme.example");
+        members.push(bench.member(&house, &email, role).await);
     }
-    for user in members {
+    bench.team(&admin, &members[1..]).await;
+    let mut out_of_scope = 0;
+    for user in members.clone() {
         let known = known(&admin, &bench.state, user).await.unwrap();
         for permission in PERMISSIONS {
-            let explained = matches!(known.decide(permission), Decision::Allowed(_));
-            let decided = decided(&bench, &known, house.tenant, permission.name).await;
-            assert_eq!(explained, decided, "{} {}", known.member.role, permission.name);
+            for owner in members.iter().copied().map(Some).chain([None]) {
+                let decision = known.decide(permission, owner);
+                let explained = matches!(decision, Decision::Allowed(_));
+                out_of_scope += usize::from(matches!(decision, Decision::OutOfScope(_)));
+                let decided = decided(&bench, &known, house.tenant, permission, owner).await;
+                assert_eq!(
+                    explained, decided,
+                    "{} {} {owner:?}",
+                    known.member.role, permission.name
+                );
+            }
         }
     }
+    assert!(
+        out_of_scope > 0,
+        "managers and users do not reach the administrator's records"
+    );
 }
 
 #[tokio::test]

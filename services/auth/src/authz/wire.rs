@@ -1,39 +1,53 @@
 //! Permissions and what decides about them, as messages.
 
+use rowhouse_auth_kit::{Grant, Scope};
 use rowhouse_proto::auth::v1 as proto;
-use rowhouse_proto::policy::{PERMISSIONS, Permission};
+use rowhouse_proto::policy::{PERMISSIONS, Permission, permission};
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::UserId;
 
 use super::{BATCH_MAX, Decision, Known};
+use crate::wire::optional;
+
+/// Most people that an explanation names.
+const TEAM_SHOWN_MAX: usize = 1_000;
 
 const UNKNOWN: &str = "must be a permission that the catalogue lists";
 
-fn find(name: &str) -> Option<&'static Permission> {
-    PERMISSIONS.iter().find(|known| known.name == name)
+/// Something that may be asked about: a permission, and the owner of the record where it is about one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    pub(super) permission: &'static Permission,
+    pub(super) owner: Option<UserId>,
 }
 
-pub(super) fn permission(name: &str) -> Result<&'static Permission, Failure> {
-    find(name).ok_or_else(|| Failure::field("permission", UNKNOWN))
+/// Reads a question. `path`: what stands before its fields' names.
+fn read(check: &proto::CheckRequest, path: &str, violations: &mut Violations) -> Option<Question> {
+    let known = permission(&check.permission).ok_or(UNKNOWN);
+    let permission = violations.take(&format!("{path}permission"), known);
+    let owner = violations.take(&format!("{path}owner_id"), optional(&check.owner_id));
+    permission
+        .zip(owner)
+        .map(|(permission, owner)| Question { permission, owner })
 }
 
-pub(super) fn permissions(request: &proto::BatchCheckRequest) -> Result<Vec<&'static Permission>, Failure> {
-    let names = &request.permissions;
-    if names.is_empty() || names.len() > BATCH_MAX {
-        return Err(Failure::field(
-            "permissions",
-            format!("must be 1 to {BATCH_MAX} permissions"),
-        ));
+pub(super) fn check(request: &proto::CheckRequest) -> Result<Question, Failure> {
+    let mut violations = Violations::default();
+    let question = read(request, "", &mut violations);
+    violations.finish(question)
+}
+
+pub(super) fn checks(request: &proto::BatchCheckRequest) -> Result<Vec<Question>, Failure> {
+    let checks = &request.checks;
+    if checks.is_empty() || checks.len() > BATCH_MAX {
+        return Err(Failure::field("checks", format!("must be 1 to {BATCH_MAX} questions")));
     }
     let mut violations = Violations::default();
-    let mut read = Vec::with_capacity(names.len());
-    for (at, name) in names.iter().enumerate() {
-        match find(name) {
-            Some(permission) => read.push(permission),
-            None => violations.add(&format!("permissions[{at}]"), UNKNOWN),
-        }
-    }
-    violations.finish(Some(read))
+    let questions = checks.iter().enumerate();
+    let questions: Vec<Option<Question>> = questions
+        .map(|(at, check)| read(check, &format!("checks[{at}]."), &mut violations))
+        .collect();
+    violations.finish(questions.into_iter().collect())
 }
 
 pub(super) fn user(request: &proto::ListMemberPermissionsRequest) -> Result<UserId, Failure> {
@@ -41,16 +55,22 @@ pub(super) fn user(request: &proto::ListMemberPermissionsRequest) -> Result<User
     user.map_err(|fault| Failure::field("user_id", fault))
 }
 
-pub(super) fn question(request: &proto::ExplainRequest) -> Result<(UserId, &'static Permission), Failure> {
+/// About whom, and what.
+pub(super) fn question(request: &proto::ExplainRequest) -> Result<(UserId, Question), Failure> {
     let mut violations = Violations::default();
     let user = violations.take("user_id", request.user_id.parse());
-    let permission = violations.take("permission", find(&request.permission).ok_or(UNKNOWN));
-    violations.finish(user.zip(permission))
+    let check = proto::CheckRequest {
+        permission: request.permission.clone(),
+        owner_id: request.owner_id.clone(),
+    };
+    let question = read(&check, "", &mut violations);
+    violations.finish(user.zip(question))
 }
 
 fn decision(decision: &Decision) -> proto::AuthzDecision {
     match decision {
         Decision::Allowed(_) => proto::AuthzDecision::Allowed,
+        Decision::OutOfScope(_) => proto::AuthzDecision::OutOfScope,
         Decision::NotGranted => proto::AuthzDecision::NotGranted,
         Decision::MemberDisabled => proto::AuthzDecision::MemberDisabled,
         Decision::AccountDisabled => proto::AuthzDecision::AccountDisabled,
@@ -58,23 +78,34 @@ fn decision(decision: &Decision) -> proto::AuthzDecision {
     }
 }
 
-pub(super) fn explanation(known: &Known, permission: &Permission) -> proto::ExplainResponse {
-    let decided = known.decide(permission);
+pub(super) fn explanation(known: &Known, question: Question) -> proto::ExplainResponse {
+    let decided = known.decide(question.permission, question.owner);
+    let grant = match &decided {
+        Decision::Allowed(grant) | Decision::OutOfScope(grant) => Some(grant),
+        _ => None,
+    };
+    let scope = grant.map(Grant::scope);
+    let team = known.facts.team.iter().filter(|_| scope == Some(Scope::Team));
     proto::ExplainResponse {
         allowed: matches!(decided, Decision::Allowed(_)),
         decision: decision(&decided).into(),
         role: known.member.role.to_string(),
-        grant: match &decided {
-            Decision::Allowed(grant) => grant.to_string(),
-            _ => String::new(),
-        },
-        rpcs: permission.rpcs.iter().map(|rpc| (*rpc).to_owned()).collect(),
+        grant: grant.map(ToString::to_string).unwrap_or_default(),
+        rpcs: question.permission.rpcs.iter().map(|rpc| (*rpc).to_owned()).collect(),
         version: known.facts.version.0,
+        scope: match scope {
+            None => proto::AuthzScope::Unspecified,
+            Some(Scope::Own) => proto::AuthzScope::Own,
+            Some(Scope::Team) => proto::AuthzScope::Team,
+            Some(Scope::All) => proto::AuthzScope::All,
+        }
+        .into(),
+        team_user_ids: team.take(TEAM_SHOWN_MAX).map(|user| user.to_string()).collect(),
     }
 }
 
 pub(super) fn member_permissions(known: &Known) -> proto::ListMemberPermissionsResponse {
-    let allowed = |permission: &&Permission| matches!(known.decide(permission), Decision::Allowed(_));
+    let allowed = |permission: &&Permission| matches!(known.decide(permission, None), Decision::Allowed(_));
     let obstacle = known.obstacle();
     proto::ListMemberPermissionsResponse {
         role: known.member.role.to_string(),
@@ -93,10 +124,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_bounded_and_names_each_permission_that_is_none() {
+    fn a_batch_is_bounded_and_names_each_question_that_is_none() {
         let read = |names: Vec<&str>| {
-            permissions(&proto::BatchCheckRequest {
-                permissions: names.into_iter().map(str::to_owned).collect(),
+            let question = |name: &str| proto::CheckRequest {
+                permission: name.to_owned(),
+                owner_id: String::new(),
+            };
+            checks(&proto::BatchCheckRequest {
+                checks: names.into_iter().map(question).collect(),
             })
         };
         assert!(read(vec![]).is_err());
@@ -104,6 +139,11 @@ mod tests {
         assert_eq!(read(vec!["contacts:read"; BATCH_MAX]).unwrap().len(), BATCH_MAX);
         let refused = read(vec!["contacts:read", "contacts:fly", "contacts:*"]).unwrap_err();
         let fields: Vec<&str> = refused.violations().iter().map(|fault| fault.field.as_str()).collect();
-        assert_eq!(fields, ["permissions[1]", "permissions[2]"]);
+        assert_eq!(fields, ["checks[1].permission", "checks[2].permission"]);
+        let wrong = proto::CheckRequest {
+            permission: "contacts:read".to_owned(),
+            owner_id: "tenant_01jzy2v6k3e8f9a7b5c4d1g0hm".to_owned(),
+        };
+        assert!(check(&wrong).is_err());
     }
 }

@@ -28,6 +28,7 @@ fn message(permission: &Permission) -> proto::Permission {
         action: action.to_owned(),
         description: permission.description.to_owned(),
         of_tenants: permission.of_tenants,
+        scoped: permission.scoped,
         rpcs: permission.rpcs.iter().map(|rpc| (*rpc).to_owned()).collect(),
     }
 }

@@ -259,12 +259,21 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, user: UserId, etag: Option<
     may_give(&mut tx, ctx, tenant, &member.role, "user_id").await?;
     invitation::revoke_of_sender(&mut tx, tenant, user).await?;
     invitation::revoke_to(&mut tx, tenant, &member.email).await?;
-    store::remove(&mut tx, tenant, user).await?;
+    let has_left_teams = store::remove(&mut tx, tenant, user).await?;
     session::end_of_member(&mut tx, user, tenant, EndReason::MemberRemoved).await?;
     audit::record(&mut tx, ctx, Entry::new("member.remove", user).before(facts(&member))).await?;
-    let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
+    // Those above and beside them in teams reach their records no more.
+    let subjects = [Subject::User(user), Subject::Tenant(tenant)];
+    let concerned = if has_left_teams { &subjects[..] } else { &subjects[..1] };
+    let version = rights::bump(&mut tx, concerned).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await
+}
+
+/// Refuses who is no member of the tenant.
+pub(crate) async fn must_be(conn: &mut PgConnection, tenant: TenantId, user: UserId) -> Result<(), Error> {
+    let member = store::find(conn, tenant, user).await?;
+    member.map(drop).ok_or_else(|| not_found(user))
 }
 
 /// What the audit log says of a member.

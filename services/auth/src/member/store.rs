@@ -43,6 +43,9 @@ const OTHER_ADMINISTRATORS: &str = "SELECT count(*) FROM auth.memberships \
 const UPDATE: &str = "UPDATE auth.memberships SET role = $3, state = $4, revision = revision + 1, updated_at = now() \
     WHERE tenant_id = $1 AND identity_id = $2 RETURNING revision";
 
+/// Who leaves the tenant leaves its teams.
+const LEAVE_TEAMS: &str = "DELETE FROM auth.team_members WHERE tenant_id = $1 AND identity_id = $2";
+
 const REMOVE: &str = "UPDATE auth.memberships SET state = 'removed', revision = revision + 1, updated_at = now() \
     WHERE tenant_id = $1 AND identity_id = $2";
 
@@ -63,6 +66,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     SEATS_TAKEN,
     OTHER_ADMINISTRATORS,
     UPDATE,
+    LEAVE_TEAMS,
     REMOVE,
     TENANTS_OF,
 ];
@@ -170,14 +174,13 @@ pub(super) async fn update(conn: &mut PgConnection, tenant: TenantId, member: &M
     Ok(Etag::from_revision(revision))
 }
 
-/// Takes a member out of the tenant.
-pub(super) async fn remove(conn: &mut PgConnection, tenant: TenantId, user: UserId) -> Result<(), Error> {
-    sqlx::query(REMOVE)
-        .bind(tenant.uuid())
-        .bind(user.uuid())
-        .execute(conn)
-        .await?;
-    Ok(())
+/// Takes a member out of the tenant and its teams; whether there were any.
+pub(super) async fn remove(conn: &mut PgConnection, tenant: TenantId, user: UserId) -> Result<bool, Error> {
+    let left = sqlx::query(LEAVE_TEAMS).bind(tenant.uuid()).bind(user.uuid());
+    let left = left.execute(&mut *conn).await?;
+    let removed = sqlx::query(REMOVE).bind(tenant.uuid()).bind(user.uuid());
+    removed.execute(conn).await?;
+    Ok(left.rows_affected() > 0)
 }
 
 /// At most `limit` tenants after `after` whose active member a person is, by id.

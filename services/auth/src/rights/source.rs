@@ -38,6 +38,7 @@ impl RightsSource for OwnRights {
             },
             roles: rights.role.iter().cloned().collect(),
             grants: rights.grants,
+            team: rights.team,
         })
     }
 }

@@ -1,18 +1,39 @@
 //! SQL of rights, their clock, and leases.
 
 use rowhouse_auth_kit::{Grants, Role};
+use rowhouse_types::UserId;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::{CHANGES_MAX, Facts, Held, LEASE, News, Query, Renewal, Subject, Version};
 use crate::error::Error;
 use crate::tenant::Access;
 
 /// One statement, so that rights and version are of one snapshot: a change is in both or in neither.
+///
+/// Whose records `@team` reaches is looked up only for who has a grant with it. $5: the built-in roles that have. `UNION`
+/// takes each team once, so that a circle that should not be there would end all the same.
 const FACTS: &str = "SELECT clock.version, coalesce(identity.state = 'active', false), \
     coalesce(session.revoked_at IS NULL AND session.expires_at > now() AND session.identity_id = $1 \
         AND session.tenant_id IS NOT DISTINCT FROM CASE WHEN $4 THEN NULL ELSE $3::uuid END, false), \
     CASE WHEN membership.state = 'active' THEN membership.role END, own.permissions, \
-    platform.role, tenant.access \
+    platform.role, tenant.access, \
+    CASE WHEN membership.state = 'active' AND (membership.role = ANY ($5) \
+        OR EXISTS (SELECT FROM unnest(own.permissions) AS given WHERE given LIKE '%@team')) THEN ( \
+        WITH RECURSIVE beneath AS ( \
+            SELECT managed.team_id FROM auth.team_members AS managed \
+            WHERE managed.tenant_id = $3 AND managed.identity_id = $1 AND managed.manages \
+            UNION \
+            SELECT team.id FROM beneath JOIN auth.teams AS team \
+                ON team.tenant_id = $3 AND team.parent_id = beneath.team_id \
+        ), reached AS ( \
+            SELECT beneath.team_id FROM beneath \
+            UNION \
+            SELECT mine.team_id FROM auth.team_members AS mine WHERE mine.tenant_id = $3 AND mine.identity_id = $1 \
+        ) \
+        SELECT array_agg(DISTINCT other.identity_id) FROM reached JOIN auth.team_members AS other \
+            ON other.tenant_id = $3 AND other.team_id = reached.team_id \
+    ) END \
     FROM auth.rights_clock AS clock \
     LEFT JOIN auth.identities AS identity ON identity.id = $1 \
     LEFT JOIN auth.sessions AS session ON session.id = $2 \
@@ -73,6 +94,7 @@ type FactsRow = (
     Option<Vec<String>>,
     Option<String>,
     Option<String>,
+    Option<Vec<Uuid>>,
 );
 
 /// What is known about a query.
@@ -82,9 +104,10 @@ pub(crate) async fn read(conn: &mut PgConnection, query: &Query) -> Result<Facts
         .bind(query.session.map(|session| session.uuid()))
         .bind(query.tenant.map(|tenant| tenant.uuid()))
         .bind(query.platform)
+        .bind(roles_that_reach_teams())
         .fetch_one(conn)
         .await?;
-    let (version, identity_active, session_live, member, own, operator, access) = row;
+    let (version, identity_active, session_live, member, own, operator, access, team) = row;
     Ok(Facts {
         version: Version(version),
         identity_active,
@@ -95,7 +118,14 @@ pub(crate) async fn read(conn: &mut PgConnection, query: &Query) -> Result<Facts
             .map(|access| access.parse::<Access>())
             .transpose()
             .map_err(Error::fault)?,
+        team: team.unwrap_or_default().into_iter().map(UserId::from_uuid).collect(),
     })
+}
+
+/// The built-in roles that give something with `@team`.
+fn roles_that_reach_teams() -> Vec<&'static str> {
+    let reaching = Role::ALL.into_iter().filter(|role| role.grants().reach_teams());
+    reaching.map(Role::as_str).collect()
 }
 
 /// A role with what it gives. `own`: the permissions of a tenant's own role.

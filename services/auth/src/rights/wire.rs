@@ -66,5 +66,6 @@ pub(super) fn rights(rights: &Rights) -> proto::Rights {
         standing: standing.into(),
         roles: rights.role.iter().cloned().collect(),
         permissions: rights.grants.to_strings(),
+        team_user_ids: rights.team.iter().map(|user| user.to_string()).collect(),
     }
 }

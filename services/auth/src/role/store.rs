@@ -1,7 +1,7 @@
 //! SQL of the roles of tenants.
 
 use chrono::{DateTime, Utc};
-use rowhouse_auth_kit::Grants;
+use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_types::{Etag, TenantId};
 use sqlx::PgConnection;
 
@@ -20,6 +20,11 @@ const FIND: &str = "SELECT name, display_name, permissions, created_at, updated_
 /// All of them: there are few.
 const ALL: &str = "SELECT name, display_name, permissions, created_at, updated_at, revision FROM auth.roles \
     WHERE tenant_id = $1 ORDER BY name LIMIT 1000";
+
+/// What the members of a tenant have, each role once; disabled ones too, who may be enabled.
+const HELD_BY_MEMBERS: &str = "SELECT DISTINCT membership.role, own.permissions FROM auth.memberships AS membership \
+    LEFT JOIN auth.roles AS own ON own.tenant_id = membership.tenant_id AND own.name = membership.own_role \
+    WHERE membership.tenant_id = $1 AND membership.state <> 'removed' LIMIT 1000";
 
 const COUNT: &str = "SELECT count(*) FROM auth.roles WHERE tenant_id = $1";
 
@@ -52,6 +57,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     MEMBERS,
     OPEN_INVITATIONS,
     CLOSE_EXPIRED,
+    HELD_BY_MEMBERS,
 ];
 
 type Row = (String, String, Vec<String>, DateTime<Utc>, DateTime<Utc>, i64);
@@ -110,6 +116,19 @@ pub(super) async fn find(conn: &mut PgConnection, tenant: TenantId, name: &RoleN
 pub(super) async fn all(conn: &mut PgConnection, tenant: TenantId) -> Result<Vec<OwnRole>, Error> {
     let rows: Vec<Row> = sqlx::query_as(ALL).bind(tenant.uuid()).fetch_all(conn).await?;
     rows.into_iter().map(role).collect()
+}
+
+/// What the roles give that members of a tenant have.
+pub(crate) async fn held_by_members(conn: &mut PgConnection, tenant: TenantId) -> Result<Vec<Grants>, Error> {
+    let rows: Vec<(String, Option<Vec<String>>)> = sqlx::query_as(HELD_BY_MEMBERS)
+        .bind(tenant.uuid())
+        .fetch_all(conn)
+        .await?;
+    let grants = |(role, own): (String, Option<Vec<String>>)| match own {
+        Some(permissions) => Ok(Grants::read(permissions)),
+        None => role.parse::<Role>().map(Role::grants).map_err(Error::fault),
+    };
+    rows.into_iter().map(grants).collect()
 }
 
 /// How many roles of its own a tenant has; to be read under the tenant's lock.

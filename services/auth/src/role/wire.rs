@@ -35,7 +35,7 @@ fn grants(texts: &[String], violations: &mut Violations) -> Option<Grants> {
         let field = format!("role.permissions[{at}]");
         match text.parse::<Grant>() {
             Ok(grant) if catalog::gives_something(&grant) => read.push(grant),
-            Ok(_) => violations.add(&field, "must be a permission of tenants that the catalogue lists"),
+            Ok(_) => violations.add(&field, "must be a permission of tenants that the catalogue lists, with @own or @team only where it says scoped"),
             Err(fault) => violations.add(&field, fault.to_string()),
         }
     }
@@ -156,7 +156,15 @@ mod tests {
         let wrong = message(
             "user",
             "",
-            &["contacts:read", "contacts:fly", "tenants:create", "read", "CONTACTS:*"],
+            &[
+                "contacts:read@own",
+                "contacts:fly",
+                "tenants:create",
+                "read",
+                "CONTACTS:*",
+                "members:read@own",
+                "contacts:read@house",
+            ],
         );
         assert_eq!(
             faults(&new(Some(wrong)).unwrap_err()),
@@ -166,7 +174,9 @@ mod tests {
                 "role.permissions[1]",
                 "role.permissions[2]",
                 "role.permissions[3]",
-                "role.permissions[4]"
+                "role.permissions[4]",
+                "role.permissions[5]",
+                "role.permissions[6]"
             ]
         );
         let many = vec!["contacts:read"; PERMISSIONS_MAX + 1];

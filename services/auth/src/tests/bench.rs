@@ -14,7 +14,7 @@ use rowhouse_db::paging::PageTokens;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
-use rowhouse_types::{InvitationId, Limits, OperationId, SessionId, TenantId, UserId};
+use rowhouse_types::{InvitationId, Limits, OperationId, SessionId, TeamId, TenantId, UserId};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::Instant;
@@ -30,6 +30,7 @@ use crate::rights::{Clock, Query, Rights, Standing};
 use crate::role::TenantRole;
 use crate::session::{Attempt, Pair};
 use crate::state::State;
+use crate::team::{self, NewTeam, TeamName};
 use crate::tenant::{Access, AccessChange, Founding, TenantName};
 use crate::{mail, member, rights, session, tenant};
 
@@ -140,6 +141,20 @@ impl Bench {
         let ctx = self.ctx_of(house.admin, house.tenant).await;
         let sent = member::actions::invite(&ctx, &self.state, &invite).await.unwrap();
         self.accept(sent.id, PASSWORD).await.unwrap().user
+    }
+
+    /// A team of these people, of whom the first manages it.
+    pub(crate) async fn team(&self, by: &Ctx, people: &[UserId]) -> TeamId {
+        let new = NewTeam {
+            name: TeamName::parse_required("A team").unwrap(),
+            parent: None,
+        };
+        let id = team::actions::create(by, &self.state, &new).await.unwrap().id;
+        for (at, user) in people.iter().enumerate() {
+            let set = team::actions::set_member(by, &self.state, id, *user, at == 0).await;
+            set.unwrap();
+        }
+        id
     }
 
     /// Reads the mail of an invitation and accepts it.

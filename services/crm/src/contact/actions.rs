@@ -1,4 +1,5 @@
-//! What a caller may do with contacts. One function each.
+//! What a caller may do with contacts. One function each. Every one keeps to the contacts that the caller reaches
+//! (`Ctx::reach`); any other is as if it were not there. Whoever creates a contact owns it, so that is always reached.
 //!
 //! Every action but the stream is one transaction of one statement, which decides, changes, records and emits; COMMIT
 //! travels with it. So an action is one round trip.
@@ -115,7 +116,7 @@ impl Contacts {
     /// One contact.
     pub(crate) async fn get(&self, ctx: &Ctx, id: ContactId) -> Result<Contact> {
         let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
-        let contact = store::get(&mut tx, id).await?;
+        let contact = store::get(&mut tx, ctx.reach(), id).await?;
         contact.ok_or(Error::ContactUnknown { id })
     }
 
@@ -130,6 +131,7 @@ impl Contacts {
         let paging = self.tokens.begin(scope, query.size, &query.token);
         let paging = paging.map_err(|_| Error::PageToken)?;
         let wanted = ListScope {
+            reach: ctx.reach(),
             filter: &query.filter,
             order: query.order,
             show_deleted: query.show_deleted,
@@ -145,7 +147,7 @@ impl Contacts {
     pub(crate) async fn update(&self, ctx: &Ctx, change: Change, patch: &Patch) -> Result<Contact> {
         let record = Record::of(ctx, now());
         let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
-        let outcome = store::update(&mut tx, change.id, change.etag, patch, &record).await?;
+        let outcome = store::update(&mut tx, ctx.reach(), change.id, change.etag, patch, &record).await?;
         self.settle(change, outcome)
     }
 
@@ -153,7 +155,7 @@ impl Contacts {
     pub(crate) async fn delete(&self, ctx: &Ctx, change: Change) -> Result<Contact> {
         let record = Record::of(ctx, now());
         let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
-        let outcome = store::delete(&mut tx, change.id, change.etag, &record).await?;
+        let outcome = store::delete(&mut tx, ctx.reach(), change.id, change.etag, &record).await?;
         self.settle(change, outcome)
     }
 
@@ -162,7 +164,7 @@ impl Contacts {
         self.take_room(ctx, None).await?;
         let record = Record::of(ctx, now());
         let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
-        let outcome = store::undelete(&mut tx, change.id, change.etag, &record).await?;
+        let outcome = store::undelete(&mut tx, ctx.reach(), change.id, change.etag, &record).await?;
         match outcome {
             Some(found) if !found.is_changed && found.contact.deleted_at.is_none() => {
                 Err(Error::NotDeleted { id: change.id })
@@ -171,18 +173,18 @@ impl Contacts {
         }
     }
 
-    /// How many contacts are not deleted. For streams.
+    /// How many contacts that the caller reaches are not deleted. For streams.
     pub(crate) async fn count(&self, ctx: &Ctx) -> Result<i64> {
         let mut tx = self.db.bulk().begin_single(ctx, Mode::Read).await?;
-        store::count(&mut tx).await
+        store::count(&mut tx, ctx.reach()).await
     }
 
-    /// The contacts that follow `after` in the order of their ids, without deleted ones; empty after the last.
+    /// The contacts that the caller reaches and that follow `after` in the order of their ids, without deleted ones; empty after the last.
     ///
     /// For streams, so they use none of the tenant's lanes. Each page is a transaction of its own, so a home that is frozen in between refuses the next one.
     pub(crate) async fn page_by_id(&self, ctx: &Ctx, after: Option<ContactId>, limit: i64) -> Result<Vec<Contact>> {
         let mut tx = self.db.bulk().begin_single(ctx, Mode::Read).await?;
-        store::page_by_id(&mut tx, after, limit).await
+        store::page_by_id(&mut tx, ctx.reach(), after, limit).await
     }
 
     /// Reads what a statement found and did to one contact.

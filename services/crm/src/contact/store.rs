@@ -5,7 +5,7 @@ mod row;
 mod statement;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rowhouse_context::Ctx;
+use rowhouse_context::{Ctx, Reach};
 use rowhouse_db::{Statement, TenantTx};
 use rowhouse_telemetry::trace::current_traceparent;
 use rowhouse_types::{ContactId, Etag};
@@ -16,6 +16,8 @@ use crate::error::Result;
 use row::Answer;
 use statement::{COUNT, COUNT_UP_TO, CREATE, CREATE_ONCE, DELETE, GET, IS_REMEMBERED, PAGE_BY_ID, UNDELETE, UPDATE};
 
+#[cfg(test)]
+pub(super) use condition::own_list;
 pub(super) use condition::{Cursor, ListScope, list};
 pub(super) use row::Outcome;
 #[cfg(test)]
@@ -79,9 +81,17 @@ impl Record {
     }
 }
 
-/// One contact that is not deleted.
-pub(super) async fn get(tx: &mut TenantTx, id: ContactId) -> Result<Option<Contact>> {
-    Ok(tx.fetch_optional(&GET, &[&id]).await?)
+/// Whose contacts a statement may touch, as it is bound: `None` stands for everybody's.
+fn owners(reach: &Reach) -> Option<Vec<Uuid>> {
+    match reach {
+        Reach::All => None,
+        Reach::Owners(owners) => Some(owners.iter().map(|owner| owner.uuid()).collect()),
+    }
+}
+
+/// One contact within `reach` that is not deleted.
+pub(super) async fn get(tx: &mut TenantTx, reach: &Reach, id: ContactId) -> Result<Option<Contact>> {
+    Ok(tx.fetch_optional(&GET, &[&id, &owners(reach)]).await?)
 }
 
 /// Writes a new contact.
@@ -161,9 +171,11 @@ pub(super) async fn create_once(
     Ok(Created::Before(Box::new(earlier.into_contact(known.resource_id)?)))
 }
 
-/// Changes the details that the patch holds. `None`: there is no such contact. Not changed: its revision is not `etag`.
+/// Changes the details that the patch holds. `None`: there is no such contact within `reach`. Not changed: its revision is
+/// not `etag`.
 pub(super) async fn update(
     tx: &mut TenantTx,
+    reach: &Reach,
     id: ContactId,
     etag: Option<Etag>,
     patch: &Patch,
@@ -190,6 +202,7 @@ pub(super) async fn update(
                 &patch.phone.as_ref().map(|text| text.as_str()),
                 &patch.company.as_ref().map(|text| text.as_str()),
                 &patch.job_title.as_ref().map(|text| text.as_str()),
+                &owners(reach),
             ],
         )
         .await?;
@@ -199,26 +212,29 @@ pub(super) async fn update(
 /// Marks a contact as deleted. As [`update`].
 pub(super) async fn delete(
     tx: &mut TenantTx,
+    reach: &Reach,
     id: ContactId,
     etag: Option<Etag>,
     record: &Record,
 ) -> Result<Option<Outcome>> {
-    mark(tx, &DELETE, id, etag, record).await
+    mark(tx, &DELETE, reach, id, etag, record).await
 }
 
 /// Takes the mark of deletion away. As [`update`]; also not changed where the contact is not deleted.
 pub(super) async fn undelete(
     tx: &mut TenantTx,
+    reach: &Reach,
     id: ContactId,
     etag: Option<Etag>,
     record: &Record,
 ) -> Result<Option<Outcome>> {
-    mark(tx, &UNDELETE, id, etag, record).await
+    mark(tx, &UNDELETE, reach, id, etag, record).await
 }
 
 async fn mark(
     tx: &mut TenantTx,
     statement: &Statement<Outcome>,
+    reach: &Reach,
     id: ContactId,
     etag: Option<Etag>,
     record: &Record,
@@ -239,18 +255,19 @@ async fn mark(
                 &record.request_id,
                 &record.traceparent,
                 &id.to_string(),
+                &owners(reach),
             ],
         )
         .await?;
     Ok(found)
 }
 
-/// How many contacts are not deleted.
-pub(super) async fn count(tx: &mut TenantTx) -> Result<i64> {
-    Ok(tx.fetch_one(&COUNT, &[]).await?.total)
+/// How many contacts within `reach` are not deleted.
+pub(super) async fn count(tx: &mut TenantTx, reach: &Reach) -> Result<i64> {
+    Ok(tx.fetch_one(&COUNT, &[&owners(reach)]).await?.total)
 }
 
-/// How many contacts are not deleted, `most` where there are more.
+/// How many contacts of the tenant are not deleted, `most` where there are more.
 pub(super) async fn count_up_to(tx: &mut TenantTx, most: i64) -> Result<i64> {
     Ok(tx.fetch_one(&COUNT_UP_TO, &[&most]).await?.total)
 }
@@ -263,9 +280,14 @@ pub(super) async fn is_remembered(tx: &mut TenantTx, request_id: Uuid) -> Result
     Ok(found.total > 0)
 }
 
-/// Up to `limit` contacts after `after` in the order of their ids, without deleted ones.
-pub(super) async fn page_by_id(tx: &mut TenantTx, after: Option<ContactId>, limit: i64) -> Result<Vec<Contact>> {
+/// Up to `limit` contacts within `reach` after `after` in the order of their ids, without deleted ones.
+pub(super) async fn page_by_id(
+    tx: &mut TenantTx,
+    reach: &Reach,
+    after: Option<ContactId>,
+    limit: i64,
+) -> Result<Vec<Contact>> {
     // The smallest UUID stands for the beginning; no contact has it.
     let after = after.map_or_else(Uuid::nil, |id| id.uuid());
-    Ok(tx.fetch_all(&PAGE_BY_ID, &[&after, &limit]).await?)
+    Ok(tx.fetch_all(&PAGE_BY_ID, &[&after, &limit, &owners(reach)]).await?)
 }

@@ -7,5 +7,6 @@ mod create;
 mod isolation;
 mod list;
 mod quota;
+mod reach;
 mod rpc;
 mod stream;

@@ -92,13 +92,14 @@ impl Reports {
         Ok(report)
     }
 
-    /// How far a report is.
+    /// How far a report is that the caller reaches.
     pub(crate) async fn get(&self, ctx: &Ctx, id: ReportId) -> Result<Report> {
         let report = store::get(&self.pool, ctx.tenant()?, id).await?;
+        let report = report.filter(|report| ctx.reach().includes(report.requester));
         report.ok_or(Error::ReportUnknown { id })
     }
 
-    /// The file of a report that has succeeded, in pieces of at most 64 KiB.
+    /// The file of a report that the caller reaches and that has succeeded, in pieces of at most 64 KiB.
     pub(crate) async fn download(
         &self,
         ctx: &Ctx,

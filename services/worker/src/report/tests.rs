@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use rowhouse_context::Reach;
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{Limits, ReportId, TenantId};
 use tokio::io::AsyncWriteExt as _;
@@ -104,6 +105,34 @@ async fn a_request_id_of_another_caller_is_refused_and_of_another_tenant_is_anot
         .await
         .unwrap();
     assert_eq!(world.count("SELECT count(*) FROM worker.reports").await, 2);
+}
+
+#[tokio::test]
+async fn a_colleagues_report_out_of_reach_is_as_unknown_as_none() {
+    let world = World::new("reach").await;
+    let tenant = TenantId::generate();
+    let (ours, theirs) = (member(tenant), member(tenant));
+    let [own, colleagues] = [&ours, &theirs].map(|ctx| ctx.principal().user().unwrap());
+    let report = world.reports().run(&theirs, new(None)).await.unwrap();
+    succeeded(&world, report.clone(), b"theirs").await;
+    for (reach, reached) in [
+        (Reach::All, true),
+        (Reach::owners([own, colleagues]), true),
+        (Reach::owners([own]), false),
+        (Reach::nobody(), false),
+    ] {
+        let ctx = ours.clone().with_reach(reach.clone());
+        for answer in [
+            world.reports().get(&ctx, report.id).await.map(drop),
+            world.reports().download(&ctx, report.id).await.map(drop),
+        ] {
+            assert_eq!(answer.is_ok(), reached, "{reach:?}: {answer:?}");
+            assert!(
+                reached || matches!(answer, Err(Error::ReportUnknown { .. })),
+                "{reach:?}: {answer:?}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

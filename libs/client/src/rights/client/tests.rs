@@ -45,7 +45,7 @@ async fn under_a_lease_rights_are_asked_for_once() {
     let query = somebody();
     for _ in 0..3 {
         let rights = client.rights(&ctx(), &query).await.unwrap();
-        assert!(rights.grants.allow("contacts:read") && !rights.grants.allow("contacts:delete"));
+        assert!(rights.grants.scope("contacts:read").is_some() && rights.grants.scope("contacts:delete").is_none());
     }
     assert_eq!(auth.state().asked, 1);
 }

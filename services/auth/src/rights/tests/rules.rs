@@ -1,6 +1,7 @@
 //! Who may act at all, by the facts alone.
 
-use rowhouse_auth_kit::Role;
+use rowhouse_auth_kit::{Role, Scope};
+use rowhouse_context::Owners;
 use rowhouse_types::{SessionId, TenantId, UserId};
 
 use crate::rights::{Facts, Query, Rights, Standing, Version};
@@ -14,6 +15,7 @@ fn facts() -> Facts {
         member: Some(Role::Manager.into()),
         operator: None,
         access: Some(Access::Allowed),
+        team: Owners::from_iter([]),
     }
 }
 
@@ -37,7 +39,7 @@ fn a_member_in_good_standing_has_the_roles_rights() {
         (rights.standing, rights.role.as_deref()),
         (Standing::Good, Some("manager"))
     );
-    assert!(rights.grants.allow("contacts:read"));
+    assert_eq!(rights.grants.scope("contacts:read"), Some(Scope::Team));
 }
 
 #[test]
@@ -69,7 +71,7 @@ fn anything_ended_revokes_and_gives_nothing() {
     for facts in ended {
         let rights = Rights::judge(&query(), &facts);
         assert_eq!(rights.standing, Standing::Revoked, "{facts:?}");
-        assert!(!rights.grants.allow("contacts:read"));
+        assert!(rights.grants.scope("contacts:read").is_none());
     }
 }
 

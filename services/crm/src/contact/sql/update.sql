@@ -1,6 +1,6 @@
 -- $2 contact, $3 time, $4 revision that the caller knows; $5 audit entry, $6 event, $7 actor, $8 on behalf of,
 -- $9 reason, $10 address, $11 request id of the call, $12 trace, $13 the contact's id as the API writes it,
--- $14-$18 new details, NULL where one stays.
+-- $14-$18 new details, NULL where one stays; $19 the owners that the caller reaches, NULL for all.
 --
 -- FOR UPDATE reads the newest version of the row, not the snapshot's, and holds it: its revision is the one to compare.
 WITH found AS (
@@ -8,6 +8,7 @@ WITH found AS (
         id, display_name, email, phone, company, job_title, owner_id, revision, created_at, updated_at, deleted_at
     FROM contacts
     WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL
+        AND ($19::uuid[] IS NULL OR owner_id = ANY ($19))
     FOR UPDATE
 ),
 changed AS (

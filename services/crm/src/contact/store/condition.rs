@@ -1,6 +1,7 @@
 //! Lists: filter, order and cursor as SQL, put together from fixed pieces and binds.
 
 use chrono::{DateTime, Utc};
+use rowhouse_context::Reach;
 use rowhouse_db::{Sql, TenantTx};
 use rowhouse_types::ContactId;
 use serde::{Deserialize, Serialize};
@@ -10,9 +11,13 @@ use crate::contact::filter::{Expression, Filter, Operator, TextField, TimeField}
 use crate::contact::order::{Order, OrderField};
 use crate::error::Result;
 
+use super::owners;
+
 /// Which contacts to list.
 #[derive(Clone, Debug)]
 pub(in crate::contact) struct ListScope<'a> {
+    /// Whose.
+    pub(in crate::contact) reach: &'a Reach,
     pub(in crate::contact) filter: &'a Filter,
     pub(in crate::contact) order: Order,
     pub(in crate::contact) show_deleted: bool,
@@ -61,6 +66,7 @@ pub(super) fn statement(scope: ListScope<'_>) -> Sql<Contact> {
     if !scope.show_deleted {
         sql = sql.push(" AND deleted_at IS NULL");
     }
+    sql = within(sql, scope.reach);
     if let Some(expression) = &scope.filter.expression {
         sql = condition(sql.push(" AND "), expression);
     }
@@ -78,6 +84,18 @@ pub(super) fn statement(scope: ListScope<'_>) -> Sql<Contact> {
         (OrderField::UpdateTime, true) => " ORDER BY updated_at DESC, id DESC LIMIT ",
     };
     sql.push(order).bind(scope.limit)
+}
+
+/// That a row's owner is within reach. One owner is compared and not looked up in a list, so that the index of owners
+/// gives the rows in order of their creation.
+fn within(sql: Sql<Contact>, reach: &Reach) -> Sql<Contact> {
+    let Some(owners) = owners(reach) else {
+        return sql;
+    };
+    match owners.as_slice() {
+        [owner] => sql.push(" AND owner_id = ").bind(*owner),
+        _ => sql.push(" AND owner_id = ANY (").bind(owners).push(")"),
+    }
 }
 
 /// That a row comes after the cursor: one comparison of both columns, which the index answers.
@@ -166,13 +184,34 @@ fn escape_like(text: &str) -> String {
     escaped
 }
 
+/// The text of a list of one member's own contacts, the newest first.
+#[cfg(test)]
+pub(in crate::contact) fn own_list(owner: rowhouse_types::UserId) -> String {
+    let scope = ListScope {
+        filter: &Filter::default(),
+        reach: &Reach::owners([owner]),
+        order: Order::default(),
+        show_deleted: false,
+        after: None,
+        limit: 50,
+    };
+    statement(scope).text().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
+    use rowhouse_types::UserId;
+
     use super::*;
 
     fn text(filter: &str, order: &str, after: Option<Cursor>) -> String {
+        reaching(&Reach::All, filter, order, after)
+    }
+
+    fn reaching(reach: &Reach, filter: &str, order: &str, after: Option<Cursor>) -> String {
         let filter = filter.parse().unwrap();
         let scope = ListScope {
+            reach,
             filter: &filter,
             order: order.parse().unwrap(),
             show_deleted: false,
@@ -195,6 +234,22 @@ mod tests {
             " AND (email_key LIKE lower($2) AND (created_at > $3 OR NOT (name_key <> lower($4)))) ORDER BY email_key, id LIMIT $5"
         );
         assert_eq!(text("", "", None), " ORDER BY created_at DESC, id DESC LIMIT $2");
+    }
+
+    #[test]
+    fn whose_contacts_they_are_comes_before_what_is_asked_for() {
+        let [one, other] = [(); 2].map(|()| UserId::generate());
+        assert_eq!(
+            reaching(&Reach::owners([one]), "email = x OR email = y", "", None),
+            " AND owner_id = $2 AND (email_key = lower($3) OR email_key = lower($4)) \
+             ORDER BY created_at DESC, id DESC LIMIT $5"
+        );
+        for reach in [Reach::owners([one, other]), Reach::nobody()] {
+            assert_eq!(
+                reaching(&reach, "", "", None),
+                " AND owner_id = ANY ($2) ORDER BY created_at DESC, id DESC LIMIT $3"
+            );
+        }
     }
 
     #[test]

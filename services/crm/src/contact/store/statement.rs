@@ -7,7 +7,11 @@ use rowhouse_db::{Statement, Type};
 use super::row::{Id, Outcome, Request, Total};
 use crate::contact::Contact;
 
-pub(super) const GET: Statement<Contact> = Statement::new("contact.get", include_str!("../sql/get.sql"), &[Type::UUID]);
+pub(super) const GET: Statement<Contact> = Statement::new(
+    "contact.get",
+    include_str!("../sql/get.sql"),
+    &[Type::UUID, Type::UUID_ARRAY],
+);
 
 pub(super) const CREATE: Statement<Id> = Statement::new(
     "contact.create",
@@ -67,8 +71,8 @@ pub(super) const CREATE_ONCE: Statement<Request> = Statement::new(
 );
 
 /// What every change of a contact binds: contact, time, revision; audit entry, event; actor, on behalf of, reason,
-/// address, request id, trace; the contact's id as text.
-const CHANGE_BINDS: [Type; 12] = [
+/// address, request id, trace; the contact's id as text; the owners whose contacts it may be.
+const CHANGE_BINDS: [Type; 13] = [
     Type::UUID,
     Type::TIMESTAMPTZ,
     Type::INT8,
@@ -81,6 +85,7 @@ const CHANGE_BINDS: [Type; 12] = [
     Type::TEXT,
     Type::TEXT,
     Type::TEXT,
+    Type::UUID_ARRAY,
 ];
 
 pub(super) const UPDATE: Statement<Outcome> = Statement::new(
@@ -99,12 +104,13 @@ pub(super) const UPDATE: Statement<Outcome> = Statement::new(
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
-        // new details
+        // new details; the owners whose contact it may be
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
+        Type::UUID_ARRAY,
     ],
 );
 
@@ -116,8 +122,9 @@ pub(super) const UNDELETE: Statement<Outcome> =
 
 pub(super) const COUNT: Statement<Total> = Statement::new(
     "contact.count",
-    "SELECT count(*) AS total FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL",
-    &[],
+    "SELECT count(*) AS total FROM contacts
+     WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2::uuid[] IS NULL OR owner_id = ANY ($2))",
+    &[Type::UUID_ARRAY],
 );
 
 pub(super) const COUNT_UP_TO: Statement<Total> = Statement::new(
@@ -138,7 +145,7 @@ pub(super) const IS_REMEMBERED: Statement<Total> = Statement::new(
 pub(super) const PAGE_BY_ID: Statement<Contact> = Statement::new(
     "contact.page_by_id",
     include_str!("../sql/page_by_id.sql"),
-    &[Type::UUID, Type::INT8],
+    &[Type::UUID, Type::INT8, Type::UUID_ARRAY],
 );
 
 /// Every statement that is written once; a test prepares them against a real home.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rowhouse_cache::Cache;
 use rowhouse_client::LimitsClient;
 use rowhouse_config::Secret;
-use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
+use rowhouse_context::{Ctx, Principal, Reach, RequestId, ServiceName};
 use rowhouse_db::paging::PageTokens;
 use rowhouse_db::testing::StaticDirectory;
 use rowhouse_db::{Lanes, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, migrate_platform};
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::contact::actions::{Contacts, NewContact};
+use crate::contact::store::own_list;
 use crate::contact::{Details, OptionalEmail};
 use crate::migrations::{self, MIGRATIONS};
 
@@ -92,7 +93,7 @@ impl Bench {
         contacts(&self.db, limits)
     }
 
-    /// The context of a call by a new member of a tenant.
+    /// The context of a call by a new member of a tenant who reaches everybody's contacts.
     pub(super) fn ctx(&self, tenant: TenantId) -> Ctx {
         let principal = Principal::Member {
             user: UserId::generate(),
@@ -101,6 +102,7 @@ impl Bench {
         };
         let deadline = Instant::now() + Duration::from_secs(30);
         Ctx::new(RequestId::generate(), principal, Some(tenant), deadline)
+            .with_reach(Reach::All)
             .with_origin(Some("because".to_owned()), Some("192.0.2.7".to_owned()))
     }
 
@@ -148,6 +150,21 @@ impl Bench {
         .execute(&mut connection)
         .await
         .unwrap();
+    }
+
+    /// How the database would answer a list of one member's own contacts.
+    pub(super) async fn plan_of_own_list(&self, tenant: TenantId, owner: UserId) -> String {
+        let mut connection = self.superuser(tenant).await;
+        let sql = own_list(owner);
+        let explain = format!("EXPLAIN {sql}");
+        let lines: Vec<String> = sqlx::query_scalar(AssertSqlSafe(explain))
+            .bind(tenant.uuid())
+            .bind(owner.uuid())
+            .bind(50_i64)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+        lines.join("\n")
     }
 
     /// A superuser's URL of the database in which the tenant's home is.

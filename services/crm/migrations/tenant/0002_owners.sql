@@ -1,0 +1,4 @@
+-- Why: members whose role reaches only their own contacts list those, the newest first, without reading everybody's. The
+--   index is built by the deferred step in `src/migrations.rs`, while readers and writers go on.
+-- Locks: none.
+-- Safe for old code: yes; it needs nothing of this.
