@@ -82,18 +82,16 @@ async fn a_tenant_composes_a_role_gives_it_and_changes_it() -> Result<()> {
     ensure!(reason(&refused) == "PERMISSION_MISSING", "{refused:?}");
 
     // The caller asks about themselves, an administrator about a member, and hears why.
-    let checks = ["contacts:read", "contacts:delete"].map(|permission| CheckRequest {
-        permission: permission.to_owned(),
-        owner_id: String::new(),
-    });
-    let checks = checks.to_vec();
-    let batch = ada
-        .caller
-        .authz()
-        .batch_check(BatchCheckRequest { checks })
-        .await?
-        .into_inner();
-    ensure!(batch.allowed == [true, false], "{batch:?}");
+    let about = |owner_id: &str| CheckRequest {
+        permission: "contacts:read".to_owned(),
+        owner_id: owner_id.to_owned(),
+    };
+    let request = BatchCheckRequest {
+        permissions: ["contacts:read", "contacts:delete"].map(str::to_owned).to_vec(),
+        checks: vec![about(""), about(&administrator.tokens.user_id)],
+    };
+    let batch = ada.caller.authz().batch_check(request).await?.into_inner();
+    ensure!(batch.allowed == [true, false, true, true], "{batch:?}");
     let question = |permission: &str| ExplainRequest {
         user_id: ada.tokens.user_id.clone(),
         permission: permission.to_owned(),

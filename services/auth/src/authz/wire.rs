@@ -38,15 +38,25 @@ pub(super) fn check(request: &proto::CheckRequest) -> Result<Question, Failure> 
 }
 
 pub(super) fn checks(request: &proto::BatchCheckRequest) -> Result<Vec<Question>, Failure> {
-    let checks = &request.checks;
-    if checks.is_empty() || checks.len() > BATCH_MAX {
-        return Err(Failure::field("checks", format!("must be 1 to {BATCH_MAX} questions")));
+    let (names, checks) = (&request.permissions, &request.checks);
+    let count = names.len().saturating_add(checks.len());
+    if count == 0 || count > BATCH_MAX {
+        let description = format!("must be 1 to {BATCH_MAX} questions, those of permissions included");
+        return Err(Failure::field("checks", description));
     }
     let mut violations = Violations::default();
-    let questions = checks.iter().enumerate();
-    let questions: Vec<Option<Question>> = questions
-        .map(|(at, check)| read(check, &format!("checks[{at}]."), &mut violations))
-        .collect();
+    let mut questions = Vec::with_capacity(count);
+    for (at, name) in names.iter().enumerate() {
+        let known = permission(name).ok_or(UNKNOWN);
+        let permission = violations.take(&format!("permissions[{at}]"), known);
+        questions.push(permission.map(|permission| Question {
+            permission,
+            owner: None,
+        }));
+    }
+    for (at, check) in checks.iter().enumerate() {
+        questions.push(read(check, &format!("checks[{at}]."), &mut violations));
+    }
     violations.finish(questions.into_iter().collect())
 }
 
@@ -131,7 +141,8 @@ mod tests {
                 owner_id: String::new(),
             };
             checks(&proto::BatchCheckRequest {
-                checks: names.into_iter().map(question).collect(),
+                permissions: names.first().map(|name| (*name).to_owned()).into_iter().collect(),
+                checks: names.into_iter().skip(1).map(question).collect(),
             })
         };
         assert!(read(vec![]).is_err());
@@ -139,7 +150,9 @@ mod tests {
         assert_eq!(read(vec!["contacts:read"; BATCH_MAX]).unwrap().len(), BATCH_MAX);
         let refused = read(vec!["contacts:read", "contacts:fly", "contacts:*"]).unwrap_err();
         let fields: Vec<&str> = refused.violations().iter().map(|fault| fault.field.as_str()).collect();
-        assert_eq!(fields, ["checks[1].permission", "checks[2].permission"]);
+        assert_eq!(fields, ["checks[0].permission", "checks[1].permission"]);
+        let refused = read(vec!["contacts:fly", "contacts:read"]).unwrap_err();
+        assert_eq!(refused.violations()[0].field, "permissions[0]");
         let wrong = proto::CheckRequest {
             permission: "contacts:read".to_owned(),
             owner_id: "tenant_01jzy2v6k3e8f9a7b5c4d1g0hm".to_owned(),
