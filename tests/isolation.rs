@@ -4,5 +4,6 @@ mod end_of_tenant;
 mod foreign_ids;
 mod hostile_names;
 mod interleaved;
+mod keys;
 mod revocation;
 mod tenant_metadata;

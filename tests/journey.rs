@@ -8,5 +8,6 @@ mod main_job;
 mod migrations;
 mod plans;
 mod roles;
+mod second_factor;
 mod servers;
 mod spares;

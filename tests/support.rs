@@ -1,5 +1,6 @@
 //! What the tests on the running suite share.
 
+pub(crate) mod database;
 pub(crate) mod raw;
 pub(crate) mod services;
 pub(crate) mod world;

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use rowhouse_devkit::caller::Caller;
-use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::journey;
 use rowhouse_devkit::suite::Options;
 use rowhouse_proto::auth::v1::{
@@ -24,6 +23,7 @@ use rowhouse_types::{ContactId, ReportId};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
+use crate::support::database::execute;
 use crate::support::world::{House, PASSWORD, World};
 
 /// Revocations of each kind.
@@ -369,14 +369,4 @@ async fn a_change_behind_the_protocols_back_is_noticed() -> Result<()> {
     let late = hammer.finish(&house.manager.caller, BEYOND_USER, Instant::now()).await;
     assert!(!late.is_empty(), "cached rights are honoured while nobody is told");
     Ok(())
-}
-
-async fn execute(databases: &Databases, statement: &str) -> Result<()> {
-    let (client, connection) =
-        tokio_postgres::connect(&databases.control_superuser_url(), tokio_postgres::NoTls).await?;
-    let driver = tokio::spawn(connection);
-    let changed = client.batch_execute(statement).await;
-    drop(client);
-    driver.await??;
-    Ok(changed?)
 }

@@ -51,7 +51,14 @@ impl Role {
     pub fn grants(self) -> Grants {
         let texts: &[&str] = match self {
             Self::SuperAdmin => &["*:*"],
-            Self::TenantAdmin => &["contacts:*", "members:*", "reports:*", "roles:*", "teams:*"],
+            Self::TenantAdmin => &[
+                "contacts:*",
+                "login_policy:*",
+                "members:*",
+                "reports:*",
+                "roles:*",
+                "teams:*",
+            ],
             Self::Manager => &[
                 "contacts:*@team",
                 "members:read",

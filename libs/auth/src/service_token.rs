@@ -176,7 +176,7 @@ impl ServiceVerifier {
             return Ok(name);
         }
         let kid = jws::key_id(token, SERVICE_TOKEN_TYPE)?;
-        let name: ServiceName = kid.parse().map_err(|_| TokenError::UnknownKey)?;
+        let name: ServiceName = kid.as_str().parse().map_err(|_| TokenError::UnknownKey)?;
         let key = self.keys.get(&name).copied().ok_or(TokenError::UnknownKey)?;
         let claims: Claims = jws::open(token, key, &self.validation(name))?;
         if claims.sub != name.as_str() || claims.jti.is_empty() {

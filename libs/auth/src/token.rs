@@ -16,6 +16,7 @@ pub use crate::token::claims::{AccessClaims, Actor};
 
 use crate::jws::{self, Times};
 use crate::key::PublicKey;
+use crate::key_id::KeyId;
 
 /// `typ` of an access token (RFC 9068, section 2.1). A refresh token or a service's token never has it.
 pub const ACCESS_TOKEN_TYPE: &str = "at+jwt";
@@ -46,6 +47,8 @@ pub struct VerifiedToken {
     pub expires_at_s: u64,
     /// Its id (`jti`), for logs.
     pub id: String,
+    /// The key that has signed it: rights that it gives end with the key.
+    pub key: KeyId,
 }
 
 /// Why a token is refused.
@@ -66,7 +69,6 @@ pub enum TokenError {
 }
 
 struct Remembered {
-    kid: String,
     key: PublicKey,
     times: Times,
     token: VerifiedToken,
@@ -116,7 +118,7 @@ impl AccessTokenVerifier {
         let now = seconds(now);
         let digest = sha256(token);
         if let Some(known) = digest.and_then(|digest| self.remembered.get(&digest))
-            && self.key(&known.kid) == Some(known.key)
+            && self.key(&known.token.key) == Some(known.key)
         {
             known.times.check_expiry(now)?;
             return Ok(known.token.clone());
@@ -138,13 +140,14 @@ impl AccessTokenVerifier {
             principal: claims.principal().ok_or(TokenError::Invalid)?,
             expires_at_s: claims.exp,
             id: claims.jti,
+            key: kid,
         };
-        Ok(Arc::new(Remembered { kid, key, times, token }))
+        Ok(Arc::new(Remembered { key, times, token }))
     }
 
-    fn key(&self, kid: &str) -> Option<PublicKey> {
+    fn key(&self, kid: &KeyId) -> Option<PublicKey> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.get(kid).copied()
+        keys.get(kid.as_str()).copied()
     }
 }
 

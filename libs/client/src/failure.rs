@@ -43,6 +43,8 @@ fn is_passed_on(reason: Reason) -> bool {
             | Reason::LoginFailed
             | Reason::InvitationInvalid
             | Reason::LinkInvalid
+            | Reason::SecondFactorRequired
+            | Reason::SecondFactorNotShown
             | Reason::TooManyAttempts
             | Reason::PermissionMissing
             | Reason::TenantSuspended

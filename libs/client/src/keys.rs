@@ -28,8 +28,8 @@ const READ_PAUSE: Duration = Duration::from_millis(250);
 /// Longest time for one reading.
 const READ_MAX: Duration = Duration::from_secs(2);
 
-/// Keys taken at most; auth publishes two or three.
-const KEYS_MAX: usize = 16;
+/// Keys taken at most, as many as auth publishes. Usually they are two or three.
+const KEYS_MAX: usize = 64;
 
 /// Brings the keys of a verifier up to date.
 #[async_trait]

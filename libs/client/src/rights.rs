@@ -8,7 +8,7 @@ mod entry;
 mod ledger;
 
 use async_trait::async_trait;
-use rowhouse_auth_kit::{Grants, Scope};
+use rowhouse_auth_kit::{Grants, KeyId, Scope};
 use rowhouse_context::{Ctx, Owners, Reach};
 use rowhouse_proto::policy::Permission;
 use rowhouse_types::{SessionId, TenantId, UserId};
@@ -24,6 +24,8 @@ pub struct RightsQuery {
     pub tenant: Option<TenantId>,
     /// The token is a platform operator's, and `tenant` came from `x-tenant-id`.
     pub platform: bool,
+    /// The key that has signed the token; `None` where no token is asked about.
+    pub key: Option<KeyId>,
 }
 
 /// What a principal may do.
@@ -67,6 +69,9 @@ pub enum Standing {
     TenantSuspended,
     /// The tenant is not known, or not yet active.
     TenantUnknown,
+    /// The tenant's policy asks for a second factor, which was not shown in the session: only what is about the
+    /// principal's own account is allowed.
+    SecondFactorNotShown,
 }
 
 /// The rights could not be read, so the call must be refused.

@@ -5,6 +5,8 @@ use rowhouse_proto::auth::v1::account_service_client::AccountServiceClient;
 use rowhouse_proto::auth::v1::auth_service_client::AuthServiceClient;
 use rowhouse_proto::auth::v1::authz_service_client::AuthzServiceClient;
 use rowhouse_proto::auth::v1::catalog_service_client::CatalogServiceClient;
+use rowhouse_proto::auth::v1::key_service_client::KeyServiceClient;
+use rowhouse_proto::auth::v1::login_policy_service_client::LoginPolicyServiceClient;
 use rowhouse_proto::auth::v1::member_service_client::MemberServiceClient;
 use rowhouse_proto::auth::v1::recovery_service_client::RecoveryServiceClient;
 use rowhouse_proto::auth::v1::role_service_client::RoleServiceClient;
@@ -147,6 +149,18 @@ impl Caller {
     #[must_use]
     pub fn teams(&self) -> TeamServiceClient<Service> {
         TeamServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `KeyService`.
+    #[must_use]
+    pub fn keys(&self) -> KeyServiceClient<Service> {
+        KeyServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `LoginPolicyService`.
+    #[must_use]
+    pub fn login_policy(&self) -> LoginPolicyServiceClient<Service> {
+        LoginPolicyServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
     }
 
     /// `RecoveryService`.

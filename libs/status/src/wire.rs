@@ -24,7 +24,8 @@ pub fn code(reason: Reason) -> Code {
         | Reason::RefreshTokenInvalid
         | Reason::ServiceIdentityInvalid
         | Reason::InvitationInvalid
-        | Reason::LinkInvalid => Code::Unauthenticated,
+        | Reason::LinkInvalid
+        | Reason::SecondFactorRequired => Code::Unauthenticated,
         Reason::PermissionMissing | Reason::AudienceMismatch | Reason::TenantMismatch => Code::PermissionDenied,
         Reason::TenantRequired
         | Reason::TenantMetadataInvalid
@@ -42,6 +43,7 @@ pub fn code(reason: Reason) -> Code {
         | Reason::StateForbids
         | Reason::ServerNotReady
         | Reason::NoServerFits
+        | Reason::SecondFactorNotShown
         | Reason::MigrationRunning => Code::FailedPrecondition,
         Reason::ResourceNotFound => Code::NotFound,
         Reason::ResourceAlreadyExists => Code::AlreadyExists,

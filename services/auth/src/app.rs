@@ -19,6 +19,8 @@ use rowhouse_proto::auth::v1::auth_service_server::AuthServiceServer;
 use rowhouse_proto::auth::v1::authz_service_server::AuthzServiceServer;
 use rowhouse_proto::auth::v1::catalog_service_server::CatalogServiceServer;
 use rowhouse_proto::auth::v1::delegation_service_server::DelegationServiceServer;
+use rowhouse_proto::auth::v1::key_service_server::KeyServiceServer;
+use rowhouse_proto::auth::v1::login_policy_service_server::LoginPolicyServiceServer;
 use rowhouse_proto::auth::v1::mail_data_service_server::MailDataServiceServer;
 use rowhouse_proto::auth::v1::member_service_server::MemberServiceServer;
 use rowhouse_proto::auth::v1::provisioning_service_server::ProvisioningServiceServer;
@@ -27,6 +29,7 @@ use rowhouse_proto::auth::v1::rights_service_server::RightsServiceServer;
 use rowhouse_proto::auth::v1::role_service_server::RoleServiceServer;
 use rowhouse_proto::auth::v1::team_service_server::TeamServiceServer;
 use rowhouse_proto::common::v1::tenant_records_service_server::TenantRecordsServiceServer;
+use rowhouse_server::cli::Arguments;
 use rowhouse_server::{Server, Services};
 use rowhouse_telemetry::metrics::Metrics;
 use rowhouse_types::Email;
@@ -35,18 +38,21 @@ use tokio_util::sync::CancellationToken;
 use crate::account::{AccountRpc, RecoveryRpc};
 use crate::authz::AuthzRpc;
 use crate::bootstrap::{self, Bootstrapped};
+use crate::break_glass;
 use crate::catalog::CatalogRpc;
 use crate::config::{BootstrapConfig, MigrateConfig, ServeConfig};
 use crate::delegation::DelegationRpc;
 use crate::identity::Hasher;
-use crate::key::{OwnKeys, Signing};
+use crate::key::{self, KeyRpc, OwnKeys, Signing};
 use crate::link::LinkTokens;
+use crate::login_policy::LoginPolicyRpc;
 use crate::mail::MailDataRpc;
 use crate::master::Purpose;
 use crate::member::MemberRpc;
 use crate::purge::RecordsRpc;
 use crate::rights::{Clock, OwnRights, RightsRpc};
 use crate::role::RoleRpc;
+use crate::seal::Sealer;
 use crate::session::AuthRpc;
 use crate::state::State;
 use crate::team::TeamRpc;
@@ -102,8 +108,10 @@ impl App {
             .with(AccountServiceServer::new(AccountRpc { state: state.clone() }))
             .with(RecoveryServiceServer::new(RecoveryRpc { state: state.clone() }))
             .with(RoleServiceServer::new(RoleRpc { state: state.clone() }))
+            .with(LoginPolicyServiceServer::new(LoginPolicyRpc { state: state.clone() }))
             .with(TeamServiceServer::new(TeamRpc { state: state.clone() }))
             .with(CatalogServiceServer::new(CatalogRpc))
+            .with(KeyServiceServer::new(KeyRpc { state: state.clone() }))
             .with(AuthzServiceServer::new(AuthzRpc { state: state.clone() }))
             .with(MemberServiceServer::new(MemberRpc { state: state.clone() }));
         // The stack serves nothing of `AuthService` to services but the keys.
@@ -150,10 +158,11 @@ impl App {
             beside.cancel();
             served
         };
-        let (served, (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), ()) = tokio::join!(
             serving,
             rights::watch(self.state.clone(), beside.clone()),
             housekeeping::run(self.state.clone(), beside.clone()),
+            key::run(self.state.clone(), beside.clone()),
             self.keys.run(beside.clone()),
             relay.run(beside.clone()),
         );
@@ -173,26 +182,49 @@ impl App {
             .context("the control database was not migrated")
     }
 
-    /// Makes the first platform operator and says what happened. Their password goes to standard output, or into
-    /// `secret_file`, which only its owner can read; a second call changes nothing.
+    /// Makes the first platform operator (`--email E [--secret-file F]`) and says on standard error what happened. Their
+    /// password goes to standard output, or into the file, which only its owner can read; a second call changes nothing.
     ///
     /// # Errors
-    /// When the address is none, the database does not answer, or the password cannot be handed over; then nothing was
+    /// When the command line is wrong, the database does not answer, or the password cannot be handed over; then nothing was
     /// done.
-    pub async fn bootstrap_admin(
-        config: &BootstrapConfig,
-        email: &str,
-        secret_file: Option<PathBuf>,
-    ) -> Result<&'static str> {
-        let email: Email = email.parse().context("--email")?;
+    pub async fn bootstrap_admin(config: &BootstrapConfig, mut arguments: Arguments) -> Result<()> {
+        let email: Email = arguments.require("--email")?.parse().context("--email")?;
+        let secret_file = arguments.take("--secret-file").map(PathBuf::from);
+        arguments.finish()?;
         let db = connect(&config.control_url).await?;
         let done = bootstrap::bootstrap(&db, &email, bootstrap::deliver_to(secret_file)).await;
         db.shutdown().await;
-        Ok(match done? {
-            Bootstrapped::Exists => "a platform operator exists; nothing was changed",
-            Bootstrapped::Promoted => "the account is a platform operator now and keeps its password",
-            Bootstrapped::Created => "the platform operator was created; the password is not shown again",
-        })
+        eprintln!(
+            "{}",
+            match done? {
+                Bootstrapped::Exists => "a platform operator exists; nothing was changed",
+                Bootstrapped::Promoted => "the account is a platform operator now and keeps its password",
+                Bootstrapped::Created => "the platform operator was created; the password is not shown again",
+            }
+        );
+        Ok(())
+    }
+
+    /// Gives an account a new password and takes its second factor away (`--email E --reason R [--secret-file F]`). The
+    /// password goes where that of [`Self::bootstrap_admin`] goes.
+    ///
+    /// # Errors
+    /// When the command line is wrong, there is no such account, the database does not answer, or the password cannot be
+    /// handed over; then nothing was done. Also when a service did not confirm in time that the old sessions have ended; then
+    /// everything was.
+    pub async fn recover_account(config: &BootstrapConfig, mut arguments: Arguments) -> Result<()> {
+        let email: Email = arguments.require("--email")?.parse().context("--email")?;
+        let reason = arguments.require("--reason")?;
+        let reason = break_glass::Reason::parse_required(&reason).context("--reason")?;
+        let secret_file = arguments.take("--secret-file").map(PathBuf::from);
+        arguments.finish()?;
+        let db = connect(&config.control_url).await?;
+        let done = break_glass::recover(&db, &email, &reason, bootstrap::deliver_to(secret_file)).await;
+        db.shutdown().await;
+        done?;
+        eprintln!("the account has a new password, which is not shown again, and no second factor");
+        Ok(())
     }
 }
 
@@ -215,7 +247,8 @@ async fn state(config: ServeConfig, limits: LimitsClient) -> Result<State> {
         hasher: Hasher::new(config.hash_concurrency)?,
         invitation_tokens: LinkTokens::new(&master_key, Purpose::Invitations)?,
         account_tokens: LinkTokens::new(&master_key, Purpose::AccountLinks)?,
-        signing: Signing::new(master_key, config.identity.token_issuer),
+        second_factors: Sealer::new(&master_key, Purpose::SecondFactors)?,
+        signing: Signing::new(master_key, config.identity.token_issuer, config.keys),
         clock: Clock::new(db.clone()),
         pages: PageTokens::new(page_token_key.expose()),
         limits,

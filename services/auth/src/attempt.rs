@@ -155,15 +155,21 @@ pub(crate) async fn verify(
 ) -> Result<bool, Error> {
     let verified = state.hasher.verify(ctx, password, hash).await;
     if verified.is_err() {
-        let mut conn = state.connection().await?;
-        for subject in attempted.subjects() {
-            store::give_back(&mut conn, subject).await?;
-        }
+        give_back(state, attempted).await?;
     }
     verified
 }
 
-/// Takes an attempt back: it was right.
+/// Takes an attempt back, and leaves those before it: nothing was guessed.
+pub(crate) async fn give_back(state: &State, attempted: &Attempted) -> Result<(), Error> {
+    let mut conn = state.connection().await?;
+    for subject in attempted.subjects() {
+        store::give_back(&mut conn, subject).await?;
+    }
+    Ok(())
+}
+
+/// Takes an attempt back, and those before it: it was right.
 pub(crate) async fn succeeded(state: &State, attempted: &Attempted) -> Result<(), Error> {
     let mut conn = state.connection().await?;
     store::forget(&mut conn, &attempted.pair).await?;

@@ -1,8 +1,12 @@
 //! The variables of each subcommand, by section.
 
+use std::time::Duration;
+
 use rowhouse_config::secret::SecretKey;
 use rowhouse_config::section::{Identity, Listen, Telemetry};
 use rowhouse_config::{Env, Secret};
+
+use crate::key::Schedule;
 
 /// Most hashes at once that are taken for meant: each needs 19 MiB and a core.
 const HASH_CONCURRENCY_MAX: usize = 256;
@@ -33,6 +37,8 @@ pub struct ServeConfig {
     pub master_key: Option<SecretKey>,
     /// Passwords hashed at once.
     pub hash_concurrency: usize,
+    /// When keys of access tokens are replaced.
+    pub(crate) keys: Schedule,
 }
 
 /// What `migrate` needs.
@@ -70,6 +76,7 @@ impl ServeConfig {
             page_token_key: env.secret_key("ROWHOUSE_PAGE_TOKEN_KEY"),
             master_key: env.secret_key("ROWHOUSE_MASTER_KEY"),
             hash_concurrency: hash_concurrency(env),
+            keys: keys(env),
         }
     }
 }
@@ -83,6 +90,24 @@ fn hash_concurrency(env: &mut Env) -> usize {
         env.refuse(NAME, "must be 1 to 256");
     }
     concurrency
+}
+
+/// A key signs a minute after it was published, and for three months.
+fn keys(env: &mut Env) -> Schedule {
+    const PUBLISH: &str = "ROWHOUSE_KEY_PUBLISH_S";
+    const ROTATION: &str = "ROWHOUSE_KEY_ROTATION_DAYS";
+    let published_s = env.or(PUBLISH, 60_u64);
+    if published_s > 86_400 {
+        env.refuse(PUBLISH, "must be 0 to 86400");
+    }
+    let days = env.or(ROTATION, 90_u64);
+    if days > 3_650 {
+        env.refuse(ROTATION, "must be 0 to 3650");
+    }
+    Schedule {
+        published: Duration::from_secs(published_s),
+        replaced: (days > 0).then(|| Duration::from_secs(days.saturating_mul(86_400))),
+    }
 }
 
 // === impl MigrateConfig ===

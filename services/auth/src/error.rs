@@ -45,6 +45,21 @@ pub(crate) enum Error {
         /// When to try again.
         retry: Duration,
     },
+    /// As many signing keys are honoured as can be.
+    #[error("too many signing keys are honoured still; wait until the oldest retire")]
+    TooManyKeys,
+    /// The account has a second factor, and it is missing or wrong.
+    #[error("the account's second factor is missing or wrong")]
+    SecondFactorRequired,
+    /// The tenant asks for a second factor, which was not shown in the session.
+    #[error("the tenant asks for a second factor, which was not shown in this session")]
+    SecondFactorNotShown,
+    /// The account has a second factor.
+    #[error("the account has a second factor")]
+    SecondFactorExists,
+    /// The account has no second factor, or none that is being set up.
+    #[error("the account has no second factor")]
+    NoSecondFactor,
     /// The session, the account or the membership was ended.
     #[error("the session was revoked or the account disabled")]
     Revoked,
@@ -164,6 +179,8 @@ impl Error {
             Self::InvitationInvalid => Reason::InvitationInvalid,
             Self::LinkInvalid => Reason::LinkInvalid,
             Self::TooManyAttempts { .. } => Reason::TooManyAttempts,
+            Self::SecondFactorRequired => Reason::SecondFactorRequired,
+            Self::SecondFactorNotShown => Reason::SecondFactorNotShown,
             Self::Revoked => Reason::SessionRevoked,
             Self::NotFound { .. } => Reason::ResourceNotFound,
             Self::MemberExists | Self::EmailTaken | Self::RoleExists | Self::TeamExists => {
@@ -174,6 +191,9 @@ impl Error {
             Self::EtagMismatch => Reason::EtagMismatch,
             Self::LastAdministrator
             | Self::OperationReused
+            | Self::TooManyKeys
+            | Self::SecondFactorExists
+            | Self::NoSecondFactor
             | Self::TenantOpen
             | Self::TooManyRoles { .. }
             | Self::Team(_)

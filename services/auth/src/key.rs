@@ -1,11 +1,22 @@
-//! The keys that sign access tokens: made at the first start, kept sealed, published for everyone who verifies.
+//! The keys that sign access tokens: made at the first start, kept sealed, published for everyone who verifies, replaced in
+//! time, and revoked when one is lost.
+//!
+//! A key is `pending` first: whoever verifies reads it with the others, at the latest after half a minute, before anything is
+//! signed with it. Then it is `active`, the only one that signs; the one before is `published` until the last token that
+//! it signed has expired, then `retired`. `rotation` moves keys on; any number of processes may.
+//!
+//! What a `revoked` key has signed gives no rights. That is a change of rights whose subject is the key: services ask for
+//! rights with the token's key, so a revocation reaches them, and is acknowledged, as every other one.
 
-mod actions;
+pub(crate) mod actions;
 mod own;
-mod seal;
+mod rotation;
+mod rpc;
 mod store;
 mod wire;
 
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -13,22 +24,68 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use rowhouse_auth_kit::token::ACCESS_TOKEN_TYPE;
-use rowhouse_auth_kit::{AccessClaims, PublicKey, SigningKey};
+use rowhouse_auth_kit::{AccessClaims, KeyId, PublicKey, SigningKey};
 use rowhouse_config::secret::SecretKey;
 use rowhouse_context::ServiceName;
 use rowhouse_db::ControlDb;
-use rowhouse_types::{SessionId, TenantId, UserId};
-use tokio::sync::OnceCell;
+use rowhouse_types::{SessionId, TenantId, Text, UserId};
+use tokio::sync::Mutex;
 
 use crate::error::Error;
 pub(crate) use actions::published;
 pub(crate) use own::OwnKeys;
+pub(crate) use rotation::run;
+pub(crate) use rpc::KeyRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
 pub(crate) use wire::to_jwks;
 
 /// How long an access token is valid.
 pub(crate) const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
+
+/// How long what a replaced key has signed is honoured: the lifetime of a token, and a minute for clocks that differ and
+/// for a process that read the active key just before.
+const HONOURED: Duration = Duration::from_secs(300 + 60);
+
+/// Keys that are published at once. Whoever verifies takes as many (`libs/client`), so more would be honoured by nobody.
+const PUBLISHED_MAX: i64 = 64;
+
+/// When keys are replaced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    /// How long a key is published before it signs. Whoever verifies reads the keys twice a minute.
+    pub(crate) published: Duration,
+    /// Age at which the key that signs is replaced; `None` where only operators do that.
+    pub(crate) replaced: Option<Duration>,
+}
+
+/// What a key does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyState {
+    Pending,
+    Active,
+    Published,
+    Retired,
+    Revoked,
+}
+
+/// The text is not the state of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the state of a key")]
+pub(crate) struct ParseKeyStateError;
+
+/// A key, without its private half.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownKey {
+    pub(crate) id: KeyId,
+    pub(crate) state: KeyState,
+    pub(crate) created: DateTime<Utc>,
+    pub(crate) activates: DateTime<Utc>,
+    pub(crate) retires: Option<DateTime<Utc>>,
+}
+
+/// Why a key is revoked.
+pub(crate) type Reason = Text<500>;
 
 /// A public key as it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +97,7 @@ pub(crate) struct PublishedKey {
 /// Signs access tokens.
 #[derive(Debug)]
 pub(crate) struct Signer {
-    kid: String,
+    id: KeyId,
     key: SigningKey,
     issuer: String,
 }
@@ -50,7 +107,9 @@ pub(crate) struct Signer {
 pub(crate) struct Signing {
     master: SecretKey,
     issuer: String,
-    signer: OnceCell<Signer>,
+    schedule: Schedule,
+    /// The one that was opened last. Whether it still signs is asked each time.
+    opened: Mutex<Option<Arc<Signer>>>,
 }
 
 /// A signed access token and when it expires.
@@ -73,30 +132,33 @@ pub(crate) struct Job {
 // === impl Signing ===
 
 impl Signing {
-    pub(crate) fn new(master: SecretKey, issuer: String) -> Self {
+    pub(crate) fn new(master: SecretKey, issuer: String, schedule: Schedule) -> Self {
         Self {
             master,
             issuer,
-            signer: OnceCell::new(),
+            schedule,
+            opened: Mutex::default(),
         }
     }
 
-    /// The signer; its key is made where there is none yet.
-    pub(crate) async fn signer(&self, db: &ControlDb) -> Result<&Signer, Error> {
-        let open = || async {
-            let mut conn = db.pool().acquire().await?;
-            actions::open_or_create(&mut conn, &self.master, self.issuer.clone()).await
-        };
-        self.signer.get_or_try_init(open).await
+    /// The signer of the key that is active now; one is made where there is none yet.
+    pub(crate) async fn signer(&self, db: &ControlDb) -> Result<Arc<Signer>, Error> {
+        let sealed = actions::active_or_first(&mut *db.pool().acquire().await?, &self.master).await?;
+        let mut opened = self.opened.lock().await;
+        if let Some(known) = opened.as_ref().filter(|known| known.id == sealed.id) {
+            return Ok(Arc::clone(known));
+        }
+        let signer = Arc::new(actions::open(&sealed, &self.master, self.issuer.clone())?);
+        *opened = Some(Arc::clone(&signer));
+        Ok(signer)
     }
 }
 
 // === impl Signer ===
 
 impl Signer {
-    pub(crate) fn new(key: SigningKey, issuer: String) -> Self {
-        let kid = key_id(key.public());
-        Self { kid, key, issuer }
+    fn new(id: KeyId, key: SigningKey, issuer: String) -> Self {
+        Self { id, key, issuer }
     }
 
     /// A token for a session: of a member where `tenant` is given, else of a platform operator.
@@ -136,7 +198,7 @@ impl Signer {
     fn sign(&self, claims: &AccessClaims) -> Result<AccessToken, Error> {
         let text = self
             .key
-            .sign(ACCESS_TOKEN_TYPE, &self.kid, claims)
+            .sign(ACCESS_TOKEN_TYPE, self.id.as_str(), claims)
             .map_err(Error::fault)?;
         let expires = i64::try_from(claims.exp)
             .ok()
@@ -150,6 +212,37 @@ impl Signer {
 pub(crate) fn key_id(key: PublicKey) -> String {
     let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, key.to_base64url());
     URL_SAFE_NO_PAD.encode(digest(&SHA256, members.as_bytes()))
+}
+
+// === impl KeyState ===
+
+impl KeyState {
+    const ALL: [Self; 5] = [
+        Self::Pending,
+        Self::Active,
+        Self::Published,
+        Self::Retired,
+        Self::Revoked,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Published => "published",
+            Self::Retired => "retired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+impl FromStr for KeyState {
+    type Err = ParseKeyStateError;
+
+    fn from_str(text: &str) -> Result<Self, ParseKeyStateError> {
+        let mut states = Self::ALL.into_iter();
+        states.find(|state| state.as_str() == text).ok_or(ParseKeyStateError)
+    }
 }
 
 fn now_s() -> Result<u64, Error> {

@@ -10,6 +10,8 @@
 //! - `team`: teams of members, which nest; serves `TeamService`.
 //! - `authz`: who may do what, and why; serves `AuthzService`.
 //! - `session`: log-ins and refresh tokens; serves `AuthService`.
+//! - `second_factor`: codes of an authenticator app beside the password.
+//! - `login_policy`: what a tenant asks of its members' log-ins; serves `LoginPolicyService`.
 //! - `attempt`: who guesses waits.
 //! - `key`: the keys that sign access tokens.
 //! - `rights`: what a principal may do, and the lease protocol by which changes are acknowledged.
@@ -17,8 +19,8 @@
 //! - `purge`: the end of a tenant; serves `TenantRecordsService`.
 //! - `delegation`: tokens for jobs.
 //! - `mail`: what mails need.
-//! - `bootstrap`: the first platform operator.
-//! - `audit`, `request`, `housekeeping`, `master`, `random`, `state`, `error`: what these stand on.
+//! - `bootstrap`: the first platform operator. `break_glass`: the way back for who has lost everything.
+//! - `audit`, `request`, `housekeeping`, `master`, `seal`, `random`, `state`, `error`: what these stand on.
 
 mod account;
 mod account_mail;
@@ -27,6 +29,7 @@ mod attempt;
 mod audit;
 mod authz;
 mod bootstrap;
+mod break_glass;
 mod catalog;
 pub mod config;
 mod delegation;
@@ -36,6 +39,7 @@ mod identity;
 mod invitation;
 mod key;
 mod link;
+mod login_policy;
 mod mail;
 mod master;
 mod member;
@@ -44,6 +48,8 @@ mod random;
 mod request;
 mod rights;
 mod role;
+mod seal;
+mod second_factor;
 mod session;
 mod state;
 mod team;

@@ -1,4 +1,4 @@
-//! `rowhouse-auth serve | migrate | bootstrap-admin | variables`.
+//! `rowhouse-auth serve | migrate | bootstrap-admin | recover-account | variables`.
 
 use std::process::ExitCode;
 
@@ -24,14 +24,13 @@ fn main() -> ExitCode {
             "bootstrap-admin",
             "--email E [--secret-file F]: makes the first platform operator",
             BootstrapConfig::read,
-            |config, process| async move {
-                let mut arguments = process.arguments;
-                let email = arguments.require("--email")?;
-                let secret_file = arguments.take("--secret-file").map(Into::into);
-                arguments.finish()?;
-                eprintln!("{}", App::bootstrap_admin(&config, &email, secret_file).await?);
-                Ok(())
-            },
+            |config, process| async move { Ok(App::bootstrap_admin(&config, process.arguments).await?) },
+        )
+        .command(
+            "recover-account",
+            "--email E --reason R [--secret-file F]: gives an account a new password and no second factor",
+            BootstrapConfig::read,
+            |config, process| async move { Ok(App::recover_account(&config, process.arguments).await?) },
         )
         .main()
 }

@@ -14,6 +14,8 @@ pub(crate) enum Purpose {
     Invitations,
     /// Derives the tokens of links in mails about accounts.
     AccountLinks,
+    /// Seals the secrets of second factors.
+    SecondFactors,
 }
 
 // === impl Purpose ===
@@ -25,6 +27,7 @@ impl Purpose {
             Self::SigningKeys => b"rowhouse auth signing keys 1",
             Self::Invitations => b"rowhouse auth invitations 1",
             Self::AccountLinks => b"rowhouse auth account links 1",
+            Self::SecondFactors => b"rowhouse auth second factors 1",
         }
     }
 }

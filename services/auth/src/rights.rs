@@ -27,7 +27,7 @@ mod wire;
 
 use std::time::Duration;
 
-use rowhouse_auth_kit::{Grants, Role};
+use rowhouse_auth_kit::{Grants, KeyId, Role};
 use rowhouse_context::{Owners, Principal};
 use rowhouse_types::{SessionId, TenantId, UserId};
 use uuid::Uuid;
@@ -63,6 +63,8 @@ pub(crate) struct Query {
     pub(crate) tenant: Option<TenantId>,
     /// Whether the person acts as a platform operator.
     pub(crate) platform: bool,
+    /// The key that has signed the token; absent where no token is asked about.
+    pub(crate) key: Option<KeyId>,
 }
 
 /// Whether a principal may act at all.
@@ -72,6 +74,8 @@ pub(crate) enum Standing {
     Revoked,
     TenantSuspended,
     TenantUnknown,
+    /// The tenant's policy asks for a second factor, which was not shown in the session.
+    SecondFactorNotShown,
 }
 
 /// What a principal may do, as of a version.
@@ -99,8 +103,13 @@ pub(crate) struct Held {
 pub(crate) struct Facts {
     pub(crate) version: Version,
     pub(crate) identity_active: bool,
-    /// The session exists, belongs to this person and this tenant, was not revoked and has not expired.
+    /// The session exists, belongs to this person and this tenant, was not revoked, and has not expired, by its own end or
+    /// by the tenant's policy.
     pub(crate) session_live: bool,
+    /// The tenant's policy asks for a second factor, which was not shown in the session.
+    pub(crate) second_factor_lacks: bool,
+    /// The key that has signed the token is one of ours and was not revoked; true where none is asked about.
+    pub(crate) key_good: bool,
     /// Role of an active membership.
     pub(crate) member: Option<Held>,
     /// Role on the platform.
@@ -116,6 +125,8 @@ pub(crate) enum Subject {
     Tenant(TenantId),
     User(UserId),
     Session(SessionId),
+    /// What this key has signed.
+    SigningKey(KeyId),
 }
 
 /// A renewal of a lease.
@@ -148,12 +159,14 @@ impl Query {
                 session: Some(*session),
                 tenant: Some(*tenant),
                 platform: false,
+                key: None,
             }),
             Principal::Operator { user, session } => Some(Self {
                 user: *user,
                 session: Some(*session),
                 tenant: within,
                 platform: true,
+                key: None,
             }),
             Principal::Delegate {
                 user, tenant, operator, ..
@@ -162,6 +175,7 @@ impl Query {
                 session: None,
                 tenant: Some(*tenant),
                 platform: *operator,
+                key: None,
             }),
             Principal::Anonymous | Principal::Service { .. } => None,
         }
@@ -178,11 +192,15 @@ impl Rights {
         } else {
             (&facts.member, true)
         };
-        let ended = !facts.identity_active || (query.session.is_some() && !facts.session_live) || held.is_none();
+        let ended = !facts.key_good
+            || !facts.identity_active
+            || (query.session.is_some() && !facts.session_live)
+            || held.is_none();
         let standing = match facts.access {
             _ if ended => Standing::Revoked,
             Some(Access::Suspended) if access_needed => Standing::TenantSuspended,
             Some(Access::Pending) | None if access_needed => Standing::TenantUnknown,
+            _ if facts.second_factor_lacks && !query.platform => Standing::SecondFactorNotShown,
             _ => Standing::Good,
         };
         let held = held.clone().filter(|_| standing == Standing::Good);
@@ -221,6 +239,7 @@ impl std::fmt::Display for Subject {
             Self::Tenant(id) => id.fmt(f),
             Self::User(id) => id.fmt(f),
             Self::Session(id) => id.fmt(f),
+            Self::SigningKey(id) => write!(f, "signing_key:{id}"),
         }
     }
 }

@@ -21,6 +21,7 @@ use rowhouse_types::{Email, SessionId, TenantId, UserId};
 use crate::error::Error;
 use crate::identity::OfferedPassword;
 use crate::random;
+use crate::second_factor::Code;
 pub(crate) use rpc::AuthRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
@@ -48,6 +49,7 @@ pub(crate) struct Attempt {
     pub(crate) email: Email,
     pub(crate) password: OfferedPassword,
     pub(crate) tenant: Option<TenantId>,
+    pub(crate) second_factor: Option<Code>,
 }
 
 /// A session, for whom and where.

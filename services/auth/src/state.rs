@@ -1,5 +1,7 @@
 //! What the actions of this service work with.
 
+use std::sync::Arc;
+
 use rowhouse_client::LimitsClient;
 use rowhouse_db::ControlDb;
 use rowhouse_db::paging::PageTokens;
@@ -12,6 +14,7 @@ use crate::identity::Hasher;
 use crate::key::{Signer, Signing};
 use crate::link::LinkTokens;
 use crate::rights::Clock;
+use crate::seal::Sealer;
 
 /// Everything an action may need. One per process, shared.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(crate) struct State {
     pub(crate) invitation_tokens: LinkTokens,
     /// Of mails about accounts.
     pub(crate) account_tokens: LinkTokens,
+    /// Seals the secrets of second factors.
+    pub(crate) second_factors: Sealer,
     pub(crate) clock: Clock,
     pub(crate) pages: PageTokens,
     /// What tenants may use.
@@ -44,8 +49,8 @@ impl State {
         Ok(self.db.pool().acquire().await?)
     }
 
-    /// What signs access tokens. Not to be called inside a transaction: the first call reads the key.
-    pub(crate) async fn signer(&self) -> Result<&Signer, Error> {
+    /// What signs access tokens now. Not to be called inside a transaction: it asks which key that is.
+    pub(crate) async fn signer(&self) -> Result<Arc<Signer>, Error> {
         self.signing.signer(&self.db).await
     }
 }

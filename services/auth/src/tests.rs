@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use self::bench::Bench;
 use crate::{
-    account_mail, attempt, audit, bootstrap, identity, invitation, key, member, purge, request, rights, role, session,
-    team, tenant,
+    account_mail, attempt, audit, bootstrap, identity, invitation, key, login_policy, member, purge, request, rights,
+    role, second_factor, session, team, tenant,
 };
 
 /// Statements of each store, beside the store's source.
@@ -19,11 +19,13 @@ const STORES: &[(&str, &[&str])] = &[
     (include_str!("identity/store.rs"), identity::STATEMENTS),
     (include_str!("invitation/store.rs"), invitation::STATEMENTS),
     (include_str!("key/store.rs"), key::STATEMENTS),
+    (include_str!("login_policy/store.rs"), login_policy::STATEMENTS),
     (include_str!("member/store.rs"), member::STATEMENTS),
     (include_str!("purge/store.rs"), purge::STATEMENTS),
     (include_str!("request/store.rs"), request::STATEMENTS),
     (include_str!("rights/store.rs"), rights::STATEMENTS),
     (include_str!("role/store.rs"), role::STATEMENTS),
+    (include_str!("second_factor/store.rs"), second_factor::STATEMENTS),
     (include_str!("session/store.rs"), session::STATEMENTS),
     (include_str!("team/store.rs"), team::STATEMENTS),
     (include_str!("tenant/store.rs"), tenant::STATEMENTS),

@@ -188,6 +188,9 @@ pub(super) fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
         },
         "auth.v1.TeamService" => auth_service::teams(rpc, r),
         "auth.v1.AuthzService" => auth_service::authz(rpc, r),
+        "auth.v1.LoginPolicyService" if matches!(rpc, "GetLoginPolicy" | "UpdateLoginPolicy") => {
+            Some(Fixture::NothingLookedUp { set_aside: &[] })
+        }
         "auth.v1.CatalogService" if rpc == "ListPermissions" => Some(Fixture::NothingLookedUp { set_aside: &[] }),
         "auth.v1.MemberService" => auth_service::members(rpc, r),
         "auth.v1.RightsService" | "auth.v1.DelegationService" | "auth.v1.MailDataService" => {
@@ -204,6 +207,7 @@ pub(super) fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
 /// RPCs for services and operators who may know of every tenant.
 fn all_tenants(service: &str, rpc: &str) -> bool {
     let rpcs: &[&str] = match service {
+        "auth.v1.KeyService" => &["ListSigningKeys", "RotateSigningKey", "RevokeSigningKey"],
         "auth.v1.ProvisioningService" => &["CreateFirstAdministrator", "SetTenantState"],
         "tenant.v1.DirectoryService" => &["Resolve", "GetLimits"],
         "tenant.v1.PlanService" => &[

@@ -15,6 +15,8 @@ pub(crate) struct StoredRights {
     session: Option<SessionId>,
     tenant: Option<TenantId>,
     platform: bool,
+    /// Missing in what was stored before keys were revoked: then it is not read.
+    key: String,
     version: i64,
     standing: Standing,
     roles: Vec<String>,
@@ -27,11 +29,17 @@ pub(crate) struct StoredRights {
 pub(crate) fn key(query: &RightsQuery) -> Key {
     let session = query.session.map(|session| session.to_string());
     let session = session.as_deref().unwrap_or("-");
-    let name = format!("{}/{session}/{}", query.user, if query.platform { "p" } else { "m" });
+    let side = if query.platform { "p" } else { "m" };
+    let name = format!("{}/{session}/{side}/{}", query.user, key_text(query));
     match query.tenant {
         Some(tenant) => Key::tenant(tenant, "rights", &name),
         None => Key::platform("rights", &name),
     }
+}
+
+/// The id of the key; empty for none.
+fn key_text(query: &RightsQuery) -> String {
+    query.key.map(|key| key.to_string()).unwrap_or_default()
 }
 
 // === impl StoredRights ===
@@ -43,6 +51,7 @@ impl StoredRights {
             session: query.session,
             tenant: query.tenant,
             platform: query.platform,
+            key: key_text(query),
             version: rights.version,
             standing: rights.standing,
             roles: rights.roles.clone(),
@@ -58,8 +67,9 @@ impl StoredRights {
             session: self.session,
             tenant: self.tenant,
             platform: self.platform,
+            key: query.key,
         };
-        (whose == *query).then(|| Rights {
+        (whose == *query && self.key == key_text(query)).then(|| Rights {
             version: self.version,
             standing: self.standing,
             roles: self.roles,
@@ -77,6 +87,7 @@ impl From<proto::Rights> for Rights {
             proto::Standing::Good => Standing::Good,
             proto::Standing::TenantSuspended => Standing::TenantSuspended,
             proto::Standing::TenantUnknown => Standing::TenantUnknown,
+            proto::Standing::SecondFactorNotShown => Standing::SecondFactorNotShown,
             // A standing that we do not know is none.
             proto::Standing::Revoked | proto::Standing::Unspecified => Standing::Revoked,
         };
@@ -98,6 +109,7 @@ impl RightsQuery {
             session_id: self.session.map(|session| session.to_string()).unwrap_or_default(),
             tenant_id: self.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
             platform: self.platform,
+            key_id: key_text(&self),
         }
     }
 }

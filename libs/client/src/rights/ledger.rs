@@ -3,12 +3,13 @@
 //! Auth acknowledges a change of rights when every holder of a live lease has confirmed the change's version, or its
 //! lease has run out. So while our lease lives, every change that was acknowledged and that we have not confirmed does
 //! not exist; and every change that we know of is recorded here before it is confirmed. What was read at an older
-//! version than the last change of its tenant, user or session is not used, whenever it arrives: a slow refill can
+//! version than the last change of its tenant, user, session or signing key is not used, whenever it arrives: a slow refill can
 //! never bring back older rights.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
+use rowhouse_auth_kit::KeyId;
 use rowhouse_proto::auth::v1::RenewLeaseResponse;
 use rowhouse_types::{SessionId, TenantId, UserId};
 
@@ -22,6 +23,9 @@ const LEASE_MARGIN: Duration = Duration::from_millis(10);
 
 /// Subjects whose last change is remembered one by one. With more, the floor rises and all entries are refilled once.
 const SUBJECTS_MAX: usize = 10_000;
+
+/// What a subject begins with that is a key of access tokens; its id follows.
+const KEY_SUBJECT: &str = "signing_key:";
 
 /// Now, by two clocks. The monotonic one counts the lease. It stands still while a machine is suspended, so the
 /// calendar's clock must agree; set back or forth, it can only end a lease early.
@@ -37,6 +41,7 @@ enum Subject {
     Tenant(TenantId),
     User(UserId),
     Session(SessionId),
+    Key(KeyId),
 }
 
 /// The holder's books.
@@ -92,7 +97,11 @@ impl Subject {
         let tenant = text.parse().map(Self::Tenant);
         let user = || text.parse().map(Self::User);
         let session = || text.parse().map(Self::Session);
-        tenant.or_else(|_| user()).or_else(|_| session()).ok()
+        let known = tenant.or_else(|_| user()).or_else(|_| session());
+        known.ok().or_else(|| {
+            let key = text.strip_prefix(KEY_SUBJECT)?;
+            key.parse().ok().map(Self::Key)
+        })
     }
 }
 
@@ -158,6 +167,7 @@ impl Ledger {
             Some(Subject::User(query.user)),
             query.session.map(Subject::Session),
             query.tenant.map(Subject::Tenant),
+            query.key.map(Subject::Key),
         ];
         let changes = subjects
             .iter()

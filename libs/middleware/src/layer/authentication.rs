@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
-use rowhouse_auth_kit::TokenError;
+use rowhouse_auth_kit::{KeyId, TokenError};
 use rowhouse_context::{Principal, ServiceName, metadata};
 use rowhouse_proto::policy::{Audience, Policy};
 use rowhouse_status::{Failure, Reason};
@@ -24,19 +24,21 @@ use crate::stack::{Listener, Shared};
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
+    /// The key that has signed their token, where they have shown one.
+    pub(crate) key: Option<KeyId>,
 }
 
 /// Puts the [`Caller`] into the request's extensions, or answers why they are not known or not meant.
 pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let rule = policy::rule(&request);
-    let principal = match rule {
-        Ok(Rule::Open) => Ok(Principal::Anonymous),
+    let caller = match rule {
+        Ok(Rule::Open) => Ok(Principal::Anonymous.into()),
         Ok(Rule::Policy(policy)) => authenticate(&shared, policy, request.headers()).await,
         Err(failure) => Err(failure),
     };
-    match principal {
-        Ok(principal) => {
-            request.extensions_mut().insert(Caller { principal });
+    match caller {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(failure) => answer::refuse(failure),
@@ -52,7 +54,7 @@ pub(crate) fn caller(request: &Request) -> Result<&Caller, Failure> {
     caller.ok_or_else(|| Failure::internal("a call passed authentication without a caller"))
 }
 
-async fn authenticate(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> Result<Principal, Failure> {
+async fn authenticate(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> Result<Caller, Failure> {
     let sent_service = !matches!(
         credentials::once(headers, metadata::SERVICE_AUTHORIZATION),
         Once::Absent
@@ -64,21 +66,27 @@ async fn authenticate(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> 
         ));
     }
     match policy.audience {
-        Audience::Public => Ok(Principal::Anonymous),
+        Audience::Public => Ok(Principal::Anonymous.into()),
         Audience::Internal => authenticate_service(shared, policy, headers).await,
-        Audience::Tenant | Audience::OneSelf => match user(shared, headers).await? {
-            principal @ (Principal::Member { .. } | Principal::Operator { .. }) => Ok(principal),
-            _ => Err(not_meant("a service's token for a job is not taken here")),
-        },
-        Audience::Platform => match user(shared, headers).await? {
-            principal @ Principal::Operator { .. } => Ok(principal),
-            _ => Err(not_meant("the RPC is for platform operators")),
-        },
+        Audience::Tenant | Audience::OneSelf => {
+            let caller = user(shared, headers).await?;
+            match caller.principal {
+                Principal::Member { .. } | Principal::Operator { .. } => Ok(caller),
+                _ => Err(not_meant("a service's token for a job is not taken here")),
+            }
+        }
+        Audience::Platform => {
+            let caller = user(shared, headers).await?;
+            match caller.principal {
+                Principal::Operator { .. } => Ok(caller),
+                _ => Err(not_meant("the RPC is for platform operators")),
+            }
+        }
     }
 }
 
 /// A service that the policy names; with a permission, on behalf of the user whose delegated token it sends too.
-async fn authenticate_service(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> Result<Principal, Failure> {
+async fn authenticate_service(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> Result<Caller, Failure> {
     let token = credentials::service(headers)?;
     let verified = shared.security.services.verify(token);
     let name = verified.map_err(|_| credentials::service_invalid())?;
@@ -86,13 +94,15 @@ async fn authenticate_service(shared: &Shared, policy: &Policy, headers: &Header
         return Err(not_meant("the RPC is for other services"));
     }
     if policy.permission.is_none() {
-        return Ok(Principal::Service { name });
+        return Ok(Principal::Service { name }.into());
     }
-    match user(shared, headers).await? {
-        principal if acts_for_user(&principal, name) => Ok(principal),
-        _ => Err(not_meant(
+    let caller = user(shared, headers).await?;
+    if acts_for_user(&caller.principal, name) {
+        Ok(caller)
+    } else {
+        Err(not_meant(
             "the RPC needs a token that was issued to the calling service",
-        )),
+        ))
     }
 }
 
@@ -101,7 +111,7 @@ fn acts_for_user(principal: &Principal, caller: ServiceName) -> bool {
 }
 
 /// The user whose access token the caller sends. A token of an unknown key is tried once more with fresh keys.
-async fn user(shared: &Shared, headers: &HeaderMap) -> Result<Principal, Failure> {
+async fn user(shared: &Shared, headers: &HeaderMap) -> Result<Caller, Failure> {
     let token = credentials::bearer(headers)?;
     let security = &shared.security;
     let mut verified = security.tokens.verify(token);
@@ -110,7 +120,10 @@ async fn user(shared: &Shared, headers: &HeaderMap) -> Result<Principal, Failure
         verified = security.tokens.verify(token);
     }
     match verified {
-        Ok(verified) => Ok(verified.principal),
+        Ok(verified) => Ok(Caller {
+            principal: verified.principal,
+            key: Some(verified.key),
+        }),
         Err(TokenError::Malformed) => Err(credentials::malformed()),
         Err(TokenError::Expired) => Err(Failure::new(Reason::TokenExpired, "the access token has expired")),
         // Without any key nobody can tell whether the token holds: the client must not throw it away.
@@ -121,6 +134,14 @@ async fn user(shared: &Shared, headers: &HeaderMap) -> Result<Principal, Failure
         Err(TokenError::Invalid | TokenError::UnknownKey) => {
             Err(Failure::new(Reason::TokenInvalid, "the access token does not hold"))
         }
+    }
+}
+
+// === impl Caller ===
+
+impl From<Principal> for Caller {
+    fn from(principal: Principal) -> Self {
+        Self { principal, key: None }
     }
 }
 

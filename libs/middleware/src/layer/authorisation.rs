@@ -12,6 +12,7 @@ use rowhouse_status::{Failure, Reason};
 use rowhouse_types::UserId;
 
 use crate::answer;
+use crate::layer::authentication;
 use crate::layer::policy::{self, Rule};
 use crate::stack::Shared;
 
@@ -47,7 +48,8 @@ fn need(request: &Request) -> Result<Option<Need>, Failure> {
     };
     let ctx = request.extensions().get::<Ctx>().cloned();
     let ctx = ctx.ok_or_else(|| Failure::internal("a call came to its authorisation without a context"))?;
-    let query = query(policy, &ctx)?;
+    let key = authentication::caller(request)?.key;
+    let query = query(policy, &ctx)?.map(|query| RightsQuery { key, ..query });
     Ok(query.map(|query| Need { policy, ctx, query }))
 }
 
@@ -62,7 +64,7 @@ impl Need {
     }
 }
 
-/// What to ask auth about the caller. The pairs that need nothing are listed; any other is refused.
+/// What to ask auth about the caller, but for their token's key. The pairs that need nothing are listed; any other is refused.
 fn query(policy: &Policy, ctx: &Ctx) -> Result<Option<RightsQuery>, Failure> {
     let tenant = ctx.tenant_opt();
     match (policy.audience, ctx.principal()) {
@@ -73,6 +75,7 @@ fn query(policy: &Policy, ctx: &Ctx) -> Result<Option<RightsQuery>, Failure> {
             session: Some(*session),
             tenant,
             platform: false,
+            key: None,
         })),
         (Audience::Tenant | Audience::OneSelf | Audience::Platform, Principal::Operator { user, session }) => {
             Ok(Some(RightsQuery {
@@ -80,6 +83,7 @@ fn query(policy: &Policy, ctx: &Ctx) -> Result<Option<RightsQuery>, Failure> {
                 session: Some(*session),
                 tenant,
                 platform: true,
+                key: None,
             }))
         }
         (Audience::Internal, Principal::Delegate { user, operator, .. }) => Ok(Some(RightsQuery {
@@ -87,6 +91,7 @@ fn query(policy: &Policy, ctx: &Ctx) -> Result<Option<RightsQuery>, Failure> {
             session: None,
             tenant,
             platform: *operator,
+            key: None,
         })),
         _ => Err(Failure::new(
             Reason::AudienceMismatch,
@@ -112,6 +117,14 @@ fn check(policy: &Policy, user: UserId, rights: &Rights) -> Result<Reach, Failur
             return Err(Failure::new(
                 Reason::TenantNotReady,
                 "there is no such tenant that is ready",
+            ));
+        }
+        // What is about the caller's own account is where they set one up.
+        Standing::SecondFactorNotShown if policy.audience == Audience::OneSelf => {}
+        Standing::SecondFactorNotShown => {
+            return Err(Failure::new(
+                Reason::SecondFactorNotShown,
+                "the tenant asks for a second factor, which was not shown in this session",
             ));
         }
     }

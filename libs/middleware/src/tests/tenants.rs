@@ -62,6 +62,7 @@ async fn a_member_may_leave_the_tenant_out_or_name_their_own() {
         session: Some(world.session),
         tenant: Some(world.tenant),
         platform: false,
+        key: Some("first".parse().unwrap()),
     };
     assert_eq!(world.asked(), [expected, expected]);
 }
@@ -258,6 +259,7 @@ async fn a_service_for_a_user_stays_in_the_tenant_of_the_token() {
         session: None,
         tenant: Some(world.tenant),
         platform: true,
+        key: Some("first".parse().unwrap()),
     };
     assert_eq!(world.asked(), [expected, expected]);
 }

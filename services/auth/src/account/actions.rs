@@ -3,10 +3,12 @@
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
 use rowhouse_types::UserId;
+use sqlx::PgConnection;
 
-use crate::attempt;
+use crate::attempt::{self, Attempted};
 use crate::error::Error;
-use crate::identity::{self, Account, OfferedPassword};
+use crate::identity::{self, Account, NewPassword, OfferedPassword};
+use crate::login_policy;
 use crate::member::{self, Membership};
 use crate::session::manage;
 use crate::state::State;
@@ -19,23 +21,47 @@ pub(crate) async fn confirmed(
     password: &OfferedPassword,
 ) -> Result<Account, Error> {
     let attempted = attempt::begin_own(state, user).await?;
-    let account = identity::account_of(&mut *state.connection().await?, user).await?;
-    let account = account.filter(|account| account.active).ok_or(Error::Revoked)?;
-    // Hashing takes long: no connection waits for it.
-    let hash = Some(account.password_hash.clone());
-    if !attempt::verify(ctx, state, &attempted, password, hash).await? {
-        return Err(wrong_password());
-    }
+    let account = compare(ctx, state, &attempted, user, password).await?;
     attempt::succeeded(state, &attempted).await?;
     Ok(account)
 }
 
+/// The caller's account, where the password is right; the attempt stays counted.
+pub(crate) async fn compare(
+    ctx: &Ctx,
+    state: &State,
+    attempted: &Attempted,
+    user: UserId,
+    password: &OfferedPassword,
+) -> Result<Account, Error> {
+    let account = identity::account_of(&mut *state.connection().await?, user).await?;
+    let account = account.filter(|account| account.active).ok_or(Error::Revoked)?;
+    // Hashing takes long: no connection waits for it.
+    let hash = Some(account.password_hash.clone());
+    if !attempt::verify(ctx, state, attempted, password, hash).await? {
+        return Err(wrong_password());
+    }
+    Ok(account)
+}
+
 /// The refusal of who is logged in and does not know the account's password.
-pub(super) fn wrong_password() -> Error {
+pub(crate) fn wrong_password() -> Error {
     Error::Field {
         field: "current_password",
         description: "must be the account's password".to_owned(),
     }
+}
+
+/// Refuses a password that is shorter than one of the person's tenants asks. `field`: path of the field that holds it.
+pub(super) async fn long_enough(
+    conn: &mut PgConnection,
+    user: UserId,
+    new: &NewPassword,
+    field: &'static str,
+) -> Result<(), Error> {
+    let policies = login_policy::of_member(conn, user).await?;
+    let mut policies = policies.iter();
+    policies.try_for_each(|policy| policy.admit_password(new.length(), field))
 }
 
 /// A page of the tenants whose active member the caller is, by id.

@@ -10,6 +10,7 @@ use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity;
 use crate::link::Token;
+use crate::login_policy;
 use crate::session::manage;
 use crate::state::State;
 
@@ -30,6 +31,9 @@ pub(crate) async fn change(ctx: &Ctx, state: &State, change: &EmailChange) -> Re
     let locked = identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
     if locked != account.password_hash {
         return Err(super::actions::wrong_password());
+    }
+    for policy in login_policy::of_member(&mut tx, user).await? {
+        policy.admit(&change.new, "new_email")?;
     }
     if mails::within_an_hour(&mut tx, user, Kind::EmailChange).await? >= PER_HOUR_MAX {
         return Err(Error::TooManyAttempts { retry: RETRY });

@@ -19,6 +19,9 @@ use crate::state::State;
 pub(crate) async fn change(ctx: &Ctx, state: &State, change: &PasswordChange) -> Result<(), Error> {
     let (user, session) = manage::caller(ctx)?;
     let account = super::actions::confirmed(ctx, state, user, &change.current).await?;
+    let mut conn = state.connection().await?;
+    super::actions::long_enough(&mut conn, user, &change.new, "new_password").await?;
+    drop(conn);
     let chooser = Chooser::new("new_password", &account.email, &account.display_name);
     let hash = state.hasher.hash(ctx, &change.new, &chooser).await?;
     let mut tx = state.begin().await?;
@@ -56,6 +59,7 @@ pub(crate) async fn reset(ctx: &Ctx, state: &State, reset: &Reset) -> Result<(),
     let person = identity::person(&mut conn, link.user)
         .await?
         .ok_or(Error::LinkInvalid)?;
+    super::actions::long_enough(&mut conn, link.user, &reset.new, "new_password").await?;
     // Hashing takes long: no connection waits for it.
     drop(conn);
     let chooser = Chooser::new("new_password", &person.email, &person.display_name);

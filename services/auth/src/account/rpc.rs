@@ -11,6 +11,7 @@ use rowhouse_status::Failure;
 use tonic::{Request, Response, Status};
 
 use super::{actions, email, password, wire};
+use crate::second_factor::actions as second_factor;
 use crate::session::{self, manage};
 use crate::state::State;
 
@@ -94,6 +95,57 @@ impl AccountService for AccountRpc {
         let tenant = wire::tenant_id(request.get_ref())?;
         let pair = manage::switch(&ctx, &self.state, tenant).await.map_err(Failure::from)?;
         Ok(Response::new(session::to_message(pair)))
+    }
+
+    async fn get_second_factor(
+        &self,
+        request: Request<proto::GetSecondFactorRequest>,
+    ) -> Result<Response<proto::SecondFactor>, Status> {
+        let ctx = ctx(&request)?;
+        let known = second_factor::get(&ctx, &self.state).await.map_err(Failure::from)?;
+        Ok(Response::new(wire::second_factor(known)))
+    }
+
+    async fn set_up_second_factor(
+        &self,
+        request: Request<proto::SetUpSecondFactorRequest>,
+    ) -> Result<Response<proto::SetUpSecondFactorResponse>, Status> {
+        let ctx = ctx(&request)?;
+        let password = wire::current_password(&request.get_ref().current_password)?;
+        let setup = second_factor::set_up(&ctx, &self.state, &password).await;
+        Ok(Response::new(wire::setup(&setup.map_err(Failure::from)?)))
+    }
+
+    async fn confirm_second_factor(
+        &self,
+        request: Request<proto::ConfirmSecondFactorRequest>,
+    ) -> Result<Response<proto::RecoveryCodes>, Status> {
+        let ctx = ctx(&request)?;
+        let code = wire::code(&request.get_ref().code)?;
+        let codes = second_factor::confirm(&ctx, &self.state, &code).await;
+        Ok(Response::new(wire::recovery_codes(&codes.map_err(Failure::from)?)))
+    }
+
+    async fn renew_recovery_codes(
+        &self,
+        request: Request<proto::RenewRecoveryCodesRequest>,
+    ) -> Result<Response<proto::RecoveryCodes>, Status> {
+        let ctx = ctx(&request)?;
+        let request = request.get_ref();
+        let (password, code) = wire::both_factors(&request.current_password, &request.code)?;
+        let codes = second_factor::renew_codes(&ctx, &self.state, &password, &code).await;
+        Ok(Response::new(wire::recovery_codes(&codes.map_err(Failure::from)?)))
+    }
+
+    async fn remove_second_factor(
+        &self,
+        request: Request<proto::RemoveSecondFactorRequest>,
+    ) -> Result<Response<()>, Status> {
+        let ctx = ctx(&request)?;
+        let request = request.get_ref();
+        let (password, code) = wire::both_factors(&request.current_password, &request.code)?;
+        let removed = second_factor::remove(&ctx, &self.state, &password, &code).await;
+        Ok(Response::new(removed.map_err(Failure::from)?))
     }
 }
 

@@ -125,6 +125,7 @@ async fn a_log_in_that_the_change_overtakes_opens_nothing() {
             email: email.parse().unwrap(),
             password: OfferedPassword::parse(PASSWORD).unwrap(),
             tenant: None,
+            second_factor: None,
         };
         session::actions::login(&crate::tests::bench::anonymous(), &state, &attempt).await
     });

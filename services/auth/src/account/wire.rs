@@ -8,6 +8,7 @@ use super::{EmailChange, PasswordChange, Reset};
 use crate::identity::{NewPassword, OfferedPassword};
 use crate::link::Token;
 use crate::member::Membership;
+use crate::second_factor::{Code, RecoveryCodes, SecondFactor, Setup};
 use crate::session::{Listed, Scope};
 use crate::tenant::Access;
 use crate::wire::timestamp;
@@ -27,6 +28,42 @@ pub(super) fn email_change(request: &proto::ChangeEmailRequest) -> Result<EmailC
     let new = violations.take("new_email", request.new_email.parse());
     let current = violations.take("current_password", OfferedPassword::parse(&request.current_password));
     violations.finish(new.zip(current).map(|(new, current)| EmailChange { new, current }))
+}
+
+pub(super) fn current_password(text: &str) -> Result<OfferedPassword, Failure> {
+    OfferedPassword::parse(text).map_err(|fault| Failure::field("current_password", fault))
+}
+
+pub(super) fn code(text: &str) -> Result<Code, Failure> {
+    text.parse().map_err(|fault| Failure::field("code", fault))
+}
+
+/// The password, and a code of the second factor.
+pub(super) fn both_factors(password: &str, code: &str) -> Result<(OfferedPassword, Code), Failure> {
+    let mut violations = Violations::default();
+    let password = violations.take("current_password", OfferedPassword::parse(password));
+    let code = violations.take("code", code.parse());
+    violations.finish(password.zip(code))
+}
+
+pub(super) fn second_factor(known: SecondFactor) -> proto::SecondFactor {
+    proto::SecondFactor {
+        enabled: known.enabled.is_some(),
+        enable_time: known.enabled.map(timestamp),
+        recovery_codes_left: i32::try_from(known.recovery_codes_left).unwrap_or(i32::MAX),
+        shown: known.shown,
+    }
+}
+
+pub(super) fn setup(setup: &Setup) -> proto::SetUpSecondFactorResponse {
+    proto::SetUpSecondFactorResponse {
+        secret: setup.secret.expose().to_owned(),
+        uri: setup.uri.expose().to_owned(),
+    }
+}
+
+pub(super) fn recovery_codes(codes: &RecoveryCodes) -> proto::RecoveryCodes {
+    proto::RecoveryCodes { codes: codes.expose() }
 }
 
 pub(super) fn email(text: &str) -> Result<Email, Failure> {

@@ -27,6 +27,7 @@ async fn login(bench: &Bench, address: &str, email: &str, password: &str) -> Res
         email: email.parse().unwrap(),
         password: OfferedPassword::parse(password).unwrap(),
         tenant: None,
+        second_factor: None,
     };
     session::actions::login(&from(address), &bench.state, &attempt).await
 }
@@ -122,6 +123,7 @@ async fn who_was_not_heard_has_not_guessed() {
             email: house.email.parse().unwrap(),
             password: OfferedPassword::parse(PASSWORD).unwrap(),
             tenant: None,
+            second_factor: None,
         };
         let answer = session::actions::login(&call, &bench.state, &attempt).await.map(drop);
         assert!(matches!(answer, Err(Error::DeadlineExceeded)), "{answer:?}");

@@ -18,6 +18,7 @@ pub(crate) async fn known(ctx: &Ctx, state: &State, user: UserId) -> Result<Know
         session: None,
         tenant: Some(tenant),
         platform: false,
+        key: None,
     };
     let facts = rights::read(&mut *state.connection().await?, &query).await?;
     Ok(Known { member, facts })

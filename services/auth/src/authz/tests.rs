@@ -31,6 +31,7 @@ async fn decided(
         session: None,
         tenant: Some(tenant),
         platform: false,
+        key: None,
     };
     let rights = bench.rights(query).await;
     let reach = reach(&rights.grants, known.member.user, &rights.team, permission);

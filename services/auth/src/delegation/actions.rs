@@ -21,6 +21,7 @@ pub(crate) async fn issue_job_token(ctx: &Ctx, state: &State, work: &Work) -> Re
         session: None,
         tenant: Some(work.tenant),
         platform: work.platform,
+        key: None,
     };
     let mut tx = state.begin().await?;
     let facts = rights::read(&mut tx, &query).await?;
@@ -29,6 +30,7 @@ pub(crate) async fn issue_job_token(ctx: &Ctx, state: &State, work: &Work) -> Re
         Standing::Revoked => return Err(Error::Revoked),
         Standing::TenantSuspended => return Err(Error::TenantSuspended),
         Standing::TenantUnknown => return Err(Error::TenantNotReady),
+        Standing::SecondFactorNotShown => return Err(Error::SecondFactorNotShown),
     }
     let entry = Entry::new("delegation.issue", work.job.as_str())
         .within(Some(work.tenant))

@@ -100,6 +100,11 @@ impl NewPassword {
         }
     }
 
+    /// In characters.
+    pub(crate) fn length(&self) -> usize {
+        self.text.expose().chars().count()
+    }
+
     /// The same password, offered as one that was chosen before.
     pub(crate) fn offered(&self) -> OfferedPassword {
         OfferedPassword {

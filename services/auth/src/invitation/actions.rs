@@ -14,7 +14,7 @@ use crate::identity::{self, Chooser, NewIdentity};
 use crate::rights::{self, Subject};
 use crate::state::State;
 use crate::tenant::Access;
-use crate::{member, random, tenant};
+use crate::{login_policy, member, random, tenant};
 
 /// Writes an invitation with its event, in the caller's transaction, which has locked the tenant. An open invitation of
 /// the same address gives way: its link would give another role, or keep a way in that the new one was to replace.
@@ -50,6 +50,10 @@ pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) ->
             .await?
             .ok_or(Error::InvitationInvalid)?;
         let account = identity::account_at(&mut conn, &open.email).await?;
+        if account.is_none() {
+            let policy = login_policy::find(&mut conn, open.tenant).await?;
+            policy.admit_password(acceptance.password.length(), "password")?;
+        }
         // Hashing takes long: no connection waits for it.
         drop(conn);
         let known = match account {
@@ -107,6 +111,9 @@ async fn join(
     if applied.access == Access::Suspended {
         return Err(Error::TenantSuspended);
     }
+    // It may have become stricter since the invitation was sent.
+    let email: Email = open.email.parse().map_err(Error::fault)?;
+    login_policy::find(&mut tx, open.tenant).await?.admit(&email, "token")?;
     // Of several at once, one finds the invitation open.
     let role = store::lock_open(&mut tx, open.id)
         .await?
@@ -114,7 +121,6 @@ async fn join(
     let user = match known {
         Known::Yes(user, _) => user,
         Known::No(password_hash) => {
-            let email: Email = open.email.parse().map_err(Error::fault)?;
             let new = NewIdentity {
                 id: UserId::generate(),
                 email: &email,

@@ -189,6 +189,7 @@ async fn an_old_link_enables_nobody_again() {
         session: None,
         tenant: Some(house.tenant),
         platform: false,
+        key: None,
     };
     assert_eq!(bench.rights(query).await.standing, Standing::Revoked);
 }

@@ -35,6 +35,7 @@ pub(crate) async fn recipient(_ctx: &Ctx, state: &State, addressee: Addressee) -
         session: None,
         tenant: Some(tenant),
         platform,
+        key: None,
     };
     let mut conn = state.connection().await?;
     let facts = rights::read(&mut conn, &query).await?;
@@ -46,5 +47,6 @@ pub(crate) async fn recipient(_ctx: &Ctx, state: &State, addressee: Addressee) -
         Standing::Good => identity::person(&mut conn, user).await?.ok_or_else(not_found),
         Standing::Revoked | Standing::TenantUnknown => Err(not_found()),
         Standing::TenantSuspended => Err(Error::TenantSuspended),
+        Standing::SecondFactorNotShown => Err(Error::SecondFactorNotShown),
     }
 }

@@ -11,6 +11,7 @@ use super::{Change, Cursor, Invite, Member, MemberState, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::invitation::{self, Draft, Invitation};
+use crate::login_policy;
 use crate::request::{self, Claim, Claimed};
 use crate::rights::{self, Subject};
 use crate::role::{self, TenantRole};
@@ -26,6 +27,9 @@ pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<
     let mut tx = state.begin().await?;
     tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
     may_give(&mut tx, ctx, tenant, &invite.role, "role").await?;
+    login_policy::find(&mut tx, tenant)
+        .await?
+        .admit(&invite.email, "email")?;
     let claim = claim(ctx, tenant, invite);
     if let Some(claim) = &claim {
         match request::claim(&mut tx, claim).await? {
@@ -172,10 +176,14 @@ pub(crate) async fn resend(ctx: &Ctx, state: &State, id: InvitationId) -> Result
     let open = open.ok_or_else(|| no_invitation(id))?;
     may_give(&mut tx, ctx, tenant, &open.role, "invitation_id").await?;
     may_mail(&mut tx, tenant, &limits).await?;
+    let email = open.email.parse().map_err(Error::fault)?;
+    login_policy::find(&mut tx, tenant)
+        .await?
+        .admit(&email, "invitation_id")?;
     let draft = Draft {
         id: InvitationId::generate(),
         tenant,
-        email: &open.email.parse().map_err(Error::fault)?,
+        email: &email,
         role: &open.role,
         invited_by: sender(ctx),
         operation: None,

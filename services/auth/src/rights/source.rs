@@ -23,6 +23,7 @@ impl RightsSource for OwnRights {
             session: query.session,
             tenant: query.tenant,
             platform: query.platform,
+            key: query.key,
         };
         let read = timeout_at(ctx.deadline(), actions::rights_now(ctx, &self.state, &query)).await;
         let rights = read
@@ -35,6 +36,7 @@ impl RightsSource for OwnRights {
                 Standing::Revoked => rowhouse_client::Standing::Revoked,
                 Standing::TenantSuspended => rowhouse_client::Standing::TenantSuspended,
                 Standing::TenantUnknown => rowhouse_client::Standing::TenantUnknown,
+                Standing::SecondFactorNotShown => rowhouse_client::Standing::SecondFactorNotShown,
             },
             roles: rights.role.iter().cloned().collect(),
             grants: rights.grants,

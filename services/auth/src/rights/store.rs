@@ -1,6 +1,6 @@
 //! SQL of rights, their clock, and leases.
 
-use rowhouse_auth_kit::{Grants, Role};
+use rowhouse_auth_kit::{Grants, KeyId, Role};
 use rowhouse_types::UserId;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -15,9 +15,13 @@ use crate::tenant::Access;
 /// takes each team once, so that a circle that should not be there would end all the same.
 const FACTS: &str = "SELECT clock.version, coalesce(identity.state = 'active', false), \
     coalesce(session.revoked_at IS NULL AND session.expires_at > now() AND session.identity_id = $1 \
-        AND session.tenant_id IS NOT DISTINCT FROM CASE WHEN $4 THEN NULL ELSE $3::uuid END, false), \
+        AND session.tenant_id IS NOT DISTINCT FROM CASE WHEN $4 THEN NULL ELSE $3::uuid END \
+        AND ($4 OR policy.session_lifetime_s IS NULL \
+            OR session.created_at + make_interval(secs => policy.session_lifetime_s) > now()), false), \
+    coalesce(policy.second_factor_required AND NOT session.second_factor, false), \
     CASE WHEN membership.state = 'active' THEN membership.role END, own.permissions, \
     platform.role, tenant.access, \
+    ($6::text IS NULL OR EXISTS (SELECT FROM auth.signing_keys WHERE kid = $6 AND state IN ('active', 'published'))), \
     CASE WHEN membership.state = 'active' AND (membership.role = ANY ($5) \
         OR EXISTS (SELECT FROM unnest(own.permissions) AS given WHERE given LIKE '%@team')) THEN ( \
         WITH RECURSIVE beneath AS ( \
@@ -39,6 +43,7 @@ const FACTS: &str = "SELECT clock.version, coalesce(identity.state = 'active', f
     LEFT JOIN auth.sessions AS session ON session.id = $2 \
     LEFT JOIN auth.tenants AS tenant ON tenant.id = $3 \
     LEFT JOIN auth.memberships AS membership ON membership.tenant_id = $3 AND membership.identity_id = $1 \
+    LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = $3 \
     LEFT JOIN auth.roles AS own ON own.tenant_id = membership.tenant_id AND own.name = membership.own_role \
     LEFT JOIN auth.platform_grants AS platform ON platform.identity_id = $1";
 
@@ -90,10 +95,12 @@ type FactsRow = (
     i64,
     bool,
     bool,
+    bool,
     Option<String>,
     Option<Vec<String>>,
     Option<String>,
     Option<String>,
+    bool,
     Option<Vec<Uuid>>,
 );
 
@@ -105,13 +112,17 @@ pub(crate) async fn read(conn: &mut PgConnection, query: &Query) -> Result<Facts
         .bind(query.tenant.map(|tenant| tenant.uuid()))
         .bind(query.platform)
         .bind(roles_that_reach_teams())
+        .bind(query.key.as_ref().map(KeyId::as_str))
         .fetch_one(conn)
         .await?;
-    let (version, identity_active, session_live, member, own, operator, access, team) = row;
+    let (version, identity_active, session_live, second_factor_lacks, member, own, operator, access, key_good, team) =
+        row;
     Ok(Facts {
         version: Version(version),
         identity_active,
         session_live,
+        second_factor_lacks,
+        key_good,
         member: member.map(|member| held(member, own)).transpose()?,
         operator: operator.map(|operator| held(operator, None)).transpose()?,
         access: access

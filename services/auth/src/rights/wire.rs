@@ -36,12 +36,14 @@ pub(super) fn query(request: &proto::GetRightsRequest) -> Result<Query, Failure>
     let user = violations.take("user_id", request.user_id.parse::<UserId>());
     let session = violations.take("session_id", optional(&request.session_id));
     let tenant = violations.take("tenant_id", optional(&request.tenant_id));
-    let read = user.zip(session).zip(tenant);
-    violations.finish(read.map(|((user, session), tenant)| Query {
+    let key = violations.take("key_id", optional(&request.key_id));
+    let read = user.zip(session).zip(tenant).zip(key);
+    violations.finish(read.map(|(((user, session), tenant), key)| Query {
         user,
         session,
         tenant,
         platform: request.platform,
+        key,
     }))
 }
 
@@ -60,6 +62,7 @@ pub(super) fn rights(rights: &Rights) -> proto::Rights {
         Standing::Revoked => proto::Standing::Revoked,
         Standing::TenantSuspended => proto::Standing::TenantSuspended,
         Standing::TenantUnknown => proto::Standing::TenantUnknown,
+        Standing::SecondFactorNotShown => proto::Standing::SecondFactorNotShown,
     };
     proto::Rights {
         version: rights.version.0,

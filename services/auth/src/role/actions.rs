@@ -152,6 +152,7 @@ pub(crate) async fn held(conn: &mut PgConnection, ctx: &Ctx, tenant: TenantId) -
         Standing::Revoked => Err(Error::Revoked),
         Standing::TenantSuspended => Err(Error::TenantSuspended),
         Standing::TenantUnknown => Err(Error::TenantNotReady),
+        Standing::SecondFactorNotShown => Err(Error::SecondFactorNotShown),
     }
 }
 

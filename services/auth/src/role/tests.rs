@@ -87,6 +87,7 @@ async fn a_role_of_the_tenants_own_gives_what_it_lists_and_a_change_counts_at_on
         session: None,
         tenant: Some(house.tenant),
         platform: false,
+        key: None,
     };
     let before = bench.rights(query).await;
     assert_eq!(
@@ -334,6 +335,7 @@ async fn a_tenant_knows_its_own_roles_and_no_others() {
         session: None,
         tenant: Some(tenant),
         platform: false,
+        key: None,
     };
     assert_eq!(
         bench.rights(query(neighbour.tenant)).await.grants.to_strings(),

@@ -11,6 +11,7 @@ use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::{self, Person};
 use crate::rights::{self, Query, Rights, Subject};
+use crate::second_factor;
 use crate::state::State;
 use crate::tenant::{self, Access};
 
@@ -34,30 +35,54 @@ pub(crate) async fn login(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result
     };
     let right = attempt::verify(ctx, state, &attempted, &attempt.password, hash.clone()).await?;
     let user = user.filter(|_| right && active).ok_or(Error::LoginFailed)?;
-    attempt::succeeded(state, &attempted).await?;
-
     let mut tx = state.begin().await?;
+    match open(&mut tx, ctx, state, attempt, (user, hash.as_deref())).await {
+        Ok((session, refresh_token)) => {
+            tx.commit().await?;
+            attempt::succeeded(state, &attempted).await?;
+            pair(state, session, refresh_token).await
+        }
+        Err(error) => {
+            tx.rollback().await?;
+            match &error {
+                // Nothing was guessed: people do not know that more is asked until they are told.
+                Error::SecondFactorRequired if attempt.second_factor.is_none() => {
+                    attempt::give_back(state, &attempted).await?;
+                }
+                // A wrong code stays counted, and so does whatever cannot be told from a wrong password.
+                Error::SecondFactorRequired | Error::LoginFailed => {}
+                _ => attempt::succeeded(state, &attempted).await?,
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Opens a session for somebody whose password was right for a hash.
+async fn open(
+    conn: &mut PgConnection,
+    ctx: &Ctx,
+    state: &State,
+    attempt: &Attempt,
+    (user, hash): (UserId, Option<&str>),
+) -> Result<(Session, RefreshToken), Error> {
     // Whoever changed the password meanwhile has ended the sessions that they saw, and must not miss this one.
-    if !identity::hold(&mut tx, user, hash.as_deref()).await? {
+    if !identity::hold(conn, user, hash).await? {
         return Err(Error::LoginFailed);
     }
-    let tenant = choose_tenant(&mut tx, user, attempt.tenant).await?;
+    let second_factor = second_factor::prove(conn, state, user, attempt.second_factor.as_ref()).await?;
+    let tenant = choose_tenant(conn, user, attempt.tenant).await?;
     let session = Session {
         id: SessionId::generate(),
         user,
         tenant,
     };
     let refresh_token = RefreshToken::generate()?;
-    store::insert(&mut tx, &session, ctx.address()).await?;
-    store::insert_token(&mut tx, session.id, &refresh_token).await?;
-    audit::record(
-        &mut tx,
-        ctx,
-        Entry::new("session.open", session.id).by(user).within(tenant),
-    )
-    .await?;
-    tx.commit().await?;
-    pair(state, session, refresh_token).await
+    store::insert(conn, &session, ctx.address(), second_factor).await?;
+    store::insert_token(conn, session.id, &refresh_token).await?;
+    let entry = Entry::new("session.open", session.id).by(user).within(tenant);
+    audit::record(conn, ctx, entry).await?;
+    Ok((session, refresh_token))
 }
 
 /// Where the person logs in: the tenant they name, else the platform for an operator, else their only tenant.

@@ -57,10 +57,12 @@ async fn check_standing(tx: &mut Transaction<'static, Postgres>, session: Sessio
         session: Some(session.id),
         tenant: session.tenant,
         platform: session.tenant.is_none(),
+        key: None,
     };
     let facts = rights::read(tx, &query).await?;
     match Rights::judge(&query, &facts).standing {
-        Standing::Good => Ok(()),
+        // With the new pair they can still set up a second factor.
+        Standing::Good | Standing::SecondFactorNotShown => Ok(()),
         Standing::Revoked => Err(Error::RefreshTokenInvalid),
         Standing::TenantSuspended => Err(Error::TenantSuspended),
         Standing::TenantUnknown => Err(Error::TenantNotReady),

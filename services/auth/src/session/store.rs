@@ -16,11 +16,14 @@ const MEMBERSHIPS: &str = "SELECT tenant_id FROM auth.memberships \
 
 const PLATFORM: &str = "SELECT role FROM auth.platform_grants WHERE identity_id = $1";
 
-const INSERT: &str = "INSERT INTO auth.sessions (id, identity_id, tenant_id, address, expires_at) \
-    VALUES ($1, $2, $3, $4, now() + make_interval(days => $5))";
+const INSERT: &str = "INSERT INTO auth.sessions (id, identity_id, tenant_id, address, second_factor, expires_at) \
+    VALUES ($1, $2, $3, $4, $6, now() + make_interval(days => $5))";
 
-const INSERT_BESIDE: &str = "INSERT INTO auth.sessions (id, identity_id, tenant_id, address, expires_at) \
-    SELECT $1, $2, $3, $4, origin.expires_at FROM auth.sessions AS origin WHERE origin.id = $5";
+/// As old as the one it is opened from, so that a tenant's bound on sessions counts from the log-in.
+const INSERT_BESIDE: &str = "INSERT INTO auth.sessions \
+    (id, identity_id, tenant_id, address, second_factor, created_at, expires_at) \
+    SELECT $1, $2, $3, $4, origin.second_factor, origin.created_at, origin.expires_at \
+    FROM auth.sessions AS origin WHERE origin.id = $5";
 
 const INSERT_TOKEN: &str = "INSERT INTO auth.refresh_tokens (token_hash, session_id, expires_at) \
     SELECT $1, session.id, least(session.expires_at, clock_timestamp() + make_interval(days => $3)) \
@@ -116,14 +119,20 @@ pub(super) async fn platform(conn: &mut PgConnection, user: UserId) -> Result<Op
     role.map(|role| role.parse().map_err(Error::fault)).transpose()
 }
 
-/// Adds a session. `address`: where the caller is.
-pub(super) async fn insert(conn: &mut PgConnection, session: &Session, address: Option<&str>) -> Result<(), Error> {
+/// Adds a session. `address`: where the caller is. `second_factor`: whether it was shown.
+pub(super) async fn insert(
+    conn: &mut PgConnection,
+    session: &Session,
+    address: Option<&str>,
+    second_factor: bool,
+) -> Result<(), Error> {
     sqlx::query(INSERT)
         .bind(session.id.uuid())
         .bind(session.user.uuid())
         .bind(session.tenant.map(|tenant| tenant.uuid()))
         .bind(address)
         .bind(LIFETIME_DAYS)
+        .bind(second_factor)
         .execute(conn)
         .await?;
     Ok(())

@@ -18,11 +18,13 @@ pub(super) fn attempt(request: &LoginRequest) -> Result<Attempt, Failure> {
     let email = violations.take("email", request.email.parse());
     let password = violations.take("password", OfferedPassword::parse(&request.password));
     let tenant = violations.take("tenant_id", optional(&request.tenant_id));
-    let read = email.zip(password).zip(tenant);
-    violations.finish(read.map(|((email, password), tenant)| Attempt {
+    let second_factor = violations.take("second_factor", optional(&request.second_factor));
+    let read = email.zip(password).zip(tenant).zip(second_factor);
+    violations.finish(read.map(|(((email, password), tenant), second_factor)| Attempt {
         email,
         password,
         tenant,
+        second_factor,
     }))
 }
 
@@ -89,14 +91,18 @@ mod tests {
             email: "hunter2".to_owned(),
             password: "p".repeat(257),
             tenant_id: "contact_01h455vb4pex5vsknk084sn02q".to_owned(),
+            second_factor: "31337".to_owned(),
         };
         let failure = attempt(&request).unwrap_err();
         let shown = format!("{failure:?}");
         assert_eq!(failure.reason(), Reason::FieldInvalid);
-        for field in ["email", "password", "tenant_id"] {
+        for field in ["email", "password", "tenant_id", "second_factor"] {
             assert!(shown.contains(&format!("field: \"{field}\"")), "{shown}");
         }
-        assert!(!shown.contains("hunter2") && !shown.contains("ppp"), "{shown}");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains("31337") && !shown.contains("ppp"),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -105,6 +111,7 @@ mod tests {
             email: "ada@example.com".to_owned(),
             password: "x".to_owned(),
             tenant_id: String::new(),
+            second_factor: String::new(),
         };
         assert_eq!(attempt(&request).unwrap().tenant, None);
     }

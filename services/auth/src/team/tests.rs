@@ -36,6 +36,7 @@ async fn reached(bench: &Bench, tenant: TenantId, user: UserId, people: &[UserId
         session: None,
         tenant: Some(tenant),
         platform: false,
+        key: None,
     };
     let team: Vec<UserId> = bench.rights(query).await.team.iter().collect();
     people.iter().map(|person| team.contains(person)).collect()

@@ -22,12 +22,13 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::identity::{DisplayName, Hasher, NewPassword, OfferedPassword};
 use crate::invitation::{self, Acceptance, Joined};
-use crate::key::Signing;
+use crate::key::{Schedule, Signing};
 use crate::link::{LinkTokens, Token};
 use crate::master::Purpose;
 use crate::member::Invite;
 use crate::rights::{Clock, Query, Rights, Standing};
 use crate::role::TenantRole;
+use crate::seal::Sealer;
 use crate::session::{Attempt, Pair};
 use crate::state::State;
 use crate::team::{self, NewTeam, TeamName};
@@ -39,6 +40,12 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// Everybody's password.
 pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// Keys are published for a minute before they sign, and replaced after three months.
+pub(crate) const SCHEDULE: Schedule = Schedule {
+    published: Duration::from_secs(60),
+    replaced: Some(Duration::from_secs(90 * 86_400)),
+};
 
 /// What one test works with.
 pub(crate) struct Bench {
@@ -84,14 +91,19 @@ impl Bench {
 
     /// Another process, for which every tenant's plan has these limits.
     pub(crate) async fn within(&self, limits: Limits) -> Arc<State> {
-        Self::bounded_state_on(&self.databases, "A", limits).await
+        Self::state_with(&self.databases, "A", limits, SCHEDULE).await
+    }
+
+    /// Another process, which replaces keys as it is told.
+    pub(crate) async fn scheduled(&self, schedule: Schedule) -> Arc<State> {
+        Self::state_with(&self.databases, "A", Limits::default(), schedule).await
     }
 
     async fn state_on(databases: &Databases, key: &str) -> Arc<State> {
-        Self::bounded_state_on(databases, key, Limits::default()).await
+        Self::state_with(databases, key, Limits::default(), SCHEDULE).await
     }
 
-    async fn bounded_state_on(databases: &Databases, key: &str, limits: Limits) -> Arc<State> {
+    async fn state_with(databases: &Databases, key: &str, limits: Limits, schedule: Schedule) -> Arc<State> {
         let url = Secret::new(databases.control_url(Login::ControlAuth));
         let db = ControlDb::connect(&url, 12).await.unwrap();
         let nowhere = Secret::new("redis://127.0.0.1:1".to_owned());
@@ -100,7 +112,8 @@ impl Bench {
             hasher: Hasher::new(4).unwrap(),
             invitation_tokens: LinkTokens::new(&master, Purpose::Invitations).unwrap(),
             account_tokens: LinkTokens::new(&master, Purpose::AccountLinks).unwrap(),
-            signing: Signing::new(master, "rowhouse".to_owned()),
+            second_factors: Sealer::new(&master, Purpose::SecondFactors).unwrap(),
+            signing: Signing::new(master, "rowhouse".to_owned(), schedule),
             clock: Clock::new(db.clone()),
             pages: PageTokens::new(&[7; 32]),
             // Fixed limits ask nobody, Redis neither.
@@ -143,6 +156,11 @@ impl Bench {
         self.accept(sent.id, PASSWORD).await.unwrap().user
     }
 
+    /// Makes somebody who has an account a member of another tenant.
+    pub(crate) async fn join(&self, house: &House, email: &str, role: Role) {
+        self.member(house, email, role).await;
+    }
+
     /// A team of these people, of whom the first manages it.
     pub(crate) async fn team(&self, by: &Ctx, people: &[UserId]) -> TeamId {
         let new = NewTeam {
@@ -169,6 +187,7 @@ impl Bench {
             email: email.parse().unwrap(),
             password,
             tenant,
+            second_factor: None,
         };
         session::actions::login(&anonymous(), &self.state, &attempt).await
     }
@@ -205,6 +224,7 @@ impl Bench {
             session: Some(session.id),
             tenant: session.tenant,
             platform: session.tenant.is_none(),
+            key: None,
         };
         self.rights(query).await.standing
     }

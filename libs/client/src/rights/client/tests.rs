@@ -17,6 +17,7 @@ fn somebody() -> RightsQuery {
         session: Some(SessionId::generate()),
         tenant: Some(TenantId::generate()),
         platform: false,
+        key: None,
     }
 }
 

@@ -163,6 +163,7 @@ impl World {
             session: None,
             tenant: None,
             platform: false,
+            key: None,
         };
         if !self.ledger.may_use(self.at(self.now_ms), &query, read_at) {
             return;

@@ -12,6 +12,8 @@ fn facts() -> Facts {
         version: Version(7),
         identity_active: true,
         session_live: true,
+        second_factor_lacks: false,
+        key_good: true,
         member: Some(Role::Manager.into()),
         operator: None,
         access: Some(Access::Allowed),
@@ -25,6 +27,7 @@ fn query() -> Query {
         session: Some(SessionId::generate()),
         tenant: Some(TenantId::generate()),
         platform: false,
+        key: None,
     }
 }
 

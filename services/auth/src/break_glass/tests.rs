@@ -1,0 +1,74 @@
+//! The way back into an account, on a real database.
+
+use std::io;
+
+use rowhouse_auth_kit::Role;
+
+use super::{Reason, recover};
+use crate::error::Error;
+use crate::rights::Standing;
+use crate::tests::bench::{Bench, PASSWORD};
+
+const EMAIL: &str = "ada@acme.example";
+
+fn why() -> Reason {
+    Reason::parse_required("lost the telephone and the mailbox; passport seen").unwrap()
+}
+
+#[tokio::test]
+async fn the_new_password_lets_in_and_nothing_that_was_there_does() {
+    let bench = Bench::start("glass").await;
+    let house = bench.house("acme").await;
+    let user = bench.member(&house, EMAIL, Role::User).await;
+    let before = bench.login(EMAIL, PASSWORD, None).await.unwrap();
+    // As if she had a second factor and had been guessed at.
+    bench
+        .execute(&format!(
+            "INSERT INTO auth.second_factors (identity_id, sealed_secret, confirmed_at) VALUES ('{}', '', now())",
+            user.uuid()
+        ))
+        .await;
+    let mut shown = String::new();
+    let keep = |secret: &str| {
+        secret.clone_into(&mut shown);
+        Ok(())
+    };
+    let db = &bench.state.db;
+    recover(db, &EMAIL.parse().unwrap(), &why(), keep).await.unwrap();
+    assert!(matches!(
+        bench.login(EMAIL, PASSWORD, None).await,
+        Err(Error::LoginFailed)
+    ));
+    assert_eq!(bench.standing(&before).await, Standing::Revoked);
+    let after = bench.login(EMAIL, &shown, None).await.unwrap();
+    assert_eq!(bench.standing(&after).await, Standing::Good);
+    for (what, sql) in [
+        (
+            "audited",
+            "SELECT count(*) FROM auth.audit WHERE action = 'account.break_glass' AND actor = 'service:auth'",
+        ),
+        (
+            "told",
+            "SELECT count(*) FROM auth.account_mails WHERE kind = 'password_changed'",
+        ),
+    ] {
+        assert_eq!(bench.count(sql).await, 1, "{what}");
+    }
+    let dump = bench.dump().await;
+    assert!(dump.contains("passport seen") && !dump.contains(&shown));
+}
+
+#[tokio::test]
+async fn without_an_account_or_a_way_to_hand_the_password_over_nothing_happens() {
+    let bench = Bench::start("glass_nothing").await;
+    let house = bench.house("acme").await;
+    let db = &bench.state.db;
+    let nobody = recover(db, &"nobody@acme.example".parse().unwrap(), &why(), |_| Ok(())).await;
+    assert!(matches!(nobody, Err(Error::NotFound { kind: "account", .. })));
+    let full = recover(db, &house.email.parse().unwrap(), &why(), |_| {
+        Err(io::Error::other("disk full"))
+    })
+    .await;
+    assert!(matches!(full, Err(Error::Fault(_))));
+    bench.login(&house.email, PASSWORD, None).await.unwrap();
+}

@@ -1,0 +1,227 @@
+//! The second factor on a real database: when it is asked for, and what shows it.
+
+use data_encoding::BASE32_NOPAD;
+use rowhouse_auth_kit::Role;
+use rowhouse_context::Ctx;
+
+use super::actions::{confirm, get, remove, renew_codes, set_up};
+use super::{Code, code_at, now_s};
+use crate::error::Error;
+use crate::identity::OfferedPassword;
+use crate::session::{Attempt, Pair, actions, manage};
+use crate::tests::bench::{Bench, House, PASSWORD, anonymous};
+
+const EMAIL: &str = "ada@acme.example";
+
+fn password() -> OfferedPassword {
+    OfferedPassword::parse(PASSWORD).unwrap()
+}
+
+fn wrong() -> Code {
+    // Nobody's secret makes it three times in a row: see the guesses below.
+    "000000".parse().unwrap()
+}
+
+/// Codes of one secret: this step's and the next one's, which both hold for a minute.
+struct App {
+    secret: Vec<u8>,
+    now_s: u64,
+}
+
+impl App {
+    fn code(&self, step: u64) -> Code {
+        code_at(&self.secret, self.now_s + 30 * step).parse().unwrap()
+    }
+}
+
+/// Ada, logged in, with a second factor that she has just confirmed by this step's code.
+struct Person {
+    bench: Bench,
+    house: House,
+    ctx: Ctx,
+    app: App,
+    codes: Vec<String>,
+}
+
+async fn with_second_factor(name: &str) -> Person {
+    let bench = Bench::start(name).await;
+    let house = bench.house("acme").await;
+    bench.member(&house, EMAIL, Role::User).await;
+    let ctx = Bench::ctx_in(&bench.login(EMAIL, PASSWORD, None).await.unwrap());
+    let setup = set_up(&ctx, &bench.state, &password()).await.unwrap();
+    let app = App {
+        secret: BASE32_NOPAD.decode(setup.secret.expose().as_bytes()).unwrap(),
+        now_s: now_s().unwrap(),
+    };
+    let codes = confirm(&ctx, &bench.state, &app.code(0)).await.unwrap().expose();
+    Person {
+        bench,
+        house,
+        ctx,
+        app,
+        codes,
+    }
+}
+
+impl Person {
+    async fn login(&self, code: Option<Code>) -> Result<Pair, Error> {
+        let attempt = Attempt {
+            email: EMAIL.parse().unwrap(),
+            password: password(),
+            tenant: None,
+            second_factor: code,
+        };
+        actions::login(&anonymous(), &self.bench.state, &attempt).await
+    }
+
+    fn recovery(&self, at: usize) -> Code {
+        self.codes[at].parse().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_log_in_asks_for_a_second_factor_that_was_confirmed_and_takes_each_code_once() {
+    let ada = with_second_factor("factor_login").await;
+    for missing in [ada.login(None).await, ada.login(Some(wrong())).await] {
+        assert!(matches!(missing, Err(Error::SecondFactorRequired)));
+    }
+    let used = ada.login(Some(ada.app.code(0))).await;
+    assert!(
+        matches!(used, Err(Error::SecondFactorRequired)),
+        "the confirmation has used it up"
+    );
+    let pair = ada.login(Some(ada.app.code(1))).await.unwrap();
+    let known = get(&Bench::ctx_in(&pair), &ada.bench.state).await.unwrap();
+    assert!(known.enabled.is_some() && known.shown);
+    let again = ada.login(Some(ada.app.code(1))).await;
+    assert!(
+        matches!(again, Err(Error::SecondFactorRequired)),
+        "a code that was seen is worth nothing"
+    );
+
+    ada.login(Some(ada.recovery(3))).await.unwrap();
+    assert!(ada.login(Some(ada.recovery(3))).await.is_err());
+    let left = get(&ada.ctx, &ada.bench.state).await.unwrap().recovery_codes_left;
+    assert_eq!(left, 9);
+    // Another session of hers has shown nothing by that.
+    let dump = ada.bench.dump().await;
+    for code in &ada.codes {
+        assert!(!dump.contains(code.as_str()) && !dump.contains(&code.replace('-', "").to_uppercase()));
+    }
+    assert!(!dump.contains(&BASE32_NOPAD.encode(&ada.app.secret)));
+}
+
+#[tokio::test]
+async fn of_two_log_ins_with_one_code_at_once_one_succeeds() {
+    let ada = with_second_factor("factor_race").await;
+    for code in [ada.app.code(1), ada.recovery(0)] {
+        let (one, other) = tokio::join!(ada.login(Some(code.clone())), ada.login(Some(code)));
+        assert_eq!(usize::from(one.is_ok()) + usize::from(other.is_ok()), 1);
+    }
+}
+
+#[tokio::test]
+async fn who_guesses_codes_waits_and_who_forgets_the_code_does_not() {
+    let ada = with_second_factor("factor_guess").await;
+    for _ in 0..20 {
+        assert!(matches!(ada.login(None).await, Err(Error::SecondFactorRequired)));
+    }
+    let mut guesses = 0;
+    let refused = loop {
+        match ada.login(Some(wrong())).await {
+            Err(Error::SecondFactorRequired) => guesses += 1,
+            other => break other,
+        }
+        assert!(guesses < 10, "guesses are bounded");
+    };
+    assert!(matches!(refused, Err(Error::TooManyAttempts { .. })));
+    let renewed = renew_codes(&ada.ctx, &ada.bench.state, &password(), &wrong()).await;
+    assert!(
+        matches!(renewed, Err(Error::Field { field: "code", .. })),
+        "who is logged in is counted apart"
+    );
+    let mut guesses = 1;
+    while !matches!(
+        remove(&ada.ctx, &ada.bench.state, &password(), &wrong()).await,
+        Err(Error::TooManyAttempts { .. })
+    ) {
+        guesses += 1;
+        assert!(guesses < 10, "guesses are bounded");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_asked_for_only_after_a_code_was_made_of_it() {
+    let bench = Bench::start("factor_begin").await;
+    let house = bench.house("acme").await;
+    bench.member(&house, EMAIL, Role::User).await;
+    let ctx = Bench::ctx_in(&bench.login(EMAIL, PASSWORD, None).await.unwrap());
+    let state = &bench.state;
+    let nothing = confirm(&ctx, state, &wrong()).await;
+    assert!(matches!(nothing, Err(Error::NoSecondFactor)));
+    let other = OfferedPassword::parse("another password").unwrap();
+    let refused = set_up(&ctx, state, &other).await;
+    assert!(matches!(
+        refused,
+        Err(Error::Field {
+            field: "current_password",
+            ..
+        })
+    ));
+    let first = set_up(&ctx, state, &password()).await.unwrap();
+    let second = set_up(&ctx, state, &password()).await.unwrap();
+    assert_ne!(first.secret.expose(), second.secret.expose());
+    let uri = second.uri.expose();
+    assert!(
+        uri.starts_with("otpauth://totp/Rowhouse:ada@acme.example?secret="),
+        "{uri}"
+    );
+    bench.login(EMAIL, PASSWORD, None).await.unwrap();
+    let code = |secret: &str| -> Code {
+        let secret = BASE32_NOPAD.decode(secret.as_bytes()).unwrap();
+        code_at(&secret, now_s().unwrap()).parse().unwrap()
+    };
+    let replaced = confirm(&ctx, state, &code(first.secret.expose())).await;
+    assert!(matches!(replaced, Err(Error::Field { field: "code", .. })));
+    confirm(&ctx, state, &code(second.secret.expose())).await.unwrap();
+    for refused in [
+        set_up(&ctx, state, &password()).await.map(drop),
+        confirm(&ctx, state, &wrong()).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(Error::SecondFactorExists)));
+    }
+}
+
+#[tokio::test]
+async fn new_recovery_codes_replace_the_old_ones_and_removal_ends_everything() {
+    let ada = with_second_factor("factor_remove").await;
+    let state = &ada.bench.state;
+    let renewed = renew_codes(&ada.ctx, state, &password(), &ada.recovery(0))
+        .await
+        .unwrap()
+        .expose();
+    assert!(ada.login(Some(ada.recovery(1))).await.is_err());
+    ada.login(Some(renewed[1].parse().unwrap())).await.unwrap();
+    // A session in another tenant of hers has shown what the one it was opened from has.
+    let neighbour = ada.bench.house("globex").await;
+    ada.bench.join(&neighbour, EMAIL, Role::User).await;
+    let beside = manage::switch(&ada.ctx, state, neighbour.tenant).await.unwrap();
+    let beside = Bench::ctx_in(&beside);
+    assert!(get(&beside, state).await.unwrap().shown);
+
+    remove(&ada.ctx, state, &password(), &renewed[2].parse().unwrap())
+        .await
+        .unwrap();
+    ada.bench.login(EMAIL, PASSWORD, Some(ada.house.tenant)).await.unwrap();
+    for ctx in [&ada.ctx, &beside] {
+        let known = get(ctx, state).await.unwrap();
+        assert_eq!(
+            (known.enabled, known.recovery_codes_left, known.shown),
+            (None, 0, false)
+        );
+    }
+    let gone = remove(&ada.ctx, state, &password(), &renewed[3].parse().unwrap()).await;
+    assert!(matches!(gone, Err(Error::NoSecondFactor)));
+    let audited = "SELECT count(*) FROM auth.audit WHERE action LIKE 'second_factor.%'";
+    assert_eq!(ada.bench.count(audited).await, 4);
+}

@@ -1,0 +1,141 @@
+//! A tenant asks for a second factor: members who have none set one up, log in with it, lose the device, and get back in.
+//! The codes are made by a library that the suite does not use.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, ensure};
+use rowhouse_devkit::caller::Caller;
+use rowhouse_proto::auth::v1::{
+    ConfirmSecondFactorRequest, GetSecondFactorRequest, LoginPolicy, LoginRequest, RemoveSecondFactorRequest,
+    SetUpSecondFactorRequest, TokenPair, UpdateLoginPolicyRequest,
+};
+use rowhouse_proto::crm::v1::ListContactsRequest;
+use rowhouse_proto::well_known::FieldMask;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+use totp_rs::{Builder, Secret, Totp};
+
+use crate::support::world::{Member, PASSWORD, World};
+
+fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    details.error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+async fn log_in(world: &World, member: &Member, second_factor: &str) -> Result<TokenPair, Status> {
+    let request = LoginRequest {
+        email: member.email.clone(),
+        password: PASSWORD.to_owned(),
+        tenant_id: member.tokens.tenant_id.clone(),
+        second_factor: second_factor.to_owned(),
+    };
+    Ok(world.anyone.auth().login(request).await?.into_inner())
+}
+
+async fn contacts(caller: &Caller) -> Result<(), Status> {
+    let listed = caller.contacts().list_contacts(ListContactsRequest::default()).await;
+    listed.map(drop)
+}
+
+/// Sets up a second factor: the app that makes its codes, the time of the first one, and the recovery codes.
+async fn set_up(caller: &Caller) -> Result<(Totp, u64, Vec<String>)> {
+    let request = SetUpSecondFactorRequest {
+        current_password: PASSWORD.to_owned(),
+    };
+    let setup = caller.account().set_up_second_factor(request).await?.into_inner();
+    ensure!(
+        setup.uri.contains(&setup.secret),
+        "the picture says the same as the text"
+    );
+    let secret = Secret::try_from_base32(&setup.secret).ok().context("base32")?;
+    let app = Builder::new()
+        .with_secret(secret)
+        .build()
+        .ok()
+        .context("a secret for the app")?;
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let code = app.generate(now_s).to_string();
+    let confirmed = caller
+        .account()
+        .confirm_second_factor(ConfirmSecondFactorRequest { code })
+        .await?;
+    Ok((app, now_s, confirmed.into_inner().codes))
+}
+
+fn ask_for_it() -> UpdateLoginPolicyRequest {
+    UpdateLoginPolicyRequest {
+        login_policy: Some(LoginPolicy {
+            second_factor_required: true,
+            ..LoginPolicy::default()
+        }),
+        update_mask: Some(FieldMask {
+            paths: vec!["second_factor_required".to_owned()],
+        }),
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_asks_for_a_second_factor_and_its_members_set_one_up() -> Result<()> {
+    let world = World::start("second-factor").await?;
+    let house = world.house("acme").await?;
+    let (administrator, user) = (&house.administrator.caller, &house.user);
+    let locked_out = administrator
+        .login_policy()
+        .update_login_policy(ask_for_it())
+        .await
+        .unwrap_err();
+    ensure!(reason(&locked_out) == "SECOND_FACTOR_NOT_SHOWN", "{locked_out:?}");
+    set_up(administrator).await?;
+    contacts(&user.caller).await?;
+    administrator.login_policy().update_login_policy(ask_for_it()).await?;
+    contacts(administrator).await?;
+
+    // From the acknowledgement on, a session without it gives nothing but the way to set one up.
+    let refused = contacts(&user.caller).await.unwrap_err();
+    ensure!(reason(&refused) == "SECOND_FACTOR_NOT_SHOWN", "{refused:?}");
+    ensure!(refused.code() == Code::FailedPrecondition, "{refused:?}");
+    let fresh = log_in(&world, user, "").await?;
+    let fresh = world.anyone.with_token(&fresh.access_token)?;
+    ensure!(contacts(&fresh).await.is_err(), "a new session without it is no better");
+    let (app, confirmed_s, codes) = set_up(&fresh).await?;
+    contacts(&fresh).await?;
+    ensure!(
+        contacts(&user.caller).await.is_err(),
+        "the other session has shown nothing"
+    );
+
+    let asked = log_in(&world, user, "").await.unwrap_err();
+    ensure!(reason(&asked) == "SECOND_FACTOR_REQUIRED", "{asked:?}");
+    let used = app.generate(confirmed_s).to_string();
+    ensure!(log_in(&world, user, &used).await.is_err(), "a code is good once");
+    let next = app
+        .generate(confirmed_s + Duration::from_secs(30).as_secs())
+        .to_string();
+    let pair = log_in(&world, user, &next).await?;
+    contacts(&world.anyone.with_token(&pair.access_token)?).await?;
+
+    // The device is lost.
+    let code = codes.first().context("a recovery code")?;
+    let pair = log_in(&world, user, code).await?;
+    let caller = world.anyone.with_token(&pair.access_token)?;
+    contacts(&caller).await?;
+    let known = caller
+        .account()
+        .get_second_factor(GetSecondFactorRequest {})
+        .await?
+        .into_inner();
+    ensure!(
+        known.enabled && known.shown && known.recovery_codes_left == 9,
+        "{known:?}"
+    );
+    let remove = RemoveSecondFactorRequest {
+        current_password: PASSWORD.to_owned(),
+        code: codes.get(1).context("a recovery code")?.clone(),
+    };
+    caller.account().remove_second_factor(remove).await?;
+    let refused = contacts(&caller).await.unwrap_err();
+    ensure!(reason(&refused) == "SECOND_FACTOR_NOT_SHOWN", "{refused:?}");
+    set_up(&caller).await?;
+    contacts(&caller).await?;
+    Ok(())
+}
