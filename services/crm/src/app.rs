@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ServeConfig;
 use crate::contact::actions::Contacts;
+use crate::contact::owner::Owners;
 use crate::contact::rpc::ContactRpc;
 use crate::export::rpc::ExportRpc;
 use crate::migrations;
@@ -108,6 +109,7 @@ impl App {
             PageTokens::new(page_token_key.expose()),
             wake.clone(),
             limits,
+            Owners::new(Arc::new(rights.clone())),
         );
         let server = Server::new(ServiceName::Crm, &config.listen, security)
             .public(Services::new().with(ContactServiceServer::new(ContactRpc::new(contacts.clone()))))

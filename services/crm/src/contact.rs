@@ -8,6 +8,7 @@ pub(crate) mod actions;
 mod filter;
 mod mask;
 mod order;
+pub(crate) mod owner;
 mod quota;
 pub(crate) mod rpc;
 mod store;
@@ -41,7 +42,7 @@ pub(crate) struct Details {
     pub(crate) job_title: Text<200>,
 }
 
-/// New values for some of the details; `None` leaves one as it is.
+/// New values for some of the details, and a new owner; `None` leaves one as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Patch {
     pub(crate) display_name: Option<Text<200>>,
@@ -49,6 +50,8 @@ pub(crate) struct Patch {
     pub(crate) phone: Option<Text<40>>,
     pub(crate) company: Option<Text<200>>,
     pub(crate) job_title: Option<Text<200>>,
+    /// Whom it is given to.
+    pub(crate) owner: Option<UserId>,
 }
 
 /// An e-mail address, or that there is none.

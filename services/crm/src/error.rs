@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rowhouse_client::RightsError;
 use rowhouse_context::NoTenant;
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{ContactId, TenantId};
@@ -27,6 +28,12 @@ pub(crate) enum Error {
         /// The contact.
         id: ContactId,
     },
+    /// A contact cannot be given to that member: they may not act in the tenant, or the caller does not reach them.
+    #[error("the new owner is nobody whom the caller reaches")]
+    OwnerUnknown,
+    /// The rights of a member could not be read.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
     /// The request id was used for something else.
     #[error("the request id was used with other content")]
     RequestReused,
@@ -75,6 +82,14 @@ impl From<Error> for Failure {
             .about("contact", id),
             Error::NotDeleted { id } => {
                 Self::new(Reason::ResourceAlreadyExists, "the contact is not deleted").about("contact", id)
+            }
+            Error::OwnerUnknown => Self::field(
+                "contact.owner_id",
+                "must be an active member of the tenant whose contacts the caller reaches",
+            ),
+            Error::Rights(RightsError::Unavailable(cause)) => Self::unavailable("auth service", cause),
+            Error::Rights(error @ RightsError::DeadlineExceeded) => {
+                Self::new(Reason::DeadlineExceeded, error.to_string())
             }
             Error::RequestReused => Self::new(
                 Reason::RequestIdReused,

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::filter::Filter;
 use super::order::Order;
+use super::owner::Owners;
 use super::quota::Quota;
 use super::store::{self, Created, Cursor, ListScope, Once, Outcome, Record};
 use super::{Contact, Details, Patch, now};
@@ -28,6 +29,7 @@ pub(crate) struct Contacts {
     tokens: PageTokens,
     wake: Wake,
     quota: Quota,
+    owners: Owners,
 }
 
 /// A contact to create.
@@ -63,13 +65,14 @@ pub(crate) struct ListQuery {
 // === impl Contacts ===
 
 impl Contacts {
-    /// `wake`: hurries the relay after a commit. `limits`: what tenants may use.
-    pub(crate) fn new(db: TenantDb, tokens: PageTokens, wake: Wake, limits: LimitsClient) -> Self {
+    /// `wake`: hurries the relay after a commit. `limits`: what tenants may use. `owners`: whom contacts may be given to.
+    pub(crate) fn new(db: TenantDb, tokens: PageTokens, wake: Wake, limits: LimitsClient, owners: Owners) -> Self {
         Self {
             db,
             tokens,
             wake,
             quota: Quota::new(limits),
+            owners,
         }
     }
 
@@ -143,8 +146,11 @@ impl Contacts {
         Ok(paging.finish(contacts, |last| Cursor::of(last, query.order.field)))
     }
 
-    /// Changes the details that the patch holds.
+    /// Changes the details that the patch holds, and gives the contact to whom it names.
     pub(crate) async fn update(&self, ctx: &Ctx, change: Change, patch: &Patch) -> Result<Contact> {
+        if let Some(owner) = patch.owner {
+            self.owners.admit(ctx, owner).await?;
+        }
         let record = Record::of(ctx, now());
         let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
         let outcome = store::update(&mut tx, ctx.reach(), change.id, change.etag, patch, &record).await?;

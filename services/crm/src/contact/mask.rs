@@ -10,12 +10,14 @@ pub(crate) enum Field {
     Phone,
     Company,
     JobTitle,
+    /// Changed only where a mask names it: who sends back what they have read gives nothing away.
+    Owner,
 }
 
 /// Which fields to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mask {
-    /// No mask was sent: every field that is not empty.
+    /// No mask was sent: every field that is not empty, but for the owner.
     Populated,
     /// Exactly these, emptied where they are empty.
     Fields(Vec<Field>),
@@ -34,12 +36,13 @@ pub(crate) enum ParseMaskError {
 
 impl Field {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::DisplayName,
         Self::Email,
         Self::Phone,
         Self::Company,
         Self::JobTitle,
+        Self::Owner,
     ];
 
     /// The name as in the proto.
@@ -50,6 +53,7 @@ impl Field {
             Self::Phone => "phone",
             Self::Company => "company",
             Self::JobTitle => "job_title",
+            Self::Owner => "owner_id",
         }
     }
 }
@@ -79,7 +83,7 @@ impl Mask {
     /// Whether a field is to be changed. `is_empty`: whether the request has nothing in it.
     pub(crate) fn names(&self, field: Field, is_empty: bool) -> bool {
         match self {
-            Self::Populated => !is_empty,
+            Self::Populated => !is_empty && field != Field::Owner,
             Self::Fields(fields) => fields.contains(&field),
         }
     }
@@ -129,7 +133,6 @@ mod tests {
             "*",
             "",
             "etag",
-            "owner_id",
             "contact.email",
             "displayName",
             "EMAIL",
@@ -138,7 +141,10 @@ mod tests {
             assert_eq!(mask(&[path]), Err(ParseMaskError::Unknown), "{path:?}");
         }
         let text = ParseMaskError::Unknown.to_string();
-        assert_eq!(text, "may name only display_name, email, phone, company, job_title");
+        assert_eq!(
+            text,
+            "may name only display_name, email, phone, company, job_title, owner_id"
+        );
     }
 
     #[test]
@@ -150,6 +156,7 @@ mod tests {
     fn without_a_mask_only_what_is_there_changes() {
         assert!(Mask::Populated.names(Field::Phone, false));
         assert!(!Mask::Populated.names(Field::Phone, true));
+        assert!(!Mask::Populated.names(Field::Owner, false));
         assert!(Mask::Fields(vec![Field::Phone]).names(Field::Phone, true));
         assert!(!Mask::Fields(vec![Field::Phone]).names(Field::Email, false));
     }

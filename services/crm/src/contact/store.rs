@@ -203,6 +203,7 @@ pub(super) async fn update(
                 &patch.company.as_ref().map(|text| text.as_str()),
                 &patch.job_title.as_ref().map(|text| text.as_str()),
                 &owners(reach),
+                &patch.owner,
             ],
         )
         .await?;

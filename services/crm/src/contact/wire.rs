@@ -141,6 +141,9 @@ fn patch(violations: &mut Violations, contact: &proto::Contact, mask: &Mask) -> 
     if named(Field::JobTitle, &contact.job_title) {
         patch.job_title = Some(violations.take("contact.job_title", Text::parse_optional(&contact.job_title))?);
     }
+    if named(Field::Owner, &contact.owner_id) {
+        patch.owner = Some(violations.take("contact.owner_id", contact.owner_id.parse())?);
+    }
     if patch == Patch::default() {
         violations.add(
             "update_mask",

@@ -1,6 +1,7 @@
 -- $2 contact, $3 time, $4 revision that the caller knows; $5 audit entry, $6 event, $7 actor, $8 on behalf of,
 -- $9 reason, $10 address, $11 request id of the call, $12 trace, $13 the contact's id as the API writes it,
--- $14-$18 new details, NULL where one stays; $19 the owners that the caller reaches, NULL for all.
+-- $14-$18 new details, NULL where one stays; $19 the owners that the caller reaches, NULL for all;
+-- $20 the new owner, NULL where it stays.
 --
 -- FOR UPDATE reads the newest version of the row, not the snapshot's, and holds it: its revision is the one to compare.
 WITH found AS (
@@ -18,6 +19,7 @@ changed AS (
         phone = coalesce($16, contact.phone),
         company = coalesce($17, contact.company),
         job_title = coalesce($18, contact.job_title),
+        owner_id = coalesce($20, contact.owner_id),
         revision = contact.revision + 1,
         updated_at = greatest(contact.updated_at, $3)
     FROM found

@@ -104,13 +104,14 @@ pub(super) const UPDATE: Statement<Outcome> = Statement::new(
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
-        // new details; the owners whose contact it may be
+        // new details; the owners whose contact it may be; the new owner
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
         Type::TEXT,
         Type::UUID_ARRAY,
+        Type::UUID,
     ],
 );
 

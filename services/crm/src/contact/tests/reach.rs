@@ -148,3 +148,54 @@ async fn a_members_own_list_reads_no_more_than_their_own() {
         "{plan}"
     );
 }
+
+#[tokio::test]
+async fn a_contact_is_given_to_whom_the_caller_reaches_and_to_nobody_else() {
+    for placement in PLACEMENTS {
+        let office = Office::open("crm_give", placement).await;
+        let contacts = &office.bench.contacts;
+        let give = |to: UserId| Patch {
+            owner: Some(to),
+            ..Patch::default()
+        };
+        let ctx = office.reaching(&[0, 1]);
+        let mine = change(office.contacts[0].id);
+        let left = UserId::from_uuid(uuid::Uuid::nil());
+        let everybody = office.members[0].clone();
+        for (by, to) in [(&ctx, office.owner(2)), (&ctx, UserId::generate()), (&everybody, left)] {
+            let refused = contacts.update(by, mine, &give(to)).await;
+            assert!(matches!(refused, Err(Error::OwnerUnknown)), "{refused:?}");
+        }
+        let given = contacts.update(&ctx, mine, &give(office.owner(1))).await.unwrap();
+        assert_eq!(
+            (given.owner, given.etag),
+            (office.owner(1), rowhouse_types::Etag::from_revision(2))
+        );
+        // Whoever reaches only their own has given it away.
+        let gone = contacts.get(&office.reaching(&[0]), mine.id).await;
+        assert!(matches!(gone, Err(Error::ContactUnknown { .. })), "{gone:?}");
+        let theirs = contacts
+            .update(&office.reaching(&[0]), mine, &give(office.owner(0)))
+            .await;
+        assert!(
+            matches!(theirs, Err(Error::ContactUnknown { .. })),
+            "nobody takes what they do not reach: {theirs:?}"
+        );
+        contacts.update(&everybody, mine, &give(office.owner(2))).await.unwrap();
+        if placement == rowhouse_types::Placement::Shared {
+            // The look below goes by the name of a home of its own.
+            continue;
+        }
+        let owners = office
+            .bench
+            .text(
+                office.bench.one,
+                "SELECT string_agg(after->>'owner_id', ' ' ORDER BY at) FROM audit_entries WHERE action = 'contacts:update'",
+            )
+            .await;
+        let expected = [office.owner(1), office.owner(2)]
+            .map(|owner| owner.uuid().to_string())
+            .join(" ");
+        assert_eq!(owners, expected);
+    }
+}
