@@ -10,4 +10,5 @@ mod plans;
 mod roles;
 mod second_factor;
 mod servers;
+mod service_accounts;
 mod spares;

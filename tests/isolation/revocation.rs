@@ -11,9 +11,11 @@ use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey;
 use rowhouse_devkit::suite::Options;
 use rowhouse_proto::auth::v1::{
-    ChangePasswordRequest, CreateRoleRequest, CreateTeamRequest, DeleteTeamRequest, LogoutRequest, Member, MemberState,
-    RemoveMemberRequest, RemoveTeamMemberRequest, RevokeSessionsRequest, Role, SessionScope, SetTeamMemberRequest,
-    Team, UpdateMemberRequest, UpdateRoleRequest, UpdateTeamRequest,
+    ChangePasswordRequest, CreateApiKeyRequest, CreateRoleRequest, CreateServiceAccountRequest, CreateTeamRequest,
+    DeleteTeamRequest, ExchangeApiKeyRequest, LogoutRequest, Member, MemberState, RemoveMemberRequest,
+    RemoveTeamMemberRequest, RevokeApiKeyRequest, RevokeSessionsRequest, Role, ServiceAccount, ServiceAccountState,
+    SessionScope, SetTeamMemberRequest, Team, UpdateMemberRequest, UpdateRoleRequest, UpdateServiceAccountRequest,
+    UpdateTeamRequest,
 };
 use rowhouse_proto::crm::v1::{DeleteContactRequest, GetContactRequest, ListContactsRequest};
 use rowhouse_proto::tenant::v1::{ResumeTenantRequest, SuspendTenantRequest};
@@ -231,6 +233,7 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
         world.operator.tenants().resume_tenant(resume).await?;
     }
     out_of_every_team(world, house).await?;
+    programs(world, house).await?;
     // A role of the tenant's own that shrinks.
     let mut role = Role {
         name: "auditor".to_owned(),
@@ -263,6 +266,54 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
     administrator.members().remove_member(remove).await?;
     let late = hammer.finish(&session.caller, left, Instant::now()).await;
     ensure!(late.is_empty(), "let in after being removed: {late:?}");
+    Ok(())
+}
+
+/// A program by a key that is revoked, and by another of an account that is disabled.
+async fn programs(world: &World, house: &House) -> Result<()> {
+    let mut accounts = house.administrator.caller.service_accounts();
+    let service_account = Some(ServiceAccount {
+        display_name: "Importer".to_owned(),
+        role: "manager".to_owned(),
+        ..ServiceAccount::default()
+    });
+    let created = accounts
+        .create_service_account(CreateServiceAccountRequest { service_account })
+        .await?;
+    let service_account_id = created.into_inner().id;
+    for way in ["revoked", "disabled"] {
+        let request = CreateApiKeyRequest {
+            service_account_id: service_account_id.clone(),
+            lifetime_days: 1,
+        };
+        let created = accounts.create_api_key(request).await?.into_inner();
+        let exchange = ExchangeApiKeyRequest { key: created.key };
+        let token = world
+            .anyone
+            .service_accounts()
+            .exchange_api_key(exchange)
+            .await?
+            .into_inner();
+        let program = world.anyone.with_token(&token.access_token)?;
+        let hammer = Hammer::start(&program, ALL).await?;
+        if way == "revoked" {
+            let id = created.api_key.unwrap_or_default().id;
+            accounts.revoke_api_key(RevokeApiKeyRequest { id }).await?;
+        } else {
+            let disabled = ServiceAccount {
+                id: service_account_id.clone(),
+                state: ServiceAccountState::Disabled.into(),
+                ..ServiceAccount::default()
+            };
+            let request = UpdateServiceAccountRequest {
+                service_account: Some(disabled),
+                update_mask: None,
+            };
+            accounts.update_service_account(request).await?;
+        }
+        let late = hammer.finish(&program, ALL, Instant::now()).await;
+        ensure!(late.is_empty(), "a program whose key was {way}: {late:?}");
+    }
     Ok(())
 }
 

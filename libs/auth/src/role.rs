@@ -57,6 +57,7 @@ impl Role {
                 "members:*",
                 "reports:*",
                 "roles:*",
+                "service_accounts:*",
                 "teams:*",
             ],
             Self::Manager => &[

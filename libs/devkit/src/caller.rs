@@ -10,6 +10,7 @@ use rowhouse_proto::auth::v1::login_policy_service_client::LoginPolicyServiceCli
 use rowhouse_proto::auth::v1::member_service_client::MemberServiceClient;
 use rowhouse_proto::auth::v1::recovery_service_client::RecoveryServiceClient;
 use rowhouse_proto::auth::v1::role_service_client::RoleServiceClient;
+use rowhouse_proto::auth::v1::service_account_service_client::ServiceAccountServiceClient;
 use rowhouse_proto::auth::v1::team_service_client::TeamServiceClient;
 use rowhouse_proto::crm::v1::contact_service_client::ContactServiceClient;
 use rowhouse_proto::tenant::v1::migration_service_client::MigrationServiceClient;
@@ -161,6 +162,12 @@ impl Caller {
     #[must_use]
     pub fn login_policy(&self) -> LoginPolicyServiceClient<Service> {
         LoginPolicyServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `ServiceAccountService`.
+    #[must_use]
+    pub fn service_accounts(&self) -> ServiceAccountServiceClient<Service> {
+        ServiceAccountServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
     }
 
     /// `RecoveryService`.

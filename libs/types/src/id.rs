@@ -48,6 +48,10 @@ kinds! {
     Invitation, InvitationId, "invitation";
     /// One mail about somebody's account.
     AccountMail, AccountMailId, "account_mail";
+    /// One program that acts in a tenant.
+    ServiceAccount, ServiceAccountId, "service_account";
+    /// One key of such a program.
+    ApiKey, ApiKeyId, "api_key";
     /// One team of a tenant's members.
     Team, TeamId, "team";
     /// One contact.

@@ -27,6 +27,7 @@ use rowhouse_proto::auth::v1::provisioning_service_server::ProvisioningServiceSe
 use rowhouse_proto::auth::v1::recovery_service_server::RecoveryServiceServer;
 use rowhouse_proto::auth::v1::rights_service_server::RightsServiceServer;
 use rowhouse_proto::auth::v1::role_service_server::RoleServiceServer;
+use rowhouse_proto::auth::v1::service_account_service_server::ServiceAccountServiceServer;
 use rowhouse_proto::auth::v1::team_service_server::TeamServiceServer;
 use rowhouse_proto::common::v1::tenant_records_service_server::TenantRecordsServiceServer;
 use rowhouse_server::cli::Arguments;
@@ -53,6 +54,7 @@ use crate::purge::RecordsRpc;
 use crate::rights::{Clock, OwnRights, RightsRpc};
 use crate::role::RoleRpc;
 use crate::seal::Sealer;
+use crate::service_account::ServiceAccountRpc;
 use crate::session::AuthRpc;
 use crate::state::State;
 use crate::team::TeamRpc;
@@ -109,6 +111,9 @@ impl App {
             .with(RecoveryServiceServer::new(RecoveryRpc { state: state.clone() }))
             .with(RoleServiceServer::new(RoleRpc { state: state.clone() }))
             .with(LoginPolicyServiceServer::new(LoginPolicyRpc { state: state.clone() }))
+            .with(ServiceAccountServiceServer::new(ServiceAccountRpc {
+                state: state.clone(),
+            }))
             .with(TeamServiceServer::new(TeamRpc { state: state.clone() }))
             .with(CatalogServiceServer::new(CatalogRpc))
             .with(KeyServiceServer::new(KeyRpc { state: state.clone() }))

@@ -125,13 +125,32 @@ pub(crate) enum Error {
     /// The tenant's teams do not allow it.
     #[error(transparent)]
     Team(#[from] Obstacle),
+    /// The tenant has a service account of this name.
+    #[error("a service account of this name exists")]
+    ServiceAccountExists,
+    /// The tenant has as many service accounts as it can have.
+    #[error("a tenant has at most {most} service accounts")]
+    TooManyServiceAccounts {
+        /// How many it can have.
+        most: u32,
+    },
+    /// The service account has as many good keys as it can have.
+    #[error("a service account has at most {most} keys that are good; revoke one first")]
+    TooManyApiKeys {
+        /// How many it can have.
+        most: u32,
+    },
     /// Somebody has the role, or would get it.
-    #[error("somebody has the role or is invited to it (members: {members}, open invitations: {invitations})")]
+    #[error(
+        "somebody has the role or is invited to it (members: {members}, open invitations: {invitations}, service accounts: {service_accounts})"
+    )]
     RoleHeld {
         /// Members with it, disabled ones too.
         members: i64,
         /// Invitations that would give it.
         invitations: i64,
+        /// Service accounts with it.
+        service_accounts: i64,
     },
     /// The member, role or team has changed since the etag was issued.
     #[error("it has changed since the etag was issued")]
@@ -183,15 +202,19 @@ impl Error {
             Self::SecondFactorNotShown => Reason::SecondFactorNotShown,
             Self::Revoked => Reason::SessionRevoked,
             Self::NotFound { .. } => Reason::ResourceNotFound,
-            Self::MemberExists | Self::EmailTaken | Self::RoleExists | Self::TeamExists => {
-                Reason::ResourceAlreadyExists
-            }
+            Self::MemberExists
+            | Self::EmailTaken
+            | Self::RoleExists
+            | Self::TeamExists
+            | Self::ServiceAccountExists => Reason::ResourceAlreadyExists,
             Self::TenantChoiceRequired | Self::Field { .. } | Self::RoleUnknown { .. } => Reason::FieldInvalid,
             Self::RoleNotCovered { .. } | Self::TeamsNotCovered { .. } => Reason::PermissionMissing,
             Self::EtagMismatch => Reason::EtagMismatch,
             Self::LastAdministrator
             | Self::OperationReused
             | Self::TooManyKeys
+            | Self::TooManyServiceAccounts { .. }
+            | Self::TooManyApiKeys { .. }
             | Self::SecondFactorExists
             | Self::NoSecondFactor
             | Self::TenantOpen
@@ -227,6 +250,10 @@ impl From<Error> for Failure {
                 .in_field("role.name", "must be a name that no role of the tenant has"),
             Error::TeamExists => Self::new(error.reason(), error.to_string())
                 .in_field("team.display_name", "must be a name that no team of the tenant has"),
+            Error::ServiceAccountExists => Self::new(error.reason(), error.to_string()).in_field(
+                "service_account.display_name",
+                "must be a name that no service account of the tenant has",
+            ),
             Error::RequestIdReused => Self::new(error.reason(), error.to_string())
                 .in_field("request_id", "must be new, or the one of the same call repeated"),
             Error::PageToken => Self::new(error.reason(), error.to_string())

@@ -9,6 +9,7 @@
 //! - `role`: what members of a tenant can be; serves `RoleService`. `catalog`: what roles are made of.
 //! - `team`: teams of members, which nest; serves `TeamService`.
 //! - `authz`: who may do what, and why; serves `AuthzService`.
+//! - `service_account`: programs that act in a tenant, and their API keys; serves `ServiceAccountService`.
 //! - `session`: log-ins and refresh tokens; serves `AuthService`.
 //! - `second_factor`: codes of an authenticator app beside the password.
 //! - `login_policy`: what a tenant asks of its members' log-ins; serves `LoginPolicyService`.
@@ -50,6 +51,7 @@ mod rights;
 mod role;
 mod seal;
 mod second_factor;
+mod service_account;
 mod session;
 mod state;
 mod team;

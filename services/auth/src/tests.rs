@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 use self::bench::Bench;
 use crate::{
     account_mail, attempt, audit, bootstrap, identity, invitation, key, login_policy, member, purge, request, rights,
-    role, second_factor, session, team, tenant,
+    role, second_factor, service_account, session, team, tenant,
 };
 
 /// Statements of each store, beside the store's source.
@@ -26,6 +26,7 @@ const STORES: &[(&str, &[&str])] = &[
     (include_str!("rights/store.rs"), rights::STATEMENTS),
     (include_str!("role/store.rs"), role::STATEMENTS),
     (include_str!("second_factor/store.rs"), second_factor::STATEMENTS),
+    (include_str!("service_account/store.rs"), service_account::STATEMENTS),
     (include_str!("session/store.rs"), session::STATEMENTS),
     (include_str!("team/store.rs"), team::STATEMENTS),
     (include_str!("tenant/store.rs"), tenant::STATEMENTS),

@@ -9,7 +9,9 @@ use rowhouse_proto::auth::v1 as auth;
 use rowhouse_proto::crm::v1 as crm;
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_proto::worker::v1 as worker;
-use rowhouse_types::{ContactId, InvitationId, ReportId, SessionId, TeamId, TenantId, UserId};
+use rowhouse_types::{
+    ApiKeyId, ContactId, InvitationId, ReportId, ServiceAccountId, SessionId, TeamId, TenantId, UserId,
+};
 
 use crate::support::world::House;
 
@@ -51,6 +53,8 @@ pub(super) struct Resources {
     foreign_invitation: String,
     foreign_tenant: String,
     foreign_team: String,
+    foreign_robot: String,
+    foreign_key: String,
     own_team: String,
     own_user: String,
     own_tenant: String,
@@ -74,8 +78,11 @@ impl Resources {
             request_id: String::new(),
         };
         let invitation = other.administrator.caller.members().invite_member(invite).await?;
+        let (foreign_robot, foreign_key) = robot(other).await?;
         Ok(Self {
             foreign_team: team(other).await?,
+            foreign_robot,
+            foreign_key,
             own_team: team(own).await?,
             foreign_session: other.user.tokens.session_id.clone(),
             foreign_invitation: invitation.into_inner().id,
@@ -100,6 +107,8 @@ impl Resources {
             foreign_invitation: InvitationId::generate().to_string(),
             foreign_tenant: TenantId::generate().to_string(),
             foreign_team: TeamId::generate().to_string(),
+            foreign_robot: ServiceAccountId::generate().to_string(),
+            foreign_key: ApiKeyId::generate().to_string(),
             own_team: TeamId::generate().to_string(),
             own_user: UserId::generate().to_string(),
             own_tenant: TenantId::generate().to_string(),
@@ -153,6 +162,26 @@ async fn team(house: &House) -> Result<String> {
     Ok(created.into_inner().id)
 }
 
+/// A new service account of a tenant, and a key of it.
+async fn robot(house: &House) -> Result<(String, String)> {
+    let mut accounts = house.administrator.caller.service_accounts();
+    let service_account = Some(auth::ServiceAccount {
+        display_name: "Canary".to_owned(),
+        role: "user".to_owned(),
+        ..auth::ServiceAccount::default()
+    });
+    let created = accounts
+        .create_service_account(auth::CreateServiceAccountRequest { service_account })
+        .await?;
+    let id = created.into_inner().id;
+    let key = auth::CreateApiKeyRequest {
+        service_account_id: id.clone(),
+        lifetime_days: 1,
+    };
+    let key = accounts.create_api_key(key).await?.into_inner();
+    Ok((id, key.api_key.unwrap_or_default().id))
+}
+
 /// A field that holds another tenant's `foreign`.
 fn ids(field: &'static str, foreign: &str, random: String) -> Ids {
     Ids {
@@ -188,6 +217,7 @@ pub(super) fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
         },
         "auth.v1.TeamService" => auth_service::teams(rpc, r),
         "auth.v1.AuthzService" => auth_service::authz(rpc, r),
+        "auth.v1.ServiceAccountService" => auth_service::service_accounts(rpc, r),
         "auth.v1.LoginPolicyService" if matches!(rpc, "GetLoginPolicy" | "UpdateLoginPolicy") => {
             Some(Fixture::NothingLookedUp { set_aside: &[] })
         }
@@ -301,6 +331,7 @@ fn contacts(rpc: &str, r: &Resources) -> Option<Fixture> {
                 contact: Some(contact),
                 update_mask: mask("display_name"),
             };
+            // Whom a contact may be given to is tried by services/crm.
             tried(&request, r.contact("contact.id"), &["contact.owner_id"])
         }
         "DeleteContact" => tried(

@@ -98,7 +98,7 @@ fn claim(ctx: &Ctx, tenant: TenantId, invite: &Invite) -> Option<Claim> {
 }
 
 /// What a role gives, where the caller holds all of it now. `field`: path of the field that names the role.
-async fn may_give(
+pub(crate) async fn may_give(
     conn: &mut PgConnection,
     ctx: &Ctx,
     tenant: TenantId,

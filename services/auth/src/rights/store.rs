@@ -11,15 +11,20 @@ use crate::tenant::Access;
 
 /// One statement, so that rights and version are of one snapshot: a change is in both or in neither.
 ///
+/// A service account stands where a person and their membership would, and its key where a session would; no id is one of
+/// both. It is in no team.
+///
 /// Whose records `@team` reaches is looked up only for who has a grant with it. $5: the built-in roles that have. `UNION`
 /// takes each team once, so that a circle that should not be there would end all the same.
-const FACTS: &str = "SELECT clock.version, coalesce(identity.state = 'active', false), \
+const FACTS: &str = "SELECT clock.version, coalesce(identity.state = 'active', robot.state = 'active', false), \
     coalesce(session.revoked_at IS NULL AND session.expires_at > now() AND session.identity_id = $1 \
         AND session.tenant_id IS NOT DISTINCT FROM CASE WHEN $4 THEN NULL ELSE $3::uuid END \
         AND ($4 OR policy.session_lifetime_s IS NULL \
-            OR session.created_at + make_interval(secs => policy.session_lifetime_s) > now()), false), \
+            OR session.created_at + make_interval(secs => policy.session_lifetime_s) > now()), false) \
+        OR coalesce(NOT $4 AND api_key.revoked_at IS NULL AND api_key.expires_at > now(), false), \
     coalesce(policy.second_factor_required AND NOT session.second_factor, false), \
-    CASE WHEN membership.state = 'active' THEN membership.role END, own.permissions, \
+    CASE WHEN membership.state = 'active' THEN membership.role WHEN robot.state = 'active' THEN robot.role END, \
+    own.permissions, \
     platform.role, tenant.access, \
     ($6::text IS NULL OR EXISTS (SELECT FROM auth.signing_keys WHERE kid = $6 AND state IN ('active', 'published'))), \
     CASE WHEN membership.state = 'active' AND (membership.role = ANY ($5) \
@@ -44,7 +49,10 @@ const FACTS: &str = "SELECT clock.version, coalesce(identity.state = 'active', f
     LEFT JOIN auth.tenants AS tenant ON tenant.id = $3 \
     LEFT JOIN auth.memberships AS membership ON membership.tenant_id = $3 AND membership.identity_id = $1 \
     LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = $3 \
-    LEFT JOIN auth.roles AS own ON own.tenant_id = membership.tenant_id AND own.name = membership.own_role \
+    LEFT JOIN auth.service_accounts AS robot ON robot.tenant_id = $3 AND robot.id = $1 \
+    LEFT JOIN auth.api_keys AS api_key ON api_key.tenant_id = $3 AND api_key.id = $2 \
+        AND api_key.service_account_id = $1 \
+    LEFT JOIN auth.roles AS own ON own.tenant_id = $3 AND own.name = coalesce(membership.own_role, robot.own_role) \
     LEFT JOIN auth.platform_grants AS platform ON platform.identity_id = $1";
 
 const BUMP: &str = "WITH clock AS (UPDATE auth.rights_clock SET version = version + 1 RETURNING version) \

@@ -12,7 +12,7 @@ use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::rights::{self, Query, Rights, Standing, Subject};
 use crate::state::State;
-use crate::tenant;
+use crate::{service_account, tenant};
 
 /// Adds a role.
 pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewRole) -> Result<Listed, Error> {
@@ -132,8 +132,13 @@ pub(crate) async fn delete(ctx: &Ctx, state: &State, name: &RoleName, etag: Opti
     covers(&held(&mut tx, ctx, tenant).await?, &role.grants)?;
     let members = members(&mut tx, tenant, name.as_str()).await?;
     let invitations = store::open_invitations(&mut tx, tenant, name).await?;
-    if members > 0 || invitations > 0 {
-        return Err(Error::RoleHeld { members, invitations });
+    let service_accounts = service_account::count_with_role(&mut tx, tenant, name.as_str()).await?;
+    if members > 0 || invitations > 0 || service_accounts > 0 {
+        return Err(Error::RoleHeld {
+            members,
+            invitations,
+            service_accounts,
+        });
     }
     store::delete(&mut tx, tenant, name).await?;
     let entry = Entry::new("role.delete", name.as_str()).before(facts(&role));

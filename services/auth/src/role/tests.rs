@@ -232,7 +232,8 @@ async fn a_role_that_is_held_or_promised_stays() {
             refused,
             Error::RoleHeld {
                 members: 0,
-                invitations: 1
+                invitations: 1,
+                ..
             }
         ),
         "{refused:?}"
@@ -251,7 +252,8 @@ async fn a_role_that_is_held_or_promised_stays() {
             refused,
             Error::RoleHeld {
                 members: 1,
-                invitations: 0
+                invitations: 0,
+                ..
             }
         ),
         "{refused:?}"

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::identity::{self, Person};
 use crate::rights::{self, Query, Rights, Subject};
 use crate::second_factor;
+use crate::service_account;
 use crate::state::State;
 use crate::tenant::{self, Access};
 
@@ -126,6 +127,17 @@ pub(super) async fn pair(state: &State, session: Session, refresh_token: Refresh
     })
 }
 
+/// A service account as somebody who has a name and no address.
+async fn program(conn: &mut PgConnection, query: Query) -> Result<Person, Error> {
+    let tenant = query.tenant.ok_or(Error::Revoked)?;
+    let name = service_account::display_name(conn, tenant, query.user).await?;
+    Ok(Person {
+        id: query.user,
+        email: String::new(),
+        display_name: name.ok_or(Error::Revoked)?,
+    })
+}
+
 /// Ends the caller's session, and answers when no service honours it any more.
 pub(crate) async fn logout(ctx: &Ctx, state: &State) -> Result<(), Error> {
     let (_, session) = caller(ctx)?;
@@ -145,7 +157,10 @@ pub(crate) async fn logout(ctx: &Ctx, state: &State) -> Result<(), Error> {
 pub(crate) async fn who_am_i(ctx: &Ctx, state: &State) -> Result<Identity, Error> {
     let query = Query::of(ctx.principal(), None).ok_or(Error::Revoked)?;
     let mut conn = state.connection().await?;
-    let person = identity::person(&mut conn, query.user).await?.ok_or(Error::Revoked)?;
+    let person = match identity::person(&mut conn, query.user).await? {
+        Some(person) => person,
+        None => program(&mut conn, query).await?,
+    };
     let facts = rights::read(&mut conn, &query).await?;
     Ok(Identity {
         person,

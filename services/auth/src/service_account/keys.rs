@@ -1,0 +1,118 @@
+//! What may be done with API keys.
+
+use rowhouse_context::Ctx;
+use rowhouse_db::paging::{Page, PageScope};
+use rowhouse_types::{ApiKeyId, ServiceAccountId, TenantId};
+use serde_json::json;
+
+use super::actions::find;
+use super::{ApiKey, KEYS_MAX, ListedKey, session_of, store, user_of};
+use crate::audit::{self, Entry};
+use crate::error::Error;
+use crate::key::AccessToken;
+use crate::member::actions::may_give;
+use crate::rights::{self, Query, Rights, Standing, Subject};
+use crate::state::State;
+use crate::tenant;
+
+/// Makes a key that is good for so many days. Whoever has it can do what the account can, so only who holds all of that may.
+pub(crate) async fn create(
+    ctx: &Ctx,
+    state: &State,
+    account: ServiceAccountId,
+    days: i32,
+) -> Result<(ListedKey, ApiKey), Error> {
+    let tenant = ctx.tenant()?;
+    let key = ApiKey::generate()?;
+    let mut tx = state.begin().await?;
+    tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
+    let known = find(&mut tx, tenant, account).await?;
+    may_give(&mut tx, ctx, tenant, &known.role, "service_account_id").await?;
+    if store::count_keys(&mut tx, tenant, account).await? >= i64::from(KEYS_MAX) {
+        return Err(Error::TooManyApiKeys { most: KEYS_MAX });
+    }
+    let listed = store::insert_key(&mut tx, tenant, account, &key, days).await?;
+    let entry = Entry::new("api_key.create", listed.id)
+        .after(json!({ "service_account": account.to_string(), "expires": listed.expires }));
+    audit::record(&mut tx, ctx, entry).await?;
+    tx.commit().await?;
+    Ok((listed, key))
+}
+
+/// A page of an account's keys, the latest first.
+///
+/// `size`: how many. `token`: of the page before, or empty.
+pub(crate) async fn list(
+    ctx: &Ctx,
+    state: &State,
+    account: ServiceAccountId,
+    size: u32,
+    token: &str,
+) -> Result<Page<ListedKey>, Error> {
+    let tenant = ctx.tenant()?;
+    let scope = PageScope {
+        method: "ListApiKeys",
+        tenant: Some(tenant),
+        user: ctx.principal().user(),
+        fingerprint: account.to_string().into_bytes(),
+    };
+    let paging = state.pages.begin(scope, size, token).map_err(|_| Error::PageToken)?;
+    let mut conn = state.connection().await?;
+    find(&mut conn, tenant, account).await?;
+    let keys = store::keys(&mut conn, tenant, account, paging.after().copied(), paging.limit()).await?;
+    Ok(paging.finish(keys, |last: &ListedKey| last.id))
+}
+
+/// Ends a key, and answers when no service honours the tokens that were issued for it any more. A key that others may have
+/// is ended by whoever may, whatever the account's role.
+pub(crate) async fn revoke(ctx: &Ctx, state: &State, id: ApiKeyId) -> Result<ListedKey, Error> {
+    let tenant = ctx.tenant()?;
+    let mut tx = state.begin().await?;
+    tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
+    let key = store::find_key(&mut tx, tenant, id).await?;
+    let key = key.ok_or_else(|| Error::NotFound {
+        kind: "API key",
+        id: id.to_string(),
+    })?;
+    if key.revoked.is_some() {
+        tx.rollback().await?;
+        // A repeated call finds its change made, and must not answer before the first one might have.
+        state.clock.acknowledge_all(ctx).await?;
+        return Ok(key);
+    }
+    let revoked = store::revoke_key(&mut tx, tenant, id).await?;
+    let entry = Entry::new("api_key.revoke", id).before(json!({ "service_account": key.account.to_string() }));
+    audit::record(&mut tx, ctx, entry).await?;
+    let version = rights::bump(&mut tx, &[Subject::Session(session_of(id))]).await?;
+    tx.commit().await?;
+    state.clock.acknowledge(ctx, version).await?;
+    Ok(revoked)
+}
+
+/// An access token for a key. It is not audited: a program makes one each five minutes, and the key knows its last use.
+pub(crate) async fn exchange(_ctx: &Ctx, state: &State, presented: &ApiKey) -> Result<(AccessToken, TenantId), Error> {
+    let mut conn = state.connection().await?;
+    let holder = store::holder(&mut conn, presented).await?.ok_or(Error::LoginFailed)?;
+    let (user, session) = (user_of(holder.account), session_of(holder.key));
+    let query = Query {
+        user,
+        session: Some(session),
+        tenant: Some(holder.tenant),
+        platform: false,
+        key: None,
+    };
+    let facts = rights::read(&mut conn, &query).await?;
+    match Rights::judge(&query, &facts).standing {
+        Standing::Good => {}
+        Standing::Revoked | Standing::SecondFactorNotShown => return Err(Error::LoginFailed),
+        Standing::TenantSuspended => return Err(Error::TenantSuspended),
+        Standing::TenantUnknown => return Err(Error::TenantNotReady),
+    }
+    store::note_use(&mut conn, holder).await?;
+    drop(conn);
+    let token = state
+        .signer()
+        .await?
+        .session_token(user, session, Some(holder.tenant))?;
+    Ok((token, holder.tenant))
+}

@@ -1,0 +1,299 @@
+//! SQL of service accounts and their keys.
+
+use chrono::{DateTime, Utc};
+use rowhouse_types::{ApiKeyId, Etag, ServiceAccountId, TenantId, UserId};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{ApiKey, KeyHolder, ListedKey, NewAccount, ServiceAccount, USE_KNOWN};
+use crate::error::Error;
+
+const INSERT: &str = "INSERT INTO auth.service_accounts (tenant_id, id, display_name, role) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT (tenant_id, name_key) DO NOTHING \
+    RETURNING id, display_name, role, state, created_at, updated_at, revision";
+
+const FIND: &str = "SELECT id, display_name, role, state, created_at, updated_at, revision FROM auth.service_accounts \
+    WHERE tenant_id = $1 AND id = $2";
+
+/// Ids begin with the time, so their order is that of creation.
+const PAGE: &str = "SELECT id, display_name, role, state, created_at, updated_at, revision FROM auth.service_accounts \
+    WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3";
+
+const COUNT: &str = "SELECT count(*) FROM auth.service_accounts WHERE tenant_id = $1";
+
+const COUNT_WITH_ROLE: &str = "SELECT count(*) FROM auth.service_accounts WHERE tenant_id = $1 AND own_role = $2";
+
+const NAME_TAKEN: &str = "SELECT EXISTS (SELECT FROM auth.service_accounts \
+    WHERE tenant_id = $1 AND name_key = lower($3) AND id <> $2)";
+
+const UPDATE: &str = "UPDATE auth.service_accounts SET display_name = $3, role = $4, state = $5, \
+    revision = revision + 1, updated_at = now() WHERE tenant_id = $1 AND id = $2 \
+    RETURNING id, display_name, role, state, created_at, updated_at, revision";
+
+const DELETE: &str = "DELETE FROM auth.service_accounts WHERE tenant_id = $1 AND id = $2";
+
+const DISPLAY_NAME: &str = "SELECT display_name FROM auth.service_accounts \
+    WHERE tenant_id = $1 AND id = $2 AND state = 'active'";
+
+const COUNT_KEYS: &str = "SELECT count(*) FROM auth.api_keys \
+    WHERE tenant_id = $1 AND service_account_id = $2 AND revoked_at IS NULL AND expires_at > now()";
+
+const INSERT_KEY: &str = "INSERT INTO auth.api_keys (tenant_id, service_account_id, id, prefix, key_hash, expires_at) \
+    VALUES ($1, $2, $3, $4, $5, now() + make_interval(days => $6)) \
+    RETURNING id, service_account_id, prefix, created_at, expires_at, revoked_at, used_at";
+
+const KEYS: &str = "SELECT id, service_account_id, prefix, created_at, expires_at, revoked_at, used_at FROM auth.api_keys \
+    WHERE tenant_id = $1 AND service_account_id = $2 AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4";
+
+const FIND_KEY: &str = "SELECT id, service_account_id, prefix, created_at, expires_at, revoked_at, used_at \
+    FROM auth.api_keys WHERE tenant_id = $1 AND id = $2";
+
+const REVOKE_KEY: &str = "UPDATE auth.api_keys SET revoked_at = now() WHERE tenant_id = $1 AND id = $2 \
+    RETURNING id, service_account_id, prefix, created_at, expires_at, revoked_at, used_at";
+
+const HOLDER: &str = "SELECT tenant_id, service_account_id, id FROM auth.api_keys \
+    WHERE key_hash = $1 AND revoked_at IS NULL AND expires_at > now()";
+
+/// Once a minute at most: whoever exchanges a key for each of many calls must not wait for a row.
+const NOTE_USE: &str = "UPDATE auth.api_keys SET used_at = now() WHERE tenant_id = $1 AND id = $2 \
+    AND (used_at IS NULL OR used_at < now() - make_interval(secs => $3))";
+
+/// All of the above, for the test that prepares them.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    INSERT,
+    FIND,
+    PAGE,
+    COUNT,
+    COUNT_WITH_ROLE,
+    NAME_TAKEN,
+    UPDATE,
+    DELETE,
+    DISPLAY_NAME,
+    COUNT_KEYS,
+    INSERT_KEY,
+    KEYS,
+    FIND_KEY,
+    REVOKE_KEY,
+    HOLDER,
+    NOTE_USE,
+];
+
+type Row = (Uuid, String, String, String, DateTime<Utc>, DateTime<Utc>, i64);
+type KeyRow = (
+    Uuid,
+    Uuid,
+    String,
+    DateTime<Utc>,
+    DateTime<Utc>,
+    Option<DateTime<Utc>>,
+    Option<DateTime<Utc>>,
+);
+
+fn account((id, name, role, state, created, updated, revision): Row) -> Result<ServiceAccount, Error> {
+    Ok(ServiceAccount {
+        id: ServiceAccountId::from_uuid(id),
+        name,
+        role: role.parse().map_err(Error::fault)?,
+        state: state.parse().map_err(Error::fault)?,
+        created,
+        updated,
+        etag: Etag::from_revision(revision),
+    })
+}
+
+fn key((id, account, prefix, created, expires, revoked, used): KeyRow) -> ListedKey {
+    ListedKey {
+        id: ApiKeyId::from_uuid(id),
+        account: ServiceAccountId::from_uuid(account),
+        prefix,
+        created,
+        expires,
+        revoked,
+        used,
+    }
+}
+
+/// Adds an account. `None` where another of the tenant has the name.
+pub(super) async fn insert(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    new: &NewAccount,
+) -> Result<Option<ServiceAccount>, Error> {
+    let row: Option<Row> = sqlx::query_as(INSERT)
+        .bind(tenant.uuid())
+        .bind(ServiceAccountId::generate().uuid())
+        .bind(new.name.as_str())
+        .bind(new.role.as_str())
+        .fetch_optional(conn)
+        .await?;
+    row.map(account).transpose()
+}
+
+pub(super) async fn find(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: ServiceAccountId,
+) -> Result<Option<ServiceAccount>, Error> {
+    let row: Option<Row> = sqlx::query_as(FIND)
+        .bind(tenant.uuid())
+        .bind(id.uuid())
+        .fetch_optional(conn)
+        .await?;
+    row.map(account).transpose()
+}
+
+/// At most `limit` accounts after `after`, the earliest first.
+pub(super) async fn page(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    after: Option<ServiceAccountId>,
+    limit: i64,
+) -> Result<Vec<ServiceAccount>, Error> {
+    let rows: Vec<Row> = sqlx::query_as(PAGE)
+        .bind(tenant.uuid())
+        .bind(after.map(|after| after.uuid()))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.into_iter().map(account).collect()
+}
+
+/// How many there are; to be read under the tenant's lock.
+pub(super) async fn count(conn: &mut PgConnection, tenant: TenantId) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar(COUNT).bind(tenant.uuid()).fetch_one(conn).await?)
+}
+
+/// How many have one of the tenant's own roles; to be read under the tenant's lock.
+pub(crate) async fn count_with_role(conn: &mut PgConnection, tenant: TenantId, role: &str) -> Result<i64, Error> {
+    let count = sqlx::query_scalar(COUNT_WITH_ROLE).bind(tenant.uuid()).bind(role);
+    Ok(count.fetch_one(conn).await?)
+}
+
+/// Whether another account of the tenant has a name; to be read under the tenant's lock.
+pub(super) async fn name_taken(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: ServiceAccountId,
+    name: &str,
+) -> Result<bool, Error> {
+    let taken = sqlx::query_scalar(NAME_TAKEN).bind(tenant.uuid()).bind(id.uuid());
+    Ok(taken.bind(name).fetch_one(conn).await?)
+}
+
+/// Writes an account's name, role and state.
+pub(super) async fn update(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    changed: &ServiceAccount,
+) -> Result<ServiceAccount, Error> {
+    let row: Row = sqlx::query_as(UPDATE)
+        .bind(tenant.uuid())
+        .bind(changed.id.uuid())
+        .bind(&changed.name)
+        .bind(changed.role.as_str())
+        .bind(changed.state.as_str())
+        .fetch_one(conn)
+        .await?;
+    account(row)
+}
+
+/// Removes an account with its keys.
+pub(super) async fn delete(conn: &mut PgConnection, tenant: TenantId, id: ServiceAccountId) -> Result<(), Error> {
+    let deleted = sqlx::query(DELETE).bind(tenant.uuid()).bind(id.uuid());
+    deleted.execute(conn).await?;
+    Ok(())
+}
+
+/// The name of the active service account that somebody is, where they are one.
+pub(crate) async fn display_name(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    user: UserId,
+) -> Result<Option<String>, Error> {
+    let name = sqlx::query_scalar(DISPLAY_NAME).bind(tenant.uuid()).bind(user.uuid());
+    Ok(name.fetch_optional(conn).await?)
+}
+
+/// How many keys of an account are good; to be read under the tenant's lock.
+pub(super) async fn count_keys(conn: &mut PgConnection, tenant: TenantId, id: ServiceAccountId) -> Result<i64, Error> {
+    let count = sqlx::query_scalar(COUNT_KEYS).bind(tenant.uuid()).bind(id.uuid());
+    Ok(count.fetch_one(conn).await?)
+}
+
+/// Adds a key that is good for so many days.
+pub(super) async fn insert_key(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    account: ServiceAccountId,
+    new: &ApiKey,
+    days: i32,
+) -> Result<ListedKey, Error> {
+    let row: KeyRow = sqlx::query_as(INSERT_KEY)
+        .bind(tenant.uuid())
+        .bind(account.uuid())
+        .bind(ApiKeyId::generate().uuid())
+        .bind(new.shown())
+        .bind(new.hash())
+        .bind(days)
+        .fetch_one(conn)
+        .await?;
+    Ok(key(row))
+}
+
+/// At most `limit` keys of an account before `before`, the latest first.
+pub(super) async fn keys(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    account: ServiceAccountId,
+    before: Option<ApiKeyId>,
+    limit: i64,
+) -> Result<Vec<ListedKey>, Error> {
+    let rows: Vec<KeyRow> = sqlx::query_as(KEYS)
+        .bind(tenant.uuid())
+        .bind(account.uuid())
+        .bind(before.map(|before| before.uuid()))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    Ok(rows.into_iter().map(key).collect())
+}
+
+pub(super) async fn find_key(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: ApiKeyId,
+) -> Result<Option<ListedKey>, Error> {
+    let row = sqlx::query_as(FIND_KEY).bind(tenant.uuid()).bind(id.uuid());
+    Ok(row.fetch_optional(conn).await?.map(key))
+}
+
+/// Ends a key.
+pub(super) async fn revoke_key(conn: &mut PgConnection, tenant: TenantId, id: ApiKeyId) -> Result<ListedKey, Error> {
+    let row = sqlx::query_as(REVOKE_KEY).bind(tenant.uuid()).bind(id.uuid());
+    Ok(key(row.fetch_one(conn).await?))
+}
+
+/// Whose a key is that is good.
+pub(super) async fn holder(conn: &mut PgConnection, presented: &ApiKey) -> Result<Option<KeyHolder>, Error> {
+    let row: Option<(Uuid, Uuid, Uuid)> = sqlx::query_as(HOLDER)
+        .bind(presented.hash())
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.map(|(tenant, account, key)| KeyHolder {
+        tenant: TenantId::from_uuid(tenant),
+        account: ServiceAccountId::from_uuid(account),
+        key: ApiKeyId::from_uuid(key),
+    }))
+}
+
+/// Notes that a key was used, to the minute.
+pub(super) async fn note_use(conn: &mut PgConnection, holder: KeyHolder) -> Result<(), Error> {
+    sqlx::query(NOTE_USE)
+        .bind(holder.tenant.uuid())
+        .bind(holder.key.uuid())
+        .bind(USE_KNOWN.as_secs_f64())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
