@@ -15,6 +15,12 @@ pub(crate) enum Error {
     /// Account, password or membership do not match: never told apart.
     #[error("e-mail and password do not match an account that may log in here")]
     LoginFailed,
+    /// The API key is unknown, expired or revoked, or its account disabled: never told apart.
+    #[error("the API key is not valid")]
+    ApiKeyInvalid,
+    /// A program calls what is about a person's account.
+    #[error("a service account has no password and no address")]
+    NotAPerson,
     /// The person belongs to several tenants and named none.
     #[error("the account belongs to several tenants")]
     TenantChoiceRequired,
@@ -191,7 +197,8 @@ impl Error {
 
     fn reason(&self) -> Reason {
         match self {
-            Self::LoginFailed => Reason::LoginFailed,
+            Self::LoginFailed | Self::ApiKeyInvalid => Reason::LoginFailed,
+            Self::NotAPerson => Reason::AudienceMismatch,
             Self::TenantSuspended => Reason::TenantSuspended,
             Self::TenantNotReady => Reason::TenantNotReady,
             Self::RefreshTokenInvalid => Reason::RefreshTokenInvalid,

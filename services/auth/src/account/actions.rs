@@ -35,7 +35,10 @@ pub(crate) async fn compare(
     password: &OfferedPassword,
 ) -> Result<Account, Error> {
     let account = identity::account_of(&mut *state.connection().await?, user).await?;
-    let account = account.filter(|account| account.active).ok_or(Error::Revoked)?;
+    let account = account.ok_or(Error::NotAPerson)?;
+    if !account.active {
+        return Err(Error::Revoked);
+    }
     // Hashing takes long: no connection waits for it.
     let hash = Some(account.password_hash.clone());
     if !attempt::verify(ctx, state, attempted, password, hash).await? {

@@ -92,7 +92,7 @@ pub(crate) async fn revoke(ctx: &Ctx, state: &State, id: ApiKeyId) -> Result<Lis
 /// An access token for a key. It is not audited: a program makes one each five minutes, and the key knows its last use.
 pub(crate) async fn exchange(_ctx: &Ctx, state: &State, presented: &ApiKey) -> Result<(AccessToken, TenantId), Error> {
     let mut conn = state.connection().await?;
-    let holder = store::holder(&mut conn, presented).await?.ok_or(Error::LoginFailed)?;
+    let holder = store::holder(&mut conn, presented).await?.ok_or(Error::ApiKeyInvalid)?;
     let (user, session) = (user_of(holder.account), session_of(holder.key));
     let query = Query {
         user,
@@ -104,7 +104,7 @@ pub(crate) async fn exchange(_ctx: &Ctx, state: &State, presented: &ApiKey) -> R
     let facts = rights::read(&mut conn, &query).await?;
     match Rights::judge(&query, &facts).standing {
         Standing::Good => {}
-        Standing::Revoked | Standing::SecondFactorNotShown => return Err(Error::LoginFailed),
+        Standing::Revoked | Standing::SecondFactorNotShown => return Err(Error::ApiKeyInvalid),
         Standing::TenantSuspended => return Err(Error::TenantSuspended),
         Standing::TenantUnknown => return Err(Error::TenantNotReady),
     }

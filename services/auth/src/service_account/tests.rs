@@ -9,13 +9,15 @@ use super::{
     ACCOUNTS_MAX, AccountName, AccountState, ApiKey, Change, KEYS_MAX, ListedKey, NewAccount, ServiceAccount, keys,
     session_of, user_of,
 };
+use crate::account;
 use crate::error::Error;
+use crate::identity::{NewPassword, OfferedPassword};
 use crate::member;
 use crate::rights::{Query, Rights, Standing};
 use crate::role::{self, NewRole, RoleTitle, TenantRole};
 use crate::session;
 use crate::tenant::Access;
-use crate::tests::bench::{Bench, House, anonymous, ctx};
+use crate::tests::bench::{Bench, House, PASSWORD, anonymous, ctx};
 
 async fn start(name: &str) -> (Bench, House, Ctx) {
     let bench = Bench::start(name).await;
@@ -80,7 +82,7 @@ async fn a_key_gives_a_token_with_the_accounts_rights_until_it_is_revoked() {
 
     let (other_listed, other) = keys::create(&admin, &bench.state, account.id, 1).await.unwrap();
     keys::revoke(&admin, &bench.state, listed.id).await.unwrap();
-    assert!(matches!(exchanges(&bench, &key).await, Err(Error::LoginFailed)));
+    assert!(matches!(exchanges(&bench, &key).await, Err(Error::ApiKeyInvalid)));
     let ended = rights(&bench, house.tenant, account.id, listed.id).await;
     assert_eq!(ended.standing, Standing::Revoked, "what was issued for it ends too");
     exchanges(&bench, &other).await.unwrap();
@@ -89,13 +91,13 @@ async fn a_key_gives_a_token_with_the_accounts_rights_until_it_is_revoked() {
     bench
         .execute("UPDATE auth.api_keys SET expires_at = now() - interval '1 second' WHERE revoked_at IS NULL")
         .await;
-    assert!(matches!(exchanges(&bench, &other).await, Err(Error::LoginFailed)));
+    assert!(matches!(exchanges(&bench, &other).await, Err(Error::ApiKeyInvalid)));
     assert_eq!(
         rights(&bench, house.tenant, account.id, other_listed.id).await.standing,
         Standing::Revoked
     );
     let stranger = ApiKey::generate().unwrap();
-    assert!(matches!(exchanges(&bench, &stranger).await, Err(Error::LoginFailed)));
+    assert!(matches!(exchanges(&bench, &stranger).await, Err(Error::ApiKeyInvalid)));
 }
 
 #[tokio::test]
@@ -117,7 +119,7 @@ async fn what_changes_about_an_account_counts_at_once() {
     };
     update(&admin, state, &set(AccountState::Disabled)).await.unwrap();
     assert_eq!(standing().await.standing, Standing::Revoked);
-    assert!(matches!(exchanges(&bench, &key).await, Err(Error::LoginFailed)));
+    assert!(matches!(exchanges(&bench, &key).await, Err(Error::ApiKeyInvalid)));
     update(&admin, state, &set(AccountState::Active)).await.unwrap();
     exchanges(&bench, &key).await.unwrap();
     bench.set_access(house.tenant, Access::Suspended).await;
@@ -129,7 +131,7 @@ async fn what_changes_about_an_account_counts_at_once() {
     delete(&admin, state, account.id, None).await.unwrap();
     assert_eq!(version().await, before + 1);
     assert_eq!(standing().await.standing, Standing::Revoked);
-    assert!(matches!(exchanges(&bench, &key).await, Err(Error::LoginFailed)));
+    assert!(matches!(exchanges(&bench, &key).await, Err(Error::ApiKeyInvalid)));
     assert_eq!(bench.count("SELECT count(*) FROM auth.api_keys").await, 0);
 }
 
@@ -225,6 +227,12 @@ async fn a_service_account_is_nobodys_person() {
             .await
             .is_err()
     );
+    let new_password = account::PasswordChange {
+        current: OfferedPassword::parse(PASSWORD).unwrap(),
+        new: NewPassword::parse("a fine sentence of mine").unwrap(),
+    };
+    let changed = account::password::change(&by, &bench.state, &new_password).await;
+    assert!(matches!(changed, Err(Error::NotAPerson)), "{changed:?}");
     // It is not the administrator that a tenant needs.
     let demote = member::Change {
         user: house.admin,
@@ -240,7 +248,7 @@ async fn a_service_account_is_nobodys_person() {
         ..change(account.id)
     };
     update(&admin, &bench.state, &demoted).await.unwrap();
-    let accepted = bench.accept(sent.id, crate::tests::bench::PASSWORD).await;
+    let accepted = bench.accept(sent.id, PASSWORD).await;
     assert!(accepted.is_err(), "an invitation of a program that may invite no more");
     // In another tenant it is nobody.
     let neighbour = bench.house("globex").await;

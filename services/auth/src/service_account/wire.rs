@@ -122,7 +122,7 @@ pub(super) fn presented(request: &proto::ExchangeApiKeyRequest) -> Result<ApiKey
     if request.key.is_empty() {
         return Err(Failure::field("key", "must not be empty"));
     }
-    ApiKey::presented(&request.key).ok_or_else(|| Error::LoginFailed.into())
+    ApiKey::presented(&request.key).ok_or_else(|| Error::ApiKeyInvalid.into())
 }
 
 pub(super) fn account(account: ServiceAccount) -> proto::ServiceAccount {
