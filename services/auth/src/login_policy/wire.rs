@@ -7,7 +7,7 @@ use rowhouse_proto::well_known::Duration as WireDuration;
 use rowhouse_status::{Failure, Violations};
 
 use super::{Change, Domain, LoginPolicy, MAIL_DOMAINS_MAX, PASSWORD_LENGTH_MIN, SESSION_LIFETIME_S};
-use crate::wire::{optional, timestamp};
+use crate::wire::{optional, timestamp, wanted};
 
 const FIELDS: [&str; 4] = [
     "second_factor_required",
@@ -20,27 +20,21 @@ pub(super) fn change(request: &proto::UpdateLoginPolicyRequest) -> Result<Change
     let policy = request.login_policy.as_ref();
     let policy = policy.ok_or_else(|| Failure::field("login_policy", "must be set"))?;
     let mut violations = Violations::default();
-    let paths = request.update_mask.as_ref().map(|mask| mask.paths.as_slice());
-    let paths = paths.unwrap_or_default();
-    let count = |name: &str| paths.iter().filter(|path| *path == name).count();
-    if FIELDS.iter().any(|field| count(field) > 1) {
-        violations.add("update_mask", "must name each field once");
-    } else if paths.is_empty() || FIELDS.iter().map(|field| count(field)).sum::<usize>() < paths.len() {
-        violations.add("update_mask", format!("must name some of {}", FIELDS.join(", ")));
-    }
-    let wants = |name: &str| count(name) > 0;
+    // What a policy leaves empty says something, so without a mask nothing is meant.
+    let fields = FIELDS.map(|name| (name, false));
+    let [requires, lives, bounds, lengthens] = wanted(request.update_mask.as_ref(), fields, &mut violations);
     let etag = violations.take("login_policy.etag", optional(&policy.etag));
-    let lifetime = wants("session_lifetime").then(|| {
+    let lifetime = lives.then(|| {
         let read = policy.session_lifetime.as_ref().map(lifetime).transpose();
         violations.take("login_policy.session_lifetime", read)
     });
-    let domains = wants("mail_domains").then(|| domains(&policy.mail_domains, &mut violations));
-    let length = wants("password_length_min").then(|| {
+    let domains = bounds.then(|| domains(&policy.mail_domains, &mut violations));
+    let length = lengthens.then(|| {
         let read = password_length(policy.password_length_min);
         violations.take("login_policy.password_length_min", read)
     });
     violations.finish(etag.map(|etag| Change {
-        second_factor_required: wants("second_factor_required").then_some(policy.second_factor_required),
+        second_factor_required: requires.then_some(policy.second_factor_required),
         session_lifetime: lifetime.flatten(),
         mail_domains: domains.flatten(),
         password_length_min: length.flatten(),

@@ -6,7 +6,7 @@ use rowhouse_types::{Etag, InvitationId, UserId};
 
 use super::{Change, Invite, Member, MemberState};
 use crate::invitation::Invitation;
-use crate::wire::{optional, timestamp};
+use crate::wire::{optional, timestamp, wanted};
 
 fn state(number: i32) -> Result<MemberState, &'static str> {
     match proto::MemberState::try_from(number) {
@@ -54,7 +54,8 @@ pub(super) fn change(request: &proto::UpdateMemberRequest) -> Result<Change, Fai
     let mut violations = Violations::default();
     let user = violations.take("member.user_id", member.user_id.parse());
     let etag = violations.take("member.etag", optional(&member.etag));
-    let (wants_role, wants_state) = mask(request, member, &mut violations);
+    let fields = [("role", !member.role.is_empty()), ("state", member.state != 0)];
+    let [wants_role, wants_state] = wanted(request.update_mask.as_ref(), fields, &mut violations);
     let role = wants_role.then(|| violations.take("member.role", member.role.parse()));
     let state = wants_state.then(|| violations.take("member.state", state(member.state)));
     violations.finish(user.zip(etag).map(|(user, etag)| Change {
@@ -63,32 +64,6 @@ pub(super) fn change(request: &proto::UpdateMemberRequest) -> Result<Change, Fai
         state: state.flatten(),
         etag,
     }))
-}
-
-/// Whether the role and the state are to be changed.
-fn mask(request: &proto::UpdateMemberRequest, member: &proto::Member, violations: &mut Violations) -> (bool, bool) {
-    let paths = request
-        .update_mask
-        .as_ref()
-        .map(|mask| mask.paths.as_slice())
-        .unwrap_or_default();
-    let wanted = if paths.is_empty() {
-        (!member.role.is_empty(), member.state != 0)
-    } else {
-        let count = |name: &str| paths.iter().filter(|path| *path == name).count();
-        let (roles, states) = (count("role"), count("state"));
-        if roles > 1 || states > 1 {
-            violations.add("update_mask", "must name each field once");
-        }
-        if roles.saturating_add(states) < paths.len() {
-            violations.add("update_mask", "must name role or state");
-        }
-        return (roles > 0, states > 0);
-    };
-    if wanted == (false, false) {
-        violations.add("update_mask", "must name role or state");
-    }
-    wanted
 }
 
 pub(super) fn member(member: Member) -> proto::Member {

@@ -2,13 +2,12 @@
 
 use rowhouse_auth_kit::{Grant, Grants, Role};
 use rowhouse_proto::auth::v1 as proto;
-use rowhouse_proto::well_known::FieldMask;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::Etag;
 
 use super::{Change, Known, Listed, NewRole, PERMISSIONS_MAX, RoleName, RoleTitle, TenantRole};
 use crate::catalog;
-use crate::wire::{optional, timestamp};
+use crate::wire::{optional, timestamp, wanted};
 
 pub(super) fn new_role(request: &proto::CreateRoleRequest) -> Result<NewRole, Failure> {
     let role = request.role.as_ref();
@@ -49,7 +48,11 @@ pub(super) fn change(request: &proto::UpdateRoleRequest) -> Result<Change, Failu
     let mut violations = Violations::default();
     let name = violations.take("role.name", role.name.parse());
     let etag = violations.take("role.etag", optional(&role.etag));
-    let (wants_title, wants_grants) = mask(request.update_mask.as_ref(), role, &mut violations);
+    let fields = [
+        ("display_name", !role.display_name.is_empty()),
+        ("permissions", !role.permissions.is_empty()),
+    ];
+    let [wants_title, wants_grants] = wanted(request.update_mask.as_ref(), fields, &mut violations);
     let title =
         wants_title.then(|| violations.take("role.display_name", RoleTitle::parse_required(&role.display_name)));
     let grants = wants_grants.then(|| grants(&role.permissions, &mut violations));
@@ -61,25 +64,6 @@ pub(super) fn change(request: &proto::UpdateRoleRequest) -> Result<Change, Failu
         etag,
         only_look,
     }))
-}
-
-/// Whether the title and the permissions are to be changed.
-fn mask(mask: Option<&FieldMask>, role: &proto::Role, violations: &mut Violations) -> (bool, bool) {
-    let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
-    let count = |name: &str| paths.iter().filter(|path| *path == name).count();
-    let (titles, permissions) = (count("display_name"), count("permissions"));
-    if titles > 1 || permissions > 1 {
-        violations.add("update_mask", "must name each field once");
-    }
-    let wanted = if paths.is_empty() {
-        (!role.display_name.is_empty(), !role.permissions.is_empty())
-    } else {
-        (titles > 0, permissions > 0)
-    };
-    if titles.saturating_add(permissions) < paths.len() || wanted == (false, false) {
-        violations.add("update_mask", "must name display_name or permissions");
-    }
-    wanted
 }
 
 pub(super) fn tenant_role(request: &proto::GetRoleRequest) -> Result<TenantRole, Failure> {
@@ -130,6 +114,8 @@ fn title(role: Role) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use rowhouse_proto::well_known::FieldMask;
+
     use super::*;
 
     fn message(name: &str, display_name: &str, permissions: &[&str]) -> proto::Role {

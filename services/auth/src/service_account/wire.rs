@@ -11,7 +11,7 @@ use super::{
 };
 use crate::error::Error;
 use crate::key::AccessToken;
-use crate::wire::{optional, timestamp};
+use crate::wire::{optional, timestamp, wanted};
 
 pub(super) fn new_account(request: &proto::CreateServiceAccountRequest) -> Result<NewAccount, Failure> {
     let account = request.service_account.as_ref();
@@ -30,25 +30,12 @@ pub(super) fn change(request: &proto::UpdateServiceAccountRequest) -> Result<Cha
     let mut violations = Violations::default();
     let id = violations.take("service_account.id", account.id.parse());
     let etag = violations.take("service_account.etag", optional(&account.etag));
-    let paths = request.update_mask.as_ref().map(|mask| mask.paths.as_slice());
-    let paths = paths.unwrap_or_default();
-    let fields = ["display_name", "role", "state"];
-    let counts = fields.map(|field| paths.iter().filter(|path| *path == field).count());
-    let wants = if paths.is_empty() {
-        [
-            !account.display_name.is_empty(),
-            !account.role.is_empty(),
-            account.state != 0,
-        ]
-    } else {
-        counts.map(|count| count > 0)
-    };
-    if counts.iter().any(|count| *count > 1) {
-        violations.add("update_mask", "must name each field once");
-    } else if counts.iter().sum::<usize>() < paths.len() || wants == [false; 3] {
-        violations.add("update_mask", "must name display_name, role or state");
-    }
-    let [wants_name, wants_role, wants_state] = wants;
+    let fields = [
+        ("display_name", !account.display_name.is_empty()),
+        ("role", !account.role.is_empty()),
+        ("state", account.state != 0),
+    ];
+    let [wants_name, wants_role, wants_state] = wanted(request.update_mask.as_ref(), fields, &mut violations);
     let name = wants_name.then(|| {
         let name = AccountName::parse_required(&account.display_name);
         violations.take("service_account.display_name", name)

@@ -6,7 +6,7 @@ use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{Etag, TeamId, UserId};
 
 use super::{Change, NewTeam, Team, TeamMember, TeamName};
-use crate::wire::{optional, timestamp};
+use crate::wire::{optional, timestamp, wanted};
 
 pub(super) fn new_team(request: &proto::CreateTeamRequest) -> Result<NewTeam, Failure> {
     let team = request.team.as_ref();
@@ -24,19 +24,11 @@ pub(super) fn change(request: &proto::UpdateTeamRequest) -> Result<Change, Failu
     let mut violations = Violations::default();
     let id = violations.take("team.id", team.id.parse());
     let etag = violations.take("team.etag", optional(&team.etag));
-    let paths = request.update_mask.as_ref().map(|mask| mask.paths.as_slice());
-    let paths = paths.unwrap_or_default();
-    let count = |name: &str| paths.iter().filter(|path| *path == name).count();
-    let (names, parents) = (count("display_name"), count("parent_id"));
-    let (renames, moves) = match paths {
-        [] => (!team.display_name.is_empty(), !team.parent_id.is_empty()),
-        _ => (names > 0, parents > 0),
-    };
-    if names > 1 || parents > 1 {
-        violations.add("update_mask", "must name each field once");
-    } else if names.saturating_add(parents) < paths.len() || (renames, moves) == (false, false) {
-        violations.add("update_mask", "must name display_name or parent_id");
-    }
+    let fields = [
+        ("display_name", !team.display_name.is_empty()),
+        ("parent_id", !team.parent_id.is_empty()),
+    ];
+    let [renames, moves] = wanted(request.update_mask.as_ref(), fields, &mut violations);
     let name = renames.then(|| violations.take("team.display_name", TeamName::parse_required(&team.display_name)));
     let parent = moves.then(|| violations.take("team.parent_id", optional(&team.parent_id)));
     violations.finish(id.zip(etag).map(|(id, etag)| Change {
