@@ -56,7 +56,7 @@ const PEOPLE: &[(&str, &str, Place)] = &[
     ("below", "user", Some(("quay", false))),
     ("beside", "user", Some(("south", false))),
     ("loner", "manager", None),
-    ("auditor", "auditor", None),
+    ("auditor", "auditor", Some(("north", false))),
 ];
 
 /// Teams, and the one above each.

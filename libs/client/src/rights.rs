@@ -72,6 +72,8 @@ pub enum Standing {
     /// The tenant's policy asks for a second factor, which was not shown in the session: only what is about the
     /// principal's own account is allowed.
     SecondFactorNotShown,
+    /// The key that has signed the token was revoked.
+    KeyRevoked,
 }
 
 /// The rights could not be read, so the call must be refused.

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     EmailChange,
     PasswordChanged,
     EmailChanged,
+    SecondFactorOn,
+    SecondFactorOff,
 }
 
 /// The text is not a kind.
@@ -60,11 +62,13 @@ pub(crate) struct Followed {
 // === impl Kind ===
 
 impl Kind {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 6] = [
         Self::PasswordReset,
         Self::EmailChange,
         Self::PasswordChanged,
         Self::EmailChanged,
+        Self::SecondFactorOn,
+        Self::SecondFactorOff,
     ];
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -73,6 +77,8 @@ impl Kind {
             Self::EmailChange => "email_change",
             Self::PasswordChanged => "password_changed",
             Self::EmailChanged => "email_changed",
+            Self::SecondFactorOn => "second_factor_on",
+            Self::SecondFactorOff => "second_factor_off",
         }
     }
 
@@ -81,7 +87,11 @@ impl Kind {
     pub(crate) fn lifetime_hours(self) -> i32 {
         match self {
             Self::PasswordReset => 1,
-            Self::EmailChange | Self::PasswordChanged | Self::EmailChanged => 24,
+            Self::EmailChange
+            | Self::PasswordChanged
+            | Self::EmailChanged
+            | Self::SecondFactorOn
+            | Self::SecondFactorOff => 24,
         }
     }
 }

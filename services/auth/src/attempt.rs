@@ -125,6 +125,14 @@ pub(crate) async fn begin_own(state: &State, user: UserId) -> Result<Attempted, 
     count(state, Attempted { pair, others }).await
 }
 
+/// Counts an attempt of somebody who is logged in to make a code of the second factor, or refuses it. Apart from passwords:
+/// a right password must not forget how many codes were wrong.
+pub(crate) async fn begin_own_code(state: &State, user: UserId) -> Result<Attempted, Error> {
+    let pair = Subject::new("own_code", &user.to_string(), PAIR);
+    let others = Vec::new();
+    count(state, Attempted { pair, others }).await
+}
+
 /// Counts a mail that somebody asks for who is not logged in, or refuses it.
 pub(crate) async fn begin_mail(ctx: &Ctx, state: &State) -> Result<(), Error> {
     let pair = Subject::new("mails", ctx.address().unwrap_or_default(), MAILS);

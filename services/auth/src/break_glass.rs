@@ -51,6 +51,8 @@ pub(crate) async fn recover(
             id: email.to_string(),
         })?;
     let user = account.id;
+    // Before any lock: whoever it goes to may be slow.
+    deliver(&password).map_err(|fault| Error::fault(format!("the password cannot be handed over: {fault}")))?;
     identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
     identity::set_password(&mut tx, user, &hash).await?;
     mails::close_links(&mut tx, user, &account.email).await?;
@@ -62,7 +64,6 @@ pub(crate) async fn recover(
     audit::record(&mut tx, &ctx, entry).await?;
     account_mail::notify(&mut tx, &ctx, Kind::PasswordChanged, user, &account.email).await?;
     let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
-    deliver(&password).map_err(|fault| Error::fault(format!("the password cannot be handed over: {fault}")))?;
     tx.commit().await?;
     Clock::new(db.clone()).acknowledge(&ctx, version).await
 }

@@ -76,6 +76,8 @@ pub(crate) enum Standing {
     TenantUnknown,
     /// The tenant's policy asks for a second factor, which was not shown in the session.
     SecondFactorNotShown,
+    /// The key that has signed the token was revoked; the session goes on with another token.
+    KeyRevoked,
 }
 
 /// What a principal may do, as of a version.
@@ -192,12 +194,10 @@ impl Rights {
         } else {
             (&facts.member, true)
         };
-        let ended = !facts.key_good
-            || !facts.identity_active
-            || (query.session.is_some() && !facts.session_live)
-            || held.is_none();
+        let ended = !facts.identity_active || (query.session.is_some() && !facts.session_live) || held.is_none();
         let standing = match facts.access {
             _ if ended => Standing::Revoked,
+            _ if !facts.key_good => Standing::KeyRevoked,
             Some(Access::Suspended) if access_needed => Standing::TenantSuspended,
             Some(Access::Pending) | None if access_needed => Standing::TenantUnknown,
             _ if facts.second_factor_lacks && !query.platform => Standing::SecondFactorNotShown,

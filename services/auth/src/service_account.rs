@@ -25,7 +25,7 @@ use crate::role::TenantRole;
 pub(crate) use rpc::ServiceAccountRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{count_with_role, display_name};
+pub(crate) use store::{count_with_role, display_name, revoke_keys_made_by};
 
 /// Service accounts that a tenant can have.
 pub(crate) const ACCOUNTS_MAX: u32 = 100;

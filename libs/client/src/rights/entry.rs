@@ -88,6 +88,7 @@ impl From<proto::Rights> for Rights {
             proto::Standing::TenantSuspended => Standing::TenantSuspended,
             proto::Standing::TenantUnknown => Standing::TenantUnknown,
             proto::Standing::SecondFactorNotShown => Standing::SecondFactorNotShown,
+            proto::Standing::KeyRevoked => Standing::KeyRevoked,
             // A standing that we do not know is none.
             proto::Standing::Revoked | proto::Standing::Unspecified => Standing::Revoked,
         };

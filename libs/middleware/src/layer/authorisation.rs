@@ -119,6 +119,10 @@ fn check(policy: &Policy, user: UserId, rights: &Rights) -> Result<Reach, Failur
                 "there is no such tenant that is ready",
             ));
         }
+        // As whoever has read the published keys since then would answer.
+        Standing::KeyRevoked => {
+            return Err(Failure::new(Reason::TokenInvalid, "the access token does not hold"));
+        }
         // What is about the caller's own account is where they set one up.
         Standing::SecondFactorNotShown if policy.audience == Audience::OneSelf => {}
         Standing::SecondFactorNotShown => {

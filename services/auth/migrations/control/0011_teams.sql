@@ -1,7 +1,9 @@
 -- Tenants put their members into teams, which nest: whose records a grant with @team reaches.
 --
--- Locks: only new tables. Safe for old code: yes; it reads no grant with a scope, so what such a grant gives is refused
--- by processes that do not know scopes. Roll out the other services before this one.
+-- Locks: new tables; tenants and memberships against writes, for an instant. Safe for old code: it reads no grant with a
+-- scope, so what such a grant gives is refused by processes that do not know scopes; roll out the other services before this
+-- one. It also leaves the teams of a member whom it removes as they were: that member is in them for nobody, and out of them
+-- before they join again.
 
 SET LOCAL lock_timeout = '5s';
 

@@ -1,7 +1,8 @@
 -- A second factor for accounts (TOTP, RFC 6238), and policies of tenants about their members' log-ins.
 --
--- Locks: sessions for an instant; a column with a constant default rewrites nothing. Safe for old code: it asks nobody for
--- a second factor, so let nobody set one up before it is gone.
+-- Locks: for an instant sessions and account_mails against everything (a column with a constant default rewrites nothing,
+-- and of mails there are few), identities and tenants against writes. Safe for old code: it asks nobody for a second factor, so
+-- let nobody set one up before it is gone.
 
 SET LOCAL lock_timeout = '5s';
 
@@ -49,5 +50,11 @@ CREATE TABLE auth.login_policies (
     CONSTRAINT login_policies_mail_domains CHECK (cardinality(mail_domains) <= 50),
     CONSTRAINT login_policies_password_length CHECK (password_length_min BETWEEN 12 AND 64)
 );
+
+-- Persons are told when one is switched on or off.
+ALTER TABLE auth.account_mails DROP CONSTRAINT account_mails_kind;
+ALTER TABLE auth.account_mails ADD CONSTRAINT account_mails_kind CHECK (kind IN (
+    'password_reset', 'email_change', 'password_changed', 'email_changed', 'second_factor_on', 'second_factor_off'
+));
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON auth.second_factors, auth.recovery_codes, auth.login_policies TO rowhouse_ctl_auth;

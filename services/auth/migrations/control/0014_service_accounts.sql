@@ -1,7 +1,7 @@
 -- Programs act in a tenant: service accounts with a role, and API keys that are exchanged for access tokens.
 --
--- Locks: new tables, and invitations for an instant. Safe for old code: yes; it finds no person behind such a token and
--- refuses it.
+-- Locks: new tables; for an instant invitations and memberships against everything, tenants and roles against writes. Safe for
+-- old code: yes; it finds no person behind such a token and refuses it.
 
 SET LOCAL lock_timeout = '5s';
 
@@ -39,11 +39,14 @@ CREATE TABLE auth.api_keys (
     revoked_at timestamptz,
     -- To the minute.
     used_at timestamptz,
+    -- Who made it and so knows it: it ends with their rights.
+    created_by uuid NOT NULL,
     CONSTRAINT api_keys_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT api_keys_key_hash UNIQUE (key_hash),
     CONSTRAINT api_keys_account FOREIGN KEY (tenant_id, service_account_id)
         REFERENCES auth.service_accounts (tenant_id, id) ON DELETE CASCADE
 );
+CREATE INDEX api_keys_of_creator ON auth.api_keys (tenant_id, created_by) WHERE revoked_at IS NULL;
 CREATE INDEX api_keys_of_account ON auth.api_keys (tenant_id, service_account_id, id);
 
 -- Service accounts invite too, and what they have sent ends with their rights as what members have sent does.

@@ -21,7 +21,7 @@ async fn the_new_password_lets_in_and_nothing_that_was_there_does() {
     let house = bench.house("acme").await;
     let user = bench.member(&house, EMAIL, Role::User).await;
     let before = bench.login(EMAIL, PASSWORD, None).await.unwrap();
-    // As if she had a second factor and had been guessed at.
+    // As if she had a second factor.
     bench
         .execute(&format!(
             "INSERT INTO auth.second_factors (identity_id, sealed_secret, confirmed_at) VALUES ('{}', '', now())",

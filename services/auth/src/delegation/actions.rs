@@ -27,7 +27,7 @@ pub(crate) async fn issue_job_token(ctx: &Ctx, state: &State, work: &Work) -> Re
     let facts = rights::read(&mut tx, &query).await?;
     match Rights::judge(&query, &facts).standing {
         Standing::Good => {}
-        Standing::Revoked => return Err(Error::Revoked),
+        Standing::Revoked | Standing::KeyRevoked => return Err(Error::Revoked),
         Standing::TenantSuspended => return Err(Error::TenantSuspended),
         Standing::TenantUnknown => return Err(Error::TenantNotReady),
         Standing::SecondFactorNotShown => return Err(Error::SecondFactorNotShown),

@@ -209,7 +209,7 @@ async fn what_a_revoked_key_has_signed_gives_no_rights_and_another_key_signs() {
     assert_eq!(standing(&bench, &house, lost).await, Standing::Good);
     let revoked = revoke(&operator(), &bench.state, lost, &why()).await.unwrap();
     assert_eq!((revoked.id, revoked.state), (lost, KeyState::Revoked));
-    assert_eq!(standing(&bench, &house, lost).await, Standing::Revoked);
+    assert_eq!(standing(&bench, &house, lost).await, Standing::KeyRevoked);
     assert!(!verifies(&bench, &token).await);
     let (token, new) = signed(&bench).await;
     assert_ne!(new, lost);
@@ -225,7 +225,7 @@ async fn what_a_revoked_key_has_signed_gives_no_rights_and_another_key_signs() {
     assert_eq!(signed(&bench).await.1, next.id);
 
     let stranger = "no-key-of-ours".parse().unwrap();
-    assert_eq!(standing(&bench, &house, stranger).await, Standing::Revoked);
+    assert_eq!(standing(&bench, &house, stranger).await, Standing::KeyRevoked);
     let unknown = revoke(&operator(), &bench.state, stranger, &why()).await;
     assert!(
         matches!(

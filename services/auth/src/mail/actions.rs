@@ -45,7 +45,7 @@ pub(crate) async fn recipient(_ctx: &Ctx, state: &State, addressee: Addressee) -
     };
     match Rights::judge(&query, &facts).standing {
         Standing::Good => identity::person(&mut conn, user).await?.ok_or_else(not_found),
-        Standing::Revoked | Standing::TenantUnknown => Err(not_found()),
+        Standing::Revoked | Standing::KeyRevoked | Standing::TenantUnknown => Err(not_found()),
         Standing::TenantSuspended => Err(Error::TenantSuspended),
         Standing::SecondFactorNotShown => Err(Error::SecondFactorNotShown),
     }

@@ -38,6 +38,8 @@ pub(super) fn account_mail(mail: AccountMail) -> proto::AccountMail {
         Kind::EmailChange => proto::AccountMailKind::EmailChange,
         Kind::PasswordChanged => proto::AccountMailKind::PasswordChanged,
         Kind::EmailChanged => proto::AccountMailKind::EmailChanged,
+        Kind::SecondFactorOn => proto::AccountMailKind::SecondFactorOn,
+        Kind::SecondFactorOff => proto::AccountMailKind::SecondFactorOff,
     };
     proto::AccountMail {
         kind: kind.into(),

@@ -3,7 +3,7 @@
 use rowhouse_auth_kit::Grants;
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_db::paging::{Page, PageScope};
-use rowhouse_types::{Etag, InvitationId, Limits, TenantId, UserId};
+use rowhouse_types::{ApiKeyId, Etag, InvitationId, Limits, TenantId, UserId};
 use serde_json::json;
 use sqlx::PgConnection;
 
@@ -17,7 +17,7 @@ use crate::rights::{self, Subject};
 use crate::role::{self, TenantRole};
 use crate::session::EndReason;
 use crate::state::State;
-use crate::{random, session, tenant};
+use crate::{random, service_account, session, tenant};
 
 /// Invites somebody by mail.
 pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<Invitation, Error> {
@@ -235,9 +235,13 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
     // Who may not give a role may not take it either.
     let before = may_give(&mut tx, ctx, tenant, &member.role, "member.user_id").await?;
     // What the member has sent must not give what they may no longer give.
-    if changed.state == MemberState::Disabled || !given.covers(&before) {
+    let shrinks = given != before && !given.covers(&before);
+    let ended = if changed.state == MemberState::Disabled || shrinks {
         invitation::revoke_of_sender(&mut tx, tenant, member.user).await?;
-    }
+        service_account::revoke_keys_made_by(&mut tx, tenant, member.user).await?
+    } else {
+        Vec::new()
+    };
     changed.etag = store::update(&mut tx, tenant, &changed).await?;
     if changed.state == MemberState::Disabled {
         session::end_of_member(&mut tx, member.user, tenant, EndReason::MemberDisabled).await?;
@@ -246,7 +250,7 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
         .before(facts(&member))
         .after(facts(&changed));
     audit::record(&mut tx, ctx, entry).await?;
-    let version = rights::bump(&mut tx, &[Subject::User(member.user)]).await?;
+    let version = rights::bump(&mut tx, &with_keys([Subject::User(member.user)], &ended)).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await?;
     Ok(changed)
@@ -266,16 +270,25 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, user: UserId, etag: Option<
     // Who may not give a role may not take it either.
     may_give(&mut tx, ctx, tenant, &member.role, "user_id").await?;
     invitation::revoke_of_sender(&mut tx, tenant, user).await?;
+    let ended = service_account::revoke_keys_made_by(&mut tx, tenant, user).await?;
     invitation::revoke_to(&mut tx, tenant, &member.email).await?;
     let has_left_teams = store::remove(&mut tx, tenant, user).await?;
     session::end_of_member(&mut tx, user, tenant, EndReason::MemberRemoved).await?;
     audit::record(&mut tx, ctx, Entry::new("member.remove", user).before(facts(&member))).await?;
     // Those above and beside them in teams reach their records no more.
-    let subjects = [Subject::User(user), Subject::Tenant(tenant)];
-    let concerned = if has_left_teams { &subjects[..] } else { &subjects[..1] };
-    let version = rights::bump(&mut tx, concerned).await?;
+    let others = has_left_teams.then_some(Subject::Tenant(tenant));
+    let subjects = with_keys([Subject::User(user)].into_iter().chain(others), &ended);
+    let version = rights::bump(&mut tx, &subjects).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await
+}
+
+/// Whose rights change, with those of the keys that end.
+pub(crate) fn with_keys(subjects: impl IntoIterator<Item = Subject>, keys: &[ApiKeyId]) -> Vec<Subject> {
+    let keys = keys
+        .iter()
+        .map(|key| Subject::Session(service_account::session_of(*key)));
+    subjects.into_iter().chain(keys).collect()
 }
 
 /// Refuses who is no member of the tenant.

@@ -94,12 +94,17 @@ pub(crate) async fn join(
     user: UserId,
     role: &TenantRole,
 ) -> Result<(), Error> {
-    sqlx::query(JOIN)
+    let joined = sqlx::query(JOIN)
         .bind(tenant.uuid())
         .bind(user.uuid())
         .bind(role.as_str())
-        .execute(conn)
+        .execute(&mut *conn)
         .await?;
+    if joined.rows_affected() > 0 {
+        // Code that knew no teams has left the rows of whom it removed.
+        let left = sqlx::query(LEAVE_TEAMS).bind(tenant.uuid()).bind(user.uuid());
+        left.execute(conn).await?;
+    }
     Ok(())
 }
 

@@ -37,6 +37,7 @@ impl RightsSource for OwnRights {
                 Standing::TenantSuspended => rowhouse_client::Standing::TenantSuspended,
                 Standing::TenantUnknown => rowhouse_client::Standing::TenantUnknown,
                 Standing::SecondFactorNotShown => rowhouse_client::Standing::SecondFactorNotShown,
+                Standing::KeyRevoked => rowhouse_client::Standing::KeyRevoked,
             },
             roles: rights.role.iter().cloned().collect(),
             grants: rights.grants,

@@ -42,6 +42,8 @@ const FACTS: &str = "SELECT clock.version, coalesce(identity.state = 'active', r
         ) \
         SELECT array_agg(DISTINCT other.identity_id) FROM reached JOIN auth.team_members AS other \
             ON other.tenant_id = $3 AND other.team_id = reached.team_id \
+        JOIN auth.memberships AS theirs ON theirs.tenant_id = $3 AND theirs.identity_id = other.identity_id \
+            AND theirs.state <> 'removed' \
     ) END \
     FROM auth.rights_clock AS clock \
     LEFT JOIN auth.identities AS identity ON identity.id = $1 \

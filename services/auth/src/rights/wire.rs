@@ -63,6 +63,7 @@ pub(super) fn rights(rights: &Rights) -> proto::Rights {
         Standing::TenantSuspended => proto::Standing::TenantSuspended,
         Standing::TenantUnknown => proto::Standing::TenantUnknown,
         Standing::SecondFactorNotShown => proto::Standing::SecondFactorNotShown,
+        Standing::KeyRevoked => proto::Standing::KeyRevoked,
     };
     proto::Rights {
         version: rights.version.0,

@@ -154,7 +154,7 @@ pub(crate) async fn held(conn: &mut PgConnection, ctx: &Ctx, tenant: TenantId) -
     let rights = Rights::judge(&query, &facts);
     match rights.standing {
         Standing::Good => Ok(rights.grants),
-        Standing::Revoked => Err(Error::Revoked),
+        Standing::Revoked | Standing::KeyRevoked => Err(Error::Revoked),
         Standing::TenantSuspended => Err(Error::TenantSuspended),
         Standing::TenantUnknown => Err(Error::TenantNotReady),
         Standing::SecondFactorNotShown => Err(Error::SecondFactorNotShown),

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 
 use super::{Code, RecoveryCodes, SECRET_BYTES, SecondFactor, Setup, store, totp};
 use crate::account::actions::{compare, wrong_password};
+use crate::account_mail::{self, Kind};
 use crate::attempt;
 use crate::audit::{self, Entry};
 use crate::error::Error;
@@ -67,11 +68,16 @@ pub(crate) async fn set_up(ctx: &Ctx, state: &State, password: &OfferedPassword)
 pub(crate) async fn confirm(ctx: &Ctx, state: &State, code: &Code) -> Result<RecoveryCodes, Error> {
     let (user, session) = caller(ctx)?;
     let codes = RecoveryCodes::generate()?;
+    let guess = attempt::begin_own_code(state, user).await?;
     let mut tx = state.begin().await?;
     identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
     let kept = store::find(&mut tx, user).await?.ok_or(Error::NoSecondFactor)?;
     if kept.confirmed.is_some() {
         return Err(Error::SecondFactorExists);
+    }
+    // Whoever asked for it under the password has it in front of them; later it would be somebody else's to guess.
+    if kept.is_stale {
+        return Err(Error::NoSecondFactor);
     }
     let step = step(state, user, &kept.sealed, code)?.ok_or_else(wrong_code)?;
     if !store::confirm(&mut tx, user, step).await? {
@@ -80,8 +86,11 @@ pub(crate) async fn confirm(ctx: &Ctx, state: &State, code: &Code) -> Result<Rec
     store::replace_recovery(&mut tx, user, &codes.hashes()).await?;
     store::show(&mut tx, session).await?;
     audit::record(&mut tx, ctx, Entry::new("second_factor.confirm", user)).await?;
+    tell(&mut tx, ctx, user, Kind::SecondFactorOn).await?;
     let version = rights::bump(&mut tx, &[Subject::Session(session)]).await?;
     tx.commit().await?;
+    state.wake.notify();
+    attempt::succeeded(state, &guess).await?;
     // The session's rights only grew, but who goes on at once must not meet a refusal that somebody has cached.
     state.clock.acknowledge(ctx, version).await?;
     Ok(codes)
@@ -98,12 +107,14 @@ pub(crate) async fn renew_codes(
     let codes = RecoveryCodes::generate()?;
     let attempted = attempt::begin_own(state, user).await?;
     let account = compare(ctx, state, &attempted, user, password).await?;
+    attempt::succeeded(state, &attempted).await?;
+    let guess = attempt::begin_own_code(state, user).await?;
     let mut tx = state.begin().await?;
     shown_now(&mut tx, state, user, &account.password_hash, code).await?;
     store::replace_recovery(&mut tx, user, &codes.hashes()).await?;
     audit::record(&mut tx, ctx, Entry::new("second_factor.renew_codes", user)).await?;
     tx.commit().await?;
-    attempt::succeeded(state, &attempted).await?;
+    attempt::succeeded(state, &guess).await?;
     Ok(codes)
 }
 
@@ -112,13 +123,17 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, password: &OfferedPassword,
     let (user, _) = caller(ctx)?;
     let attempted = attempt::begin_own(state, user).await?;
     let account = compare(ctx, state, &attempted, user, password).await?;
+    attempt::succeeded(state, &attempted).await?;
+    let guess = attempt::begin_own_code(state, user).await?;
     let mut tx = state.begin().await?;
     shown_now(&mut tx, state, user, &account.password_hash, code).await?;
     store::remove(&mut tx, user).await?;
     audit::record(&mut tx, ctx, Entry::new("second_factor.remove", user)).await?;
+    tell(&mut tx, ctx, user, Kind::SecondFactorOff).await?;
     let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
     tx.commit().await?;
-    attempt::succeeded(state, &attempted).await?;
+    state.wake.notify();
+    attempt::succeeded(state, &guess).await?;
     state.clock.acknowledge(ctx, version).await
 }
 
@@ -187,6 +202,12 @@ fn step(state: &State, user: UserId, sealed: &[u8], code: &Code) -> Result<Optio
     let secret = state.second_factors.open(&user.to_string(), sealed)?;
     let step = totp::step_of(&secret, code.expose(), totp::now_s()?);
     step.map(|step| i64::try_from(step).map_err(Error::fault)).transpose()
+}
+
+/// Tells the person by mail: whoever did it may have been somebody else with their password.
+async fn tell(conn: &mut PgConnection, ctx: &Ctx, user: UserId, kind: Kind) -> Result<(), Error> {
+    let person = identity::person(conn, user).await?.ok_or(Error::Revoked)?;
+    account_mail::notify(conn, ctx, kind, user, &person.email).await
 }
 
 fn wrong_code() -> Error {

@@ -7,7 +7,8 @@ use sqlx::PgConnection;
 use crate::error::Error;
 
 const FIND: &str = "SELECT factor.sealed_secret, factor.confirmed_at, (SELECT count(*) FROM auth.recovery_codes AS code \
-        WHERE code.identity_id = factor.identity_id AND code.used_at IS NULL) \
+        WHERE code.identity_id = factor.identity_id AND code.used_at IS NULL), \
+    factor.created_at < now() - interval '15 minutes' \
     FROM auth.second_factors AS factor WHERE factor.identity_id = $1";
 
 /// One that log-ins ask for stays as it is.
@@ -35,7 +36,9 @@ const SHOWN: &str = "SELECT second_factor FROM auth.sessions WHERE id = $1";
 
 const SHOW: &str = "UPDATE auth.sessions SET second_factor = true WHERE id = $1";
 
-const UNSHOW: &str = "UPDATE auth.sessions SET second_factor = false WHERE identity_id = $1 AND second_factor";
+/// Rows are locked in the order of their ids, as wherever several sessions change.
+const UNSHOW: &str = "UPDATE auth.sessions SET second_factor = false WHERE id IN \
+    (SELECT id FROM auth.sessions WHERE identity_id = $1 AND second_factor ORDER BY id FOR UPDATE)";
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
@@ -59,15 +62,19 @@ pub(super) struct Kept {
     pub(super) sealed: Vec<u8>,
     pub(super) confirmed: Option<DateTime<Utc>>,
     pub(super) recovery_codes_left: i64,
+    /// It was made too long ago to be confirmed.
+    pub(super) is_stale: bool,
 }
 
+type KeptRow = (Vec<u8>, Option<DateTime<Utc>>, i64, bool);
+
 pub(super) async fn find(conn: &mut PgConnection, user: UserId) -> Result<Option<Kept>, Error> {
-    let row: Option<(Vec<u8>, Option<DateTime<Utc>>, i64)> =
-        sqlx::query_as(FIND).bind(user.uuid()).fetch_optional(conn).await?;
-    Ok(row.map(|(sealed, confirmed, recovery_codes_left)| Kept {
+    let row: Option<KeptRow> = sqlx::query_as(FIND).bind(user.uuid()).fetch_optional(conn).await?;
+    Ok(row.map(|(sealed, confirmed, recovery_codes_left, is_stale)| Kept {
         sealed,
         confirmed,
         recovery_codes_left,
+        is_stale,
     }))
 }
 

@@ -22,6 +22,24 @@ fn wrong() -> Code {
     "000000".parse().unwrap()
 }
 
+/// Guesses at what is being set up are counted too.
+#[tokio::test]
+async fn a_secret_that_is_being_set_up_is_not_guessed_at_for_long() {
+    let bench = Bench::start("factor_confirm").await;
+    let house = bench.house("acme").await;
+    bench.member(&house, EMAIL, Role::User).await;
+    let ctx = Bench::ctx_in(&bench.login(EMAIL, PASSWORD, None).await.unwrap());
+    set_up(&ctx, &bench.state, &password()).await.unwrap();
+    let mut guesses = 0;
+    while !matches!(
+        confirm(&ctx, &bench.state, &wrong()).await,
+        Err(Error::TooManyAttempts { .. })
+    ) {
+        guesses += 1;
+        assert!(guesses < 10, "guesses are bounded");
+    }
+}
+
 /// Codes of one secret: this step's and the next one's, which both hold for a minute.
 struct App {
     secret: Vec<u8>,
@@ -104,6 +122,11 @@ async fn a_log_in_asks_for_a_second_factor_that_was_confirmed_and_takes_each_cod
     let left = get(&ada.ctx, &ada.bench.state).await.unwrap().recovery_codes_left;
     assert_eq!(left, 9);
     // Another session of hers has shown nothing by that.
+    let other = ada
+        .bench
+        .ctx_of(ada.ctx.principal().user().unwrap(), ada.house.tenant)
+        .await;
+    assert!(!get(&other, &ada.bench.state).await.unwrap().shown);
     let dump = ada.bench.dump().await;
     for code in &ada.codes {
         assert!(!dump.contains(code.as_str()) && !dump.contains(&code.replace('-', "").to_uppercase()));
@@ -147,6 +170,9 @@ async fn who_guesses_codes_waits_and_who_forgets_the_code_does_not() {
     ) {
         guesses += 1;
         assert!(guesses < 10, "guesses are bounded");
+        // A right password elsewhere forgets no wrong code.
+        let exists = set_up(&ada.ctx, &ada.bench.state, &password()).await;
+        assert!(matches!(exists, Err(Error::SecondFactorExists)));
     }
 }
 
@@ -183,6 +209,14 @@ async fn a_secret_is_asked_for_only_after_a_code_was_made_of_it() {
     };
     let replaced = confirm(&ctx, state, &code(first.secret.expose())).await;
     assert!(matches!(replaced, Err(Error::Field { field: "code", .. })));
+    let made = "UPDATE auth.second_factors SET created_at = created_at";
+    bench.execute(&format!("{made} - interval '16 minutes'")).await;
+    let late = confirm(&ctx, state, &code(second.secret.expose())).await;
+    assert!(
+        matches!(late, Err(Error::NoSecondFactor)),
+        "nobody guesses at what was left lying"
+    );
+    bench.execute(&format!("{made} + interval '16 minutes'")).await;
     confirm(&ctx, state, &code(second.secret.expose())).await.unwrap();
     for refused in [
         set_up(&ctx, state, &password()).await.map(drop),
@@ -222,6 +256,8 @@ async fn new_recovery_codes_replace_the_old_ones_and_removal_ends_everything() {
     }
     let gone = remove(&ada.ctx, state, &password(), &renewed[3].parse().unwrap()).await;
     assert!(matches!(gone, Err(Error::NoSecondFactor)));
+    let told = "SELECT count(*) FROM auth.account_mails WHERE kind LIKE 'second_factor_%'";
+    assert_eq!(ada.bench.count(told).await, 2);
     let audited = "SELECT count(*) FROM auth.audit WHERE action LIKE 'second_factor.%'";
     assert_eq!(ada.bench.count(audited).await, 4);
 }

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use super::{ACCOUNTS_MAX, AccountState, Change, NewAccount, ServiceAccount, store, user_of};
 use crate::audit::{self, Entry};
 use crate::error::Error;
-use crate::member::actions::may_give;
+use crate::member::actions::{may_give, with_keys};
 use crate::rights::{self, Subject};
 use crate::state::State;
 use crate::{invitation, tenant};
@@ -80,16 +80,23 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
     if store::name_taken(&mut tx, tenant, account.id, &changed.name).await? {
         return Err(Error::ServiceAccountExists);
     }
-    // What it has sent must not give what it may no longer give.
-    if changed.state == AccountState::Disabled || !given.covers(&before) {
-        invitation::revoke_of_sender(&mut tx, tenant, user_of(account.id)).await?;
+    let itself = user_of(account.id);
+    let mut ended = Vec::new();
+    // What it has sent and made must not give what it may no longer give.
+    if changed.state == AccountState::Disabled || given != before && !given.covers(&before) {
+        invitation::revoke_of_sender(&mut tx, tenant, itself).await?;
+        ended.extend(store::revoke_keys_made_by(&mut tx, tenant, itself).await?);
+    }
+    // Who made its keys could do what it could then, and perhaps no more.
+    if given != before && !before.covers(&given) {
+        ended.extend(store::revoke_keys_of(&mut tx, tenant, account.id).await?);
     }
     let after = store::update(&mut tx, tenant, &changed).await?;
     let entry = Entry::new("service_account.update", account.id)
         .before(facts(&account))
         .after(facts(&after));
     audit::record(&mut tx, ctx, entry).await?;
-    let version = rights::bump(&mut tx, &[Subject::User(user_of(account.id))]).await?;
+    let version = rights::bump(&mut tx, &with_keys([Subject::User(itself)], &ended)).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await?;
     Ok(after)
@@ -103,10 +110,11 @@ pub(crate) async fn delete(ctx: &Ctx, state: &State, id: ServiceAccountId, etag:
     let account = unchanged(&mut tx, tenant, id, etag).await?;
     may_give(&mut tx, ctx, tenant, &account.role, "id").await?;
     invitation::revoke_of_sender(&mut tx, tenant, user_of(id)).await?;
+    let ended = store::revoke_keys_made_by(&mut tx, tenant, user_of(id)).await?;
     store::delete(&mut tx, tenant, id).await?;
     let entry = Entry::new("service_account.delete", id).before(facts(&account));
     audit::record(&mut tx, ctx, entry).await?;
-    let version = rights::bump(&mut tx, &[Subject::User(user_of(id))]).await?;
+    let version = rights::bump(&mut tx, &with_keys([Subject::User(user_of(id))], &ended)).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await
 }

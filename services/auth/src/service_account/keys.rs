@@ -15,7 +15,8 @@ use crate::rights::{self, Query, Rights, Standing, Subject};
 use crate::state::State;
 use crate::tenant;
 
-/// Makes a key that is good for so many days. Whoever has it can do what the account can, so only who holds all of that may.
+/// Makes a key that is good for so many days. Whoever has it can do what the account can, so only who holds all of that may,
+/// and it ends when they no longer do.
 pub(crate) async fn create(
     ctx: &Ctx,
     state: &State,
@@ -23,6 +24,7 @@ pub(crate) async fn create(
     days: i32,
 ) -> Result<(ListedKey, ApiKey), Error> {
     let tenant = ctx.tenant()?;
+    let creator = ctx.principal().user().ok_or(Error::Revoked)?;
     let key = ApiKey::generate()?;
     let mut tx = state.begin().await?;
     tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
@@ -31,7 +33,7 @@ pub(crate) async fn create(
     if store::count_keys(&mut tx, tenant, account).await? >= i64::from(KEYS_MAX) {
         return Err(Error::TooManyApiKeys { most: KEYS_MAX });
     }
-    let listed = store::insert_key(&mut tx, tenant, account, &key, days).await?;
+    let listed = store::insert_key(&mut tx, tenant, account, (&key, days), creator).await?;
     let entry = Entry::new("api_key.create", listed.id)
         .after(json!({ "service_account": account.to_string(), "expires": listed.expires }));
     audit::record(&mut tx, ctx, entry).await?;
@@ -104,7 +106,7 @@ pub(crate) async fn exchange(_ctx: &Ctx, state: &State, presented: &ApiKey) -> R
     let facts = rights::read(&mut conn, &query).await?;
     match Rights::judge(&query, &facts).standing {
         Standing::Good => {}
-        Standing::Revoked | Standing::SecondFactorNotShown => return Err(Error::ApiKeyInvalid),
+        Standing::Revoked | Standing::KeyRevoked | Standing::SecondFactorNotShown => return Err(Error::ApiKeyInvalid),
         Standing::TenantSuspended => return Err(Error::TenantSuspended),
         Standing::TenantUnknown => return Err(Error::TenantNotReady),
     }

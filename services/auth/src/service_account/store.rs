@@ -38,8 +38,9 @@ const DISPLAY_NAME: &str = "SELECT display_name FROM auth.service_accounts \
 const COUNT_KEYS: &str = "SELECT count(*) FROM auth.api_keys \
     WHERE tenant_id = $1 AND service_account_id = $2 AND revoked_at IS NULL AND expires_at > now()";
 
-const INSERT_KEY: &str = "INSERT INTO auth.api_keys (tenant_id, service_account_id, id, prefix, key_hash, expires_at) \
-    VALUES ($1, $2, $3, $4, $5, now() + make_interval(days => $6)) \
+const INSERT_KEY: &str = "INSERT INTO auth.api_keys \
+    (tenant_id, service_account_id, id, prefix, key_hash, expires_at, created_by) \
+    VALUES ($1, $2, $3, $4, $5, now() + make_interval(days => $6), $7) \
     RETURNING id, service_account_id, prefix, created_at, expires_at, revoked_at, used_at";
 
 const KEYS: &str = "SELECT id, service_account_id, prefix, created_at, expires_at, revoked_at, used_at FROM auth.api_keys \
@@ -50,6 +51,12 @@ const FIND_KEY: &str = "SELECT id, service_account_id, prefix, created_at, expir
 
 const REVOKE_KEY: &str = "UPDATE auth.api_keys SET revoked_at = now() WHERE tenant_id = $1 AND id = $2 \
     RETURNING id, service_account_id, prefix, created_at, expires_at, revoked_at, used_at";
+
+const REVOKE_MADE_BY: &str = "UPDATE auth.api_keys SET revoked_at = now() \
+    WHERE tenant_id = $1 AND created_by = $2 AND revoked_at IS NULL RETURNING id";
+
+const REVOKE_OF_ACCOUNT: &str = "UPDATE auth.api_keys SET revoked_at = now() \
+    WHERE tenant_id = $1 AND service_account_id = $2 AND revoked_at IS NULL RETURNING id";
 
 const HOLDER: &str = "SELECT tenant_id, service_account_id, id FROM auth.api_keys \
     WHERE key_hash = $1 AND revoked_at IS NULL AND expires_at > now()";
@@ -75,6 +82,8 @@ pub(crate) const STATEMENTS: &[&str] = &[
     KEYS,
     FIND_KEY,
     REVOKE_KEY,
+    REVOKE_MADE_BY,
+    REVOKE_OF_ACCOUNT,
     HOLDER,
     NOTE_USE,
 ];
@@ -226,8 +235,8 @@ pub(super) async fn insert_key(
     conn: &mut PgConnection,
     tenant: TenantId,
     account: ServiceAccountId,
-    new: &ApiKey,
-    days: i32,
+    (new, days): (&ApiKey, i32),
+    creator: UserId,
 ) -> Result<ListedKey, Error> {
     let row: KeyRow = sqlx::query_as(INSERT_KEY)
         .bind(tenant.uuid())
@@ -236,6 +245,7 @@ pub(super) async fn insert_key(
         .bind(new.shown())
         .bind(new.hash())
         .bind(days)
+        .bind(creator.uuid())
         .fetch_one(conn)
         .await?;
     Ok(key(row))
@@ -272,6 +282,32 @@ pub(super) async fn find_key(
 pub(super) async fn revoke_key(conn: &mut PgConnection, tenant: TenantId, id: ApiKeyId) -> Result<ListedKey, Error> {
     let row = sqlx::query_as(REVOKE_KEY).bind(tenant.uuid()).bind(id.uuid());
     Ok(key(row.fetch_one(conn).await?))
+}
+
+/// Ends the keys that somebody has made and so knows, of whichever accounts; under the tenant's lock.
+pub(crate) async fn revoke_keys_made_by(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    creator: UserId,
+) -> Result<Vec<ApiKeyId>, Error> {
+    let ended = sqlx::query_scalar(REVOKE_MADE_BY)
+        .bind(tenant.uuid())
+        .bind(creator.uuid());
+    let ended: Vec<Uuid> = ended.fetch_all(conn).await?;
+    Ok(ended.into_iter().map(ApiKeyId::from_uuid).collect())
+}
+
+/// Ends all keys of an account; under the tenant's lock.
+pub(super) async fn revoke_keys_of(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    account: ServiceAccountId,
+) -> Result<Vec<ApiKeyId>, Error> {
+    let ended = sqlx::query_scalar(REVOKE_OF_ACCOUNT)
+        .bind(tenant.uuid())
+        .bind(account.uuid());
+    let ended: Vec<Uuid> = ended.fetch_all(conn).await?;
+    Ok(ended.into_iter().map(ApiKeyId::from_uuid).collect())
 }
 
 /// Whose a key is that is good.

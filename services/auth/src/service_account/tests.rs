@@ -201,6 +201,72 @@ async fn nobody_makes_or_takes_over_an_account_that_can_do_more_than_they() {
 }
 
 #[tokio::test]
+async fn a_key_ends_with_the_rights_of_whoever_knows_it() {
+    let (bench, house, admin) = start("robot_creator").await;
+    let state = &bench.state;
+    let other = bench.member(&house, "mallory@acme.example", Role::TenantAdmin).await;
+    let (account, _, _) = robot(&bench, &admin, Role::TenantAdmin).await;
+    let set = |role: Option<Role>, to: Option<member::MemberState>| member::Change {
+        user: other,
+        role: role.map(TenantRole::BuiltIn),
+        state: to,
+        etag: None,
+    };
+    for way in ["demoted", "disabled", "removed"] {
+        let by = bench.ctx_of(other, house.tenant).await;
+        let (listed, key) = keys::create(&by, state, account.id, 1).await.unwrap();
+        let kept = keys::create(&admin, state, account.id, 1).await.unwrap().1;
+        match way {
+            "demoted" => drop(
+                member::actions::update(&admin, state, &set(Some(Role::User), None))
+                    .await
+                    .unwrap(),
+            ),
+            "disabled" => {
+                let disabled = set(None, Some(member::MemberState::Disabled));
+                drop(member::actions::update(&admin, state, &disabled).await.unwrap());
+            }
+            _ => member::actions::remove(&admin, state, other, None).await.unwrap(),
+        }
+        assert!(
+            matches!(exchanges(&bench, &key).await, Err(Error::ApiKeyInvalid)),
+            "{way}"
+        );
+        let told = format!(
+            "SELECT count(*) FROM auth.right_changes WHERE version = (SELECT version FROM auth.rights_clock) \
+             AND '{}' = ANY (subjects)",
+            session_of(listed.id)
+        );
+        assert_eq!(
+            bench.count(&told).await,
+            1,
+            "{way}: the tokens of the key end at once too"
+        );
+        exchanges(&bench, &kept).await.unwrap();
+        let back = set(Some(Role::TenantAdmin), Some(member::MemberState::Active));
+        if way != "removed" {
+            member::actions::update(&admin, state, &back).await.unwrap();
+        }
+    }
+
+    // A role that gives more: who made the keys could perhaps not have made them for it.
+    let small = create(&admin, state, &new("Small", Role::User)).await.unwrap();
+    let (_, key) = keys::create(&admin, state, small.id, 1).await.unwrap();
+    let renamed = Change {
+        name: Some(AccountName::parse_required("Smaller").unwrap()),
+        ..change(small.id)
+    };
+    update(&admin, state, &renamed).await.unwrap();
+    exchanges(&bench, &key).await.unwrap();
+    let raised = Change {
+        role: Some(TenantRole::BuiltIn(Role::Manager)),
+        ..change(small.id)
+    };
+    update(&admin, state, &raised).await.unwrap();
+    assert!(matches!(exchanges(&bench, &key).await, Err(Error::ApiKeyInvalid)));
+}
+
+#[tokio::test]
 async fn a_service_account_is_nobodys_person() {
     let (bench, house, admin) = start("robot_person").await;
     let (account, listed, _) = robot(&bench, &admin, Role::TenantAdmin).await;
@@ -227,6 +293,8 @@ async fn a_service_account_is_nobodys_person() {
             .await
             .is_err()
     );
+    let logged_out = session::actions::logout(&by, &bench.state).await;
+    assert!(matches!(logged_out, Err(Error::NotAPerson)), "{logged_out:?}");
     let new_password = account::PasswordChange {
         current: OfferedPassword::parse(PASSWORD).unwrap(),
         new: NewPassword::parse("a fine sentence of mine").unwrap(),

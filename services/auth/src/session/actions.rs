@@ -140,8 +140,12 @@ async fn program(conn: &mut PgConnection, query: Query) -> Result<Person, Error>
 
 /// Ends the caller's session, and answers when no service honours it any more.
 pub(crate) async fn logout(ctx: &Ctx, state: &State) -> Result<(), Error> {
-    let (_, session) = caller(ctx)?;
+    let (user, session) = caller(ctx)?;
     let mut tx = state.begin().await?;
+    // A program's token ends with its key, and is not logged out.
+    if !store::belongs_to(&mut tx, session, user).await? {
+        return Err(Error::NotAPerson);
+    }
     if !store::end(&mut tx, session, EndReason::Logout).await? {
         tx.rollback().await?;
         // Another call has ended it, and may still be waiting.

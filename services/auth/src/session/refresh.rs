@@ -63,7 +63,7 @@ async fn check_standing(tx: &mut Transaction<'static, Postgres>, session: Sessio
     match Rights::judge(&query, &facts).standing {
         // With the new pair they can still set up a second factor.
         Standing::Good | Standing::SecondFactorNotShown => Ok(()),
-        Standing::Revoked => Err(Error::RefreshTokenInvalid),
+        Standing::Revoked | Standing::KeyRevoked => Err(Error::RefreshTokenInvalid),
         Standing::TenantSuspended => Err(Error::TenantSuspended),
         Standing::TenantUnknown => Err(Error::TenantNotReady),
     }

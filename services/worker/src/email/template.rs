@@ -105,10 +105,13 @@ impl Templates {
     }
 
     pub(crate) fn account(&self, text: &AccountText) -> Result<Written, minijinja::Error> {
-        let name = match text.kind {
-            AccountMailKind::PasswordReset => "password_reset",
-            AccountMailKind::EmailChange => "email_change",
-            AccountMailKind::PasswordChanged | AccountMailKind::EmailChanged => "account_notice",
+        let (name, notice) = match text.kind {
+            AccountMailKind::PasswordReset => ("password_reset", ""),
+            AccountMailKind::EmailChange => ("email_change", ""),
+            AccountMailKind::PasswordChanged => ("account_notice", "password"),
+            AccountMailKind::EmailChanged => ("account_notice", "email"),
+            AccountMailKind::SecondFactorOn => ("account_notice", "second_factor_on"),
+            AccountMailKind::SecondFactorOff => ("account_notice", "second_factor_off"),
         };
         self.write(
             name,
@@ -117,7 +120,7 @@ impl Templates {
                 link => text.link.as_str(),
                 token => text.token.as_str(),
                 time => text.time.as_str(),
-                password => text.kind == AccountMailKind::PasswordChanged,
+                notice => notice,
             },
         )
     }

@@ -42,7 +42,10 @@ impl SendAccountMail {
         let page = match mail.kind {
             AccountMailKind::PasswordReset => "password/reset",
             AccountMailKind::EmailChange => "email/confirm",
-            AccountMailKind::PasswordChanged | AccountMailKind::EmailChanged => "",
+            AccountMailKind::PasswordChanged
+            | AccountMailKind::EmailChanged
+            | AccountMailKind::SecondFactorOn
+            | AccountMailKind::SecondFactorOff => "",
         };
         let text = AccountText {
             kind: mail.kind,

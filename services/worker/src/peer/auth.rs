@@ -41,6 +41,8 @@ pub(crate) enum AccountMailKind {
     EmailChange,
     PasswordChanged,
     EmailChanged,
+    SecondFactorOn,
+    SecondFactorOff,
 }
 
 /// What a mail about an account needs. Its token is a secret: no `Debug`.
@@ -115,6 +117,8 @@ impl Auth {
             proto::AccountMailKind::EmailChange => AccountMailKind::EmailChange,
             proto::AccountMailKind::PasswordChanged => AccountMailKind::PasswordChanged,
             proto::AccountMailKind::EmailChanged => AccountMailKind::EmailChanged,
+            proto::AccountMailKind::SecondFactorOn => AccountMailKind::SecondFactorOn,
+            proto::AccountMailKind::SecondFactorOff => AccountMailKind::SecondFactorOff,
             // A newer auth knows more kinds than this worker; the next version may have its words.
             proto::AccountMailKind::Unspecified => {
                 return Err(PeerError::Later("auth asked for a mail of an unknown kind".to_owned()));

@@ -100,12 +100,19 @@ impl Reports {
     }
 
     /// The file of a report that the caller reaches and that has succeeded, in pieces of at most 64 KiB.
+    ///
+    /// A file holds what its requester reached, which may be more than the caller does. `sees_all`: whether everybody's
+    /// records are within the caller's reach; without that, they get no file but their own.
     pub(crate) async fn download(
         &self,
         ctx: &Ctx,
         id: ReportId,
+        sees_all: bool,
     ) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
         let report = self.get(ctx, id).await?;
+        if !sees_all && ctx.principal().user() != Some(report.requester) {
+            return Err(Error::ReportUnknown { id });
+        }
         let Some(file) = report.file.filter(|_| report.state == State::Succeeded) else {
             return Err(Error::NoFile {
                 id,

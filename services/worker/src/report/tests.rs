@@ -124,7 +124,7 @@ async fn a_colleagues_report_out_of_reach_is_as_unknown_as_none() {
         let ctx = ours.clone().with_reach(reach.clone());
         for answer in [
             world.reports().get(&ctx, report.id).await.map(drop),
-            world.reports().download(&ctx, report.id).await.map(drop),
+            world.reports().download(&ctx, report.id, true).await.map(drop),
         ] {
             assert_eq!(answer.is_ok(), reached, "{reach:?}: {answer:?}");
             assert!(
@@ -132,7 +132,16 @@ async fn a_colleagues_report_out_of_reach_is_as_unknown_as_none() {
                 "{reach:?}: {answer:?}"
             );
         }
+        // A file may hold more than the caller sees: without everybody's records it is its requester's alone.
+        let file = world.reports().download(&ctx, report.id, false).await.map(drop);
+        assert!(matches!(file, Err(Error::ReportUnknown { .. })), "{reach:?}: {file:?}");
     }
+    world
+        .reports()
+        .download(&theirs, report.id, false)
+        .await
+        .map(drop)
+        .unwrap();
 }
 
 #[tokio::test]
@@ -150,7 +159,7 @@ async fn another_tenants_report_is_as_unknown_as_none() {
             matches!(got, Err(Error::ReportUnknown { id: asked }) if asked == id),
             "{got:?}"
         );
-        let file = world.reports().download(&stranger, id).await.map(|_| ());
+        let file = world.reports().download(&stranger, id, true).await.map(|_| ());
         assert!(
             matches!(file, Err(Error::ReportUnknown { id: asked }) if asked == id),
             "{file:?}"
@@ -196,7 +205,7 @@ async fn a_report_without_a_file_cannot_be_downloaded() {
     let world = World::new("no_file").await;
     let ctx = member(TenantId::generate());
     let report = world.reports().run(&ctx, new(None)).await.unwrap();
-    let refused = world.reports().download(&ctx, report.id).await.map(|_| ());
+    let refused = world.reports().download(&ctx, report.id, true).await.map(|_| ());
     assert!(
         matches!(
             refused,
@@ -215,7 +224,7 @@ async fn a_file_is_downloaded_as_it_was_written_in_pieces_of_64_kib() {
     let ctx = member(TenantId::generate());
     let bytes: Vec<u8> = (0..1_000_003_u32).map(|at| (at % 251).to_le_bytes()[0]).collect();
     let report = succeeded(&world, world.reports().run(&ctx, new(None)).await.unwrap(), &bytes).await;
-    let stream = world.reports().download(&ctx, report.id).await.unwrap();
+    let stream = world.reports().download(&ctx, report.id, true).await.unwrap();
     let pieces: Vec<bytes::Bytes> = stream.try_collect().await.unwrap();
     assert!(pieces.iter().all(|piece| (1..=65_536).contains(&piece.len())));
     assert_eq!(pieces.concat(), bytes);
@@ -232,7 +241,7 @@ async fn a_download_that_is_dropped_holds_nothing() {
     )
     .await;
     for _ in 0..20 {
-        let mut stream = world.reports().download(&ctx, report.id).await.unwrap();
+        let mut stream = world.reports().download(&ctx, report.id, true).await.unwrap();
         assert!(stream.next().await.unwrap().is_ok());
     }
 }
