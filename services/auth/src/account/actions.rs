@@ -5,7 +5,7 @@ use rowhouse_db::paging::{Page, PageScope};
 use rowhouse_types::UserId;
 use sqlx::PgConnection;
 
-use crate::attempt::{self, Attempted};
+use crate::attempt;
 use crate::error::Error;
 use crate::identity::{self, Account, NewPassword, OfferedPassword};
 use crate::login_policy;
@@ -21,19 +21,6 @@ pub(crate) async fn confirmed(
     password: &OfferedPassword,
 ) -> Result<Account, Error> {
     let attempted = attempt::begin_own(state, user).await?;
-    let account = compare(ctx, state, &attempted, user, password).await?;
-    attempt::succeeded(state, &attempted).await?;
-    Ok(account)
-}
-
-/// The caller's account, where the password is right; the attempt stays counted.
-pub(crate) async fn compare(
-    ctx: &Ctx,
-    state: &State,
-    attempted: &Attempted,
-    user: UserId,
-    password: &OfferedPassword,
-) -> Result<Account, Error> {
     let account = identity::account_of(&mut *state.connection().await?, user).await?;
     let account = account.ok_or(Error::NotAPerson)?;
     if !account.active {
@@ -41,9 +28,10 @@ pub(crate) async fn compare(
     }
     // Hashing takes long: no connection waits for it.
     let hash = Some(account.password_hash.clone());
-    if !attempt::verify(ctx, state, attempted, password, hash).await? {
+    if !attempt::verify(ctx, state, &attempted, password, hash).await? {
         return Err(wrong_password());
     }
+    attempt::succeeded(state, &attempted).await?;
     Ok(account)
 }
 

@@ -7,7 +7,7 @@ use rowhouse_types::{SessionId, UserId};
 use sqlx::PgConnection;
 
 use super::{Code, RecoveryCodes, SECRET_BYTES, SecondFactor, Setup, store, totp};
-use crate::account::actions::{compare, wrong_password};
+use crate::account::actions::{confirmed, wrong_password};
 use crate::account_mail::{self, Kind};
 use crate::attempt;
 use crate::audit::{self, Entry};
@@ -38,9 +38,7 @@ pub(crate) async fn get(ctx: &Ctx, state: &State) -> Result<SecondFactor, Error>
 /// Makes a secret that is to be confirmed.
 pub(crate) async fn set_up(ctx: &Ctx, state: &State, password: &OfferedPassword) -> Result<Setup, Error> {
     let (user, _) = caller(ctx)?;
-    let attempted = attempt::begin_own(state, user).await?;
-    let account = compare(ctx, state, &attempted, user, password).await?;
-    attempt::succeeded(state, &attempted).await?;
+    let account = confirmed(ctx, state, user, password).await?;
     let bytes = random::bytes().map_err(Error::fault)?;
     let secret = bytes
         .get(..SECRET_BYTES)
@@ -105,9 +103,7 @@ pub(crate) async fn renew_codes(
 ) -> Result<RecoveryCodes, Error> {
     let (user, _) = caller(ctx)?;
     let codes = RecoveryCodes::generate()?;
-    let attempted = attempt::begin_own(state, user).await?;
-    let account = compare(ctx, state, &attempted, user, password).await?;
-    attempt::succeeded(state, &attempted).await?;
+    let account = confirmed(ctx, state, user, password).await?;
     let guess = attempt::begin_own_code(state, user).await?;
     let mut tx = state.begin().await?;
     shown_now(&mut tx, state, user, &account.password_hash, code).await?;
@@ -121,9 +117,7 @@ pub(crate) async fn renew_codes(
 /// Ends the second factor, and answers when no session is honoured any more as one in which it was shown.
 pub(crate) async fn remove(ctx: &Ctx, state: &State, password: &OfferedPassword, code: &Code) -> Result<(), Error> {
     let (user, _) = caller(ctx)?;
-    let attempted = attempt::begin_own(state, user).await?;
-    let account = compare(ctx, state, &attempted, user, password).await?;
-    attempt::succeeded(state, &attempted).await?;
+    let account = confirmed(ctx, state, user, password).await?;
     let guess = attempt::begin_own_code(state, user).await?;
     let mut tx = state.begin().await?;
     shown_now(&mut tx, state, user, &account.password_hash, code).await?;
