@@ -85,6 +85,16 @@ fn display_name(dice: &mut Dice) -> String {
     .to_owned()
 }
 
+/// What sign-up number `number` asks for. Some ask for the same slug, and some for slugs that are one when they are cut, each
+/// with a good name: whatever the dice say, there are some of every kind.
+fn ask(dice: &mut Dice, variety: usize, number: usize) -> (String, String) {
+    match number % 10 {
+        0 => ("acme".to_owned(), "Acme".to_owned()),
+        5 => (format!("{}{number:04}", "a".repeat(58)), "Acme".to_owned()),
+        _ => (slug(dice, variety), display_name(dice)),
+    }
+}
+
 async fn sign_up(world: &World, slug: &str, display_name: String, number: usize) -> Result<TenantId, tonic::Status> {
     let placement = if number.is_multiple_of(4) {
         Placement::Shared
@@ -114,8 +124,8 @@ async fn sign_ups(world: &Arc<World>, mut dice: Dice, count: usize) -> Result<An
     let mut begun = 0;
     while begun < count || !running.is_empty() {
         while begun < count && running.len() < AT_ONCE {
-            let (slug, name, world) = (slug(&mut dice, count / 3), display_name(&mut dice), world.clone());
-            let number = begun;
+            let (number, world) = (begun, world.clone());
+            let (slug, name) = ask(&mut dice, count / 3, number);
             running.spawn(async move {
                 let answer = sign_up(&world, &slug, name, number).await;
                 (slug, answer)
