@@ -52,6 +52,7 @@ impl Role {
         let texts: &[&str] = match self {
             Self::SuperAdmin => &["*:*"],
             Self::TenantAdmin => &[
+                "audit:*",
                 "contacts:*",
                 "login_policy:*",
                 "members:*",

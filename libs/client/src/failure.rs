@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use rowhouse_status::wire::DOMAIN;
-use rowhouse_status::{Failure, Reason};
+use rowhouse_status::{Failure, Reason, wire};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -15,8 +14,7 @@ use tonic_types::StatusExt as _;
 #[must_use]
 pub fn failure(status: Status) -> Failure {
     let details = status.get_error_details();
-    let info = details.error_info().filter(|info| info.domain == DOMAIN);
-    let Some(reason) = info.and_then(|info| reason(&info.reason)) else {
+    let Some(reason) = wire::reason(&status) else {
         return transport_failure(&status);
     };
     let retry_after = details.retry_info().and_then(|info| info.retry_delay);
@@ -62,10 +60,6 @@ fn is_passed_on(reason: Reason) -> bool {
             | Reason::Overloaded
             | Reason::Cancelled
     )
-}
-
-fn reason(text: &str) -> Option<Reason> {
-    Reason::from_str_name(&format!("ERROR_REASON_{text}"))
 }
 
 fn retry(failure: Failure, delay: Option<Duration>) -> Failure {

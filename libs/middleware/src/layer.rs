@@ -12,6 +12,7 @@ pub(crate) mod metrics;
 pub(crate) mod own_task;
 pub(crate) mod policy;
 pub(crate) mod quota;
+pub(crate) mod refusal;
 pub(crate) mod request_id;
 pub(crate) mod span;
 pub(crate) mod tenant;

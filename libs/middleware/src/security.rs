@@ -24,6 +24,27 @@ pub struct Security {
     pub services: Arc<ServiceVerifier>,
     /// Permits for calls of tenants' members; nobody is bounded where absent, as in a process that serves no members.
     pub quotas: Option<Quotas>,
+    /// Where refusals are recorded; nowhere where absent.
+    pub refusals: Option<Arc<dyn RefusalLog>>,
+}
+
+/// A call of a known caller that was refused for want of a right.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The call.
+    pub ctx: Ctx,
+    /// What was called: `rowhouse.crm.v1.ContactService/GetContact`.
+    pub rpc: &'static str,
+    /// Why, as in `google.rpc.ErrorInfo`.
+    pub reason: &'static str,
+    /// What the RPC needs.
+    pub permission: Option<String>,
+}
+
+/// Where refusals go. It takes them at once: the answer waits for nothing.
+pub trait RefusalLog: Send + Sync {
+    /// A call was refused.
+    fn refused(&self, refusal: Refusal);
 }
 
 /// Bounds of the stack.
@@ -54,6 +75,7 @@ impl Security {
             rights: Arc::new(NoUsers),
             services,
             quotas: None,
+            refusals: None,
         }
     }
 }

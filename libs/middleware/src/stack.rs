@@ -11,7 +11,7 @@ use tower::ServiceBuilder;
 
 use crate::layer::{
     authentication, authorisation, catch_panic, completion, deadline, load_shed, metadata_size, metrics, own_task,
-    policy, quota, request_id, span, tenant,
+    policy, quota, refusal, request_id, span, tenant,
 };
 use crate::security::{Limits, Security};
 
@@ -71,6 +71,8 @@ fn stack(routes: Routes, shared: Shared) -> Router {
         .layer(from_fn_with_state(Arc::clone(&shared), authentication::layer))
         // Before any look-up: metadata that contradicts the token never reaches a cache or a database.
         .layer(from_fn_with_state(Arc::clone(&shared), tenant::layer))
+        // Needs caller and tenant; outside of whatever may refuse them.
+        .layer(from_fn_with_state(Arc::clone(&shared), refusal::layer))
         // Rights depend on caller and tenant; the first look-up of the call.
         .layer(from_fn_with_state(Arc::clone(&shared), authorisation::layer))
         // After the rights, so that no stranger spends a tenant's permits; before the work that they are for.

@@ -22,7 +22,7 @@ pub use consumer::{Consumer, Delivery, Handler, HandlerError, Queue};
 pub use event::Event;
 pub use ledger::Ledger;
 pub use outbox::OutboxTable;
-pub use relay::{DatabasesRelay, Relay, Wake};
+pub use relay::{Companion, DatabasesRelay, Relay, Wake};
 
 #[cfg(test)]
 mod tests;

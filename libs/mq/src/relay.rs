@@ -17,7 +17,7 @@ use crate::broker::{BrokerError, EXCHANGE};
 use crate::publisher::{Message, Publisher, headers};
 use crate::{Broker, Event, OutboxTable};
 
-pub use databases::DatabasesRelay;
+pub use databases::{Companion, DatabasesRelay};
 
 /// Rows published at once: enough to fill the way to the broker, few enough to publish again after a failure.
 const BATCH_ROWS: i64 = 100;

@@ -91,6 +91,14 @@ impl From<Failure> for Status {
     }
 }
 
+/// Why, as a service of the suite has said it; nothing where the status was made by somebody else.
+#[must_use]
+pub fn reason(status: &Status) -> Option<Reason> {
+    let details = status.get_error_details();
+    let info = details.error_info().filter(|info| info.domain == DOMAIN)?;
+    Reason::from_str_name(&format!("ERROR_REASON_{}", info.reason))
+}
+
 /// Completes a status on its way out: every status that is not OK carries an `ErrorInfo` and a `RequestInfo`.
 ///
 /// tonic makes statuses of its own (an empty body, a message too large, an unknown method); those get the reason that

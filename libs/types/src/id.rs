@@ -54,6 +54,8 @@ kinds! {
     ApiKey, ApiKeyId, "api_key";
     /// One team of a tenant's members.
     Team, TeamId, "team";
+    /// One entry of an audit log.
+    AuditEntry, AuditEntryId, "audit_entry";
     /// One contact.
     Contact, ContactId, "contact";
     /// One report.

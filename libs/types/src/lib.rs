@@ -19,8 +19,8 @@ pub mod text;
 pub use email::Email;
 pub use etag::Etag;
 pub use id::{
-    AccountMailId, ApiKeyId, ContactId, Id, InvitationId, MigrationRunId, OperationId, ReportId, ServiceAccountId,
-    SessionId, TeamId, TenantId, UserId,
+    AccountMailId, ApiKeyId, AuditEntryId, ContactId, Id, InvitationId, MigrationRunId, OperationId, ReportId,
+    ServiceAccountId, SessionId, TeamId, TenantId, UserId,
 };
 pub use limits::Limits;
 pub use placement::{HomeState, Placement, ServerName};

@@ -281,12 +281,17 @@ pub(super) async fn set_state(
     .map(drop)
 }
 
-/// Keeps the home's line, so that its generation is never given again, without a house.
+/// Keeps the home's line, so that its generation is never given again, without a house; what waited to be sealed in it is
+/// forgotten.
 pub(super) async fn forget_home(
     connection: &mut PgConnection,
     tenant: TenantId,
     participant: ServiceName,
 ) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM rowhouse.unsealed WHERE tenant_id = $1")
+        .bind(tenant.uuid())
+        .execute(&mut *connection)
+        .await?;
     sqlx::query(
         "UPDATE rowhouse.homes SET state = 'dropped', house_id = NULL, updated_at = now()
          WHERE tenant_id = $1 AND participant = $2",

@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use crate::security::{Limits, Security};
+use crate::security::{Limits, RefusalLog, Security};
 use crate::stack::{Listener, Shared};
 
 pub(super) const GET: &str = "/rowhouse.crm.v1.ContactService/GetContact";
@@ -53,6 +53,7 @@ pub(super) struct World {
     pub(super) handler: Arc<Handler>,
     pub(super) limits: Limits,
     pub(super) quotas: Option<Quotas>,
+    pub(super) refusals: Option<Arc<dyn RefusalLog>>,
     tokens: Arc<AccessTokenVerifier>,
     keys: Arc<FakeKeys>,
 }
@@ -109,6 +110,7 @@ impl World {
                 trusted_hops: 0,
             },
             quotas: None,
+            refusals: None,
             tokens,
             keys: Arc::new(keys),
         }
@@ -126,6 +128,7 @@ impl World {
             rights: self.rights.clone(),
             services: Arc::new(ServiceVerifier::new(ServiceName::Crm, &keys).unwrap()),
             quotas: self.quotas.clone(),
+            refusals: self.refusals.clone(),
         }
     }
 

@@ -1,8 +1,11 @@
 //! Outboxes in databases that come and go: of tenants that have one of their own.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,13 +30,20 @@ const BATCHES_PER_VISIT: usize = 10;
 ///
 /// An idle database keeps none. What is written into it waits up to eight seconds; then it is visited twice a second as
 /// long as there is something to publish.
-#[derive(Debug)]
 pub struct DatabasesRelay {
     relay: Relay,
+    companion: Arc<dyn Companion>,
     main: PgPool,
     beside: fn(&PgPool, &str) -> PgPool,
     schema: &'static str,
     visits: BTreeMap<String, Visit>,
+}
+
+/// What else is done in each database while it is visited.
+#[async_trait]
+pub trait Companion: Send + Sync {
+    /// Does it, over the visit's connection. What fails is told there and done at the next visit.
+    async fn visit(&self, database: &PgPool);
 }
 
 /// When a database is visited.
@@ -49,8 +59,9 @@ struct Visit {
 impl DatabasesRelay {
     /// `name`: of these outboxes together, in logs and metrics. `main`: where `<schema>.databases` is, with the columns
     /// `database_name` and `state`, of which those in state `ready` count. The login may connect to each of them, on the
-    /// same server, and has the rights to `<schema>.outbox` there that [`OutboxTable`] asks for. `beside`: one connection, with
-    /// the same login, to the database of this name on the same server (`rowhouse_db::database_beside`).
+    /// same server, and has the rights there that [`OutboxTable::queueing_seals`] asks for. `beside`: one connection, with
+    /// the same login, to the database of this name on the same server (`rowhouse_db::database_beside`). `companion`: comes
+    /// along on each visit.
     #[must_use]
     pub fn new(
         name: &'static str,
@@ -58,10 +69,12 @@ impl DatabasesRelay {
         beside: fn(&PgPool, &str) -> PgPool,
         schema: &'static str,
         broker: Broker,
+        companion: Arc<dyn Companion>,
     ) -> Self {
         let outbox = OutboxTable::new(main.clone(), schema);
         Self {
             relay: Relay::new(name, outbox, broker, Wake::new()),
+            companion,
             main,
             beside,
             schema,
@@ -151,8 +164,9 @@ impl DatabasesRelay {
     /// Publishes what the database holds, up to a bound. Answers how many rows that was.
     async fn visit(&mut self, name: &str) -> Result<i64, RoundError> {
         let pool = (self.beside)(&self.main, name);
-        self.relay.outbox = OutboxTable::new(pool.clone(), self.schema);
+        self.relay.outbox = OutboxTable::new(pool.clone(), self.schema).queueing_seals();
         let published = self.publish().await;
+        self.companion.visit(&pool).await;
         pool.close().await;
         published
     }
@@ -199,5 +213,14 @@ impl Visit {
             (self.pause * 2).min(PAUSE_MAX)
         };
         self.due = Instant::now() + self.pause;
+    }
+}
+
+impl fmt::Debug for DatabasesRelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabasesRelay")
+            .field("relay", &self.relay)
+            .field("visits", &self.visits)
+            .finish_non_exhaustive()
     }
 }

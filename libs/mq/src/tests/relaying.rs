@@ -1,6 +1,9 @@
 //! From the outbox to the broker.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use super::*;
+use crate::Companion;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_reaches_its_queue_with_id_and_headers() {
@@ -160,6 +163,23 @@ async fn nothing_is_lost_or_done_twice_when_the_broker_falls_silent() {
     world.end().await;
 }
 
+/// Looks how many entries are queued for their seal in the database that was visited last.
+#[derive(Default)]
+struct Visited {
+    queued: AtomicI64,
+}
+
+#[async_trait::async_trait]
+impl Companion for Visited {
+    async fn visit(&self, database: &PgPool) {
+        let queued = sqlx::query_scalar("SELECT count(*) FROM test.unsealed");
+        // One of the databases is absent.
+        if let Ok(queued) = queued.fetch_one(database).await {
+            self.queued.store(queued, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Of tenants with a database of their own: one that is ready is found, one that is not is left alone, and none keeps a
 /// connection.
 #[tokio::test(flavor = "multi_thread")]
@@ -199,7 +219,9 @@ async fn events_in_databases_that_come_and_go_are_published() {
         let options = (*main.connect_options()).clone().database(name);
         PgPoolOptions::new().max_connections(1).connect_lazy_with(options)
     };
-    let relay = DatabasesRelay::new("test", world.pool.clone(), beside, "test", world.broker.clone());
+    let visited = Arc::new(Visited::default());
+    let broker = world.broker.clone();
+    let relay = DatabasesRelay::new("test", world.pool.clone(), beside, "test", broker, visited.clone());
     world.tasks.push(tokio::spawn(relay.run(world.stop.clone())));
     world
         .until_count("the ready one's are handled", "SELECT count(*) FROM test.effects", 120)
@@ -210,6 +232,10 @@ async fn events_in_databases_that_come_and_go_are_published() {
     };
     until("the outbox is empty", async || left(&pools[0]).await == 0).await;
     assert_eq!(left(&pools[1]).await, 120);
+    until("whoever comes along finds what was published queued", async || {
+        visited.queued.load(Ordering::Relaxed) == 120
+    })
+    .await;
     // The visit's connection ends; this test's own stays.
     until("the database is left alone", async || {
         let others =

@@ -1,0 +1,283 @@
+//! What was refused, written in transactions of its own: the first time at once, again and again as a number.
+//!
+//! Whoever is refused a thousand times a second must not fill a log by it, so what repeats within a minute is one entry
+//! with how often it happened, and a tenant has a bounded number of different ones in a minute; what is beyond is one
+//! entry too. Nothing waits for a refusal to be written: what a process had not written when it was killed is lost.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rowhouse_context::{Ctx, Principal, ServiceName};
+use rowhouse_middleware::{Refusal, RefusalLog};
+use rowhouse_types::TenantId;
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::entry::Entry;
+use crate::log::AuditLog;
+
+/// How often what was refused is written.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the same refusal is counted into one entry.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Different refusals of one tenant in a window, and of all tenants in a process.
+const PER_TENANT_MAX: usize = 100;
+const TOTAL_MAX: usize = 5_000;
+
+/// What stands for the RPC in an entry about all that is beyond the bound.
+const OTHERS: &str = "*";
+
+/// The outcome of a refusal.
+const REFUSED: &str = "refused";
+
+/// Counts refusals, and writes them when [`run`](Self::run).
+#[derive(Clone)]
+pub struct Refusals {
+    service: ServiceName,
+    counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Default)]
+struct Counts {
+    refusals: HashMap<Key, Count>,
+    tenants: HashMap<Option<TenantId>, usize>,
+}
+
+/// What makes two refusals the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    tenant: Option<TenantId>,
+    actor: String,
+    rpc: String,
+    reason: &'static str,
+    permission: Option<String>,
+}
+
+struct Count {
+    /// Of the first that is not written.
+    ctx: Ctx,
+    waiting: u64,
+    /// When the next entry about it may be written.
+    due: Instant,
+}
+
+// === impl Refusals ===
+
+impl Refusals {
+    /// Of `service`.
+    #[must_use]
+    pub fn new(service: ServiceName) -> Self {
+        Self {
+            service,
+            counts: Arc::default(),
+        }
+    }
+
+    /// Writes to `log` what was counted, until `stop`; then what is left.
+    pub async fn run(&self, log: &dyn AuditLog, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(WRITE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => {
+                    self.write(log, |_| true).await;
+                    return;
+                }
+                _ = ticks.tick() => {
+                    let now = Instant::now();
+                    self.write(log, |due| due <= now).await;
+                }
+            }
+        }
+    }
+
+    async fn write(&self, log: &dyn AuditLog, is_due: impl Fn(Instant) -> bool) {
+        for entry in self.take(is_due) {
+            if let Err(failure) = log.refused(&entry).await {
+                metrics::counter!("rowhouse_refusals_lost_total").increment(1);
+                let cause = failure.cause().unwrap_or_default();
+                tracing::warn!(%failure, cause, "a refusal was not written to the audit log");
+            }
+        }
+    }
+
+    /// The entries that are due; forgets what has not happened again for a window.
+    fn take(&self, is_due: impl Fn(Instant) -> bool) -> Vec<Entry> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = &mut *counts;
+        let mut entries = Vec::new();
+        counts.refusals.retain(|key, count| {
+            if !is_due(count.due) {
+                return true;
+            }
+            if count.waiting == 0 {
+                if let Some(held) = counts.tenants.get_mut(&key.tenant) {
+                    *held = held.saturating_sub(1);
+                }
+                return false;
+            }
+            entries.push(key.entry(self.service, count));
+            count.waiting = 0;
+            count.due = Instant::now() + WINDOW;
+            true
+        });
+        counts.tenants.retain(|_, held| *held > 0);
+        entries
+    }
+}
+
+impl RefusalLog for Refusals {
+    fn refused(&self, refusal: Refusal) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.add(refusal);
+    }
+}
+
+// === impl Counts ===
+
+impl Counts {
+    fn add(&mut self, refusal: Refusal) {
+        let key = Key::of(&refusal);
+        let (key, is_new) = match self.refusals.contains_key(&key) {
+            true => (key, false),
+            false if self.has_room(key.tenant) => (key, true),
+            false => {
+                let others = key.others();
+                let is_new = !self.refusals.contains_key(&others);
+                (others, is_new)
+            }
+        };
+        if is_new {
+            *self.tenants.entry(key.tenant).or_default() += 1;
+        }
+        let count = self.refusals.entry(key).or_insert_with(|| Count {
+            ctx: refusal.ctx.clone(),
+            waiting: 0,
+            due: Instant::now(),
+        });
+        if count.waiting == 0 {
+            count.ctx = refusal.ctx;
+        }
+        count.waiting += 1;
+    }
+
+    fn has_room(&self, tenant: Option<TenantId>) -> bool {
+        let held = self.tenants.get(&tenant).copied().unwrap_or(0);
+        held < PER_TENANT_MAX && self.refusals.len() < TOTAL_MAX
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    fn of(refusal: &Refusal) -> Self {
+        let own = match refusal.ctx.principal() {
+            Principal::Member { tenant, .. } => Some(*tenant),
+            _ => None,
+        };
+        Self {
+            tenant: refusal.ctx.tenant_opt().or(own),
+            actor: refusal.ctx.principal().actor(),
+            rpc: refusal.rpc.to_owned(),
+            reason: refusal.reason,
+            permission: refusal.permission.clone(),
+        }
+    }
+
+    /// What is counted together where the tenant has no room for more.
+    fn others(self) -> Self {
+        Self {
+            actor: "several".to_owned(),
+            rpc: OTHERS.to_owned(),
+            reason: "SEVERAL",
+            permission: None,
+            ..self
+        }
+    }
+
+    fn entry(&self, service: ServiceName, count: &Count) -> Entry {
+        let after = json!({ "reason": self.reason, "permission": self.permission, "times": count.waiting });
+        Entry {
+            tenant: self.tenant,
+            actor: self.actor.clone(),
+            after: Some(after),
+            outcome: REFUSED.to_owned(),
+            ..Entry::done(service, &count.ctx, &self.rpc, "")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rowhouse_context::RequestId;
+    use rowhouse_types::{SessionId, UserId};
+
+    use super::*;
+
+    fn refusal(tenant: TenantId, rpc: &'static str) -> Refusal {
+        let principal = Principal::Member {
+            user: UserId::from_uuid(uuid::Uuid::nil()),
+            session: SessionId::generate(),
+            tenant,
+        };
+        Refusal {
+            ctx: Ctx::new(RequestId::generate(), principal, Some(tenant), Instant::now()),
+            rpc,
+            reason: "PERMISSION_MISSING",
+            permission: Some("contacts:delete".to_owned()),
+        }
+    }
+
+    fn times(entries: &[Entry]) -> Vec<(String, u64)> {
+        let mut times: Vec<(String, u64)> = entries
+            .iter()
+            .map(|entry| {
+                let after = entry.after.as_ref().unwrap();
+                (entry.action.clone(), after["times"].as_u64().unwrap())
+            })
+            .collect();
+        times.sort();
+        times
+    }
+
+    #[test]
+    fn the_first_is_written_at_once_and_what_repeats_as_a_number() {
+        let refusals = Refusals::new(ServiceName::Crm);
+        let tenant = TenantId::generate();
+        let now = Instant::now();
+        refusals.refused(refusal(tenant, "A/B"));
+        let first = refusals.take(|due| due <= now + Duration::from_millis(100));
+        assert_eq!(times(&first), [("A/B".to_owned(), 1)]);
+        assert_eq!((first[0].outcome.as_str(), first[0].tenant), (REFUSED, Some(tenant)));
+        for _ in 0..500 {
+            refusals.refused(refusal(tenant, "A/B"));
+        }
+        assert_eq!(refusals.take(|due| due <= now + WINDOW / 2), []);
+        assert_eq!(times(&refusals.take(|_| true)), [("A/B".to_owned(), 500)]);
+        assert_eq!(refusals.take(|_| true), [], "and then it is forgotten");
+        assert!(refusals.counts.lock().unwrap().refusals.is_empty());
+    }
+
+    #[test]
+    fn one_tenants_flood_is_bounded_and_leaves_room_for_its_neighbour() {
+        const RPCS: [&str; 3] = ["A/B", "A/C", "A/D"];
+        let refusals = Refusals::new(ServiceName::Crm);
+        let (flood, neighbour) = (TenantId::generate(), TenantId::generate());
+        for at in 0..PER_TENANT_MAX * 3 {
+            let mut one = refusal(flood, RPCS[at % 3]);
+            one.permission = Some(format!("p{at}"));
+            refusals.refused(one);
+        }
+        refusals.refused(refusal(neighbour, "A/B"));
+        let entries = refusals.take(|_| true);
+        let of = |tenant| entries.iter().filter(move |entry| entry.tenant == Some(tenant));
+        assert_eq!((of(flood).count(), of(neighbour).count()), (PER_TENANT_MAX + 1, 1));
+        let others: Vec<Entry> = of(flood).filter(|entry| entry.action == OTHERS).cloned().collect();
+        let beyond = u64::try_from(PER_TENANT_MAX * 2).unwrap();
+        assert_eq!(times(&others), [(OTHERS.to_owned(), beyond)]);
+    }
+}

@@ -1,0 +1,389 @@
+//! Logs in the control database: `<schema>.audit`, with `<schema>.seals` and `<schema>.unsealed` beside it.
+
+use chrono::{DateTime, Utc};
+use rowhouse_context::{Ctx, ServiceName};
+use rowhouse_status::Failure;
+use rowhouse_types::{AuditEntryId, TenantId};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
+use uuid::Uuid;
+
+use crate::check::LATE_MAX;
+use crate::entry::Entry;
+use crate::log::{AuditLog, PAGE_MAX, Query, UNSEALED_AFTER, UNSEALED_MAX};
+use crate::seal::{Batch, Chain, ENTRIES_MAX, Hash, Head, Seal};
+
+/// Chains whose entries are sealed in one round.
+const CHAINS_MAX: i64 = 500;
+
+/// Where a service's log stands in the control database.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// The service.
+    pub service: ServiceName,
+    /// Its schema.
+    pub schema: &'static str,
+    /// The column of an entry's id.
+    pub id: &'static str,
+}
+
+/// A service's log in its own schema. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ControlLog {
+    pool: PgPool,
+    table: Table,
+}
+
+// === impl Table ===
+
+impl Table {
+    /// The statements, for the test that prepares them with the service's own login.
+    #[must_use]
+    pub fn statements(&self) -> Vec<String> {
+        let chains = [None, Some(TenantId::from_uuid(Uuid::nil()))];
+        let mut statements: Vec<String> = chains
+            .iter()
+            .flat_map(|tenant| [self.page_sql(*tenant), self.unsealed_sql(*tenant)])
+            .collect();
+        statements.extend([
+            self.entries_sql(),
+            self.insert_sql(),
+            self.seals_sql(),
+            self.head_sql(),
+            self.seal_sql(),
+            self.chains_sql(),
+            self.queued_sql(),
+            self.sealed_sql(),
+        ]);
+        statements
+    }
+
+    /// Writes an entry, in the transaction of the change that it is about.
+    ///
+    /// # Errors
+    /// What PostgreSQL says.
+    pub async fn record(&self, connection: &mut PgConnection, entry: &Entry) -> Result<(), sqlx::Error> {
+        sqlx::query(AssertSqlSafe(self.insert_sql()))
+            .bind(entry.id.uuid())
+            .bind(entry.tenant.map(|tenant| tenant.uuid()))
+            .bind(entry.at)
+            .bind(&entry.actor)
+            .bind(&entry.on_behalf_of)
+            .bind(&entry.action)
+            .bind(&entry.target)
+            .bind(&entry.before)
+            .bind(&entry.after)
+            .bind(&entry.reason)
+            .bind(&entry.address)
+            .bind(&entry.request_id)
+            .bind(&entry.outcome)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    fn columns(&self) -> String {
+        let id = self.id;
+        format!(
+            "{id} AS id, tenant_id, at, actor, on_behalf_of, action, target, before, after, reason, address, request_id,
+             outcome"
+        )
+    }
+
+    fn page_sql(&self, tenant: Option<TenantId>) -> String {
+        let (schema, id, columns, of) = (self.schema, self.id, self.columns(), belongs(tenant));
+        format!(
+            "SELECT {columns} FROM {schema}.audit
+             WHERE {of} AND {id} >= $2 AND {id} < $3
+                 AND ($4::text IS NULL OR actor = $4 OR on_behalf_of = $4)
+                 AND ($5::text IS NULL OR action = $5)
+                 AND ($6::text IS NULL OR target = $6)
+                 AND ($7::text IS NULL OR request_id = $7)
+                 AND ($8::text IS NULL OR outcome = $8)
+                 AND ($9::timestamptz IS NULL OR at >= $9)
+                 AND ($10::timestamptz IS NULL OR at < $10)
+             ORDER BY {id} DESC
+             LIMIT $11"
+        )
+    }
+
+    fn entries_sql(&self) -> String {
+        let (schema, id, columns) = (self.schema, self.id, self.columns());
+        format!("SELECT {columns} FROM {schema}.audit WHERE {id} = ANY ($1) ORDER BY {id}")
+    }
+
+    fn insert_sql(&self) -> String {
+        let (schema, id) = (self.schema, self.id);
+        format!(
+            "INSERT INTO {schema}.audit ({id}, tenant_id, at, actor, on_behalf_of, action, target, before, after,
+                 reason, address, request_id, outcome)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        )
+    }
+
+    /// What no seal names, although those around it were sealed long ago.
+    fn unsealed_sql(&self, tenant: Option<TenantId>) -> String {
+        let (schema, id, of) = (self.schema, self.id, belongs(tenant));
+        format!(
+            "SELECT {id} FROM {schema}.audit
+             LEFT JOIN (SELECT unnest(entries) AS sealed_id FROM {schema}.seals WHERE chain = $2) AS sealed
+                 ON sealed_id = {id}
+             WHERE {of} AND sealed_id IS NULL AND at < $3
+                 AND at >= coalesce((SELECT min(sealed_at) FROM {schema}.seals WHERE chain = $2) - $4::interval, '-infinity'::timestamptz)
+             ORDER BY {id}
+             LIMIT $5"
+        )
+    }
+
+    fn seals_sql(&self) -> String {
+        let schema = self.schema;
+        format!(
+            "SELECT number, previous, entries, leaves, sealed_at, hash FROM {schema}.seals
+             WHERE chain = $1 AND number > $2
+             ORDER BY number
+             LIMIT $3"
+        )
+    }
+
+    fn head_sql(&self) -> String {
+        let schema = self.schema;
+        format!("SELECT number, hash FROM {schema}.seals WHERE chain = $1 ORDER BY number DESC LIMIT 1")
+    }
+
+    fn seal_sql(&self) -> String {
+        let schema = self.schema;
+        format!(
+            "INSERT INTO {schema}.seals (chain, number, previous, entries, leaves, sealed_at, hash)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT DO NOTHING"
+        )
+    }
+
+    fn chains_sql(&self) -> String {
+        let schema = self.schema;
+        format!("SELECT DISTINCT chain FROM {schema}.unsealed LIMIT $1")
+    }
+
+    fn queued_sql(&self) -> String {
+        let schema = self.schema;
+        format!("SELECT id FROM {schema}.unsealed WHERE chain = $1 ORDER BY id LIMIT $2")
+    }
+
+    fn sealed_sql(&self) -> String {
+        let schema = self.schema;
+        format!("DELETE FROM {schema}.unsealed WHERE chain = $1 AND id = ANY ($2)")
+    }
+}
+
+// === impl ControlLog ===
+
+impl ControlLog {
+    /// The log in `table`.
+    #[must_use]
+    pub fn new(pool: PgPool, table: Table) -> Self {
+        Self { pool, table }
+    }
+
+    /// The chains that have entries without a seal.
+    pub(crate) async fn chains(&self) -> Result<Vec<Option<TenantId>>, sqlx::Error> {
+        let chains: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(self.table.chains_sql()))
+            .bind(CHAINS_MAX)
+            .fetch_all(&self.pool)
+            .await?;
+        let tenant = |chain: Uuid| (!chain.is_nil()).then(|| TenantId::from_uuid(chain));
+        Ok(chains.into_iter().map(tenant).collect())
+    }
+
+    /// Seals the oldest entries of a chain that wait; answers how many there were, and `None` where another process has
+    /// sealed meanwhile.
+    ///
+    /// The head is read before the entries that wait: whoever seals in between takes the next number, and then this one
+    /// is refused, so no entry is sealed twice.
+    ///
+    /// # Errors
+    /// What PostgreSQL says.
+    pub async fn seal(&self, tenant: Option<TenantId>) -> Result<Option<usize>, sqlx::Error> {
+        let chain = self.chain(tenant);
+        let key = key(tenant);
+        let mut transaction = self.pool.begin().await?;
+        let head = sqlx::query(AssertSqlSafe(self.table.head_sql()))
+            .bind(key)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let head = head.as_ref().map(read_head).transpose()?.unwrap_or_else(Head::start);
+        let queued: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(self.table.queued_sql()))
+            .bind(key)
+            .bind(i64::try_from(ENTRIES_MAX).unwrap_or(i64::MAX))
+            .fetch_all(&mut *transaction)
+            .await?;
+        let entries = self.entries(&mut transaction, &queued).await?;
+        if !entries.is_empty() {
+            let seal = Seal::next(&chain, &head, &entries);
+            let written = sqlx::query(AssertSqlSafe(self.table.seal_sql()))
+                .bind(key)
+                .bind(seal.number)
+                .bind(seal.previous.bytes())
+                .bind(seal.entries.iter().map(|id| id.uuid()).collect::<Vec<Uuid>>())
+                .bind(seal.leaf_bytes())
+                .bind(seal.sealed_at)
+                .bind(seal.hash.bytes())
+                .execute(&mut *transaction)
+                .await?;
+            if written.rows_affected() == 0 {
+                return Ok(None);
+            }
+        }
+        sqlx::query(AssertSqlSafe(self.table.sealed_sql()))
+            .bind(key)
+            .bind(&queued)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(Some(queued.len()))
+    }
+
+    async fn entries(&self, connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Entry>, sqlx::Error> {
+        let rows = sqlx::query(AssertSqlSafe(self.table.entries_sql()))
+            .bind(ids)
+            .fetch_all(connection)
+            .await?;
+        rows.iter().map(|row| read_entry(self.table.service, row)).collect()
+    }
+
+    fn chain(&self, tenant: Option<TenantId>) -> Chain {
+        Chain {
+            service: self.table.service,
+            tenant,
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl AuditLog for ControlLog {
+    async fn page(&self, _: &Ctx, tenant: Option<TenantId>, query: &Query) -> Result<Vec<Entry>, Failure> {
+        let (from, to) = query.ids();
+        let rows = sqlx::query(AssertSqlSafe(self.table.page_sql(tenant)))
+            .bind(tenant.map(|tenant| tenant.uuid()))
+            .bind(from)
+            .bind(to)
+            .bind(&query.actor)
+            .bind(&query.action)
+            .bind(&query.target)
+            .bind(&query.request_id)
+            .bind(&query.outcome)
+            .bind(query.from)
+            .bind(query.to)
+            .bind(query.limit.clamp(0, PAGE_MAX))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(unavailable)?;
+        let entries = rows.iter().map(|row| read_entry(self.table.service, row));
+        entries.collect::<Result<_, _>>().map_err(unavailable)
+    }
+
+    async fn seals(&self, _: &Ctx, tenant: Option<TenantId>, after: i64) -> Result<Vec<Batch>, Failure> {
+        let mut connection = self.pool.acquire().await.map_err(unavailable)?;
+        let rows = sqlx::query(AssertSqlSafe(self.table.seals_sql()))
+            .bind(key(tenant))
+            .bind(after)
+            .bind(PAGE_MAX)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(unavailable)?;
+        let seals: Vec<Seal> = rows
+            .iter()
+            .map(read_seal)
+            .collect::<Result<_, _>>()
+            .map_err(unavailable)?;
+        let seals = Seal::first_page(seals);
+        let ids: Vec<Uuid> = seals
+            .iter()
+            .flat_map(|seal| &seal.entries)
+            .map(|id| id.uuid())
+            .collect();
+        let entries = self.entries(&mut connection, &ids).await.map_err(unavailable)?;
+        Ok(seals.into_iter().map(|seal| Batch::of(seal, &entries)).collect())
+    }
+
+    async fn unsealed(&self, _: &Ctx, tenant: Option<TenantId>) -> Result<Vec<AuditEntryId>, Failure> {
+        let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(self.table.unsealed_sql(tenant)))
+            .bind(tenant.map(|tenant| tenant.uuid()))
+            .bind(key(tenant))
+            .bind(Utc::now() - UNSEALED_AFTER)
+            .bind(LATE_MAX)
+            .bind(UNSEALED_MAX)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(unavailable)?;
+        Ok(ids.into_iter().map(AuditEntryId::from_uuid).collect())
+    }
+
+    async fn refused(&self, entry: &Entry) -> Result<(), Failure> {
+        let mut connection = self.pool.acquire().await.map_err(unavailable)?;
+        self.table.record(&mut connection, entry).await.map_err(unavailable)
+    }
+}
+
+/// How a chain is named in `seals` and `unsealed`: the tenant, or zeros for the platform.
+fn key(tenant: Option<TenantId>) -> Uuid {
+    tenant.map_or(Uuid::nil(), |tenant| tenant.uuid())
+}
+
+/// Which entries are the chain's. Two texts, because an index serves neither in one.
+fn belongs(tenant: Option<TenantId>) -> &'static str {
+    match tenant {
+        Some(_) => "tenant_id = $1",
+        None => "tenant_id IS NULL AND $1::uuid IS NULL",
+    }
+}
+
+fn unavailable(error: sqlx::Error) -> Failure {
+    Failure::unavailable("database", error)
+}
+
+fn read_entry(service: ServiceName, row: &PgRow) -> Result<Entry, sqlx::Error> {
+    let tenant: Option<Uuid> = row.try_get("tenant_id")?;
+    Ok(Entry {
+        id: AuditEntryId::from_uuid(row.try_get("id")?),
+        service,
+        tenant: tenant.map(TenantId::from_uuid),
+        at: row.try_get("at")?,
+        actor: row.try_get("actor")?,
+        on_behalf_of: row.try_get("on_behalf_of")?,
+        action: row.try_get("action")?,
+        target: row.try_get("target")?,
+        before: row.try_get("before")?,
+        after: row.try_get("after")?,
+        reason: row.try_get("reason")?,
+        address: row.try_get("address")?,
+        request_id: row.try_get("request_id")?,
+        outcome: row.try_get("outcome")?,
+    })
+}
+
+fn read_head(row: &PgRow) -> Result<Head, sqlx::Error> {
+    Ok(Head {
+        number: row.try_get("number")?,
+        hash: hash(row, "hash")?,
+    })
+}
+
+fn read_seal(row: &PgRow) -> Result<Seal, sqlx::Error> {
+    let entries: Vec<Uuid> = row.try_get("entries")?;
+    let leaves: Vec<u8> = row.try_get("leaves")?;
+    let sealed_at: DateTime<Utc> = row.try_get("sealed_at")?;
+    Ok(Seal {
+        number: row.try_get("number")?,
+        previous: hash(row, "previous")?,
+        entries: entries.into_iter().map(AuditEntryId::from_uuid).collect(),
+        leaves: Seal::leaves_from(&leaves),
+        sealed_at,
+        hash: hash(row, "hash")?,
+    })
+}
+
+/// A stored hash. One of another length was not written by this code: zeros, and the seal does not hold.
+fn hash(row: &PgRow, column: &str) -> Result<Hash, sqlx::Error> {
+    let bytes: Vec<u8> = row.try_get(column)?;
+    Ok(Hash::from_bytes(&bytes).unwrap_or(Hash::zero()))
+}
