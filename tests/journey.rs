@@ -1,6 +1,7 @@
 //! Whole jobs on the running suite, as its users do them.
 
 mod account;
+mod audit;
 mod grpcurl;
 mod kill;
 mod lifecycle;

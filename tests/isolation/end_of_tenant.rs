@@ -31,17 +31,20 @@ const LATE_WRITES: i64 = 10;
 
 /// What is kept of a purged tenant: who it was, what was done to it and by whom. Whose rights changed is kept for leases; an
 /// event may still be on its way to the broker.
-const KEPT: [&str; 11] = [
+const KEPT: [&str; 14] = [
     "tenant.tenants",
     "tenant.operations",
     "tenant.purges",
     "tenant.requests",
     "tenant.audit",
+    "tenant.seals",
     "tenant.outbox",
     "auth.audit",
+    "auth.seals",
     "auth.purges",
     "auth.right_changes",
     "worker.audit",
+    "worker.seals",
     "worker.purges",
 ];
 
@@ -147,17 +150,23 @@ async fn pictures(world: &World, placement: Placement, tenant: TenantId) -> Resu
     Ok(all)
 }
 
-/// A tenant of which nothing is under way any more: its events are published and its mails are sent.
+/// Whether nothing waits to be published or sealed.
+fn is_settled(all: &Picture) -> bool {
+    let mut waiting = all
+        .iter()
+        .filter(|(table, _)| table.ends_with(".outbox") || table.ends_with(".unsealed"));
+    waiting.all(|(_, (count, _))| *count == 0)
+}
+
+/// A tenant of which nothing is under way any more: its events are published, its log is sealed and its mails are sent.
 async fn at_rest(world: &World, placement: Placement, tenant: TenantId) -> Result<Picture> {
     let client = cluster::connect(&world.suite.databases().control_superuser_url()).await?;
     let open = "SELECT count(*) FROM worker.mails WHERE state = 'open'";
     let resting = async {
         loop {
             let all = pictures(world, placement, tenant).await?;
-            let mut outboxes = all.iter().filter(|(table, _)| table.ends_with(".outbox"));
-            let published = outboxes.all(|(_, (count, _))| *count == 0);
             let open: i64 = client.query_one(open, &[]).await?.get(0);
-            if published && open == 0 {
+            if is_settled(&all) && open == 0 {
                 return Ok(all);
             }
         }
@@ -322,7 +331,7 @@ async fn purge(world: &World, house: &House, placement: Placement) -> Result<()>
     let published = async {
         loop {
             let all = pictures(world, Placement::Schema, tenant).await?;
-            if all.get("rowhouse.outbox").is_some_and(|(events, _)| *events == 0) {
+            if is_settled(&all) {
                 return anyhow::Ok(all);
             }
         }

@@ -31,9 +31,13 @@ pub(crate) fn method(path: &str) -> MethodDescriptor {
 
 /// The process that serves a path on a listener.
 pub(crate) fn process(path: &str) -> Process {
-    // Of the contracts that lie in `common`, the participants' is served by crm first, the records' by auth and worker.
+    // Of the contracts that lie in `common`, the participants' is served by crm first, the records' by auth and worker, the
+    // logs' by all but auth.
     if path.contains(".common.v1.TenantRecordsService/") {
         return Process::Auth;
+    }
+    if path.contains("AuditLogService/") {
+        return Process::Tenant;
     }
     match path.trim_start_matches('/').split('.').nth(1) {
         Some("tenant") => Process::Tenant,

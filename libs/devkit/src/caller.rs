@@ -2,12 +2,14 @@
 
 use anyhow::{Context as _, Result};
 use rowhouse_proto::auth::v1::account_service_client::AccountServiceClient;
+use rowhouse_proto::auth::v1::audit_service_client::AuditServiceClient;
 use rowhouse_proto::auth::v1::auth_service_client::AuthServiceClient;
 use rowhouse_proto::auth::v1::authz_service_client::AuthzServiceClient;
 use rowhouse_proto::auth::v1::catalog_service_client::CatalogServiceClient;
 use rowhouse_proto::auth::v1::key_service_client::KeyServiceClient;
 use rowhouse_proto::auth::v1::login_policy_service_client::LoginPolicyServiceClient;
 use rowhouse_proto::auth::v1::member_service_client::MemberServiceClient;
+use rowhouse_proto::auth::v1::platform_audit_service_client::PlatformAuditServiceClient;
 use rowhouse_proto::auth::v1::recovery_service_client::RecoveryServiceClient;
 use rowhouse_proto::auth::v1::role_service_client::RoleServiceClient;
 use rowhouse_proto::auth::v1::service_account_service_client::ServiceAccountServiceClient;
@@ -144,6 +146,18 @@ impl Caller {
     #[must_use]
     pub fn account(&self) -> AccountServiceClient<Service> {
         AccountServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `AuditService`.
+    #[must_use]
+    pub fn audit(&self) -> AuditServiceClient<Service> {
+        AuditServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `PlatformAuditService`.
+    #[must_use]
+    pub fn platform_audit(&self) -> PlatformAuditServiceClient<Service> {
+        PlatformAuditServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
     }
 
     /// `TeamService`.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use rowhouse_audit::{ControlLog, Refusals, sealer};
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
 use rowhouse_cache::Cache;
 use rowhouse_client::{LimitsClient, Peer, Quotas};
@@ -15,6 +16,7 @@ use rowhouse_db::paging::PageTokens;
 use rowhouse_middleware::Security;
 use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
 use rowhouse_proto::auth::v1::account_service_server::AccountServiceServer;
+use rowhouse_proto::auth::v1::audit_service_server::AuditServiceServer;
 use rowhouse_proto::auth::v1::auth_service_server::AuthServiceServer;
 use rowhouse_proto::auth::v1::authz_service_server::AuthzServiceServer;
 use rowhouse_proto::auth::v1::catalog_service_server::CatalogServiceServer;
@@ -23,6 +25,7 @@ use rowhouse_proto::auth::v1::key_service_server::KeyServiceServer;
 use rowhouse_proto::auth::v1::login_policy_service_server::LoginPolicyServiceServer;
 use rowhouse_proto::auth::v1::mail_data_service_server::MailDataServiceServer;
 use rowhouse_proto::auth::v1::member_service_server::MemberServiceServer;
+use rowhouse_proto::auth::v1::platform_audit_service_server::PlatformAuditServiceServer;
 use rowhouse_proto::auth::v1::provisioning_service_server::ProvisioningServiceServer;
 use rowhouse_proto::auth::v1::recovery_service_server::RecoveryServiceServer;
 use rowhouse_proto::auth::v1::rights_service_server::RightsServiceServer;
@@ -37,6 +40,10 @@ use rowhouse_types::Email;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{AccountRpc, RecoveryRpc};
+use crate::audit;
+use crate::audit::logs::Logs;
+use crate::audit::peer::RemoteLog;
+use crate::audit::rpc::AuditRpc;
 use crate::authz::AuthzRpc;
 use crate::bootstrap::{self, Bootstrapped};
 use crate::break_glass;
@@ -75,6 +82,8 @@ pub struct App {
     state: Arc<State>,
     keys: OwnKeys,
     quotas: Quotas,
+    refusals: Refusals,
+    log: ControlLog,
     broker: Broker,
 }
 
@@ -88,12 +97,22 @@ impl App {
     pub async fn build(config: ServeConfig, metrics: Metrics) -> Result<Self> {
         let broker = Broker::connect(&config.amqp_url)?;
         let cache = Cache::connect(&config.redis_url, &config.redis_prefix)?;
-        let tenant = Peer::connect(ServiceName::Tenant, &config.tenant_addr, signer(&config.identity)?)?;
+        let signer = signer(&config.identity)?;
+        let tenant = Peer::connect(ServiceName::Tenant, &config.tenant_addr, signer.clone())?;
+        let crm = Peer::connect(ServiceName::Crm, &config.crm_addr, signer.clone())?;
+        let worker = Peer::connect(ServiceName::Worker, &config.worker_addr, signer)?;
         let limits = LimitsClient::new(&tenant, cache.clone());
         let quotas = Quotas::new(ServiceName::Auth, limits.clone(), cache);
         let identity = config.identity.clone();
         let listen = config.listen.clone();
         let state = Arc::new(state(config, limits).await?);
+        let refusals = Refusals::new(ServiceName::Auth);
+        let log = ControlLog::new(state.db.pool().clone(), audit::TABLE);
+        let others = [&tenant, &crm, &worker].map(RemoteLog::new);
+        let audit = AuditRpc {
+            state: state.clone(),
+            logs: Arc::new(Logs::new(log.clone(), others.into())),
+        };
         let tokens = Arc::new(AccessTokenVerifier::new(&identity.token_issuer));
         let keys = OwnKeys::new(state.clone(), tokens.clone());
         let security = Security {
@@ -103,11 +122,14 @@ impl App {
             rights: Arc::new(OwnRights { state: state.clone() }),
             services: Arc::new(ServiceVerifier::new(ServiceName::Auth, &identity.keys)?),
             quotas: Some(quotas.clone()),
+            refusals: Some(Arc::new(refusals.clone())),
         };
         let auth = AuthServiceServer::new(AuthRpc { state: state.clone() });
         let public = Services::new()
             .with(auth.clone())
             .with(AccountServiceServer::new(AccountRpc { state: state.clone() }))
+            .with(AuditServiceServer::new(audit.clone()))
+            .with(PlatformAuditServiceServer::new(audit))
             .with(RecoveryServiceServer::new(RecoveryRpc { state: state.clone() }))
             .with(RoleServiceServer::new(RoleRpc { state: state.clone() }))
             .with(LoginPolicyServiceServer::new(LoginPolicyRpc { state: state.clone() }))
@@ -145,6 +167,8 @@ impl App {
             state,
             keys,
             quotas,
+            refusals,
+            log,
             broker,
         })
     }
@@ -163,8 +187,10 @@ impl App {
             beside.cancel();
             served
         };
-        let (served, (), (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), (), (), ()) = tokio::join!(
             serving,
+            sealer::run(self.log.clone(), beside.clone()),
+            self.refusals.run(&self.log, beside.clone()),
             rights::watch(self.state.clone(), beside.clone()),
             housekeeping::run(self.state.clone(), beside.clone()),
             key::run(self.state.clone(), beside.clone()),

@@ -2,16 +2,29 @@
 //!
 //! Entries hold ids, roles and states; never a secret and never a person's address.
 
-mod store;
+mod actions;
+pub(crate) mod logs;
+pub(crate) mod peer;
+pub(crate) mod rpc;
+mod wire;
 
-use rowhouse_context::Ctx;
+use rowhouse_audit::Table;
+use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_types::{TenantId, UserId};
 use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::error::Error;
+
 #[cfg(test)]
-pub(crate) use store::STATEMENTS;
+mod tests;
+
+/// Where the log stands.
+pub(crate) const TABLE: Table = Table {
+    service: ServiceName::Auth,
+    schema: "auth",
+    id: "id",
+};
 
 /// What was done.
 #[derive(Debug)]
@@ -64,5 +77,12 @@ impl Entry {
 
 /// Records what the call has done.
 pub(crate) async fn record(conn: &mut PgConnection, ctx: &Ctx, entry: Entry) -> Result<(), Error> {
-    store::insert(conn, ctx, entry).await
+    let mut done = rowhouse_audit::Entry::done(TABLE.service, ctx, entry.action, entry.target);
+    if let Some(actor) = entry.actor {
+        done.actor = actor.to_string();
+    }
+    done.tenant = entry.tenant.or(done.tenant);
+    done.before = entry.before;
+    done.after = entry.after;
+    Ok(TABLE.record(conn, &done).await?)
 }

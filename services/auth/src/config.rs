@@ -28,8 +28,12 @@ pub struct ServeConfig {
     pub redis_url: Secret,
     /// What every key in Redis begins with.
     pub redis_prefix: String,
-    /// tenant's internal listener, for the limits of tenants' plans.
+    /// tenant's internal listener, for the limits of tenants' plans and its audit log.
     pub tenant_addr: String,
+    /// crm's internal listener, for its audit log.
+    pub crm_addr: String,
+    /// worker's internal listener, for its audit log.
+    pub worker_addr: String,
     /// Authenticates page tokens; there once the environment was found without fault.
     pub page_token_key: Option<SecretKey>,
     /// What seals signing keys and derives the tokens of invitations; there once the environment was found without
@@ -73,6 +77,8 @@ impl ServeConfig {
             redis_url: env.secret("ROWHOUSE_REDIS_URL"),
             redis_prefix: env.or("ROWHOUSE_REDIS_PREFIX", "rowhouse".to_owned()),
             tenant_addr: env.required("ROWHOUSE_TENANT_ADDR", String::new()),
+            crm_addr: env.required("ROWHOUSE_CRM_ADDR", String::new()),
+            worker_addr: env.required("ROWHOUSE_WORKER_ADDR", String::new()),
             page_token_key: env.secret_key("ROWHOUSE_PAGE_TOKEN_KEY"),
             master_key: env.secret_key("ROWHOUSE_MASTER_KEY"),
             hash_concurrency: hash_concurrency(env),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use futures_util::future::{join, join_all};
+use rowhouse_audit::{AuditLogRpc, Refusals};
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
 use rowhouse_cache::Cache;
 use rowhouse_client::{DirectoryClient, KeysClient, LimitsClient, Peer, Quotas, RightsClient};
@@ -15,12 +16,15 @@ use rowhouse_db::paging::PageTokens;
 use rowhouse_db::{ControlDb, OwnDatabases, TenantDb, TenantDbConfig, database_beside};
 use rowhouse_middleware::Security;
 use rowhouse_mq::{Broker, DatabasesRelay, OutboxTable, Relay, Wake};
+use rowhouse_proto::common::v1::audit_log_service_server::AuditLogServiceServer;
 use rowhouse_proto::crm::v1::contact_service_server::ContactServiceServer;
 use rowhouse_proto::crm::v1::export_service_server::ExportServiceServer;
 use rowhouse_server::{Server, Services};
 use rowhouse_telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::HomeLog;
+use crate::audit::sealing::Sealing;
 use crate::config::ServeConfig;
 use crate::contact::actions::Contacts;
 use crate::contact::owner::Owners;
@@ -30,8 +34,9 @@ use crate::migrations;
 
 pub use owner::{migrate, provision};
 
-/// Connections of the relay to one data server: one claims rows, the other is there when it breaks.
-const RELAY_CONNECTIONS_MAX: u32 = 2;
+/// Connections of the relay to one data server: one claims rows, one says whose entries are to be sealed, and one is there
+/// when another breaks.
+const RELAY_CONNECTIONS_MAX: u32 = 3;
 
 /// Schema of the outbox in each data database.
 const OUTBOX_SCHEMA: &str = "rowhouse";
@@ -55,6 +60,9 @@ pub struct App {
     keys: KeysClient,
     rights: RightsClient,
     quotas: Quotas,
+    refusals: Refusals,
+    log: HomeLog,
+    sealing: Arc<Sealing>,
 }
 
 // === impl App ===
@@ -76,6 +84,7 @@ impl App {
         let rights = RightsClient::new(&auth, cache.clone());
         let limits = LimitsClient::new(&tenant, cache.clone());
         let quotas = Quotas::new(ServiceName::Crm, limits.clone(), cache.clone());
+        let refusals = Refusals::new(ServiceName::Crm);
         let security = Security {
             service: ServiceName::Crm,
             tokens,
@@ -83,6 +92,7 @@ impl App {
             rights: Arc::new(rights.clone()),
             services: Arc::new(ServiceVerifier::new(ServiceName::Crm, &config.identity.keys)?),
             quotas: Some(quotas.clone()),
+            refusals: Some(Arc::new(refusals.clone())),
         };
 
         let db = TenantDbConfig {
@@ -111,9 +121,14 @@ impl App {
             limits,
             Owners::new(Arc::new(rights.clone())),
         );
+        let log = HomeLog::new(&db);
         let server = Server::new(ServiceName::Crm, &config.listen, security)
             .public(Services::new().with(ContactServiceServer::new(ContactRpc::new(contacts.clone()))))
-            .internal(Services::new().with(ExportServiceServer::new(ExportRpc::new(contacts))))
+            .internal(
+                Services::new()
+                    .with(ExportServiceServer::new(ExportRpc::new(contacts)))
+                    .with(AuditLogServiceServer::new(AuditLogRpc::new(Arc::new(log.clone())))),
+            )
             .metrics(metrics);
         Ok(Self {
             server: with_check(server, &db),
@@ -124,6 +139,9 @@ impl App {
             keys,
             rights,
             quotas,
+            refusals,
+            sealing: Arc::new(Sealing::new(log.clone())),
+            log,
         })
     }
 
@@ -135,26 +153,33 @@ impl App {
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let work = CancellationToken::new();
         let relays = self.outboxes.iter().map(|outbox| {
-            let table = OutboxTable::new(outbox.pool().clone(), OUTBOX_SCHEMA);
+            let table = OutboxTable::new(outbox.pool().clone(), OUTBOX_SCHEMA).queueing_seals();
             let relay = Relay::new("crm", table, self.broker.clone(), self.wake.clone());
             relay.may_be_unheard(UNHEARD).run(work.clone())
         });
         let own = self.outboxes.iter().map(|outbox| {
             let (main, broker) = (outbox.pool().clone(), self.broker.clone());
-            let relay = DatabasesRelay::new("crm_own", main, database_beside, OUTBOX_SCHEMA, broker);
+            let sealing = Arc::clone(&self.sealing);
+            let relay = DatabasesRelay::new("crm_own", main, database_beside, OUTBOX_SCHEMA, broker, sealing);
             relay.may_be_unheard(UNHEARD).run(work.clone())
         });
         let relays = join(join_all(relays), join_all(own));
+        let sealing = self
+            .outboxes
+            .iter()
+            .map(|outbox| self.sealing.run(outbox.pool(), work.clone()));
+        let auditing = join(join_all(sealing), self.refusals.run(&self.log, work.clone()));
         let serving = async {
             let served = self.server.run(stop).await;
             work.cancel();
             served
         };
-        let (served, (), (), _) = tokio::join!(
+        let (served, (), (), _, _) = tokio::join!(
             serving,
             self.keys.run(work.clone()),
             self.rights.run(work.clone()),
             relays,
+            auditing,
         );
         self.quotas.shutdown().await;
         self.broker.close().await;

@@ -23,6 +23,12 @@ pub const MIGRATIONS: TenantMigrations = TenantMigrations::new(&[
             unique: false,
         }],
     },
+    Migration {
+        version: 3,
+        name: "seals",
+        sql: include_str!("../migrations/tenant/0003_seals.sql"),
+        deferred: &[],
+    },
 ]);
 
 /// The versions that this code serves: the newest, and the one before it, so that code can go out before the homes are

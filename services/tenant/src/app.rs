@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rowhouse_audit::{AuditLogRpc, ControlLog, Refusals, sealer};
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
 use rowhouse_cache::Cache;
 use rowhouse_client::{KeysClient, Peer, RightsClient};
@@ -14,6 +15,8 @@ use rowhouse_db::ControlDb;
 use rowhouse_db::paging::PageTokens;
 use rowhouse_middleware::Security;
 use rowhouse_mq::{Broker, OutboxTable, Relay, Wake};
+use rowhouse_proto::common::v1::audit_log_service_server::AuditLogServiceServer;
+use rowhouse_proto::common::v1::platform_audit_log_service_server::PlatformAuditLogServiceServer;
 use rowhouse_proto::tenant::v1::directory_service_server::DirectoryServiceServer;
 use rowhouse_proto::tenant::v1::migration_service_server::MigrationServiceServer;
 use rowhouse_proto::tenant::v1::plan_service_server::PlanServiceServer;
@@ -23,6 +26,7 @@ use rowhouse_server::{Server, Services};
 use rowhouse_telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit;
 use crate::config::{MigrateConfig, ServeConfig};
 use crate::directory::rpc::DirectoryRpc;
 use crate::migration::actions::Migrations;
@@ -73,6 +77,8 @@ pub struct App {
     wake: Wake,
     keys: KeysClient,
     rights: RightsClient,
+    refusals: Refusals,
+    log: ControlLog,
 }
 
 // === impl App ===
@@ -101,6 +107,8 @@ impl App {
         let tokens = Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer));
         let keys = KeysClient::new(&auth, tokens.clone());
         let rights = RightsClient::new(&auth, cache.clone());
+        let refusals = Refusals::new(ServiceName::Tenant);
+        let log = ControlLog::new(control.pool().clone(), audit::TABLE);
         let security = Security {
             service: ServiceName::Tenant,
             tokens,
@@ -109,6 +117,7 @@ impl App {
             services: Arc::new(ServiceVerifier::new(ServiceName::Tenant, &config.identity.keys)?),
             // It serves operators, and no tenant's members.
             quotas: None,
+            refusals: Some(Arc::new(refusals.clone())),
         };
 
         let wake = Wake::new();
@@ -131,7 +140,12 @@ impl App {
             .with(PlanServiceServer::new(PlanRpc::new(plans)))
             .with(MigrationServiceServer::new(MigrationRpc::new(migrations)));
         let directory = DirectoryRpc::new(control.pool().clone());
-        let internal = Services::new().with(DirectoryServiceServer::new(directory));
+        let internal = Services::new()
+            .with(DirectoryServiceServer::new(directory))
+            .with(AuditLogServiceServer::new(AuditLogRpc::new(Arc::new(log.clone()))))
+            .with(PlatformAuditLogServiceServer::new(AuditLogRpc::new(Arc::new(
+                log.clone(),
+            ))));
         let ready = control.clone();
         let server = Server::new(ServiceName::Tenant, &config.listen, security)
             .public(public)
@@ -153,6 +167,8 @@ impl App {
             wake,
             keys,
             rights,
+            refusals,
+            log,
         })
     }
 
@@ -174,8 +190,10 @@ impl App {
             relaying.cancel();
             served
         };
-        let (served, (), (), (), (), (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), (), (), (), (), (), ()) = tokio::join!(
             serving,
+            sealer::run(self.log.clone(), relaying.clone()),
+            self.refusals.run(&self.log, relaying.clone()),
             runner::run(pool, self.sagas.clone(), work.clone()),
             purge::runner::run(self.tenants.clone(), work.clone()),
             self.migrations.run(work.clone()),

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rowhouse_audit::{AuditLogRpc, ControlLog, Refusals, sealer};
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
 use rowhouse_cache::Cache;
 use rowhouse_client::{KeysClient, LimitsClient, Peer, Quotas, RightsClient};
 use rowhouse_context::ServiceName;
 use rowhouse_db::ControlDb;
 use rowhouse_mq::{Broker, Consumer, Ledger, OutboxTable, Relay, Wake};
+use rowhouse_proto::common::v1::audit_log_service_server::AuditLogServiceServer;
 use rowhouse_proto::common::v1::tenant_records_service_server::TenantRecordsServiceServer;
 use rowhouse_proto::worker::v1::report_service_server::ReportServiceServer;
 use rowhouse_server::{Security, Server, Services};
@@ -17,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit;
 use crate::config::ServeConfig;
 use crate::email::{Mailer, PostOffice, Templates, store as mails};
 use crate::files::Files;
@@ -46,6 +49,8 @@ pub struct App {
     keys: KeysClient,
     rights: RightsClient,
     quotas: Quotas,
+    refusals: Refusals,
+    log: ControlLog,
     relay: Relay,
     consumers: Vec<(&'static str, Consumer)>,
     ledger: Ledger,
@@ -76,6 +81,8 @@ impl App {
         let rights = RightsClient::new(&auth, cache.clone());
         let limits = LimitsClient::new(&tenant, cache.clone());
         let quotas = Quotas::new(ServiceName::Worker, limits.clone(), cache);
+        let refusals = Refusals::new(ServiceName::Worker);
+        let log = ControlLog::new(pool.clone(), audit::TABLE);
         let security = Security {
             service: ServiceName::Worker,
             tokens,
@@ -83,6 +90,7 @@ impl App {
             rights: Arc::new(rights.clone()),
             services: Arc::new(ServiceVerifier::new(ServiceName::Worker, &config.identity.keys)?),
             quotas: Some(quotas.clone()),
+            refusals: Some(Arc::new(refusals.clone())),
         };
 
         let wake = Wake::new();
@@ -104,7 +112,11 @@ impl App {
         let asked = control.clone();
         let server = Server::new(ServiceName::Worker, &config.listen, security)
             .public(Services::new().with(ReportServiceServer::new(ReportRpc::new(reports))))
-            .internal(Services::new().with(TenantRecordsServiceServer::new(RecordsRpc::new(records))))
+            .internal(
+                Services::new()
+                    .with(TenantRecordsServiceServer::new(RecordsRpc::new(records)))
+                    .with(AuditLogServiceServer::new(AuditLogRpc::new(Arc::new(log.clone())))),
+            )
             .metrics(metrics)
             // Without RabbitMQ reports are taken all the same and wait in the outbox.
             .ready("control database", move || {
@@ -120,6 +132,8 @@ impl App {
             keys,
             rights,
             quotas,
+            refusals,
+            log,
             ledger,
         })
     }
@@ -150,6 +164,16 @@ impl App {
         tasks.spawn(async move {
             relay.run(relay_end).await;
             "relay"
+        });
+        let (log, log_end) = (self.log.clone(), after.clone());
+        tasks.spawn(async move {
+            sealer::run(log, log_end).await;
+            "sealer"
+        });
+        let (refusals, log, refusals_end) = (self.refusals, self.log, after.clone());
+        tasks.spawn(async move {
+            refusals.run(&log, refusals_end).await;
+            "refusals"
         });
         let (keys, keys_end) = (self.keys, after.clone());
         tasks.spawn(async move {

@@ -2,11 +2,19 @@
 //!
 //! Entries hold ids, kinds and states; never a secret, an address or a cell of a report.
 
-mod store;
-
+use rowhouse_audit::Table;
+use rowhouse_context::{Ctx, ServiceName};
 use serde_json::Value;
+use sqlx::PgConnection;
 
-pub(crate) use store::record;
+use crate::error::Result;
+
+/// Where the log stands.
+pub(crate) const TABLE: Table = Table {
+    service: ServiceName::Worker,
+    schema: "worker",
+    id: "id",
+};
 
 /// What was done.
 #[derive(Debug)]
@@ -18,4 +26,14 @@ pub(crate) struct Entry {
     pub(crate) after: Value,
     /// `done` or `failed`.
     pub(crate) outcome: &'static str,
+}
+
+/// Records what the call or job of `ctx` has done.
+pub(crate) async fn record(connection: &mut PgConnection, ctx: &Ctx, entry: &Entry) -> Result<()> {
+    let done = rowhouse_audit::Entry {
+        after: Some(entry.after.clone()),
+        outcome: entry.outcome.to_owned(),
+        ..rowhouse_audit::Entry::done(TABLE.service, ctx, entry.action, &entry.target)
+    };
+    Ok(TABLE.record(connection, &done).await?)
 }

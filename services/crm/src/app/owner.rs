@@ -62,6 +62,7 @@ fn server(config: &ProvisionConfig, provisioner: &Provisioner) -> Result<Server>
         rights: Arc::new(NoUsers),
         services: Arc::new(ServiceVerifier::new(ServiceName::Crm, &config.identity.keys)?),
         quotas: None,
+        refusals: None,
     };
     let homes = Homes::new(provisioner.clone(), config.builds_max);
     let ready = provisioner.clone();

@@ -29,12 +29,12 @@ const CREATE_METHOD: &str = "CreateContact";
 /// How long a create is remembered (design of the API: 24 hours).
 const REMEMBERED: TimeDelta = TimeDelta::hours(24);
 
-/// What is written about a change: who did it, where from, and the ids of the entry and of the event.
+/// What is written about a change: who did it, where from, and the id of the entry and of the event. They have the same: so
+/// whoever publishes the event knows which entry is to be sealed.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     at: DateTime<Utc>,
-    entry: Uuid,
-    event: Uuid,
+    id: Uuid,
     actor: String,
     on_behalf_of: Option<String>,
     reason: Option<String>,
@@ -69,8 +69,7 @@ impl Record {
     pub(super) fn of(ctx: &Ctx, at: DateTime<Utc>) -> Self {
         Self {
             at,
-            entry: Uuid::now_v7(),
-            event: Uuid::now_v7(),
+            id: Uuid::now_v7(),
             actor: ctx.principal().actor(),
             on_behalf_of: ctx.principal().on_behalf_of(),
             reason: ctx.reason().map(str::to_owned),
@@ -108,8 +107,8 @@ pub(super) async fn create(tx: &mut TenantTx, contact: &Contact, record: &Record
             &details.company.as_str(),
             &details.job_title.as_str(),
             &contact.owner,
-            &record.entry,
-            &record.event,
+            &record.id,
+            &record.id,
             &record.actor,
             &record.on_behalf_of,
             &record.reason,
@@ -144,8 +143,8 @@ pub(super) async fn create_once(
                 &details.company.as_str(),
                 &details.job_title.as_str(),
                 &contact.owner,
-                &record.entry,
-                &record.event,
+                &record.id,
+                &record.id,
                 &record.actor,
                 &record.on_behalf_of,
                 &record.reason,
@@ -188,8 +187,8 @@ pub(super) async fn update(
                 &id,
                 &record.at,
                 &etag.map(Etag::revision),
-                &record.entry,
-                &record.event,
+                &record.id,
+                &record.id,
                 &record.actor,
                 &record.on_behalf_of,
                 &record.reason,
@@ -247,8 +246,8 @@ async fn mark(
                 &id,
                 &record.at,
                 &etag.map(Etag::revision),
-                &record.entry,
-                &record.event,
+                &record.id,
+                &record.id,
                 &record.actor,
                 &record.on_behalf_of,
                 &record.reason,

@@ -1,5 +1,6 @@
 //! Store and actions against real homes, through `PgBouncer` in transaction mode.
 
+mod audit;
 mod bench;
 mod catalogue;
 mod change;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_status::{Failure, Reason as Why};
 use rowhouse_types::{HomeState, TenantId};
+use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 use uuid::Uuid;
 
 use super::{Change, DisplayName, Reason, State, Tenant, store};
@@ -32,6 +33,18 @@ fn why_and_where(error: Error) -> (Why, String) {
 
 async fn create(bench: &Bench, slug: &str) -> Tenant {
     bench.tenants.create(&ctx(LONG), new_tenant(slug)).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_logs_statements_are_prepared_with_the_services_own_login() {
+    let bench = Bench::start("log_statements").await;
+    for sql in crate::audit::TABLE.statements() {
+        let prepared = bench.pool.prepare(AssertSqlSafe(sql.clone()).into_sql_str()).await;
+        assert!(prepared.is_ok(), "{sql}: {:?}", prepared.err());
+    }
+    for sql in ["UPDATE tenant.audit SET actor = ''", "DELETE FROM tenant.seals"] {
+        assert!(sqlx::raw_sql(sql).execute(&bench.pool).await.is_err(), "{sql}");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, Reach, RequestId, ServiceName};
 use rowhouse_db::paging::PageTokens;
 use rowhouse_db::testing::StaticDirectory;
-use rowhouse_db::{Lanes, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, migrate_platform};
+use rowhouse_db::{Home, Lanes, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, migrate_platform};
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
@@ -42,6 +42,7 @@ pub(in crate::contact) struct Bench {
     pub(super) one: TenantId,
     pub(super) two: TenantId,
     placement: Placement,
+    homes: Vec<Home>,
     pub(super) databases: Databases,
 }
 
@@ -60,25 +61,16 @@ impl Bench {
         let urls = BTreeMap::from([(SERVER.to_owned(), owner_url)]);
         let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS).await.unwrap();
         let (one, two) = (TenantId::generate(), TenantId::generate());
-        let directory = StaticDirectory::default();
+        let mut homes = Vec::new();
         for tenant in [one, two] {
             let operation = OperationId::generate();
             let home = provisioner
                 .prepare(tenant, &server(), placement, operation)
                 .await
                 .unwrap();
-            directory.put(home);
+            homes.push(home);
         }
-        let pooled = Secret::new(databases.data_pooled_url());
-        let config = TenantDbConfig {
-            participant: ServiceName::Crm,
-            urls: BTreeMap::from([(SERVER.to_owned(), pooled)]),
-            pool_size_max: 8,
-            own_databases: OwnDatabases::default(),
-            lanes: Lanes::OFF,
-            versions: migrations::served(),
-        };
-        let db = TenantDb::connect(config, Arc::new(directory)).await.unwrap();
+        let db = connect(&databases, homes.clone()).await;
         let contacts = contacts(&db, Limits::default());
         Self {
             contacts,
@@ -87,8 +79,18 @@ impl Bench {
             one,
             two,
             placement,
+            homes,
             databases,
         }
+    }
+
+    /// Tenants' data as who is told by the directory that a tenant's home has this version.
+    pub(super) async fn at_version(&self, tenant: TenantId, version: i32) -> TenantDb {
+        let mut homes = self.homes.clone();
+        for home in homes.iter_mut().filter(|home| home.tenant == tenant) {
+            home.version = version;
+        }
+        connect(&self.databases, homes).await
     }
 
     /// The actions, where every tenant's plan has these limits.
@@ -195,6 +197,21 @@ impl Bench {
             .unwrap();
         connection
     }
+}
+
+async fn connect(databases: &Databases, homes: Vec<Home>) -> TenantDb {
+    let pooled = Secret::new(databases.data_pooled_url());
+    let config = TenantDbConfig {
+        participant: ServiceName::Crm,
+        urls: BTreeMap::from([(SERVER.to_owned(), pooled)]),
+        pool_size_max: 8,
+        own_databases: OwnDatabases::default(),
+        lanes: Lanes::OFF,
+        versions: migrations::served(),
+    };
+    TenantDb::connect(config, Arc::new(StaticDirectory::new(homes)))
+        .await
+        .unwrap()
 }
 
 /// Everybody is a member of every tenant, but for the person whose id is all zeros.

@@ -18,8 +18,10 @@ async fn every_statement_fits_the_schema() {
     for placement in PLACEMENTS {
         let bench = Bench::start_in("crm_statements", placement).await;
         let url = Secret::new(bench.superuser_url(bench.one));
-        let faults = check_statements(&url, bench.one, STATEMENTS).await.unwrap();
-        assert!(faults.is_empty(), "{placement:?}: {faults:#?}");
+        for statements in [STATEMENTS, crate::audit::STATEMENTS] {
+            let faults = check_statements(&url, bench.one, statements).await.unwrap();
+            assert!(faults.is_empty(), "{placement:?}: {faults:#?}");
+        }
     }
 }
 
@@ -92,6 +94,7 @@ async fn a_home_that_breaks_a_rule_is_noticed() {
         "CREATE INDEX contacts_phone_idx ON contacts (phone)",
         "GRANT SELECT ON contacts TO rowhouse_app",
         "GRANT UPDATE ON audit_entries TO rowhouse_tenant",
+        "GRANT DELETE ON audit_seals TO rowhouse_tenant",
         "CREATE TABLE notes (id uuid PRIMARY KEY)",
         "ALTER TABLE requests OWNER TO rowhouse_keeper",
     ];

@@ -48,8 +48,9 @@ operation AS (
     SELECT $9, tenant_id, 'provision', 'prepare', $10, $11, now() + make_interval(secs => $12), $13, $14 FROM created
 ),
 audit AS (
-    INSERT INTO tenant.audit (audit_id, actor, on_behalf_of, action, target, after, address, request_id, outcome)
-    SELECT $15, $16, $17, 'tenant.create', id.typed_id, $19, $20, $13, 'accepted'
+    INSERT INTO tenant.audit
+        (audit_id, tenant_id, actor, on_behalf_of, action, target, after, address, request_id, outcome)
+    SELECT $15, id.tenant_id, $16, $17, 'tenant.create', id.typed_id, $19, $20, $13, 'accepted'
     FROM created JOIN id ON id.tenant_id = created.tenant_id
 )
 SELECT chosen.resource_id, chosen.fingerprint, created.created_at, EXISTS (SELECT FROM taken) AS spare

@@ -1,0 +1,130 @@
+//! The audit log in a tenant's home: read, sealed, and told of refusals. Its other entries are written by the statements of
+//! the changes that they are about.
+
+pub(crate) mod sealing;
+mod store;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rowhouse_audit::{AuditLog, Batch, Chain, Entry, Query};
+use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
+use rowhouse_db::{Mode, TenantDb};
+use rowhouse_status::Failure;
+use rowhouse_types::{AuditEntryId, TenantId};
+use tokio::time::Instant;
+
+use crate::error::{Error, Result};
+#[cfg(test)]
+pub(crate) use store::{RELAY_STATEMENTS, STATEMENTS};
+
+/// Longest time for what this service does in a home by itself.
+const OWN_WORK_MAX: Duration = Duration::from_secs(10);
+
+/// Tenants' logs in their homes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct HomeLog {
+    /// Besides the lanes of tenants' calls.
+    db: TenantDb,
+}
+
+/// What became of the entries that wait in a home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sealed {
+    /// So many are sealed now; fewer than fit into a seal were all.
+    Now(usize),
+    /// Another process has sealed meanwhile.
+    Overtaken,
+    /// The home has no seals yet: it waits for its migration.
+    NotYet,
+}
+
+// === impl HomeLog ===
+
+impl HomeLog {
+    pub(crate) fn new(db: &TenantDb) -> Self {
+        Self { db: db.bulk() }
+    }
+
+    /// Seals the oldest entries that wait in a tenant's home.
+    ///
+    /// The head is read before the entries: whoever seals in between takes the next number, and then this one is refused, so
+    /// no entry is sealed twice.
+    pub(crate) async fn seal(&self, tenant: TenantId) -> Result<Sealed> {
+        let mut tx = self.db.begin(&own_ctx(tenant), Mode::Write).await?;
+        let Some(head) = store::head(&mut tx).await? else {
+            return Ok(Sealed::NotYet);
+        };
+        let entries = store::waiting(&mut tx).await?;
+        tx.commit_with_next();
+        if entries.is_empty() {
+            store::forget(&mut tx).await?;
+            return Ok(Sealed::Now(0));
+        }
+        let seal = rowhouse_audit::Seal::next(&chain(tenant), &head, &entries);
+        if store::seal(&mut tx, &seal).await? {
+            Ok(Sealed::Now(entries.len()))
+        } else {
+            Ok(Sealed::Overtaken)
+        }
+    }
+}
+
+#[async_trait]
+impl AuditLog for HomeLog {
+    async fn page(&self, ctx: &Ctx, tenant: Option<TenantId>, query: &Query) -> Result<Vec<Entry>, Failure> {
+        must_be_for(ctx, tenant)?;
+        let tx = self.db.begin_single(ctx, Mode::Read).await.map_err(Error::from)?;
+        Ok(store::page(tx, query).await?)
+    }
+
+    async fn seals(&self, ctx: &Ctx, tenant: Option<TenantId>, after: i64) -> Result<Vec<Batch>, Failure> {
+        must_be_for(ctx, tenant)?;
+        let mut tx = self.db.begin(ctx, Mode::Read).await.map_err(Error::from)?;
+        let seals = rowhouse_audit::Seal::first_page(store::seals(&mut tx, after).await?);
+        tx.commit_with_next();
+        let entries = store::entries(&mut tx, &seals).await?;
+        Ok(seals.into_iter().map(|seal| Batch::of(seal, &entries)).collect())
+    }
+
+    async fn unsealed(&self, ctx: &Ctx, tenant: Option<TenantId>) -> Result<Vec<AuditEntryId>, Failure> {
+        must_be_for(ctx, tenant)?;
+        let mut tx = self.db.begin_single(ctx, Mode::Read).await.map_err(Error::from)?;
+        Ok(store::unsealed(&mut tx).await?)
+    }
+
+    async fn refused(&self, entry: &Entry) -> Result<(), Failure> {
+        let tenant = entry.tenant.ok_or(Error::NoTenant(rowhouse_context::NoTenant))?;
+        let begun = self.db.begin_single(&own_ctx(tenant), Mode::Write).await;
+        let mut tx = begun.map_err(Error::from)?;
+        Ok(store::refuse(&mut tx, entry).await?)
+    }
+}
+
+/// A home is entered by the call's tenant; there is no log of the platform in one.
+fn must_be_for(ctx: &Ctx, tenant: Option<TenantId>) -> Result<(), Failure> {
+    if tenant.is_some() && ctx.tenant_opt() == tenant {
+        Ok(())
+    } else {
+        Err(Failure::internal(
+            "a home's log was asked for another tenant than the call's",
+        ))
+    }
+}
+
+fn chain(tenant: TenantId) -> Chain {
+    Chain {
+        service: ServiceName::Crm,
+        tenant: Some(tenant),
+    }
+}
+
+fn own_ctx(tenant: TenantId) -> Ctx {
+    let principal = Principal::Service { name: ServiceName::Crm };
+    Ctx::new(
+        RequestId::generate(),
+        principal,
+        Some(tenant),
+        Instant::now() + OWN_WORK_MAX,
+    )
+}

@@ -1,0 +1,443 @@
+//! SQL of the audit log in a home. `$1` is the tenant, supplied by `TenantTx`.
+//!
+//! An entry that is about no contact has zeros for its target.
+
+use chrono::{DateTime, Utc};
+use rowhouse_audit::log::{PAGE_MAX, UNSEALED_AFTER, UNSEALED_MAX};
+use rowhouse_audit::{Entry, Hash, Head, Query, Seal, check, seal};
+use rowhouse_context::ServiceName;
+#[cfg(test)]
+use rowhouse_db::AnyStatement;
+use rowhouse_db::{Error, FromRow, Row, Sql, Statement, TenantTx, Type, Variants};
+use rowhouse_types::{AuditEntryId, ContactId, TenantId};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::error::Result;
+
+/// The version of a home that has seals.
+const SEALS_SINCE: i32 = 3;
+
+const HEAD: Variants<Last> = Variants {
+    since: SEALS_SINCE,
+    newer: Statement::new(
+        "audit.head",
+        "SELECT number, hash FROM audit_seals WHERE tenant_id = $1 ORDER BY number DESC LIMIT 1",
+        &[],
+    ),
+    // No number is below 0: the home has no seals yet.
+    older: Statement::new(
+        "audit.head_before",
+        "SELECT '-1'::bigint AS number, ''::bytea AS hash WHERE $1::uuid IS NOT NULL",
+        &[],
+    ),
+};
+
+const WAITING: Statement<Found> = Statement::new(
+    "audit.waiting",
+    "SELECT entry.tenant_id, entry.id, at, actor, on_behalf_of, reason, address, request_id, action, target, before, after,
+         outcome
+     FROM rowhouse.unsealed AS queued
+     JOIN audit_entries AS entry ON entry.tenant_id = $1 AND entry.id = queued.id
+     WHERE queued.tenant_id = $1
+     ORDER BY entry.id
+     LIMIT $2",
+    &[Type::INT8],
+);
+
+const SEAL: Statement<Number> = Statement::new(
+    "audit.seal",
+    "WITH seal AS (
+         INSERT INTO audit_seals (tenant_id, number, previous, entries, leaves, sealed_at, hash)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT DO NOTHING
+         RETURNING number
+     ),
+     done AS (
+         DELETE FROM rowhouse.unsealed WHERE tenant_id = $1 AND id = ANY ($4) AND EXISTS (SELECT FROM seal)
+     )
+     SELECT number FROM seal",
+    &[
+        Type::INT8,
+        Type::BYTEA,
+        Type::UUID_ARRAY,
+        Type::BYTEA,
+        Type::TIMESTAMPTZ,
+        Type::BYTEA,
+    ],
+);
+
+const FORGET: Statement<()> = Statement::new(
+    "audit.forget",
+    "DELETE FROM rowhouse.unsealed AS queued
+     WHERE queued.tenant_id = $1
+         AND NOT EXISTS (SELECT FROM audit_entries AS entry WHERE entry.tenant_id = $1 AND entry.id = queued.id)",
+    &[],
+);
+
+const SEALS: Variants<Stored> = Variants {
+    since: SEALS_SINCE,
+    newer: Statement::new(
+        "audit.seals",
+        "SELECT number, previous, entries, leaves, sealed_at, hash FROM audit_seals
+         WHERE tenant_id = $1 AND number > $2
+         ORDER BY number
+         LIMIT $3",
+        &[Type::INT8, Type::INT8],
+    ),
+    older: Statement::new(
+        "audit.seals_before",
+        "SELECT $2::bigint AS number, ''::bytea AS previous, '{}'::uuid[] AS entries, ''::bytea AS leaves, now() AS sealed_at,
+             ''::bytea AS hash
+         WHERE $1::uuid IS NULL AND $3::bigint > 0",
+        &[Type::INT8, Type::INT8],
+    ),
+};
+
+const ENTRIES: Statement<Found> = Statement::new(
+    "audit.entries",
+    "SELECT tenant_id, id, at, actor, on_behalf_of, reason, address, request_id, action, target, before, after, outcome
+     FROM audit_entries
+     WHERE tenant_id = $1 AND id = ANY ($2)
+     ORDER BY id",
+    &[Type::UUID_ARRAY],
+);
+
+/// What no seal names, although those around it were sealed long ago.
+const UNSEALED: Variants<Id> = Variants {
+    since: SEALS_SINCE,
+    newer: Statement::new(
+        "audit.unsealed",
+        "SELECT entry.id FROM audit_entries AS entry
+         LEFT JOIN (SELECT unnest(entries) AS id FROM audit_seals WHERE tenant_id = $1) AS sealed ON sealed.id = entry.id
+         WHERE entry.tenant_id = $1 AND sealed.id IS NULL AND entry.at < $2
+             AND entry.at >= coalesce(
+                 (SELECT min(sealed_at) FROM audit_seals WHERE tenant_id = $1) - make_interval(secs => $3), '-infinity'::timestamptz)
+         ORDER BY entry.id
+         LIMIT $4",
+        &[Type::TIMESTAMPTZ, Type::FLOAT8, Type::INT8],
+    ),
+    older: Statement::new(
+        "audit.unsealed_before",
+        "SELECT $1::uuid AS id WHERE $1::uuid IS NULL AND $2 < now() AND $3::float8 > 0 AND $4::bigint > 0",
+        &[Type::TIMESTAMPTZ, Type::FLOAT8, Type::INT8],
+    ),
+};
+
+const REFUSE: Statement<()> = Statement::new(
+    "audit.refuse",
+    "WITH entry AS (
+         INSERT INTO audit_entries (
+             tenant_id, id, at, actor, on_behalf_of, reason, address, request_id, action, target, after, outcome
+         )
+         VALUES (
+             $1, $2, $3, $4, $5, $6, $7, $8, $9, '00000000-0000-0000-0000-000000000000', $10, $11
+         )
+         RETURNING id
+     )
+     INSERT INTO rowhouse.unsealed (tenant_id, id) SELECT $1, id FROM entry",
+    &[
+        Type::UUID,
+        Type::TIMESTAMPTZ,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::JSONB,
+        Type::TEXT,
+    ],
+);
+
+/// All of them but lists, for the tests that prepare them.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&dyn AnyStatement] = &[
+    &HEAD.newer,
+    &HEAD.older,
+    &WAITING,
+    &SEAL,
+    &FORGET,
+    &SEALS.newer,
+    &SEALS.older,
+    &ENTRIES,
+    &UNSEALED.newer,
+    &UNSEALED.older,
+    &REFUSE,
+];
+
+/// The number of a seal that was written.
+struct Number;
+
+/// An id.
+struct Id(AuditEntryId);
+
+/// The last seal.
+struct Last {
+    number: i64,
+    hash: Vec<u8>,
+}
+
+/// An entry.
+struct Found(Entry);
+
+/// A seal.
+struct Stored(Seal);
+
+/// The last seal of the chain; `None` where the home has no place for seals yet.
+pub(super) async fn head(tx: &mut TenantTx) -> Result<Option<Head>> {
+    let statement = tx.variant(&HEAD);
+    let Some(last) = tx.fetch_optional(statement, &[]).await? else {
+        return Ok(Some(Head::start()));
+    };
+    Ok((last.number > 0).then(|| Head {
+        number: last.number,
+        hash: hash(&last.hash),
+    }))
+}
+
+/// The oldest entries that wait, as many as fit into a seal.
+pub(super) async fn waiting(tx: &mut TenantTx) -> Result<Vec<Entry>> {
+    let limit = i64::try_from(seal::ENTRIES_MAX).unwrap_or(i64::MAX);
+    let found = tx.fetch_all(&WAITING, &[&limit]).await?;
+    Ok(found.into_iter().map(|found| found.0).collect())
+}
+
+/// Writes a seal and takes its entries from the queue. Answers false where the number was taken.
+pub(super) async fn seal(tx: &mut TenantTx, seal: &Seal) -> Result<bool> {
+    let entries: Vec<Uuid> = seal.entries.iter().map(|id| id.uuid()).collect();
+    let written = tx
+        .fetch_optional(
+            &SEAL,
+            &[
+                &seal.number,
+                &seal.previous.bytes().to_vec(),
+                &entries,
+                &seal.leaf_bytes(),
+                &seal.sealed_at,
+                &seal.hash.bytes().to_vec(),
+            ],
+        )
+        .await?;
+    Ok(written.is_some())
+}
+
+/// Takes from the queue what is no entry.
+pub(super) async fn forget(tx: &mut TenantTx) -> Result<()> {
+    tx.execute(&FORGET, &[]).await?;
+    Ok(())
+}
+
+/// Seals after a number, in order.
+pub(super) async fn seals(tx: &mut TenantTx, after: i64) -> Result<Vec<Seal>> {
+    let statement = tx.variant(&SEALS);
+    let stored = tx.fetch_all(statement, &[&after, &PAGE_MAX]).await?;
+    Ok(stored.into_iter().map(|stored| stored.0).collect())
+}
+
+/// The entries of these seals that are there.
+pub(super) async fn entries(tx: &mut TenantTx, seals: &[Seal]) -> Result<Vec<Entry>> {
+    let ids: Vec<Uuid> = seals
+        .iter()
+        .flat_map(|seal| &seal.entries)
+        .map(|id| id.uuid())
+        .collect();
+    let found = tx.fetch_all(&ENTRIES, &[&ids]).await?;
+    Ok(found.into_iter().map(|found| found.0).collect())
+}
+
+/// Entries in no seal that should be in one.
+pub(super) async fn unsealed(tx: &mut TenantTx) -> Result<Vec<AuditEntryId>> {
+    let statement = tx.variant(&UNSEALED);
+    let late_s = check::LATE_MAX.as_seconds_f64();
+    let before = Utc::now() - UNSEALED_AFTER;
+    let ids = tx.fetch_all(statement, &[&before, &late_s, &UNSEALED_MAX]).await?;
+    Ok(ids.into_iter().map(|id| id.0).collect())
+}
+
+/// Writes an entry about a refusal, and queues it.
+pub(super) async fn refuse(tx: &mut TenantTx, entry: &Entry) -> Result<()> {
+    tx.execute(
+        &REFUSE,
+        &[
+            &entry.id.uuid(),
+            &entry.at,
+            &entry.actor,
+            &entry.on_behalf_of,
+            &entry.reason,
+            &entry.address,
+            &entry.request_id,
+            &entry.action,
+            &entry.after,
+            &entry.outcome,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Entries, the newest first.
+pub(super) async fn page(mut tx: TenantTx, query: &Query) -> Result<Vec<Entry>> {
+    let (from, to) = query.ids();
+    let mut sql = Sql::new(
+        "SELECT tenant_id, id, at, actor, on_behalf_of, reason, address, request_id, action, target, before, after, outcome
+         FROM audit_entries WHERE tenant_id = $1 AND id >= ",
+    )
+    .named("audit.page")
+    .bind(from)
+    .push(" AND id < ")
+    .bind(to);
+    if let Some(actor) = &query.actor {
+        sql = sql.push(" AND (actor = ").bind(actor.clone());
+        sql = sql.push(" OR on_behalf_of = ").bind(actor.clone()).push(")");
+    }
+    if let Some(action) = &query.action {
+        sql = sql.push(" AND action = ").bind(action.clone());
+    }
+    if let Some(target) = &query.target {
+        // Whatever is no contact's id is no target here.
+        let contact = target.parse::<ContactId>().map_or(Uuid::max(), |id| id.uuid());
+        sql = sql.push(" AND target = ").bind(contact);
+    }
+    if let Some(request_id) = &query.request_id {
+        sql = sql.push(" AND request_id = ").bind(request_id.clone());
+    }
+    if let Some(outcome) = &query.outcome {
+        sql = sql.push(" AND outcome = ").bind(outcome.clone());
+    }
+    if let Some(from) = query.from {
+        sql = sql.push(" AND at >= ").bind(from);
+    }
+    if let Some(to) = query.to {
+        sql = sql.push(" AND at < ").bind(to);
+    }
+    let sql = sql
+        .push(" ORDER BY id DESC LIMIT ")
+        .bind(query.limit.clamp(0, PAGE_MAX));
+    let found: Vec<Found> = tx.fetch_page(sql).await?;
+    Ok(found.into_iter().map(|found| found.0).collect())
+}
+
+/// Tenants that have entries waiting in a database, but for those that are `held` back.
+const TENANTS: &str = "SELECT DISTINCT tenant_id FROM rowhouse.unsealed WHERE tenant_id <> ALL ($1) LIMIT $2";
+
+/// Takes what waits of a tenant from the queue: its home is gone.
+const DROP: &str = "DELETE FROM rowhouse.unsealed WHERE tenant_id = $1";
+
+/// Statements of the relay's login, for the test that prepares them.
+#[cfg(test)]
+pub(crate) const RELAY_STATEMENTS: &[&str] = &[TENANTS, DROP];
+
+/// Which tenants have entries waiting in the database behind `relay`.
+pub(super) async fn tenants(relay: &PgPool, held: &[Uuid], limit: i64) -> Result<Vec<TenantId>, sqlx::Error> {
+    let tenants: Vec<Uuid> = sqlx::query_scalar(TENANTS)
+        .bind(held)
+        .bind(limit)
+        .fetch_all(relay)
+        .await?;
+    Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
+}
+
+/// Forgets what waits of a tenant.
+pub(super) async fn drop_queue(relay: &PgPool, tenant: TenantId) -> Result<(), sqlx::Error> {
+    sqlx::query(DROP).bind(tenant.uuid()).execute(relay).await?;
+    Ok(())
+}
+
+/// A stored hash. One of another length was not written by this code: zeros, and the seal does not hold.
+fn hash(bytes: &[u8]) -> Hash {
+    Hash::from_bytes(bytes).unwrap_or(Hash::zero())
+}
+
+// === impl FromRow ===
+
+impl FromRow for Number {
+    const COLUMNS: &'static [(&'static str, Type)] = &[("number", Type::INT8)];
+
+    fn from_row(_: &Row) -> Result<Self, Error> {
+        Ok(Self)
+    }
+}
+
+impl FromRow for Id {
+    const COLUMNS: &'static [(&'static str, Type)] = &[("id", Type::UUID)];
+
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self(row.at(0)?))
+    }
+}
+
+impl FromRow for Last {
+    const COLUMNS: &'static [(&'static str, Type)] = &[("number", Type::INT8), ("hash", Type::BYTEA)];
+
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            number: row.at(0)?,
+            hash: row.at(1)?,
+        })
+    }
+}
+
+impl FromRow for Stored {
+    const COLUMNS: &'static [(&'static str, Type)] = &[
+        ("number", Type::INT8),
+        ("previous", Type::BYTEA),
+        ("entries", Type::UUID_ARRAY),
+        ("leaves", Type::BYTEA),
+        ("sealed_at", Type::TIMESTAMPTZ),
+        ("hash", Type::BYTEA),
+    ];
+
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        let entries: Vec<Uuid> = row.at(2)?;
+        Ok(Self(Seal {
+            number: row.at(0)?,
+            previous: hash(&row.at::<Vec<u8>>(1)?),
+            entries: entries.into_iter().map(AuditEntryId::from_uuid).collect(),
+            leaves: Seal::leaves_from(&row.at::<Vec<u8>>(3)?),
+            sealed_at: row.at::<DateTime<Utc>>(4)?,
+            hash: hash(&row.at::<Vec<u8>>(5)?),
+        }))
+    }
+}
+
+impl FromRow for Found {
+    const COLUMNS: &'static [(&'static str, Type)] = &[
+        ("tenant_id", Type::UUID),
+        ("id", Type::UUID),
+        ("at", Type::TIMESTAMPTZ),
+        ("actor", Type::TEXT),
+        ("on_behalf_of", Type::TEXT),
+        ("reason", Type::TEXT),
+        ("address", Type::TEXT),
+        ("request_id", Type::TEXT),
+        ("action", Type::TEXT),
+        ("target", Type::UUID),
+        ("before", Type::JSONB),
+        ("after", Type::JSONB),
+        ("outcome", Type::TEXT),
+    ];
+
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        let target: Uuid = row.at(9)?;
+        let target = Some(target).filter(|target| !target.is_nil());
+        Ok(Self(Entry {
+            tenant: Some(row.at(0)?),
+            id: row.at(1)?,
+            service: ServiceName::Crm,
+            at: row.at(2)?,
+            actor: row.at(3)?,
+            on_behalf_of: row.at(4)?,
+            reason: row.at(5)?,
+            address: row.at(6)?,
+            request_id: row.at(7)?,
+            action: row.at(8)?,
+            target: target
+                .map(|id| ContactId::from_uuid(id).to_string())
+                .unwrap_or_default(),
+            before: row.at(10)?,
+            after: row.at(11)?,
+            outcome: row.at(12)?,
+        }))
+    }
+}

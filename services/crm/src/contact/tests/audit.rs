@@ -1,0 +1,277 @@
+//! The log that changes of contacts leave in a home: sealed, and whatever was done to it behind our back shows.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use rowhouse_audit::{AuditLog as _, Batch, Chain, Check, Entry, FaultKind, Place, Query};
+use rowhouse_context::{Ctx, ServiceName};
+use rowhouse_devkit::servers::Login;
+use rowhouse_types::{Placement, TenantId};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
+
+use super::bench::{Bench, PLACEMENTS, named};
+use crate::audit::{HomeLog, RELAY_STATEMENTS, Sealed};
+use crate::contact::actions::Change;
+
+/// What the relay does when events are published.
+const PUBLISHED: &str = "WITH published AS (DELETE FROM rowhouse.outbox RETURNING tenant_id, id)
+     INSERT INTO rowhouse.unsealed (tenant_id, id) SELECT tenant_id, id FROM published";
+
+/// Makes contacts and deletes them: two entries each.
+async fn work(bench: &Bench, ctx: &Ctx, contacts: usize) {
+    for at in 0..contacts {
+        let created = bench.contacts.create(ctx, named(&format!("C{at}"))).await.unwrap();
+        let change = Change {
+            id: created.id,
+            etag: Some(created.etag),
+        };
+        bench.contacts.delete(ctx, change).await.unwrap();
+    }
+    bench.execute(ctx.tenant().unwrap(), PUBLISHED).await;
+}
+
+async fn batches(log: &HomeLog, ctx: &Ctx) -> Vec<Batch> {
+    let mut all: Vec<Batch> = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |batch| batch.seal.number);
+        let page = log.seals(ctx, ctx.tenant_opt(), after).await.unwrap();
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(page);
+    }
+}
+
+/// What a check of the tenant's chain finds.
+async fn faults(log: &HomeLog, ctx: &Ctx) -> Vec<FaultKind> {
+    let chain = Chain {
+        service: ServiceName::Crm,
+        tenant: ctx.tenant_opt(),
+    };
+    let mut check = Check::new(chain, Place::default(), None);
+    batches(log, ctx).await.iter().for_each(|batch| check.take(batch));
+    check.end(&log.unsealed(ctx, ctx.tenant_opt()).await.unwrap());
+    check.faults().iter().map(|fault| fault.kind).collect()
+}
+
+#[tokio::test]
+async fn changes_are_sealed_and_read_in_every_placement() {
+    for placement in PLACEMENTS {
+        let bench = Bench::start_in("crm_audit", placement).await;
+        let log = HomeLog::new(&bench.db);
+        let (one, two) = (bench.ctx(bench.one), bench.ctx(bench.two));
+        work(&bench, &one, 2).await;
+        work(&bench, &two, 1).await;
+        assert_eq!(log.seal(bench.one).await.unwrap(), Sealed::Now(4));
+        assert_eq!(log.seal(bench.one).await.unwrap(), Sealed::Now(0));
+        assert_eq!(log.seal(bench.two).await.unwrap(), Sealed::Now(2));
+        for ctx in [&one, &two] {
+            assert_eq!(faults(&log, ctx).await, [], "{placement:?}");
+        }
+        let query = Query {
+            limit: 10,
+            action: Some("contacts:delete".to_owned()),
+            ..Query::default()
+        };
+        let deleted = log.page(&one, Some(bench.one), &query).await.unwrap();
+        assert_eq!(deleted.len(), 2, "{placement:?}");
+        assert!(deleted[0].id > deleted[1].id && deleted.iter().all(|entry| entry.tenant == Some(bench.one)));
+        let of_one = Query {
+            target: Some(deleted[0].target.clone()),
+            actor: Some(one.principal().actor()),
+            before: Some(deleted[0].id),
+            action: None,
+            ..query
+        };
+        let older = log.page(&one, Some(bench.one), &of_one).await.unwrap();
+        assert_eq!(older.len(), 1, "its creation");
+        assert!(log.page(&two, Some(bench.two), &of_one).await.unwrap().is_empty());
+        assert!(
+            log.page(&two, Some(bench.one), &of_one).await.is_err(),
+            "another tenant than the call's"
+        );
+    }
+}
+
+/// The wall: what one tenant's transaction sees and takes of the queue is its own.
+#[tokio::test]
+async fn the_queue_of_another_tenant_is_never_seen() {
+    let bench = Bench::start("crm_audit_wall").await;
+    let log = HomeLog::new(&bench.db);
+    work(&bench, &bench.ctx(bench.one), 1).await;
+    bench
+        .execute(
+            bench.two,
+            "INSERT INTO rowhouse.unsealed SELECT gen_random_uuid(), id FROM rowhouse.unsealed",
+        )
+        .await;
+    assert_eq!(log.seal(bench.two).await.unwrap(), Sealed::Now(0));
+    assert_eq!(bench.count(bench.two, "rowhouse.unsealed").await, 4);
+    assert_eq!(log.seal(bench.one).await.unwrap(), Sealed::Now(2));
+    assert_eq!(bench.count(bench.two, "rowhouse.unsealed").await, 2);
+}
+
+#[tokio::test]
+async fn many_sealers_at_once_seal_every_entry_once() {
+    let bench = Bench::start("crm_audit_race").await;
+    let log = HomeLog::new(&bench.db);
+    let ctx = bench.ctx(bench.one);
+    let mut overtaken = 0;
+    for _ in 0..20 {
+        work(&bench, &ctx, 2).await;
+        let sealed = join_all((0..4).map(|_| log.seal(bench.one))).await;
+        overtaken += sealed
+            .into_iter()
+            .filter(|sealed| matches!(sealed, Ok(Sealed::Overtaken)))
+            .count();
+    }
+    assert!(overtaken > 0, "they never met");
+    let mut times: BTreeMap<_, usize> = BTreeMap::new();
+    for batch in batches(&log, &ctx).await {
+        for id in batch.seal.entries {
+            *times.entry(id).or_default() += 1;
+        }
+    }
+    assert_eq!(times.len(), 80);
+    assert!(times.values().all(|count| *count == 1), "{times:?}");
+    assert_eq!(faults(&log, &ctx).await, []);
+}
+
+/// Whoever has the whole database in hand: each thing that they may do to the log, and what it shows as.
+#[tokio::test]
+async fn what_is_done_to_the_log_behind_our_back_shows() {
+    let tampering = [
+        (
+            "UPDATE audit_entries SET actor = 'nobody' WHERE id = (SELECT min(id::text)::uuid FROM audit_entries)",
+            FaultKind::EntryChanged,
+        ),
+        (
+            "UPDATE audit_entries SET after = after || '{\"company\": \"x\"}' WHERE after IS NOT NULL",
+            FaultKind::EntryChanged,
+        ),
+        (
+            "DELETE FROM audit_entries WHERE id = (SELECT max(id::text)::uuid FROM audit_entries)",
+            FaultKind::EntryMissing,
+        ),
+        (
+            "DELETE FROM audit_seals WHERE number = 1",
+            FaultKind::SealMissing,
+        ),
+        (
+            "UPDATE audit_seals SET leaves = set_byte(leaves, 0, 255 - get_byte(leaves, 0)) WHERE number = 1",
+            FaultKind::SealChanged,
+        ),
+        (
+            "UPDATE audit_seals SET sealed_at = sealed_at - interval '1 day' WHERE number = 2",
+            FaultKind::SealChanged,
+        ),
+        (
+            "INSERT INTO audit_entries SELECT tenant_id, gen_random_uuid(), at - interval '6 minutes', actor, on_behalf_of,
+                 reason, address, request_id, action, target, before, after, outcome FROM audit_entries LIMIT 1",
+            FaultKind::EntryUnsealed,
+        ),
+    ];
+    for (statement, fault) in tampering {
+        let bench = Bench::start("crm_audit_tampered").await;
+        let log = HomeLog::new(&bench.db);
+        let ctx = bench.ctx(bench.one);
+        for _ in 0..2 {
+            work(&bench, &ctx, 1).await;
+            log.seal(bench.one).await.unwrap();
+        }
+        assert_eq!(faults(&log, &ctx).await, [], "before");
+        bench.execute(bench.one, statement).await;
+        let found = faults(&log, &ctx).await;
+        assert!(found.contains(&fault), "{statement}: {found:?}");
+    }
+}
+
+/// Slipped in through the queue, as who has our own login could: sealed like any other, but its time tells.
+#[tokio::test]
+async fn an_entry_of_an_older_time_shows_although_it_is_sealed() {
+    let bench = Bench::start("crm_audit_backdated").await;
+    let log = HomeLog::new(&bench.db);
+    let ctx = bench.ctx(bench.one);
+    work(&bench, &ctx, 1).await;
+    log.seal(bench.one).await.unwrap();
+    bench
+        .execute(
+            bench.one,
+            "WITH slipped_in AS (
+                 INSERT INTO audit_entries SELECT tenant_id, gen_random_uuid(), at - interval '11 minutes', actor,
+                     on_behalf_of, reason, address, request_id, action, target, before, after, outcome
+                 FROM audit_entries LIMIT 1
+                 RETURNING tenant_id, id
+             )
+             INSERT INTO rowhouse.unsealed SELECT tenant_id, id FROM slipped_in",
+        )
+        .await;
+    assert_eq!(log.seal(bench.one).await.unwrap(), Sealed::Now(1));
+    assert_eq!(faults(&log, &ctx).await, [FaultKind::EntryBackdated]);
+}
+
+/// A home before its migration has no place for seals: its entries wait, and are read and checked all the same.
+#[tokio::test]
+async fn a_home_before_its_migration_waits() {
+    let bench = Bench::start("crm_audit_older").await;
+    let log = HomeLog::new(&bench.db);
+    let older = bench.at_version(bench.one, 2).await;
+    let log_of_older = HomeLog::new(&older);
+    let ctx = bench.ctx(bench.one);
+    work(&bench, &ctx, 1).await;
+    assert_eq!(log_of_older.seal(bench.one).await.unwrap(), Sealed::NotYet);
+    assert_eq!(faults(&log_of_older, &ctx).await, []);
+    assert_eq!(log.seal(bench.one).await.unwrap(), Sealed::Now(2), "its turn comes");
+    assert_eq!(faults(&log, &ctx).await, []);
+}
+
+#[tokio::test]
+async fn a_refusal_is_an_entry_that_is_about_no_contact() {
+    let bench = Bench::start("crm_audit_refused").await;
+    let log = HomeLog::new(&bench.db);
+    let ctx = bench.ctx(bench.one);
+    let entry = Entry {
+        outcome: "refused".to_owned(),
+        after: Some(json!({ "times": 3 })),
+        ..Entry::done(
+            ServiceName::Crm,
+            &ctx,
+            "rowhouse.crm.v1.ContactService/DeleteContact",
+            "",
+        )
+    };
+    log.refused(&entry).await.unwrap();
+    assert_eq!(log.seal(bench.one).await.unwrap(), Sealed::Now(1));
+    let query = Query {
+        limit: 10,
+        outcome: Some("refused".to_owned()),
+        ..Query::default()
+    };
+    let read = log.page(&ctx, Some(bench.one), &query).await.unwrap();
+    assert_eq!(read.len(), 1);
+    assert_eq!((read[0].target.as_str(), &read[0].after), ("", &entry.after));
+    assert_eq!(read[0].actor, ctx.principal().actor());
+    assert_eq!(faults(&log, &ctx).await, []);
+    let stranger = Entry {
+        tenant: Some(TenantId::generate()),
+        ..entry
+    };
+    assert!(log.refused(&stranger).await.is_err());
+}
+
+#[tokio::test]
+async fn the_relays_login_may_do_what_it_is_asked_and_no_more() {
+    let bench = Bench::start_in("crm_audit_relay", Placement::Schema).await;
+    let mut relay = PgConnection::connect(&bench.databases.data_url(Login::Relay))
+        .await
+        .unwrap();
+    for sql in RELAY_STATEMENTS {
+        let prepared = relay.prepare(AssertSqlSafe(*sql).into_sql_str()).await;
+        assert!(prepared.is_ok(), "{sql}: {:?}", prepared.err());
+    }
+    let refused = sqlx::raw_sql("UPDATE rowhouse.unsealed SET id = gen_random_uuid()")
+        .execute(&mut relay)
+        .await;
+    assert!(refused.is_err());
+}

@@ -1,0 +1,50 @@
+-- Entries of the audit log are sealed in batches chained by hash (libs/audit).
+-- Locks: worker.audit, against writers, until its entries are queued and its index is built: about a second for 100,000.
+-- Safe for code that is already running: yes; what it writes is queued by the trigger. Its login needs INSERT on
+-- worker.unsealed for that, which it has from the moment the trigger is there.
+
+-- One chain for each tenant; zeros name the platform's.
+CREATE TABLE worker.seals (
+    chain uuid NOT NULL,
+    number bigint NOT NULL,
+    -- SHA-256 of the seal before.
+    previous bytea NOT NULL,
+    entries uuid[] NOT NULL,
+    -- SHA-256 of each entry, 32 bytes after 32 bytes.
+    leaves bytea NOT NULL,
+    sealed_at timestamptz NOT NULL,
+    hash bytea NOT NULL,
+    CONSTRAINT seals_pkey PRIMARY KEY (chain, number),
+    CONSTRAINT seals_number CHECK (number >= 1)
+);
+
+-- Entries that wait for their seal.
+CREATE TABLE worker.unsealed (
+    chain uuid NOT NULL,
+    id uuid NOT NULL,
+    CONSTRAINT unsealed_pkey PRIMARY KEY (chain, id)
+);
+
+CREATE FUNCTION worker.queue_for_seal() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO worker.unsealed (chain, id)
+    VALUES (coalesce(NEW.tenant_id, '00000000-0000-0000-0000-000000000000'), NEW.id);
+    RETURN NULL;
+END
+$$;
+
+-- A seal, once made, stays as it is.
+GRANT SELECT, INSERT ON worker.seals TO rowhouse_ctl_worker;
+GRANT SELECT, INSERT, DELETE ON worker.unsealed TO rowhouse_ctl_worker;
+
+CREATE TRIGGER audit_unsealed AFTER INSERT ON worker.audit FOR EACH ROW EXECUTE FUNCTION worker.queue_for_seal();
+
+-- What was written before: after the trigger, so that nothing falls between the two.
+INSERT INTO worker.unsealed (chain, id)
+SELECT coalesce(tenant_id, '00000000-0000-0000-0000-000000000000'), id FROM worker.audit;
+
+-- Lists go by id, which begins with the time.
+CREATE INDEX audit_by_tenant_and_id ON worker.audit (tenant_id, id);
