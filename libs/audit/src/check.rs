@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::entry::Entry;
 use crate::seal::{Batch, Chain, Hash, Head};
 
-/// How long after it was made an entry may be sealed when those that came after it were sealed before: the longest
-/// transaction, twice over, and what the clocks of two processes may differ by.
+/// How much older than one that was sealed before it an entry may be: the longest transaction, twice over, and what the clocks
+/// of two processes may differ by. An entry's time and the one in its id are no further apart either.
 pub const LATE_MAX: TimeDelta = TimeDelta::minutes(10);
 
 /// Faults that are told of one chain at most; the first ones show where to look.
@@ -32,6 +32,8 @@ pub struct Place {
     pub hash: String,
     /// When it was made.
     pub sealed_at: Option<DateTime<Utc>>,
+    /// The latest time of an entry so far.
+    pub newest: Option<DateTime<Utc>>,
     /// Entries that were looked at.
     pub entries: i64,
 }
@@ -60,9 +62,9 @@ pub enum FaultKind {
     EntryMissing,
     /// A sealed entry was changed.
     EntryChanged,
-    /// The entry says it is older than what was sealed long before it: it was slipped in.
-    EntryBackdated,
-    /// The entry is in no seal: it was slipped in, or nobody seals.
+    /// The entry's time does not fit to those that were sealed before it, to its seal, or to its id: it was slipped in.
+    EntryMisdated,
+    /// The entry is in no seal and waits for none: it was slipped in.
     EntryUnsealed,
     /// The seal that the caller had noted is gone, or another.
     KnownDiffers,
@@ -95,16 +97,18 @@ impl Check {
             self.fault(FaultKind::SealChanged, seal.number, None);
         }
         for (at, id) in seal.entries.iter().enumerate() {
-            match batch.entries.get(at).and_then(Option::as_ref) {
-                None => self.fault(FaultKind::EntryMissing, seal.number, Some(*id)),
-                Some(text) if seal.leaves.get(at) != Some(&Hash::of(text)) => {
-                    self.fault(FaultKind::EntryChanged, seal.number, Some(*id));
-                }
-                Some(text) if self.is_backdated(text) => {
-                    self.fault(FaultKind::EntryBackdated, seal.number, Some(*id));
-                }
-                Some(_) => {}
+            let Some(text) = batch.entries.get(at).and_then(Option::as_ref) else {
+                self.fault(FaultKind::EntryMissing, seal.number, Some(*id));
+                continue;
+            };
+            if seal.leaves.get(at) != Some(&Hash::of(text)) {
+                self.fault(FaultKind::EntryChanged, seal.number, Some(*id));
             }
+            let time = time_of(text);
+            if time.is_none_or(|time| self.is_misdated(time, *id, seal.sealed_at)) {
+                self.fault(FaultKind::EntryMisdated, seal.number, Some(*id));
+            }
+            self.place.newest = self.place.newest.max(time.filter(|time| *time <= seal.sealed_at));
         }
         if self
             .known
@@ -116,11 +120,12 @@ impl Check {
             number: seal.number,
             hash: seal.hash.to_string(),
             sealed_at: Some(seal.sealed_at),
+            newest: self.place.newest,
             entries: self.place.entries + i64::try_from(seal.entries.len()).unwrap_or(0),
         };
     }
 
-    /// The chain has ended. `unsealed`: entries in no seal that should be in one.
+    /// The chain has ended. `unsealed`: entries that are in no seal and wait for none.
     pub fn end(&mut self, unsealed: &[AuditEntryId]) {
         if let Some(known) = self.known
             && known.number > self.place.number
@@ -144,14 +149,15 @@ impl Check {
         &self.faults
     }
 
-    fn is_backdated(&self, text: &str) -> bool {
-        let at = serde_json::from_str::<serde_json::Value>(text)
-            .ok()
-            .and_then(|entry| entry.get("at")?.as_str()?.parse::<DateTime<Utc>>().ok());
-        match (at, self.place.sealed_at) {
-            (Some(at), Some(sealed_at)) => at < sealed_at - LATE_MAX,
-            _ => false,
-        }
+    fn is_misdated(&self, time: DateTime<Utc>, id: AuditEntryId, sealed_at: DateTime<Utc>) -> bool {
+        let is_apart = |from: DateTime<Utc>| time.signed_duration_since(from).abs() > LATE_MAX;
+        let made = id.uuid().get_timestamp().and_then(|stamp| {
+            let (seconds, nanos) = stamp.to_unix();
+            DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
+        });
+        made.is_none_or(is_apart)
+            || time.signed_duration_since(sealed_at) > LATE_MAX
+            || (self.place.newest).is_some_and(|newest| newest.signed_duration_since(time) > LATE_MAX)
     }
 
     fn fault(&mut self, kind: FaultKind, number: i64, entry: Option<AuditEntryId>) {
@@ -159,6 +165,12 @@ impl Check {
             self.faults.push(Fault { kind, number, entry });
         }
     }
+}
+
+/// When the entry was made, as its text says.
+fn time_of(text: &str) -> Option<DateTime<Utc>> {
+    let entry: serde_json::Value = serde_json::from_str(text).ok()?;
+    entry.get("at")?.as_str()?.parse().ok()
 }
 
 // === impl Batch ===

@@ -62,8 +62,8 @@ impl Entry {
         }
     }
 
-    /// The entry as canonical JSON (RFC 8785 for what entries hold: keys in order, nothing between the tokens). Any
-    /// change of it is a change of the entry.
+    /// The entry as JSON in one spelling: keys in the order of their bytes, nothing between the tokens, numbers as
+    /// `serde_json` writes them. An export holds these bytes, so whoever checks one need not spell it again.
     #[must_use]
     pub fn canonical(&self) -> String {
         let fields = json!({

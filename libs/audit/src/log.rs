@@ -1,7 +1,7 @@
 //! What a service's log does, wherever it is kept.
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rowhouse_context::Ctx;
 use rowhouse_status::Failure;
 use rowhouse_types::{AuditEntryId, TenantId};
@@ -14,12 +14,8 @@ use crate::seal::Batch;
 /// Entries of a page at most: 200, and the one that tells whether there is a next page.
 pub const PAGE_MAX: i64 = 201;
 
-/// Entries without a seal that are told of at most.
+/// Entries that are in no seal and wait for none that are told of at most.
 pub const UNSEALED_MAX: i64 = 100;
-
-/// How long an entry may wait for its seal before it counts as left out. Sealers look every second; RabbitMQ away for
-/// longer keeps those of homes waiting, and the check says so.
-pub const UNSEALED_AFTER: TimeDelta = TimeDelta::minutes(5);
 
 /// Which entries to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +40,15 @@ pub struct Query {
     pub to: Option<DateTime<Utc>>,
 }
 
+/// What is not sealed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unsealed {
+    /// Entries that wait for nothing, although they are in no seal; some of them.
+    pub lost: Vec<AuditEntryId>,
+    /// How many wait for their seal.
+    pub waiting: i64,
+}
+
 /// An audit log. A tenant's where one is named, the platform's otherwise.
 #[async_trait]
 pub trait AuditLog: Send + Sync + 'static {
@@ -53,8 +58,8 @@ pub trait AuditLog: Send + Sync + 'static {
     /// Some of the seals after number `after`, in order, each with its entries; none after the last.
     async fn seals(&self, ctx: &Ctx, tenant: Option<TenantId>, after: i64) -> Result<Vec<Batch>, Failure>;
 
-    /// Entries that are in no seal and should be in one.
-    async fn unsealed(&self, ctx: &Ctx, tenant: Option<TenantId>) -> Result<Vec<AuditEntryId>, Failure>;
+    /// What is not sealed.
+    async fn unsealed(&self, ctx: &Ctx, tenant: Option<TenantId>) -> Result<Unsealed, Failure>;
 
     /// Writes an entry about what was not done, in a transaction of its own.
     async fn refused(&self, entry: &Entry) -> Result<(), Failure>;
@@ -67,8 +72,10 @@ impl Query {
     /// process that made them, in milliseconds, which is not quite the entry's.
     #[must_use]
     pub fn ids(&self) -> (Uuid, Uuid) {
-        let from = self.from.map_or(Uuid::nil(), |from| first_id(from - LATE_MAX));
-        let to = self.to.map_or(Uuid::max(), |to| first_id(to + LATE_MAX));
+        let from = self.from.and_then(|from| from.checked_sub_signed(LATE_MAX));
+        let from = from.map_or(Uuid::nil(), first_id);
+        let to = self.to.and_then(|to| to.checked_add_signed(LATE_MAX));
+        let to = to.map_or(Uuid::max(), first_id);
         let before = self.before.map_or(Uuid::max(), |before| before.uuid());
         (from, to.min(before))
     }
@@ -82,6 +89,8 @@ fn first_id(at: DateTime<Utc>) -> Uuid {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     #[test]
@@ -101,5 +110,7 @@ mod tests {
         assert!(between(now, now) && between(now - hour, now + hour));
         assert!(!between(now + hour, now + hour * 2) && !between(now - hour * 2, now - hour));
         assert_eq!(Query::default().ids(), (Uuid::nil(), Uuid::max()));
+        // The ends of time are no fault.
+        assert!(between(DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC));
     }
 }

@@ -21,6 +21,9 @@ use crate::log::AuditLog;
 /// How often what was refused is written.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
+/// Longest time to write what is left at the end.
+const LAST_WRITE_MAX: Duration = Duration::from_secs(5);
+
 /// How long the same refusal is counted into one entry.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -84,7 +87,10 @@ impl Refusals {
         loop {
             tokio::select! {
                 () = stop.cancelled() => {
-                    self.write(log, |_| true).await;
+                    let last = tokio::time::timeout(LAST_WRITE_MAX, self.write(log, |_| true)).await;
+                    if last.is_err() {
+                        tracing::warn!("some refusals were not written to the audit log: there was no time left");
+                    }
                     return;
                 }
                 _ = ticks.tick() => {

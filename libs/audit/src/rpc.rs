@@ -51,9 +51,10 @@ impl AuditLogRpc {
     }
 
     async fn unsealed(&self, ctx: &Ctx, tenant: Option<TenantId>) -> Answer<proto::ListUnsealedEntriesResponse> {
-        let ids = self.log.unsealed(ctx, tenant).await?;
+        let unsealed = self.log.unsealed(ctx, tenant).await?;
         Ok(Response::new(proto::ListUnsealedEntriesResponse {
-            ids: ids.iter().map(ToString::to_string).collect(),
+            ids: unsealed.lost.iter().map(ToString::to_string).collect(),
+            waiting: unsealed.waiting,
         }))
     }
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use rowhouse_types::TenantId;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::ControlLog;
 use crate::seal::ENTRIES_MAX;
+use crate::store::CHAINS_MAX;
 
 /// How often it looks for entries that wait.
 pub const SEAL_EVERY: Duration = Duration::from_secs(1);
@@ -34,13 +37,28 @@ pub async fn run(log: ControlLog, stop: CancellationToken) {
     }
 }
 
-/// Seals what waits in every chain, up to a bound for each.
+/// Seals what waits in every chain, up to a bound for each. One that fails keeps no other waiting; the last fault is told.
 async fn seal_all(log: &ControlLog) -> Result<(), sqlx::Error> {
-    for chain in log.chains().await? {
-        for _ in 0..SEALS_PER_TURN {
-            if log.seal(chain).await?.is_none_or(|sealed| sealed < ENTRIES_MAX) {
-                break;
+    let (mut after, mut outcome) = (None, Ok(()));
+    loop {
+        let chains = log.chains(after).await?;
+        for chain in &chains {
+            if let Err(error) = seal_some(log, *chain).await {
+                outcome = Err(error);
             }
+        }
+        after = chains.last().copied();
+        if i64::try_from(chains.len()).is_ok_and(|count| count < CHAINS_MAX) {
+            return outcome;
+        }
+    }
+}
+
+async fn seal_some(log: &ControlLog, chain: Uuid) -> Result<(), sqlx::Error> {
+    let tenant = (!chain.is_nil()).then(|| TenantId::from_uuid(chain));
+    for _ in 0..SEALS_PER_TURN {
+        if log.seal(tenant).await?.is_none_or(|sealed| sealed < ENTRIES_MAX) {
+            break;
         }
     }
     Ok(())

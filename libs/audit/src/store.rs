@@ -8,13 +8,12 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
-use crate::check::LATE_MAX;
 use crate::entry::Entry;
-use crate::log::{AuditLog, PAGE_MAX, Query, UNSEALED_AFTER, UNSEALED_MAX};
+use crate::log::{AuditLog, PAGE_MAX, Query, UNSEALED_MAX, Unsealed};
 use crate::seal::{Batch, Chain, ENTRIES_MAX, Hash, Head, Seal};
 
-/// Chains whose entries are sealed in one round.
-const CHAINS_MAX: i64 = 500;
+/// Chains that are read at once.
+pub(crate) const CHAINS_MAX: i64 = 500;
 
 /// Where a service's log stands in the control database.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +53,7 @@ impl Table {
             self.chains_sql(),
             self.queued_sql(),
             self.sealed_sql(),
+            self.waiting_sql(),
         ]);
         statements
     }
@@ -85,7 +85,7 @@ impl Table {
     fn columns(&self) -> String {
         let id = self.id;
         format!(
-            "{id} AS id, tenant_id, at, actor, on_behalf_of, action, target, before, after, reason, address, request_id,
+            "{id} AS id, tenant_id, CASE WHEN isfinite(at) THEN at ELSE to_timestamp(0) END AS at, actor, on_behalf_of, action, target, before, after, reason, address, request_id,
              outcome"
         )
     }
@@ -121,25 +121,39 @@ impl Table {
         )
     }
 
-    /// What no seal names, although those around it were sealed long ago.
+    /// What no seal names and what is not in the queue. It reads the whole log: a second for a million entries.
     fn unsealed_sql(&self, tenant: Option<TenantId>) -> String {
         let (schema, id, of) = (self.schema, self.id, belongs(tenant));
         format!(
-            "SELECT {id} FROM {schema}.audit
+            "SELECT audit.{id} FROM {schema}.audit AS audit
              LEFT JOIN (SELECT unnest(entries) AS sealed_id FROM {schema}.seals WHERE chain = $2) AS sealed
-                 ON sealed_id = {id}
-             WHERE {of} AND sealed_id IS NULL AND at < $3
-                 AND at >= coalesce((SELECT min(sealed_at) FROM {schema}.seals WHERE chain = $2) - $4::interval, '-infinity'::timestamptz)
-             ORDER BY {id}
-             LIMIT $5"
+                 ON sealed_id = audit.{id}
+             LEFT JOIN {schema}.unsealed AS queued ON queued.chain = $2 AND queued.id = audit.{id}
+             WHERE {of} AND sealed_id IS NULL AND queued.id IS NULL
+             ORDER BY audit.{id}
+             LIMIT $3"
         )
     }
 
+    fn waiting_sql(&self) -> String {
+        let schema = self.schema;
+        format!("SELECT count(*) FROM {schema}.unsealed WHERE chain = $1")
+    }
+
+    /// As many as belong on a page, by their sizes; the first always.
     fn seals_sql(&self) -> String {
         let schema = self.schema;
         format!(
-            "SELECT number, previous, entries, leaves, sealed_at, hash FROM {schema}.seals
-             WHERE chain = $1 AND number > $2
+            "SELECT number, previous, array_remove(entries, NULL) AS entries, leaves,
+                 CASE WHEN isfinite(sealed_at) THEN sealed_at ELSE to_timestamp(0) END AS sealed_at, hash
+             FROM {schema}.seals
+             WHERE chain = $1 AND number > $2 AND number <= coalesce(
+                 (SELECT max(number) FROM (
+                     SELECT number, sum(size) OVER (ORDER BY number) AS entries FROM (
+                         SELECT number, size FROM {schema}.seals WHERE chain = $1 AND number > $2 ORDER BY number LIMIT $3
+                     ) AS following
+                 ) AS counted WHERE entries <= $4),
+                 (SELECT min(number) FROM {schema}.seals WHERE chain = $1 AND number > $2))
              ORDER BY number
              LIMIT $3"
         )
@@ -153,15 +167,17 @@ impl Table {
     fn seal_sql(&self) -> String {
         let schema = self.schema;
         format!(
-            "INSERT INTO {schema}.seals (chain, number, previous, entries, leaves, sealed_at, hash)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
+            "INSERT INTO {schema}.seals (chain, number, previous, entries, size, leaves, sealed_at, hash)
+             VALUES ($1, $2, $3, $4, cardinality($4::uuid[]), $5, $6, $7)
              ON CONFLICT DO NOTHING"
         )
     }
 
     fn chains_sql(&self) -> String {
         let schema = self.schema;
-        format!("SELECT DISTINCT chain FROM {schema}.unsealed LIMIT $1")
+        format!(
+            "SELECT DISTINCT chain FROM {schema}.unsealed WHERE $1::uuid IS NULL OR chain > $1 ORDER BY chain LIMIT $2"
+        )
     }
 
     fn queued_sql(&self) -> String {
@@ -184,14 +200,14 @@ impl ControlLog {
         Self { pool, table }
     }
 
-    /// The chains that have entries without a seal.
-    pub(crate) async fn chains(&self) -> Result<Vec<Option<TenantId>>, sqlx::Error> {
-        let chains: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(self.table.chains_sql()))
+    /// Some of the chains that have entries without a seal, those after `after`; all of them where there are fewer than
+    /// [`CHAINS_MAX`].
+    pub(crate) async fn chains(&self, after: Option<Uuid>) -> Result<Vec<Uuid>, sqlx::Error> {
+        sqlx::query_scalar(AssertSqlSafe(self.table.chains_sql()))
+            .bind(after)
             .bind(CHAINS_MAX)
             .fetch_all(&self.pool)
-            .await?;
-        let tenant = |chain: Uuid| (!chain.is_nil()).then(|| TenantId::from_uuid(chain));
-        Ok(chains.into_iter().map(tenant).collect())
+            .await
     }
 
     /// Seals the oldest entries of a chain that wait; answers how many there were, and `None` where another process has
@@ -287,6 +303,7 @@ impl AuditLog for ControlLog {
             .bind(key(tenant))
             .bind(after)
             .bind(PAGE_MAX)
+            .bind(i64::try_from(2 * ENTRIES_MAX).unwrap_or(i64::MAX))
             .fetch_all(&mut *connection)
             .await
             .map_err(unavailable)?;
@@ -305,17 +322,24 @@ impl AuditLog for ControlLog {
         Ok(seals.into_iter().map(|seal| Batch::of(seal, &entries)).collect())
     }
 
-    async fn unsealed(&self, _: &Ctx, tenant: Option<TenantId>) -> Result<Vec<AuditEntryId>, Failure> {
-        let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(self.table.unsealed_sql(tenant)))
+    async fn unsealed(&self, _: &Ctx, tenant: Option<TenantId>) -> Result<Unsealed, Failure> {
+        let mut connection = self.pool.acquire().await.map_err(unavailable)?;
+        let lost: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(self.table.unsealed_sql(tenant)))
             .bind(tenant.map(|tenant| tenant.uuid()))
             .bind(key(tenant))
-            .bind(Utc::now() - UNSEALED_AFTER)
-            .bind(LATE_MAX)
             .bind(UNSEALED_MAX)
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *connection)
             .await
             .map_err(unavailable)?;
-        Ok(ids.into_iter().map(AuditEntryId::from_uuid).collect())
+        let waiting = sqlx::query_scalar(AssertSqlSafe(self.table.waiting_sql()))
+            .bind(key(tenant))
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(unavailable)?;
+        Ok(Unsealed {
+            lost: lost.into_iter().map(AuditEntryId::from_uuid).collect(),
+            waiting,
+        })
     }
 
     async fn refused(&self, entry: &Entry) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! Logs as messages between services, both ways.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use rowhouse_proto::common::v1 as proto;
 use rowhouse_proto::well_known::Timestamp;
 use rowhouse_status::{Failure, Violations};
@@ -104,8 +104,9 @@ pub fn timestamp(at: DateTime<Utc>) -> Timestamp {
     }
 }
 
-/// A message as time; none where it is no time.
+/// A message as time; none where it is no time of the years 1 to 9999, which is what the message may hold.
 #[must_use]
 pub fn time(stamp: Timestamp) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp(stamp.seconds, u32::try_from(stamp.nanos).ok()?)
+    let time = DateTime::from_timestamp(stamp.seconds, u32::try_from(stamp.nanos).ok()?)?;
+    (1..=9999).contains(&time.year()).then_some(time)
 }

@@ -13,7 +13,6 @@ use crate::Event;
 pub struct OutboxTable {
     pool: PgPool,
     schema: &'static str,
-    queues_seals: bool,
 }
 
 /// Rows that nobody else will claim while the transaction lasts.
@@ -21,7 +20,6 @@ pub struct OutboxTable {
 pub(crate) struct Claim {
     transaction: Transaction<'static, Postgres>,
     schema: &'static str,
-    queues_seals: bool,
     pub(crate) events: Vec<Event>,
     pub(crate) oldest: Option<DateTime<Utc>>,
 }
@@ -33,19 +31,7 @@ impl OutboxTable {
     /// needs SELECT, UPDATE (for the row locks) and DELETE on it.
     #[must_use]
     pub fn new(pool: PgPool, schema: &'static str) -> Self {
-        Self {
-            pool,
-            schema,
-            queues_seals: false,
-        }
-    }
-
-    /// The same, where an event's id is that of the audit entry of its change: what was published is queued in
-    /// `<schema>.unsealed`, in the transaction that removes it here. The login needs INSERT and SELECT on that.
-    #[must_use]
-    pub fn queueing_seals(mut self) -> Self {
-        self.queues_seals = true;
-        self
+        Self { pool, schema }
     }
 
     /// Claims up to `limit` rows, oldest first, of other kinds than those `held` back.
@@ -73,7 +59,6 @@ impl OutboxTable {
         Ok(Claim {
             transaction,
             schema: self.schema,
-            queues_seals: self.queues_seals,
             events,
             oldest,
         })
@@ -86,17 +71,7 @@ impl Claim {
     /// Removes the rows that were published and lets the others go.
     pub(crate) async fn finish(mut self, published: &[Uuid]) -> Result<(), sqlx::Error> {
         if !published.is_empty() {
-            let schema = self.schema;
-            let delete = format!("DELETE FROM {schema}.outbox WHERE id = ANY ($1)");
-            let sql = if self.queues_seals {
-                format!(
-                    "WITH published AS ({delete} RETURNING tenant_id, id)
-                     INSERT INTO {schema}.unsealed (tenant_id, id) SELECT tenant_id, id FROM published
-                     ON CONFLICT DO NOTHING"
-                )
-            } else {
-                delete
-            };
+            let sql = format!("DELETE FROM {}.outbox WHERE id = ANY ($1)", self.schema);
             sqlx::query(AssertSqlSafe(sql))
                 .bind(published)
                 .execute(&mut *self.transaction)

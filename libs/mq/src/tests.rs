@@ -32,7 +32,6 @@ const TABLES: &str = "
     CREATE TABLE test.outbox (
         id uuid PRIMARY KEY, tenant_id uuid, kind text NOT NULL, payload jsonb NOT NULL, request_id text NOT NULL,
         traceparent text, created_at timestamptz NOT NULL DEFAULT now());
-    CREATE TABLE test.unsealed (tenant_id uuid, id uuid NOT NULL PRIMARY KEY);
     CREATE TABLE test.attempts (
         queue text NOT NULL, message_id uuid NOT NULL, kind text NOT NULL, attempts integer NOT NULL,
         last_error text, parked_at timestamptz, updated_at timestamptz NOT NULL DEFAULT now(),

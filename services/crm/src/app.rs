@@ -153,7 +153,7 @@ impl App {
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let work = CancellationToken::new();
         let relays = self.outboxes.iter().map(|outbox| {
-            let table = OutboxTable::new(outbox.pool().clone(), OUTBOX_SCHEMA).queueing_seals();
+            let table = OutboxTable::new(outbox.pool().clone(), OUTBOX_SCHEMA);
             let relay = Relay::new("crm", table, self.broker.clone(), self.wake.clone());
             relay.may_be_unheard(UNHEARD).run(work.clone())
         });

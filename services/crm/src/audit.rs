@@ -7,11 +7,12 @@ mod store;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rowhouse_audit::log::Unsealed;
 use rowhouse_audit::{AuditLog, Batch, Chain, Entry, Query};
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::{Mode, TenantDb};
 use rowhouse_status::Failure;
-use rowhouse_types::{AuditEntryId, TenantId};
+use rowhouse_types::TenantId;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
@@ -24,8 +25,10 @@ const OWN_WORK_MAX: Duration = Duration::from_secs(10);
 /// Tenants' logs in their homes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct HomeLog {
-    /// Besides the lanes of tenants' calls.
+    /// For who reads: each tenant's calls wait for its own.
     db: TenantDb,
+    /// For this service's own work, besides the lanes of tenants' calls.
+    own: TenantDb,
 }
 
 /// What became of the entries that wait in a home.
@@ -43,7 +46,10 @@ pub(crate) enum Sealed {
 
 impl HomeLog {
     pub(crate) fn new(db: &TenantDb) -> Self {
-        Self { db: db.bulk() }
+        Self {
+            db: db.clone(),
+            own: db.bulk(),
+        }
     }
 
     /// Seals the oldest entries that wait in a tenant's home.
@@ -51,7 +57,7 @@ impl HomeLog {
     /// The head is read before the entries: whoever seals in between takes the next number, and then this one is refused, so
     /// no entry is sealed twice.
     pub(crate) async fn seal(&self, tenant: TenantId) -> Result<Sealed> {
-        let mut tx = self.db.begin(&own_ctx(tenant), Mode::Write).await?;
+        let mut tx = self.own.begin(&own_ctx(tenant), Mode::Write).await?;
         let Some(head) = store::head(&mut tx).await? else {
             return Ok(Sealed::NotYet);
         };
@@ -87,15 +93,15 @@ impl AuditLog for HomeLog {
         Ok(seals.into_iter().map(|seal| Batch::of(seal, &entries)).collect())
     }
 
-    async fn unsealed(&self, ctx: &Ctx, tenant: Option<TenantId>) -> Result<Vec<AuditEntryId>, Failure> {
+    async fn unsealed(&self, ctx: &Ctx, tenant: Option<TenantId>) -> Result<Unsealed, Failure> {
         must_be_for(ctx, tenant)?;
-        let mut tx = self.db.begin_single(ctx, Mode::Read).await.map_err(Error::from)?;
+        let mut tx = self.db.begin(ctx, Mode::Read).await.map_err(Error::from)?;
         Ok(store::unsealed(&mut tx).await?)
     }
 
     async fn refused(&self, entry: &Entry) -> Result<(), Failure> {
         let tenant = entry.tenant.ok_or(Error::NoTenant(rowhouse_context::NoTenant))?;
-        let begun = self.db.begin_single(&own_ctx(tenant), Mode::Write).await;
+        let begun = self.own.begin_single(&own_ctx(tenant), Mode::Write).await;
         let mut tx = begun.map_err(Error::from)?;
         Ok(store::refuse(&mut tx, entry).await?)
     }

@@ -1,5 +1,4 @@
-//! Who changed what, and why, written in the transaction of the change. What is about a tenant stands in its log, the rest
-//! in the platform's.
+//! Who changed what, and why, written in the transaction of the change.
 
 use rowhouse_audit::Table;
 use rowhouse_context::{Ctx, ServiceName};
@@ -28,16 +27,25 @@ pub(crate) struct Entry<'a> {
     pub(crate) outcome: &'static str,
 }
 
-/// Adds an entry.
+/// Adds an entry. What is about a tenant stands in that tenant's log, and what operators did in the platform's, so one may stand in
+/// both: a tenant that is suspended or gone cannot be asked.
 pub(crate) async fn record(connection: &mut PgConnection, ctx: &Ctx, entry: &Entry<'_>) -> Result<()> {
-    let done = rowhouse_audit::Entry {
-        // Servers, plans and participants have names; whatever has a tenant's id is about that tenant.
-        tenant: entry.target.parse().ok(),
+    let of_platform = || rowhouse_audit::Entry {
+        tenant: None,
         before: Some(entry.before.clone()).filter(|before| !before.is_null()),
         after: Some(entry.after.clone()).filter(|after| !after.is_null()),
         reason: entry.reason.map(str::to_owned),
         outcome: entry.outcome.to_owned(),
         ..rowhouse_audit::Entry::done(TABLE.service, ctx, entry.action, entry.target)
     };
-    Ok(TABLE.record(connection, &done).await?)
+    TABLE.record(connection, &of_platform()).await?;
+    // Servers, plans and participants have names; whatever has a tenant's id is about that tenant.
+    if let Ok(tenant) = entry.target.parse() {
+        let of_tenant = rowhouse_audit::Entry {
+            tenant: Some(tenant),
+            ..of_platform()
+        };
+        TABLE.record(connection, &of_tenant).await?;
+    }
+    Ok(())
 }

@@ -31,6 +31,8 @@ pub(crate) struct Entry {
 /// Records what the call or job of `ctx` has done.
 pub(crate) async fn record(connection: &mut PgConnection, ctx: &Ctx, entry: &Entry) -> Result<()> {
     let done = rowhouse_audit::Entry {
+        // The end of a tenant is ordered by a service, whose call is for none.
+        tenant: entry.target.parse().ok().or(ctx.tenant_opt()),
         after: Some(entry.after.clone()),
         outcome: entry.outcome.to_owned(),
         ..rowhouse_audit::Entry::done(TABLE.service, ctx, entry.action, &entry.target)

@@ -6,12 +6,16 @@ use rowhouse_types::TenantId;
 use super::*;
 use crate::Seal;
 
+/// An entry that was made some minutes from now, as its id says too.
 fn entry(minute: i64) -> Entry {
+    let at = Utc::now() + TimeDelta::minutes(minute);
+    let seconds = u64::try_from(at.timestamp()).unwrap();
+    let stamp = uuid::Timestamp::from_unix(uuid::NoContext, seconds, at.timestamp_subsec_nanos());
     Entry {
-        id: AuditEntryId::generate(),
+        id: AuditEntryId::from_uuid(uuid::Uuid::new_v7(stamp)),
         service: ServiceName::Crm,
         tenant: None,
-        at: Utc::now() + TimeDelta::minutes(minute),
+        at,
         actor: "user_1".to_owned(),
         on_behalf_of: None,
         action: "contact.update".to_owned(),
@@ -124,16 +128,41 @@ fn what_is_removed_changed_or_slipped_in_shows() {
 }
 
 #[test]
-fn an_entry_of_an_older_time_shows_when_it_is_sealed_after_newer_ones() {
-    let first = sealed(Head::start(), &[entry(-60)]);
-    let late = sealed(head(&first), &[entry(-9)]);
+fn an_entry_whose_time_does_not_fit_shows() {
+    let first = sealed(Head::start(), &[entry(-60), entry(-30)]);
+    let late = sealed(head(&first), &[entry(-39)]);
     assert_eq!(
         faults(&[first.clone(), late], None),
         [],
         "as late as a transaction may be"
     );
-    let slipped_in = sealed(head(&first), &[entry(-11)]);
-    assert_eq!(faults(&[first, slipped_in], None), [(FaultKind::EntryBackdated, 2)]);
+    let slipped_in = sealed(head(&first), &[entry(-41)]);
+    assert_eq!(
+        faults(&[first.clone(), slipped_in], None),
+        [(FaultKind::EntryMisdated, 2)]
+    );
+    let of_tomorrow = sealed(head(&first), &[entry(11)]);
+    assert_eq!(
+        faults(&[first.clone(), of_tomorrow], None),
+        [(FaultKind::EntryMisdated, 2)]
+    );
+    let with_another_id = Entry {
+        id: entry(-20).id,
+        ..entry(0)
+    };
+    let with_another_id = sealed(head(&first), &[with_another_id]);
+    assert_eq!(faults(&[first, with_another_id], None), [(FaultKind::EntryMisdated, 2)]);
+}
+
+/// What waited for long, in several seals that are made at once, is no fault: its order is.
+#[test]
+fn a_backlog_that_is_sealed_at_last_holds() {
+    let mut batches: Vec<Batch> = Vec::new();
+    for hour in (1..5).rev() {
+        let head = batches.last().map_or_else(Head::start, head);
+        batches.push(sealed(head, &[entry(-60 * hour), entry(-60 * hour + 30)]));
+    }
+    assert_eq!(faults(&batches, None), []);
 }
 
 /// Whoever can write everything makes all hashes anew: only who has noted one sees it.

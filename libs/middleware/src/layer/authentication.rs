@@ -18,6 +18,7 @@ use rowhouse_status::{Failure, Reason};
 use crate::answer;
 use crate::credentials::{self, Once};
 use crate::layer::policy::{self, Rule};
+use crate::layer::refusal;
 use crate::stack::{Listener, Shared};
 
 /// The caller, in the request's extensions.
@@ -34,15 +35,26 @@ pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Reques
     let caller = match rule {
         Ok(Rule::Open) => Ok(Principal::Anonymous.into()),
         Ok(Rule::Policy(policy)) => authenticate(&shared, policy, request.headers()).await,
-        Err(failure) => Err(failure),
+        Err(failure) => Err(failure.into()),
     };
     match caller {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(failure) => answer::refuse(failure),
+        Err(Refused { failure, known }) => {
+            if let Some(principal) = known {
+                refusal::tell(&shared, &request, &principal, &failure);
+            }
+            answer::refuse(failure)
+        }
     }
+}
+
+/// Why a caller is refused, and who they are where that is known.
+struct Refused {
+    failure: Failure,
+    known: Option<Principal>,
 }
 
 /// The caller that the layer found.
@@ -54,16 +66,17 @@ pub(crate) fn caller(request: &Request) -> Result<&Caller, Failure> {
     caller.ok_or_else(|| Failure::internal("a call passed authentication without a caller"))
 }
 
-async fn authenticate(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> Result<Caller, Failure> {
+async fn authenticate(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> Result<Caller, Refused> {
     let sent_service = !matches!(
         credentials::once(headers, metadata::SERVICE_AUTHORIZATION),
         Once::Absent
     );
     if shared.listener == Listener::Public && sent_service {
-        return Err(Failure::new(
+        let failure = Failure::new(
             Reason::MetadataInvalid,
             "x-service-authorization is not taken on the public listener",
-        ));
+        );
+        return Err(failure.into());
     }
     match policy.audience {
         Audience::Public => Ok(Principal::Anonymous.into()),
@@ -72,21 +85,21 @@ async fn authenticate(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> 
             let caller = user(shared, headers).await?;
             match caller.principal {
                 Principal::Member { .. } | Principal::Operator { .. } => Ok(caller),
-                _ => Err(not_meant("a service's token for a job is not taken here")),
+                other => Err(not_meant("a service's token for a job is not taken here").of(other)),
             }
         }
         Audience::Platform => {
             let caller = user(shared, headers).await?;
             match caller.principal {
                 Principal::Operator { .. } => Ok(caller),
-                _ => Err(not_meant("the RPC is for platform operators")),
+                other => Err(not_meant("the RPC is for platform operators").of(other)),
             }
         }
     }
 }
 
 /// A service that the policy names; with a permission, on behalf of the user whose delegated token it sends too.
-async fn authenticate_service(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> Result<Caller, Failure> {
+async fn authenticate_service(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> Result<Caller, Refused> {
     let token = credentials::service(headers)?;
     let verified = shared.security.services.verify(token);
     let name = verified.map_err(|_| credentials::service_invalid())?;
@@ -100,9 +113,7 @@ async fn authenticate_service(shared: &Shared, policy: &Policy, headers: &Header
     if acts_for_user(&caller.principal, name) {
         Ok(caller)
     } else {
-        Err(not_meant(
-            "the RPC needs a token that was issued to the calling service",
-        ))
+        Err(not_meant("the RPC needs a token that was issued to the calling service").of(caller.principal))
     }
 }
 
@@ -145,6 +156,24 @@ impl From<Principal> for Caller {
     }
 }
 
-fn not_meant(message: &'static str) -> Failure {
-    Failure::new(Reason::AudienceMismatch, message)
+// === impl Refused ===
+
+impl Refused {
+    /// Of somebody who is known.
+    fn of(self, principal: Principal) -> Self {
+        Self {
+            known: Some(principal),
+            ..self
+        }
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { failure, known: None }
+    }
+}
+
+fn not_meant(message: &'static str) -> Refused {
+    Failure::new(Reason::AudienceMismatch, message).into()
 }

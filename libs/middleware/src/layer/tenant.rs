@@ -27,6 +27,7 @@ use crate::credentials::{Once, once};
 use crate::layer::authentication;
 use crate::layer::deadline::Deadline;
 use crate::layer::policy::{self, Rule};
+use crate::layer::refusal;
 use crate::stack::Shared;
 
 /// Where proxies add the address that they were called from.
@@ -42,7 +43,12 @@ pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Reques
             request.extensions_mut().insert(ctx);
             next.run(request).await
         }
-        Err(failure) => answer::refuse(failure),
+        Err(failure) => {
+            if let Ok(caller) = authentication::caller(&request) {
+                refusal::tell(&shared, &request, &caller.principal, &failure);
+            }
+            answer::refuse(failure)
+        }
     }
 }
 
@@ -58,10 +64,16 @@ fn context(request: &Request, trusted_hops: usize) -> Result<Ctx, Failure> {
         Rule::Open => (None, None),
         Rule::Policy(policy) => scope(policy.audience, principal, request.headers())?,
     };
-    let peer = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-    let address = forwarded(request.headers(), trusted_hops).or(peer.map(|peer| peer.ip()));
     let ctx = Ctx::new(id.clone(), principal.clone(), tenant, deadline.at);
-    Ok(ctx.with_origin(reason, address.map(|address| address.to_string())))
+    Ok(ctx.with_origin(reason, address(request, trusted_hops)))
+}
+
+/// Where the call came from.
+pub(crate) fn address(request: &Request, trusted_hops: usize) -> Option<String> {
+    let peer = request.extensions().get::<TcpConnectInfo>();
+    let peer = peer.and_then(TcpConnectInfo::remote_addr).map(|peer| peer.ip());
+    let address = forwarded(request.headers(), trusted_hops).or(peer)?;
+    Some(address.to_string())
 }
 
 /// The client's address, where so many proxies of ours have each added the one they were called from. What stands to the

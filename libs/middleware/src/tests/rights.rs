@@ -154,11 +154,18 @@ async fn the_audit_log_is_told_who_was_refused_what_and_of_nothing_else() {
         (GET, "damaged".to_owned(), Code::Unauthenticated),
         (DELETE, world.member(), Code::PermissionDenied),
         (CREATE_TENANT, world.operator(), Code::PermissionDenied),
+        (CREATE_TENANT, world.member(), Code::PermissionDenied),
     ];
     for (path, token, code) in calls {
         let answer = client.call(&Call::new(path).bearer(&token)).await;
         assert_eq!(answer.status.code(), code, "{path}");
     }
+    let other = world.other.to_string();
+    let elsewhere = Call::new(GET).bearer(&world.member()).with("x-tenant-id", &other);
+    client
+        .call(&elsewhere)
+        .await
+        .assert("another tenant", Code::PermissionDenied, "TENANT_MISMATCH");
     let refusals = told.refusals.lock().unwrap();
     let seen: Vec<_> = refusals
         .iter()
@@ -174,6 +181,8 @@ async fn the_audit_log_is_told_who_was_refused_what_and_of_nothing_else() {
         [
             (&DELETE[1..], Some(world.tenant), missing, Some("contacts:delete")),
             (&CREATE_TENANT[1..], None, missing, Some("tenants:create")),
+            (&CREATE_TENANT[1..], None, "AUDIENCE_MISMATCH", Some("tenants:create")),
+            (&GET[1..], None, "TENANT_MISMATCH", Some("contacts:read")),
         ]
     );
 }

@@ -59,7 +59,7 @@ struct Visit {
 impl DatabasesRelay {
     /// `name`: of these outboxes together, in logs and metrics. `main`: where `<schema>.databases` is, with the columns
     /// `database_name` and `state`, of which those in state `ready` count. The login may connect to each of them, on the
-    /// same server, and has the rights there that [`OutboxTable::queueing_seals`] asks for. `beside`: one connection, with
+    /// same server, and has the rights to `<schema>.outbox` there that [`OutboxTable`] asks for. `beside`: one connection, with
     /// the same login, to the database of this name on the same server (`rowhouse_db::database_beside`). `companion`: comes
     /// along on each visit.
     #[must_use]
@@ -164,9 +164,18 @@ impl DatabasesRelay {
     /// Publishes what the database holds, up to a bound. Answers how many rows that was.
     async fn visit(&mut self, name: &str) -> Result<i64, RoundError> {
         let pool = (self.beside)(&self.main, name);
-        self.relay.outbox = OutboxTable::new(pool.clone(), self.schema).queueing_seals();
+        self.relay.outbox = OutboxTable::new(pool.clone(), self.schema);
         let published = self.publish().await;
-        self.companion.visit(&pool).await;
+        if tokio::time::timeout(ROUND_MAX, self.companion.visit(&pool))
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                outbox = self.relay.name,
+                database = name,
+                "who comes along on a visit did not end in time"
+            );
+        }
         pool.close().await;
         published
     }

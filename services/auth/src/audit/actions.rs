@@ -19,7 +19,7 @@ use super::{Entry, record};
 use crate::error::Error;
 use crate::state::State;
 
-/// Entries of one chain that one call checks: a second or two of hashing and reading.
+/// Entries, and seals, of one chain that one call checks: a second or two of hashing and reading.
 const CHECKED_MAX: i64 = 20_000;
 
 /// Which entries to list.
@@ -55,6 +55,8 @@ pub(crate) struct VerifiedChain {
     pub(crate) service: ServiceName,
     pub(crate) place: Place,
     pub(crate) faults: Vec<Fault>,
+    /// How many entries wait for their seal; known where it is done.
+    pub(crate) waiting: i64,
     pub(crate) done: bool,
 }
 
@@ -129,7 +131,7 @@ pub(crate) async fn verify(
         };
         let mut check = Check::new(chain, place, known.get(service).copied());
         let outcome = if done {
-            Ok(true)
+            Ok(Some(0))
         } else {
             go_through(reader, logs, &mut check, *service).await
         };
@@ -138,23 +140,23 @@ pub(crate) async fn verify(
     let (mut verified, mut next) = (Verified::default(), Progress::default());
     let mut goes_on = false;
     for (service, check, outcome) in join_all(checks).await {
-        let done = match outcome {
-            Ok(done) => {
-                goes_on |= !done;
-                done
-            }
+        let waiting = match outcome {
+            Ok(waiting) => waiting,
             Err(failure) if is_away(&failure) => {
                 verified.unreachable.push(service);
-                false
+                None
             }
             Err(failure) => return Err(failure),
         };
+        let done = waiting.is_some();
+        goes_on |= !done;
         next.chains
             .insert(service.as_str().to_owned(), (check.place().clone(), done));
         verified.chains.push(VerifiedChain {
             service,
             place: check.place().clone(),
             faults: check.faults().to_vec(),
+            waiting: waiting.unwrap_or(0),
             done,
         });
     }
@@ -164,18 +166,24 @@ pub(crate) async fn verify(
     Ok(verified)
 }
 
-/// Checks one chain until its end, or the call's bound; says which it was.
-async fn go_through(reader: &Reader, logs: &Logs, check: &mut Check, service: ServiceName) -> Result<bool, Failure> {
-    let last = check.place().entries + CHECKED_MAX;
-    while check.place().entries < last {
+/// Checks one chain until its end and says how many entries wait for their seal, or nothing where the call's bound came first.
+async fn go_through(
+    reader: &Reader,
+    logs: &Logs,
+    check: &mut Check,
+    service: ServiceName,
+) -> Result<Option<i64>, Failure> {
+    let (entries, number) = (check.place().entries + CHECKED_MAX, check.place().number + CHECKED_MAX);
+    while check.place().entries < entries && check.place().number < number {
         let batches = logs.seals(reader, service, check.place().number).await?;
         if batches.is_empty() {
-            check.end(&logs.unsealed(reader, service).await?);
-            return Ok(true);
+            let unsealed = logs.unsealed(reader, service).await?;
+            check.end(&unsealed.lost);
+            return Ok(Some(unsealed.waiting));
         }
         batches.iter().for_each(|batch| check.take(batch));
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// One service's seals after a number, for as long as somebody takes them.

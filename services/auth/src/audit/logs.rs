@@ -1,9 +1,10 @@
 //! The logs of all services, auth's own among them.
 
+use rowhouse_audit::log::Unsealed;
 use rowhouse_audit::{AuditLog as _, Batch, ControlLog, Query};
 use rowhouse_context::{Ctx, Principal, ServiceName};
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{AuditEntryId, TenantId};
+use rowhouse_types::TenantId;
 
 use super::peer::RemoteLog;
 use crate::error::Error;
@@ -109,8 +110,8 @@ impl Logs {
         }
     }
 
-    /// Entries of a service in no seal that should be in one.
-    pub(super) async fn unsealed(&self, reader: &Reader, service: ServiceName) -> Result<Vec<AuditEntryId>, Failure> {
+    /// What a service has not sealed.
+    pub(super) async fn unsealed(&self, reader: &Reader, service: ServiceName) -> Result<Unsealed, Failure> {
         match self.other(service)? {
             Some(other) => other.unsealed(reader).await,
             None => self.own.unsealed(&reader.ctx, reader.tenant()).await,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rowhouse_audit::log::Unsealed;
 use rowhouse_audit::{Batch, Query, wire};
 use rowhouse_client::{IdentifiedChannel, Peer, failure, request, request_as_user};
 use rowhouse_context::{Ctx, ServiceName};
@@ -9,7 +10,6 @@ use rowhouse_proto::common::v1 as proto;
 use rowhouse_proto::common::v1::audit_log_service_client::AuditLogServiceClient;
 use rowhouse_proto::common::v1::platform_audit_log_service_client::PlatformAuditLogServiceClient;
 use rowhouse_status::Failure;
-use rowhouse_types::AuditEntryId;
 use tokio::time::Instant;
 use tonic::Request;
 
@@ -57,23 +57,26 @@ impl RemoteLog {
         seals.into_iter().map(wire::batch).collect()
     }
 
-    /// Entries in no seal that should be in one.
-    pub(super) async fn unsealed(&self, reader: &Reader) -> Result<Vec<AuditEntryId>, Failure> {
+    /// What is not sealed.
+    pub(super) async fn unsealed(&self, reader: &Reader) -> Result<Unsealed, Failure> {
         let request = reader.request(proto::ListUnsealedEntriesRequest {})?;
         let answer = match reader.whose {
             Whose::Tenant { .. } => self.tenants.clone().list_unsealed_entries(request).await,
             Whose::Platform => self.platform.clone().list_unsealed_entries(request).await,
         };
-        let ids = answer.map_err(failure)?.into_inner().ids;
-        let ids: Result<_, _> = ids.iter().map(|id| id.parse()).collect();
-        ids.map_err(Failure::internal)
+        let answer = answer.map_err(failure)?.into_inner();
+        let lost: Result<_, _> = answer.ids.iter().map(|id| id.parse()).collect();
+        Ok(Unsealed {
+            lost: lost.map_err(Failure::internal)?,
+            waiting: answer.waiting,
+        })
     }
 }
 
 // === impl Reader ===
 
 impl Reader {
-    /// A question to another service. An operator's reason stands in the log already, and is not asked for there.
+    /// A question to another service, whose answer is only for us: why an operator asks is not passed on.
     fn request<T>(&self, message: T) -> Result<Request<T>, Failure> {
         let deadline = self.ctx.deadline().min(Instant::now() + ANSWER_MAX);
         let (id, principal) = (self.ctx.request_id().clone(), self.ctx.principal().clone());

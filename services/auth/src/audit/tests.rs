@@ -52,7 +52,7 @@ async fn faults(log: &ControlLog, ctx: &Ctx) -> Vec<FaultKind> {
     };
     let mut check = Check::new(chain, Place::default(), None);
     batches(log, ctx).await.iter().for_each(|batch| check.take(batch));
-    check.end(&log.unsealed(ctx, ctx.tenant_opt()).await.unwrap());
+    check.end(&log.unsealed(ctx, ctx.tenant_opt()).await.unwrap().lost);
     check.faults().iter().map(|fault| fault.kind).collect()
 }
 
@@ -137,9 +137,18 @@ async fn what_is_done_to_the_log_behind_our_back_shows() {
             "UPDATE auth.seals SET hash = previous WHERE number = 1",
             FaultKind::SealChanged,
         ),
+        ("UPDATE auth.audit SET at = '-infinity'", FaultKind::EntryChanged),
+        (
+            "UPDATE auth.seals SET entries[1] = NULL WHERE number = 1",
+            FaultKind::SealChanged,
+        ),
+        (
+            "UPDATE auth.seals SET sealed_at = 'infinity', hash = '' WHERE number = 1",
+            FaultKind::SealChanged,
+        ),
         (
             "ALTER TABLE auth.audit DISABLE TRIGGER USER;
-             INSERT INTO auth.audit SELECT gen_random_uuid(), at - interval '6 minutes', tenant_id, actor, on_behalf_of,
+             INSERT INTO auth.audit SELECT gen_random_uuid(), at - interval '1 year', tenant_id, actor, on_behalf_of,
                  action, target, before, after, reason, address, request_id, outcome FROM auth.audit LIMIT 1",
             FaultKind::EntryUnsealed,
         ),
@@ -158,6 +167,35 @@ async fn what_is_done_to_the_log_behind_our_back_shows() {
             .execute("ALTER TABLE auth.audit ENABLE TRIGGER USER; TRUNCATE auth.audit, auth.seals, auth.unsealed")
             .await;
     }
+}
+
+/// One row that cannot be read keeps nobody else's log from being sealed, and whoever seals from nothing.
+#[tokio::test]
+async fn a_damaged_row_keeps_no_other_chain_waiting() {
+    let bench = Bench::start("auth_audit_damaged").await;
+    let log = log(&bench);
+    let (one, two) = (member(TenantId::generate()), member(TenantId::generate()));
+    for ctx in [&one, &two] {
+        write(&bench, ctx, "member.update").await;
+    }
+    let damage = format!(
+        "UPDATE auth.audit SET at = 'infinity' WHERE tenant_id = '{}'",
+        one.tenant().unwrap().uuid()
+    );
+    bench.execute(&damage).await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let sealing = tokio::spawn(rowhouse_audit::sealer::run(log.clone(), stop.clone()));
+    while bench.count("SELECT count(*) FROM auth.unsealed").await > 0 {
+        tokio::task::yield_now().await;
+    }
+    stop.cancel();
+    sealing.await.unwrap();
+    assert_eq!(faults(&log, &two).await, []);
+    assert_eq!(
+        faults(&log, &one).await,
+        [FaultKind::EntryMisdated],
+        "as it was when it was sealed"
+    );
 }
 
 #[tokio::test]

@@ -149,6 +149,7 @@ fn chain(chain: VerifiedChain) -> proto::AuditChain {
         hash,
         sealed_at,
         entries,
+        ..
     } = chain.place;
     proto::AuditChain {
         head: Some(proto::AuditHead {
@@ -168,6 +169,7 @@ fn chain(chain: VerifiedChain) -> proto::AuditChain {
             })
             .collect(),
         done: chain.done,
+        waiting: chain.waiting,
     }
 }
 
@@ -178,7 +180,7 @@ fn kind(kind: FaultKind) -> proto::AuditFaultKind {
         FaultKind::ChainBroken => proto::AuditFaultKind::ChainBroken,
         FaultKind::EntryMissing => proto::AuditFaultKind::EntryMissing,
         FaultKind::EntryChanged => proto::AuditFaultKind::EntryChanged,
-        FaultKind::EntryBackdated => proto::AuditFaultKind::EntryBackdated,
+        FaultKind::EntryMisdated => proto::AuditFaultKind::EntryMisdated,
         FaultKind::EntryUnsealed => proto::AuditFaultKind::EntryUnsealed,
         FaultKind::KnownDiffers => proto::AuditFaultKind::KnownDiffers,
     }

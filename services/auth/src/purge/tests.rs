@@ -82,7 +82,9 @@ async fn nothing_of_the_tenant_stays_and_nothing_of_others_goes() {
         "{purged:?}"
     );
 
-    let residue = bench.dump_without(&["audit", "purges", "right_changes", "seals", "unsealed"]).await;
+    let residue = bench
+        .dump_without(&["audit", "purges", "right_changes", "seals", "unsealed"])
+        .await;
     assert!(!residue.contains(&house.tenant.uuid().to_string()), "{residue}");
     assert!(!residue.contains("gone.example"), "{residue}");
     for (table, before) in tables.into_iter().zip(before) {

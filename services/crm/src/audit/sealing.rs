@@ -1,9 +1,9 @@
 //! Seals what tenants' changes have written, within seconds.
 //!
-//! Which tenants have something to seal, the relay says: `rowhouse.unsealed` of each database, and of each database of a
-//! tenant's own. Who cannot be entered now (suspended, read-only, before its migration) waits.
+//! Which tenants have something to seal, `rowhouse.unsealed` says, in each data database and in each database of a tenant's own. Who cannot be entered now (suspended, read-only, before its migration) waits.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,22 +18,24 @@ use rowhouse_types::TenantId;
 use sqlx::PgPool;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{HomeLog, Sealed, store};
 use crate::error::Error;
 
-/// Tenants of one database whose entries are sealed in one round, and at once: beside the calls, not before them.
+/// Tenants that are read at once, and whose entries are sealed at once: beside the calls, not before them.
 const TENANTS_MAX: i64 = 500;
 const TENANTS_AT_ONCE: usize = 4;
 
-/// How long a tenant is left alone that cannot be entered, or failed.
+/// How long a tenant is left alone that cannot be entered or failed, and one whose home waits for its migration.
 const HELD: Duration = Duration::from_secs(10);
+const HELD_FOR_MIGRATION: Duration = Duration::from_secs(120);
 
 /// Seals entries in homes.
 pub(crate) struct Sealing {
     log: HomeLog,
     held: Mutex<HashMap<TenantId, Instant>>,
+    /// Whether the last thing that was tried failed, so that one line says when it begins.
+    failing: AtomicBool,
 }
 
 // === impl Sealing ===
@@ -43,6 +45,7 @@ impl Sealing {
         Self {
             log,
             held: Mutex::default(),
+            failing: AtomicBool::new(false),
         }
     }
 
@@ -59,16 +62,25 @@ impl Sealing {
         }
     }
 
+    /// Every tenant that has something waiting has its turn.
     async fn round(&self, relay: &PgPool) {
-        match store::tenants(relay, &self.held_now(), TENANTS_MAX).await {
-            Ok(tenants) => {
-                let sealing = tenants.into_iter().map(|tenant| self.turn(relay, tenant));
-                stream::iter(sealing)
-                    .buffer_unordered(TENANTS_AT_ONCE)
-                    .collect::<()>()
-                    .await;
+        let mut after = None;
+        loop {
+            let tenants = match store::tenants(relay, after, TENANTS_MAX).await {
+                Ok(tenants) => tenants,
+                Err(error) => return self.failed(&error, "which audit entries wait for their seal cannot be read"),
+            };
+            after = tenants.last().copied();
+            let were_all = i64::try_from(tenants.len()).is_ok_and(|count| count < TENANTS_MAX);
+            let due: Vec<TenantId> = tenants.into_iter().filter(|tenant| !self.is_held(*tenant)).collect();
+            let sealing = due.into_iter().map(|tenant| self.turn(relay, tenant));
+            stream::iter(sealing)
+                .buffer_unordered(TENANTS_AT_ONCE)
+                .collect::<()>()
+                .await;
+            if were_all {
+                return;
             }
-            Err(error) => tracing::debug!(cause = %error, "which audit entries wait for their seal was not read"),
         }
     }
 
@@ -76,33 +88,49 @@ impl Sealing {
     async fn turn(&self, relay: &PgPool, tenant: TenantId) {
         for _ in 0..SEALS_PER_TURN {
             match self.log.seal(tenant).await {
-                Ok(Sealed::Now(ENTRIES_MAX)) => {}
-                Ok(Sealed::Now(_) | Sealed::Overtaken) => return,
-                Ok(Sealed::NotYet) => return self.hold(tenant),
+                Ok(Sealed::Now(count)) => {
+                    self.failing.store(false, Ordering::Relaxed);
+                    if count < ENTRIES_MAX {
+                        return;
+                    }
+                }
+                Ok(Sealed::Overtaken) => return,
+                Ok(Sealed::NotYet) => return self.hold(tenant, HELD_FOR_MIGRATION),
                 Err(Error::Database(Db::TenantUnknown)) => {
                     if let Err(error) = store::drop_queue(relay, tenant).await {
-                        tracing::debug!(cause = %error, "the queue of a tenant that is gone was not emptied");
+                        self.failed(&error, "the queue of a tenant that is gone cannot be emptied");
                     }
                     return;
                 }
+                // They can be neither written nor read now, or not written.
+                Err(Error::Database(Db::TenantSuspended | Db::TenantReadOnly | Db::TenantNotReady)) => {
+                    return self.hold(tenant, HELD);
+                }
                 Err(error) => {
-                    tracing::debug!(%tenant, cause = %error, "audit entries were not sealed; they wait");
-                    return self.hold(tenant);
+                    self.failed(&error, "audit entries of a tenant were not sealed; they wait");
+                    return self.hold(tenant, HELD);
                 }
             }
         }
     }
 
-    fn hold(&self, tenant: TenantId) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.insert(tenant, Instant::now() + HELD);
+    fn failed(&self, error: &dyn std::error::Error, what: &'static str) {
+        metrics::counter!("rowhouse_audit_seal_failures_total").increment(1);
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(cause = %error, "{what}");
+        }
     }
 
-    fn held_now(&self) -> Vec<Uuid> {
+    fn hold(&self, tenant: TenantId, time: Duration) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         held.retain(|_, until| *until > now);
-        held.keys().map(|tenant| tenant.uuid()).collect()
+        held.insert(tenant, now + time);
+    }
+
+    fn is_held(&self, tenant: TenantId) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(&tenant).is_some_and(|until| *until > Instant::now())
     }
 }
 

@@ -3,8 +3,8 @@
 //! An entry that is about no contact has zeros for its target.
 
 use chrono::{DateTime, Utc};
-use rowhouse_audit::log::{PAGE_MAX, UNSEALED_AFTER, UNSEALED_MAX};
-use rowhouse_audit::{Entry, Hash, Head, Query, Seal, check, seal};
+use rowhouse_audit::log::{PAGE_MAX, UNSEALED_MAX, Unsealed};
+use rowhouse_audit::{Entry, Hash, Head, Query, Seal, seal};
 use rowhouse_context::ServiceName;
 #[cfg(test)]
 use rowhouse_db::AnyStatement;
@@ -35,7 +35,7 @@ const HEAD: Variants<Last> = Variants {
 
 const WAITING: Statement<Found> = Statement::new(
     "audit.waiting",
-    "SELECT entry.tenant_id, entry.id, at, actor, on_behalf_of, reason, address, request_id, action, target, before, after,
+    "SELECT entry.tenant_id, entry.id, CASE WHEN isfinite(at) THEN at ELSE to_timestamp(0) END AS at, actor, on_behalf_of, reason, address, request_id, action, target, before, after,
          outcome
      FROM rowhouse.unsealed AS queued
      JOIN audit_entries AS entry ON entry.tenant_id = $1 AND entry.id = queued.id
@@ -48,8 +48,8 @@ const WAITING: Statement<Found> = Statement::new(
 const SEAL: Statement<Number> = Statement::new(
     "audit.seal",
     "WITH seal AS (
-         INSERT INTO audit_seals (tenant_id, number, previous, entries, leaves, sealed_at, hash)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         INSERT INTO audit_seals (tenant_id, number, previous, entries, size, leaves, sealed_at, hash)
+         VALUES ($1, $2, $3, $4, cardinality($4), $5, $6, $7)
          ON CONFLICT DO NOTHING
          RETURNING number
      ),
@@ -79,63 +79,79 @@ const SEALS: Variants<Stored> = Variants {
     since: SEALS_SINCE,
     newer: Statement::new(
         "audit.seals",
-        "SELECT number, previous, entries, leaves, sealed_at, hash FROM audit_seals
-         WHERE tenant_id = $1 AND number > $2
+        "SELECT number, previous, array_remove(entries, NULL) AS entries, leaves,
+             CASE WHEN isfinite(sealed_at) THEN sealed_at ELSE to_timestamp(0) END AS sealed_at, hash
+         FROM audit_seals
+         WHERE tenant_id = $1 AND number > $2 AND number <= coalesce(
+             (SELECT max(number) FROM (
+                 SELECT number, sum(size) OVER (ORDER BY number) AS entries FROM (
+                     SELECT number, size FROM audit_seals WHERE tenant_id = $1 AND number > $2 ORDER BY number LIMIT $3
+                 ) AS following
+             ) AS counted WHERE entries <= $4),
+             (SELECT min(number) FROM audit_seals WHERE tenant_id = $1 AND number > $2))
          ORDER BY number
          LIMIT $3",
-        &[Type::INT8, Type::INT8],
+        &[Type::INT8, Type::INT8, Type::INT8],
     ),
     older: Statement::new(
         "audit.seals_before",
         "SELECT $2::bigint AS number, ''::bytea AS previous, '{}'::uuid[] AS entries, ''::bytea AS leaves, now() AS sealed_at,
              ''::bytea AS hash
-         WHERE $1::uuid IS NULL AND $3::bigint > 0",
-        &[Type::INT8, Type::INT8],
+         WHERE $1::uuid IS NULL AND $3::bigint > 0 AND $4::bigint > 0",
+        &[Type::INT8, Type::INT8, Type::INT8],
     ),
 };
 
 const ENTRIES: Statement<Found> = Statement::new(
     "audit.entries",
-    "SELECT tenant_id, id, at, actor, on_behalf_of, reason, address, request_id, action, target, before, after, outcome
+    "SELECT tenant_id, id, CASE WHEN isfinite(at) THEN at ELSE to_timestamp(0) END AS at, actor, on_behalf_of, reason, address, request_id, action, target, before, after, outcome
      FROM audit_entries
      WHERE tenant_id = $1 AND id = ANY ($2)
      ORDER BY id",
     &[Type::UUID_ARRAY],
 );
 
-/// What no seal names, although those around it were sealed long ago.
+/// What no seal names and what is not in the queue. It reads the whole log: a second for a million entries.
 const UNSEALED: Variants<Id> = Variants {
     since: SEALS_SINCE,
     newer: Statement::new(
         "audit.unsealed",
         "SELECT entry.id FROM audit_entries AS entry
          LEFT JOIN (SELECT unnest(entries) AS id FROM audit_seals WHERE tenant_id = $1) AS sealed ON sealed.id = entry.id
-         WHERE entry.tenant_id = $1 AND sealed.id IS NULL AND entry.at < $2
-             AND entry.at >= coalesce(
-                 (SELECT min(sealed_at) FROM audit_seals WHERE tenant_id = $1) - make_interval(secs => $3), '-infinity'::timestamptz)
+         LEFT JOIN rowhouse.unsealed AS queued ON queued.tenant_id = $1 AND queued.id = entry.id
+         WHERE entry.tenant_id = $1 AND sealed.id IS NULL AND queued.id IS NULL
          ORDER BY entry.id
-         LIMIT $4",
-        &[Type::TIMESTAMPTZ, Type::FLOAT8, Type::INT8],
+         LIMIT $2",
+        &[Type::INT8],
     ),
     older: Statement::new(
         "audit.unsealed_before",
-        "SELECT $1::uuid AS id WHERE $1::uuid IS NULL AND $2 < now() AND $3::float8 > 0 AND $4::bigint > 0",
-        &[Type::TIMESTAMPTZ, Type::FLOAT8, Type::INT8],
+        "SELECT $1::uuid AS id WHERE $1::uuid IS NULL AND $2::bigint > 0",
+        &[Type::INT8],
+    ),
+};
+
+/// How many entries wait; all of them in a home before its migration.
+const QUEUED: Variants<Count> = Variants {
+    since: SEALS_SINCE,
+    newer: Statement::new(
+        "audit.queued",
+        "SELECT count(*) AS count FROM rowhouse.unsealed WHERE tenant_id = $1",
+        &[],
+    ),
+    older: Statement::new(
+        "audit.queued_before",
+        "SELECT count(*) AS count FROM audit_entries WHERE tenant_id = $1",
+        &[],
     ),
 };
 
 const REFUSE: Statement<()> = Statement::new(
     "audit.refuse",
-    "WITH entry AS (
-         INSERT INTO audit_entries (
-             tenant_id, id, at, actor, on_behalf_of, reason, address, request_id, action, target, after, outcome
-         )
-         VALUES (
-             $1, $2, $3, $4, $5, $6, $7, $8, $9, '00000000-0000-0000-0000-000000000000', $10, $11
-         )
-         RETURNING id
+    "INSERT INTO audit_entries (
+         tenant_id, id, at, actor, on_behalf_of, reason, address, request_id, action, target, after, outcome
      )
-     INSERT INTO rowhouse.unsealed (tenant_id, id) SELECT $1, id FROM entry",
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '00000000-0000-0000-0000-000000000000', $10, $11)",
     &[
         Type::UUID,
         Type::TIMESTAMPTZ,
@@ -163,6 +179,8 @@ pub(crate) const STATEMENTS: &[&dyn AnyStatement] = &[
     &ENTRIES,
     &UNSEALED.newer,
     &UNSEALED.older,
+    &QUEUED.newer,
+    &QUEUED.older,
     &REFUSE,
 ];
 
@@ -171,6 +189,9 @@ struct Number;
 
 /// An id.
 struct Id(AuditEntryId);
+
+/// A number of entries.
+struct Count(i64);
 
 /// The last seal.
 struct Last {
@@ -231,7 +252,8 @@ pub(super) async fn forget(tx: &mut TenantTx) -> Result<()> {
 /// Seals after a number, in order.
 pub(super) async fn seals(tx: &mut TenantTx, after: i64) -> Result<Vec<Seal>> {
     let statement = tx.variant(&SEALS);
-    let stored = tx.fetch_all(statement, &[&after, &PAGE_MAX]).await?;
+    let entries_max = i64::try_from(2 * seal::ENTRIES_MAX).unwrap_or(i64::MAX);
+    let stored = tx.fetch_all(statement, &[&after, &PAGE_MAX, &entries_max]).await?;
     Ok(stored.into_iter().map(|stored| stored.0).collect())
 }
 
@@ -246,16 +268,19 @@ pub(super) async fn entries(tx: &mut TenantTx, seals: &[Seal]) -> Result<Vec<Ent
     Ok(found.into_iter().map(|found| found.0).collect())
 }
 
-/// Entries in no seal that should be in one.
-pub(super) async fn unsealed(tx: &mut TenantTx) -> Result<Vec<AuditEntryId>> {
-    let statement = tx.variant(&UNSEALED);
-    let late_s = check::LATE_MAX.as_seconds_f64();
-    let before = Utc::now() - UNSEALED_AFTER;
-    let ids = tx.fetch_all(statement, &[&before, &late_s, &UNSEALED_MAX]).await?;
-    Ok(ids.into_iter().map(|id| id.0).collect())
+/// What is not sealed.
+pub(super) async fn unsealed(tx: &mut TenantTx) -> Result<Unsealed> {
+    let (lost, queued) = (tx.variant(&UNSEALED), tx.variant(&QUEUED));
+    let lost = tx.fetch_all(lost, &[&UNSEALED_MAX]).await?;
+    tx.commit_with_next();
+    let waiting = tx.fetch_one(queued, &[]).await?.0;
+    Ok(Unsealed {
+        lost: lost.into_iter().map(|id| id.0).collect(),
+        waiting,
+    })
 }
 
-/// Writes an entry about a refusal, and queues it.
+/// Writes an entry about a refusal.
 pub(super) async fn refuse(tx: &mut TenantTx, entry: &Entry) -> Result<()> {
     tx.execute(
         &REFUSE,
@@ -280,7 +305,7 @@ pub(super) async fn refuse(tx: &mut TenantTx, entry: &Entry) -> Result<()> {
 pub(super) async fn page(mut tx: TenantTx, query: &Query) -> Result<Vec<Entry>> {
     let (from, to) = query.ids();
     let mut sql = Sql::new(
-        "SELECT tenant_id, id, at, actor, on_behalf_of, reason, address, request_id, action, target, before, after, outcome
+        "SELECT tenant_id, id, CASE WHEN isfinite(at) THEN at ELSE to_timestamp(0) END AS at, actor, on_behalf_of, reason, address, request_id, action, target, before, after, outcome
          FROM audit_entries WHERE tenant_id = $1 AND id >= ",
     )
     .named("audit.page")
@@ -318,8 +343,9 @@ pub(super) async fn page(mut tx: TenantTx, query: &Query) -> Result<Vec<Entry>> 
     Ok(found.into_iter().map(|found| found.0).collect())
 }
 
-/// Tenants that have entries waiting in a database, but for those that are `held` back.
-const TENANTS: &str = "SELECT DISTINCT tenant_id FROM rowhouse.unsealed WHERE tenant_id <> ALL ($1) LIMIT $2";
+/// Tenants that have entries waiting in a database, in the order of their numbers.
+const TENANTS: &str = "SELECT DISTINCT tenant_id FROM rowhouse.unsealed WHERE $1::uuid IS NULL OR tenant_id > $1 \
+    ORDER BY tenant_id LIMIT $2";
 
 /// Takes what waits of a tenant from the queue: its home is gone.
 const DROP: &str = "DELETE FROM rowhouse.unsealed WHERE tenant_id = $1";
@@ -328,10 +354,11 @@ const DROP: &str = "DELETE FROM rowhouse.unsealed WHERE tenant_id = $1";
 #[cfg(test)]
 pub(crate) const RELAY_STATEMENTS: &[&str] = &[TENANTS, DROP];
 
-/// Which tenants have entries waiting in the database behind `relay`.
-pub(super) async fn tenants(relay: &PgPool, held: &[Uuid], limit: i64) -> Result<Vec<TenantId>, sqlx::Error> {
+/// Some of the tenants that have entries waiting in the database behind `relay`: those after `after`.
+pub(super) async fn tenants(relay: &PgPool, after: Option<TenantId>, limit: i64) -> Result<Vec<TenantId>, sqlx::Error> {
+    let after = after.map(|tenant| tenant.uuid());
     let tenants: Vec<Uuid> = sqlx::query_scalar(TENANTS)
-        .bind(held)
+        .bind(after)
         .bind(limit)
         .fetch_all(relay)
         .await?;
@@ -361,6 +388,14 @@ impl FromRow for Number {
 
 impl FromRow for Id {
     const COLUMNS: &'static [(&'static str, Type)] = &[("id", Type::UUID)];
+
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self(row.at(0)?))
+    }
+}
+
+impl FromRow for Count {
+    const COLUMNS: &'static [(&'static str, Type)] = &[("count", Type::INT8)];
 
     fn from_row(row: &Row) -> Result<Self, Error> {
         Ok(Self(row.at(0)?))

@@ -29,12 +29,12 @@ const CREATE_METHOD: &str = "CreateContact";
 /// How long a create is remembered (design of the API: 24 hours).
 const REMEMBERED: TimeDelta = TimeDelta::hours(24);
 
-/// What is written about a change: who did it, where from, and the id of the entry and of the event. They have the same: so
-/// whoever publishes the event knows which entry is to be sealed.
+/// What is written about a change: who did it, where from, and the ids of the entry and of the event.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     at: DateTime<Utc>,
-    id: Uuid,
+    entry: Uuid,
+    event: Uuid,
     actor: String,
     on_behalf_of: Option<String>,
     reason: Option<String>,
@@ -69,7 +69,8 @@ impl Record {
     pub(super) fn of(ctx: &Ctx, at: DateTime<Utc>) -> Self {
         Self {
             at,
-            id: Uuid::now_v7(),
+            entry: Uuid::now_v7(),
+            event: Uuid::now_v7(),
             actor: ctx.principal().actor(),
             on_behalf_of: ctx.principal().on_behalf_of(),
             reason: ctx.reason().map(str::to_owned),
@@ -107,8 +108,8 @@ pub(super) async fn create(tx: &mut TenantTx, contact: &Contact, record: &Record
             &details.company.as_str(),
             &details.job_title.as_str(),
             &contact.owner,
-            &record.id,
-            &record.id,
+            &record.entry,
+            &record.event,
             &record.actor,
             &record.on_behalf_of,
             &record.reason,
@@ -143,8 +144,8 @@ pub(super) async fn create_once(
                 &details.company.as_str(),
                 &details.job_title.as_str(),
                 &contact.owner,
-                &record.id,
-                &record.id,
+                &record.entry,
+                &record.event,
                 &record.actor,
                 &record.on_behalf_of,
                 &record.reason,
@@ -187,8 +188,8 @@ pub(super) async fn update(
                 &id,
                 &record.at,
                 &etag.map(Etag::revision),
-                &record.id,
-                &record.id,
+                &record.entry,
+                &record.event,
                 &record.actor,
                 &record.on_behalf_of,
                 &record.reason,
@@ -246,8 +247,8 @@ async fn mark(
                 &id,
                 &record.at,
                 &etag.map(Etag::revision),
-                &record.id,
-                &record.id,
+                &record.entry,
+                &record.event,
                 &record.actor,
                 &record.on_behalf_of,
                 &record.reason,

@@ -1,7 +1,8 @@
 -- Entries of the audit log are sealed in batches chained by hash (libs/audit).
--- Locks: tenant.audit, against writers, until its entries are queued and its index is built: about a second for 100,000.
+-- Locks: tenant.audit, against writers, until its entries are queued and its index is built: about a second for 100,000. Its readers too, for a column is added.
 -- Safe for code that is already running: yes; what it writes is queued by the trigger. Its login needs INSERT on
 -- tenant.unsealed for that, which it has from the moment the trigger is there.
+SET LOCAL lock_timeout = '5s';
 
 -- Whose log an entry stands in; none for what is about the platform. Entries from before this stand in the platform's.
 ALTER TABLE tenant.audit ADD COLUMN tenant_id uuid;
@@ -13,6 +14,8 @@ CREATE TABLE tenant.seals (
     -- SHA-256 of the seal before.
     previous bytea NOT NULL,
     entries uuid[] NOT NULL,
+    -- How many these are, so that pages can be cut without reading them.
+    size integer NOT NULL,
     -- SHA-256 of each entry, 32 bytes after 32 bytes.
     leaves bytea NOT NULL,
     sealed_at timestamptz NOT NULL,

@@ -2,6 +2,7 @@
 -- Locks: worker.audit, against writers, until its entries are queued and its index is built: about a second for 100,000.
 -- Safe for code that is already running: yes; what it writes is queued by the trigger. Its login needs INSERT on
 -- worker.unsealed for that, which it has from the moment the trigger is there.
+SET LOCAL lock_timeout = '5s';
 
 -- One chain for each tenant; zeros name the platform's.
 CREATE TABLE worker.seals (
@@ -10,6 +11,8 @@ CREATE TABLE worker.seals (
     -- SHA-256 of the seal before.
     previous bytea NOT NULL,
     entries uuid[] NOT NULL,
+    -- How many these are, so that pages can be cut without reading them.
+    size integer NOT NULL,
     -- SHA-256 of each entry, 32 bytes after 32 bytes.
     leaves bytea NOT NULL,
     sealed_at timestamptz NOT NULL,

@@ -14,10 +14,6 @@ use super::bench::{Bench, PLACEMENTS, named};
 use crate::audit::{HomeLog, RELAY_STATEMENTS, Sealed};
 use crate::contact::actions::Change;
 
-/// What the relay does when events are published.
-const PUBLISHED: &str = "WITH published AS (DELETE FROM rowhouse.outbox RETURNING tenant_id, id)
-     INSERT INTO rowhouse.unsealed (tenant_id, id) SELECT tenant_id, id FROM published";
-
 /// Makes contacts and deletes them: two entries each.
 async fn work(bench: &Bench, ctx: &Ctx, contacts: usize) {
     for at in 0..contacts {
@@ -28,7 +24,6 @@ async fn work(bench: &Bench, ctx: &Ctx, contacts: usize) {
         };
         bench.contacts.delete(ctx, change).await.unwrap();
     }
-    bench.execute(ctx.tenant().unwrap(), PUBLISHED).await;
 }
 
 async fn batches(log: &HomeLog, ctx: &Ctx) -> Vec<Batch> {
@@ -51,7 +46,7 @@ async fn faults(log: &HomeLog, ctx: &Ctx) -> Vec<FaultKind> {
     };
     let mut check = Check::new(chain, Place::default(), None);
     batches(log, ctx).await.iter().for_each(|batch| check.take(batch));
-    check.end(&log.unsealed(ctx, ctx.tenant_opt()).await.unwrap());
+    check.end(&log.unsealed(ctx, ctx.tenant_opt()).await.unwrap().lost);
     check.faults().iter().map(|fault| fault.kind).collect()
 }
 
@@ -167,10 +162,28 @@ async fn what_is_done_to_the_log_behind_our_back_shows() {
             FaultKind::SealChanged,
         ),
         (
-            "INSERT INTO audit_entries SELECT tenant_id, gen_random_uuid(), at - interval '6 minutes', actor, on_behalf_of,
+            "ALTER TABLE audit_entries DISABLE TRIGGER audit_entries_unsealed;
+             INSERT INTO audit_entries SELECT tenant_id, gen_random_uuid(), at - interval '1 month', actor, on_behalf_of,
                  reason, address, request_id, action, target, before, after, outcome FROM audit_entries LIMIT 1",
             FaultKind::EntryUnsealed,
         ),
+        (
+            "UPDATE audit_seals SET entries[1] = NULL WHERE number = 1",
+            FaultKind::SealChanged,
+        ),
+        (
+            "UPDATE audit_seals SET leaves = leaves || leaves WHERE number = 1",
+            FaultKind::SealChanged,
+        ),
+        (
+            "UPDATE audit_seals SET hash = '\\x00', sealed_at = 'infinity' WHERE number = 1",
+            FaultKind::SealChanged,
+        ),
+        (
+            "UPDATE audit_entries SET at = 'infinity' WHERE id = (SELECT min(id::text)::uuid FROM audit_entries)",
+            FaultKind::EntryChanged,
+        ),
+        ("DELETE FROM audit_seals WHERE number = 2", FaultKind::EntryUnsealed),
     ];
     for (statement, fault) in tampering {
         let bench = Bench::start("crm_audit_tampered").await;
@@ -187,28 +200,65 @@ async fn what_is_done_to_the_log_behind_our_back_shows() {
     }
 }
 
-/// Slipped in through the queue, as who has our own login could: sealed like any other, but its time tells.
+/// Slipped in with our own login, which the trigger queues like any other: sealed, but its time tells.
 #[tokio::test]
 async fn an_entry_of_an_older_time_shows_although_it_is_sealed() {
-    let bench = Bench::start("crm_audit_backdated").await;
+    let bench = Bench::start("crm_audit_misdated").await;
     let log = HomeLog::new(&bench.db);
     let ctx = bench.ctx(bench.one);
     work(&bench, &ctx, 1).await;
     log.seal(bench.one).await.unwrap();
-    bench
-        .execute(
-            bench.one,
-            "WITH slipped_in AS (
-                 INSERT INTO audit_entries SELECT tenant_id, gen_random_uuid(), at - interval '11 minutes', actor,
-                     on_behalf_of, reason, address, request_id, action, target, before, after, outcome
-                 FROM audit_entries LIMIT 1
-                 RETURNING tenant_id, id
-             )
-             INSERT INTO rowhouse.unsealed SELECT tenant_id, id FROM slipped_in",
-        )
-        .await;
+    let slipped_in = Entry {
+        at: chrono::Utc::now() - chrono::TimeDelta::minutes(11),
+        outcome: "succeeded".to_owned(),
+        ..Entry::done(ServiceName::Crm, &ctx, "contacts:delete", "")
+    };
+    log.refused(&slipped_in).await.unwrap();
     assert_eq!(log.seal(bench.one).await.unwrap(), Sealed::Now(1));
-    assert_eq!(faults(&log, &ctx).await, [FaultKind::EntryBackdated]);
+    assert_eq!(faults(&log, &ctx).await, [FaultKind::EntryMisdated]);
+}
+
+/// What cannot be sealed now waits, and that is no fault.
+#[tokio::test]
+async fn entries_wait_while_a_home_cannot_be_written() {
+    let bench = Bench::start("crm_audit_waiting").await;
+    let log = HomeLog::new(&bench.db);
+    let ctx = bench.ctx(bench.one);
+    work(&bench, &ctx, 1).await;
+    bench.freeze(bench.one).await;
+    assert!(log.seal(bench.one).await.is_err());
+    assert_eq!(bench.count(bench.one, "rowhouse.unsealed").await, 2);
+    let other = bench.ctx(bench.two);
+    work(&bench, &other, 2).await;
+    let unsealed = log.unsealed(&other, Some(bench.two)).await.unwrap();
+    assert_eq!((unsealed.lost.len(), unsealed.waiting), (0, 4));
+}
+
+/// Entries from before there were seals are queued by the migration, those of every tenant of a shared house too.
+#[tokio::test]
+async fn entries_from_before_the_migration_are_queued_by_it() {
+    for placement in PLACEMENTS {
+        let bench = Bench::start_in("crm_audit_backfill", placement).await;
+        let ctxs = [bench.ctx(bench.one), bench.ctx(bench.two)];
+        for ctx in &ctxs {
+            work(&bench, ctx, 1).await;
+        }
+        // As homes were before: then the migration's own text is run again.
+        let undone = "DROP TABLE audit_seals; TRUNCATE rowhouse.unsealed;
+            DROP TRIGGER audit_entries_unsealed ON audit_entries";
+        bench.as_owner(undone).await;
+        assert_eq!(bench.count(bench.one, "rowhouse.unsealed").await, 0);
+        let migration = crate::migrations::MIGRATIONS.after(2).next().unwrap();
+        bench.as_owner(migration.sql).await;
+        let expected = if bench.has_neighbours() { 4 } else { 2 };
+        for tenant in [bench.one, bench.two] {
+            assert_eq!(
+                bench.count(tenant, "rowhouse.unsealed").await,
+                expected,
+                "{placement:?}"
+            );
+        }
+    }
 }
 
 /// A home before its migration has no place for seals: its entries wait, and are read and checked all the same.

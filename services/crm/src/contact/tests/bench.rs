@@ -141,6 +141,30 @@ impl Bench {
         sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
     }
 
+    /// Runs statements in every tenant's home as its owner does, in each house once.
+    pub(super) async fn as_owner(&self, sql: &'static str) {
+        let mut houses = std::collections::BTreeSet::new();
+        for tenant in [self.one, self.two] {
+            let url = self.superuser_url(tenant);
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            let house: String = sqlx::query_scalar(
+                "SELECT house.schema_name FROM rowhouse.homes JOIN rowhouse.houses AS house USING (house_id)
+                 WHERE tenant_id = $1",
+            )
+            .bind(tenant.uuid())
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+            if houses.insert((url, house.clone())) {
+                let sql = format!("SET ROLE rowhouse_owner; SET search_path = {house}, ext; {sql}");
+                sqlx::raw_sql(AssertSqlSafe(sql))
+                    .execute(&mut connection)
+                    .await
+                    .unwrap();
+            }
+        }
+    }
+
     /// Plants contacts by the thousand.
     pub(super) async fn plant(&self, tenant: TenantId, count: i32) {
         let mut connection = self.superuser(tenant).await;

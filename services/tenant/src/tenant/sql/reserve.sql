@@ -47,11 +47,13 @@ operation AS (
         (operation_id, tenant_id, kind, step, payload, lease_id, lease_until, request_id, traceparent)
     SELECT $9, tenant_id, 'provision', 'prepare', $10, $11, now() + make_interval(secs => $12), $13, $14 FROM created
 ),
+-- One entry in the tenant's log, one in the platform's.
 audit AS (
     INSERT INTO tenant.audit
         (audit_id, tenant_id, actor, on_behalf_of, action, target, after, address, request_id, outcome)
-    SELECT $15, id.tenant_id, $16, $17, 'tenant.create', id.typed_id, $19, $20, $13, 'accepted'
+    SELECT entry.audit_id, entry.tenant_id, $16, $17, 'tenant.create', id.typed_id, $19, $20, $13, 'accepted'
     FROM created JOIN id ON id.tenant_id = created.tenant_id
+    CROSS JOIN LATERAL (VALUES ($15::uuid, id.tenant_id), ($22::uuid, NULL)) AS entry (audit_id, tenant_id)
 )
 SELECT chosen.resource_id, chosen.fingerprint, created.created_at, EXISTS (SELECT FROM taken) AS spare
 FROM chosen LEFT JOIN created ON created.tenant_id = chosen.resource_id

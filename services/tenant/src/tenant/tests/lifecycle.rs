@@ -144,7 +144,7 @@ async fn every_operation_is_audited_with_who_and_why() {
     tenants.delete(&caller, id, &why("moved out"), None).await.unwrap();
     tenants.undelete(&caller, id, &why("came back")).await.unwrap();
     let audited: Vec<(String, String, String)> = sqlx::query_as(
-        "SELECT action, actor, reason FROM tenant.audit WHERE reason IS NOT NULL AND target = $1 ORDER BY at",
+        "SELECT action, actor, reason FROM tenant.audit WHERE tenant_id IS NOT NULL AND reason IS NOT NULL AND target = $1 ORDER BY at",
     )
     .bind(id.to_string())
     .fetch_all(&bench.superuser)
