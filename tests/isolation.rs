@@ -3,7 +3,9 @@
 mod end_of_tenant;
 mod foreign_ids;
 mod hostile_names;
+mod impersonation;
 mod interleaved;
 mod keys;
 mod revocation;
+mod secrets;
 mod tenant_metadata;

@@ -3,6 +3,7 @@
 mod account;
 mod audit;
 mod grpcurl;
+mod impersonation;
 mod kill;
 mod lifecycle;
 mod main_job;

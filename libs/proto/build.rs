@@ -90,6 +90,13 @@ fn policy_entry(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Stri
         }
         _ => {}
     }
+    let refuses = policy
+        .get_field_by_name("refuses_impersonation")
+        .and_then(|value| value.as_bool())
+        .unwrap_or_default();
+    if refuses && audience != "Tenant" {
+        return Err("only RPCs for tenants say whether they refuse impersonation".into());
+    }
     let permission = if permission.is_empty() {
         "None".to_owned()
     } else {
@@ -98,7 +105,7 @@ fn policy_entry(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Stri
     let mut line = String::new();
     writeln!(
         line,
-        "    Policy {{ path: \"/{}/{}\", audience: Audience::{audience}, permission: {permission}, callers: &{callers:?} }},",
+        "    Policy {{ path: \"/{}/{}\", audience: Audience::{audience}, permission: {permission}, callers: &{callers:?}, refuses_impersonation: {refuses} }},",
         method.parent_service().full_name(),
         method.name(),
     )?;

@@ -12,10 +12,10 @@ use rowhouse_devkit::journey;
 use rowhouse_devkit::suite::Options;
 use rowhouse_proto::auth::v1::{
     ChangePasswordRequest, CreateApiKeyRequest, CreateRoleRequest, CreateServiceAccountRequest, CreateTeamRequest,
-    DeleteTeamRequest, ExchangeApiKeyRequest, LogoutRequest, Member, MemberState, RemoveMemberRequest,
-    RemoveTeamMemberRequest, RevokeApiKeyRequest, RevokeSessionsRequest, Role, ServiceAccount, ServiceAccountState,
-    SessionScope, SetTeamMemberRequest, Team, UpdateMemberRequest, UpdateRoleRequest, UpdateServiceAccountRequest,
-    UpdateTeamRequest,
+    DeleteTeamRequest, EndImpersonationRequest, ExchangeApiKeyRequest, LogoutRequest, Member, MemberState,
+    RemoveMemberRequest, RemoveTeamMemberRequest, RevokeApiKeyRequest, RevokeSessionRequest, RevokeSessionsRequest,
+    Role, ServiceAccount, ServiceAccountState, SessionScope, SetTeamMemberRequest, StartImpersonationRequest, Team,
+    UpdateMemberRequest, UpdateRoleRequest, UpdateServiceAccountRequest, UpdateTeamRequest,
 };
 use rowhouse_proto::crm::v1::{DeleteContactRequest, GetContactRequest, ListContactsRequest};
 use rowhouse_proto::tenant::v1::{ResumeTenantRequest, SuspendTenantRequest};
@@ -234,6 +234,7 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
     }
     out_of_every_team(world, house).await?;
     programs(world, house).await?;
+    operators_as_members(world, house).await?;
     // A role of the tenant's own that shrinks.
     let mut role = Role {
         name: "auditor".to_owned(),
@@ -313,6 +314,46 @@ async fn programs(world: &World, house: &House) -> Result<()> {
         }
         let late = hammer.finish(&program, ALL, Instant::now()).await;
         ensure!(late.is_empty(), "a program whose key was {way}: {late:?}");
+    }
+    Ok(())
+}
+
+/// An operator who acts as a member, until the operator or the member ends it, or the operator's own session ends.
+async fn operators_as_members(world: &World, house: &House) -> Result<()> {
+    for way in ["ended", "revoked by the member", "logged out", "revoked from elsewhere"] {
+        let tokens = world.operator_tokens().await?;
+        let operator = world.anyone.with_token(&tokens.access_token)?;
+        let request = StartImpersonationRequest {
+            tenant_id: house.tenant.id.clone(),
+            user_id: house.manager.tokens.user_id.clone(),
+            reason: "a complaint".to_owned(),
+            duration: None,
+        };
+        let mut impersonation = operator.impersonation();
+        let started = impersonation.start_impersonation(request).await?.into_inner();
+        let inside = world.anyone.with_token(&started.access_token)?;
+        let hammer = Hammer::start(&inside, ALL).await?;
+        let session_id = started.session_id;
+        match way {
+            "ended" => drop(
+                impersonation
+                    .end_impersonation(EndImpersonationRequest { session_id })
+                    .await?,
+            ),
+            "revoked by the member" => {
+                let member = world.log_in(&house.tenant.id, &house.manager.email).await?;
+                let mut account = member.caller.account();
+                account.revoke_session(RevokeSessionRequest { session_id }).await?;
+            }
+            "logged out" => drop(operator.auth().logout(LogoutRequest {}).await?),
+            _ => {
+                let mut account = world.operator.account();
+                let session_id = tokens.session_id.clone();
+                account.revoke_session(RevokeSessionRequest { session_id }).await?;
+            }
+        }
+        let late = hammer.finish(&inside, ALL, Instant::now()).await;
+        ensure!(late.is_empty(), "an operator as a member, {way}: {late:?}");
     }
     Ok(())
 }

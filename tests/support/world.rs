@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey;
 use rowhouse_devkit::suite::{Options, Suite};
-use rowhouse_proto::auth::v1::TokenPair;
+use rowhouse_proto::auth::v1::{Impersonation, StartImpersonationRequest, TokenPair};
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::tenant::v1::Tenant;
 
@@ -63,6 +63,22 @@ impl World {
     /// Logs the operator in once more.
     pub(crate) async fn operator_tokens(&self) -> Result<TokenPair> {
         journey::log_in(&self.anyone, OPERATOR, &self.operator_password, "").await
+    }
+
+    /// The operator acts as a member from now on.
+    pub(crate) async fn as_member(&self, house: &House, member: &Member) -> Result<Impersonation> {
+        let request = StartImpersonationRequest {
+            tenant_id: house.tenant.id.clone(),
+            user_id: member.tokens.user_id.clone(),
+            reason: "a complaint".to_owned(),
+            duration: None,
+        };
+        Ok(self
+            .operator
+            .impersonation()
+            .start_impersonation(request)
+            .await?
+            .into_inner())
     }
 
     /// Creates a tenant with an administrator, a manager and a user.

@@ -55,6 +55,7 @@ struct Counts {
 struct Key {
     tenant: Option<TenantId>,
     actor: String,
+    on_behalf_of: Option<String>,
     rpc: String,
     reason: &'static str,
     permission: Option<String>,
@@ -182,12 +183,13 @@ impl Counts {
 impl Key {
     fn of(refusal: &Refusal) -> Self {
         let own = match refusal.ctx.principal() {
-            Principal::Member { tenant, .. } => Some(*tenant),
+            Principal::Member { tenant, .. } | Principal::Impersonated { tenant, .. } => Some(*tenant),
             _ => None,
         };
         Self {
             tenant: refusal.ctx.tenant_opt().or(own),
             actor: refusal.ctx.principal().actor(),
+            on_behalf_of: refusal.ctx.principal().on_behalf_of(),
             rpc: refusal.rpc.to_owned(),
             reason: refusal.reason,
             permission: refusal.permission.clone(),
@@ -198,6 +200,7 @@ impl Key {
     fn others(self) -> Self {
         Self {
             actor: "several".to_owned(),
+            on_behalf_of: None,
             rpc: OTHERS.to_owned(),
             reason: "SEVERAL",
             permission: None,
@@ -210,6 +213,7 @@ impl Key {
         Entry {
             tenant: self.tenant,
             actor: self.actor.clone(),
+            on_behalf_of: self.on_behalf_of.clone(),
             after: Some(after),
             outcome: REFUSED.to_owned(),
             ..Entry::done(service, &count.ctx, &self.rpc, "")

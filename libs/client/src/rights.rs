@@ -9,7 +9,7 @@ mod ledger;
 
 use async_trait::async_trait;
 use rowhouse_auth_kit::{Grants, KeyId, Scope};
-use rowhouse_context::{Ctx, Owners, Reach};
+use rowhouse_context::{Ctx, Impersonator, Owners, Reach};
 use rowhouse_proto::policy::Permission;
 use rowhouse_types::{SessionId, TenantId, UserId};
 
@@ -26,6 +26,8 @@ pub struct RightsQuery {
     pub platform: bool,
     /// The key that has signed the token; `None` where no token is asked about.
     pub key: Option<KeyId>,
+    /// The operator who acts as the person: their rights to do so count too.
+    pub by: Option<Impersonator>,
 }
 
 /// What a principal may do.

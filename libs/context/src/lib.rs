@@ -13,6 +13,6 @@ pub mod reach;
 pub mod request_id;
 
 pub use ctx::{Ctx, NoTenant};
-pub use principal::{Principal, ServiceName};
+pub use principal::{Impersonator, Principal, ServiceName};
 pub use reach::{Owners, Reach};
 pub use request_id::RequestId;

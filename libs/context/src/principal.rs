@@ -26,6 +26,18 @@ pub enum Principal {
         /// Their log-in.
         session: SessionId,
     },
+    /// A platform operator who acts as a member of a tenant, for a bounded time (RFC 8693: `sub` the member, `act` the
+    /// operator). Opens what is for tenants and nothing about anybody's account.
+    Impersonated {
+        /// The member.
+        user: UserId,
+        /// The session that was opened for this.
+        session: SessionId,
+        /// The tenant that the token names.
+        tenant: TenantId,
+        /// Who acts.
+        by: Impersonator,
+    },
     /// A service that works for a user after their call (RFC 8693: `sub` the user, `act` the service).
     Delegate {
         /// The user behind the work.
@@ -44,6 +56,15 @@ pub enum Principal {
         /// The service.
         name: ServiceName,
     },
+}
+
+/// The platform operator who acts as somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Impersonator {
+    /// The person.
+    pub operator: UserId,
+    /// Their own log-in: when it ends, this does.
+    pub session: SessionId,
 }
 
 /// Name of a service of the suite.
@@ -71,7 +92,10 @@ impl Principal {
     #[must_use]
     pub fn user(&self) -> Option<UserId> {
         match self {
-            Self::Member { user, .. } | Self::Operator { user, .. } | Self::Delegate { user, .. } => Some(*user),
+            Self::Member { user, .. }
+            | Self::Operator { user, .. }
+            | Self::Impersonated { user, .. }
+            | Self::Delegate { user, .. } => Some(*user),
             Self::Anonymous | Self::Service { .. } => None,
         }
     }
@@ -82,6 +106,7 @@ impl Principal {
         match self {
             Self::Anonymous => "anonymous".to_owned(),
             Self::Member { user, .. } | Self::Operator { user, .. } => user.to_string(),
+            Self::Impersonated { by, .. } => by.operator.to_string(),
             Self::Delegate { service, .. } | Self::Service { name: service } => format!("service:{service}"),
         }
     }
@@ -90,7 +115,7 @@ impl Principal {
     #[must_use]
     pub fn on_behalf_of(&self) -> Option<String> {
         match self {
-            Self::Delegate { user, .. } => Some(user.to_string()),
+            Self::Delegate { user, .. } | Self::Impersonated { user, .. } => Some(user.to_string()),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@ use rowhouse_proto::auth::v1::audit_service_client::AuditServiceClient;
 use rowhouse_proto::auth::v1::auth_service_client::AuthServiceClient;
 use rowhouse_proto::auth::v1::authz_service_client::AuthzServiceClient;
 use rowhouse_proto::auth::v1::catalog_service_client::CatalogServiceClient;
+use rowhouse_proto::auth::v1::impersonation_service_client::ImpersonationServiceClient;
 use rowhouse_proto::auth::v1::key_service_client::KeyServiceClient;
 use rowhouse_proto::auth::v1::login_policy_service_client::LoginPolicyServiceClient;
 use rowhouse_proto::auth::v1::member_service_client::MemberServiceClient;
@@ -164,6 +165,12 @@ impl Caller {
     #[must_use]
     pub fn teams(&self) -> TeamServiceClient<Service> {
         TeamServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `ImpersonationService`.
+    #[must_use]
+    pub fn impersonation(&self) -> ImpersonationServiceClient<Service> {
+        ImpersonationServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
     }
 
     /// `KeyService`.

@@ -26,6 +26,8 @@ pub struct Policy {
     pub permission: Option<&'static str>,
     /// For internal RPCs: which services may call.
     pub callers: &'static [&'static str],
+    /// Whether an operator who acts as a member is refused.
+    pub refuses_impersonation: bool,
 }
 
 /// The policies of all RPCs of the suite, by path in ascending order within a service.

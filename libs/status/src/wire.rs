@@ -26,7 +26,10 @@ pub fn code(reason: Reason) -> Code {
         | Reason::InvitationInvalid
         | Reason::LinkInvalid
         | Reason::SecondFactorRequired => Code::Unauthenticated,
-        Reason::PermissionMissing | Reason::AudienceMismatch | Reason::TenantMismatch => Code::PermissionDenied,
+        Reason::PermissionMissing
+        | Reason::AudienceMismatch
+        | Reason::TenantMismatch
+        | Reason::ImpersonationForbids => Code::PermissionDenied,
         Reason::TenantRequired
         | Reason::TenantMetadataInvalid
         | Reason::TenantUnexpected

@@ -21,6 +21,7 @@ use rowhouse_proto::auth::v1::auth_service_server::AuthServiceServer;
 use rowhouse_proto::auth::v1::authz_service_server::AuthzServiceServer;
 use rowhouse_proto::auth::v1::catalog_service_server::CatalogServiceServer;
 use rowhouse_proto::auth::v1::delegation_service_server::DelegationServiceServer;
+use rowhouse_proto::auth::v1::impersonation_service_server::ImpersonationServiceServer;
 use rowhouse_proto::auth::v1::key_service_server::KeyServiceServer;
 use rowhouse_proto::auth::v1::login_policy_service_server::LoginPolicyServiceServer;
 use rowhouse_proto::auth::v1::mail_data_service_server::MailDataServiceServer;
@@ -51,6 +52,7 @@ use crate::catalog::CatalogRpc;
 use crate::config::{BootstrapConfig, MigrateConfig, ServeConfig};
 use crate::delegation::DelegationRpc;
 use crate::identity::Hasher;
+use crate::impersonation::ImpersonationRpc;
 use crate::key::{self, KeyRpc, OwnKeys, Signing};
 use crate::link::LinkTokens;
 use crate::login_policy::LoginPolicyRpc;
@@ -139,6 +141,9 @@ impl App {
             .with(TeamServiceServer::new(TeamRpc { state: state.clone() }))
             .with(CatalogServiceServer::new(CatalogRpc))
             .with(KeyServiceServer::new(KeyRpc { state: state.clone() }))
+            .with(ImpersonationServiceServer::new(ImpersonationRpc {
+                state: state.clone(),
+            }))
             .with(AuthzServiceServer::new(AuthzRpc { state: state.clone() }))
             .with(MemberServiceServer::new(MemberRpc { state: state.clone() }));
         // The stack serves nothing of `AuthService` to services but the keys.

@@ -33,6 +33,7 @@ pub(crate) struct Entry {
     target: String,
     actor: Option<UserId>,
     tenant: Option<TenantId>,
+    reason: Option<String>,
     before: Option<Value>,
     after: Option<Value>,
 }
@@ -47,6 +48,7 @@ impl Entry {
             target: target.to_string(),
             actor: None,
             tenant: None,
+            reason: None,
             before: None,
             after: None,
         }
@@ -61,6 +63,12 @@ impl Entry {
     /// In which tenant, where the call itself names none.
     pub(crate) fn within(mut self, tenant: Option<TenantId>) -> Self {
         self.tenant = tenant;
+        self
+    }
+
+    /// Why, where the call itself says so and not its metadata.
+    pub(crate) fn because(mut self, reason: &str) -> Self {
+        self.reason = Some(reason.to_owned());
         self
     }
 
@@ -82,6 +90,7 @@ pub(crate) async fn record(conn: &mut PgConnection, ctx: &Ctx, entry: Entry) -> 
         done.actor = actor.to_string();
     }
     done.tenant = entry.tenant.or(done.tenant);
+    done.reason = entry.reason.or(done.reason);
     done.before = entry.before;
     done.after = entry.after;
     Ok(TABLE.record(conn, &done).await?)

@@ -32,6 +32,7 @@ use rowhouse_types::{SessionId, TenantId, Text, UserId};
 use tokio::sync::Mutex;
 
 use crate::error::Error;
+use crate::impersonation::Opened;
 pub(crate) use actions::published;
 pub(crate) use own::OwnKeys;
 pub(crate) use rotation::run;
@@ -177,6 +178,21 @@ impl Signer {
             tenant,
             now,
             lifetime,
+        ))
+    }
+
+    /// A token for an operator who acts as a member (RFC 8693: `sub` the member, `act` the operator). It does not outlast the
+    /// session.
+    pub(crate) fn impersonation_token(&self, opened: &Opened) -> Result<AccessToken, Error> {
+        let now = now_s()?;
+        let left = u64::try_from(opened.ends.timestamp()).unwrap_or(0).saturating_sub(now);
+        self.sign(&AccessClaims::for_impersonation(
+            &self.issuer,
+            (opened.user, opened.session),
+            opened.tenant,
+            opened.by,
+            now,
+            left.min(ACCESS_TOKEN_LIFETIME.as_secs()),
         ))
     }
 

@@ -17,6 +17,7 @@
 //! - `key`: the keys that sign access tokens.
 //! - `rights`: what a principal may do, and the lease protocol by which changes are acknowledged.
 //! - `tenant`: what auth knows of tenants; serves `ProvisioningService`.
+//! - `impersonation`: operators who act as a member; serves `ImpersonationService`.
 //! - `purge`: the end of a tenant; serves `TenantRecordsService`.
 //! - `delegation`: tokens for jobs.
 //! - `mail`: what mails need.
@@ -37,6 +38,7 @@ mod delegation;
 mod error;
 mod housekeeping;
 mod identity;
+mod impersonation;
 mod invitation;
 mod key;
 mod link;

@@ -28,7 +28,7 @@ mod wire;
 use std::time::Duration;
 
 use rowhouse_auth_kit::{Grants, KeyId, Role};
-use rowhouse_context::{Owners, Principal};
+use rowhouse_context::{Impersonator, Owners, Principal};
 use rowhouse_types::{SessionId, TenantId, UserId};
 use uuid::Uuid;
 
@@ -65,6 +65,8 @@ pub(crate) struct Query {
     pub(crate) platform: bool,
     /// The key that has signed the token; absent where no token is asked about.
     pub(crate) key: Option<KeyId>,
+    /// The operator who acts as the person.
+    pub(crate) by: Option<Impersonator>,
 }
 
 /// Whether a principal may act at all.
@@ -162,6 +164,20 @@ impl Query {
                 tenant: Some(*tenant),
                 platform: false,
                 key: None,
+                by: None,
+            }),
+            Principal::Impersonated {
+                user,
+                session,
+                tenant,
+                by,
+            } => Some(Self {
+                user: *user,
+                session: Some(*session),
+                tenant: Some(*tenant),
+                platform: false,
+                key: None,
+                by: Some(*by),
             }),
             Principal::Operator { user, session } => Some(Self {
                 user: *user,
@@ -169,6 +185,7 @@ impl Query {
                 tenant: within,
                 platform: true,
                 key: None,
+                by: None,
             }),
             Principal::Delegate {
                 user, tenant, operator, ..
@@ -178,6 +195,7 @@ impl Query {
                 tenant: Some(*tenant),
                 platform: *operator,
                 key: None,
+                by: None,
             }),
             Principal::Anonymous | Principal::Service { .. } => None,
         }

@@ -73,6 +73,8 @@ pub(crate) struct Listed {
     pub(crate) created: DateTime<Utc>,
     pub(crate) refreshed: DateTime<Utc>,
     pub(crate) expires: DateTime<Utc>,
+    /// Whether a platform operator has opened it, to act as the person.
+    pub(crate) impersonated: bool,
 }
 
 /// What a log-in or a refresh gives.

@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use self::bench::Bench;
 use crate::{
-    account_mail, attempt, bootstrap, identity, invitation, key, login_policy, member, purge, request, rights, role,
-    second_factor, service_account, session, team, tenant,
+    account_mail, attempt, bootstrap, identity, impersonation, invitation, key, login_policy, member, purge, request,
+    rights, role, second_factor, service_account, session, team, tenant,
 };
 
 /// Statements of each store, beside the store's source.
@@ -16,6 +16,7 @@ const STORES: &[(&str, &[&str])] = &[
     (include_str!("attempt/store.rs"), attempt::STATEMENTS),
     (include_str!("bootstrap/store.rs"), bootstrap::STATEMENTS),
     (include_str!("identity/store.rs"), identity::STATEMENTS),
+    (include_str!("impersonation/store.rs"), impersonation::STATEMENTS),
     (include_str!("invitation/store.rs"), invitation::STATEMENTS),
     (include_str!("key/store.rs"), key::STATEMENTS),
     (include_str!("login_policy/store.rs"), login_policy::STATEMENTS),

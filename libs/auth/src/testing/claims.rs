@@ -108,7 +108,7 @@ fn beginning(forge: &Forge) -> Vec<(&'static str, Made)> {
     ]
 }
 
-/// Mixtures of the three shapes: a member's, an operator's, a delegated one.
+/// Mixtures of the four shapes: a member's, an operator's, an impersonating one, a delegated one.
 fn shapes(forge: &Forge) -> Vec<(&'static str, Made)> {
     let with = |key: &str, value| with(forge, key, value);
     let bare = changed(forge.payload(), "sid", None);
@@ -133,6 +133,45 @@ fn shapes(forge: &Forge) -> Vec<(&'static str, Made)> {
         ("sid null", with("sid", Some(Value::Null))),
         ("sid of another kind", with("sid", Some(json!(UserId::generate())))),
         ("session and actor", with("act", Some(worker.clone()))),
+        (
+            "an impersonator without a session of their own",
+            with("act", Some(json!({"sub": UserId::generate()}))),
+        ),
+        (
+            "an impersonator of another kind",
+            with(
+                "act",
+                Some(json!({"sub": TenantId::generate(), "sid": SessionId::generate()})),
+            ),
+        ),
+        (
+            "an impersonator's session of another kind",
+            with(
+                "act",
+                Some(json!({"sub": UserId::generate(), "sid": UserId::generate()})),
+            ),
+        ),
+        (
+            "an impersonator's session null",
+            with("act", Some(json!({"sub": UserId::generate(), "sid": null}))),
+        ),
+        ("an impersonator behind an impersonator", {
+            let inner = json!({"sub": UserId::generate(), "sid": SessionId::generate()});
+            let outer = json!({"sub": UserId::generate(), "sid": SessionId::generate(), "act": inner});
+            with("act", Some(outer))
+        }),
+        ("an impersonator without tenant", {
+            let act = json!({"sub": UserId::generate(), "sid": SessionId::generate()});
+            forge.with_payload(&changed(changed(forge.payload(), "tenant", None), "act", Some(act)))
+        }),
+        ("an impersonator with a job", {
+            let act = json!({"sub": UserId::generate(), "sid": SessionId::generate()});
+            forge.with_payload(&changed(changed(forge.payload(), "act", Some(act)), "job", job.clone()))
+        }),
+        (
+            "a service with a session in a delegated token",
+            delegated(json!({"sub": "worker", "sid": SessionId::generate()}), job.clone()),
+        ),
         ("session and job", with("job", job.clone())),
         ("session and platform", with("platform", Some(json!(true)))),
         ("platform as text", with("platform", Some(json!("true")))),

@@ -1,16 +1,17 @@
 //! The claims of an access token.
 
-use rowhouse_context::{Principal, ServiceName};
+use rowhouse_context::{Impersonator, Principal, ServiceName};
 use rowhouse_types::{SessionId, TenantId, UserId};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::jws::Times;
 use crate::token::ACCESS_TOKEN_AUDIENCE;
 
-/// The claims of an access token. Three shapes are valid, and no mixture of them:
+/// The claims of an access token. Four shapes are valid, and no mixture of them:
 ///
 /// - a member: `tenant` and `sid`;
 /// - a platform operator: `sid`, no `tenant`;
+/// - a platform operator as a member: `tenant` and `sid`, and `act` with the operator and their own session;
 /// - a service working for a user: `tenant`, `act` and `job`, no `sid`; `platform` where the user is an operator.
 ///
 /// Claims that are not listed here are ignored, so that auth may add some before all services know them (RFC 7519,
@@ -29,7 +30,7 @@ pub struct AccessClaims {
     /// The log-in.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub sid: Option<SessionId>,
-    /// The service that acts for `sub` (RFC 8693, section 4.1).
+    /// Who acts for `sub` (RFC 8693, section 4.1): a service, or a platform operator.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub act: Option<Actor>,
     /// The job that the service acts for.
@@ -52,8 +53,11 @@ pub struct AccessClaims {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Actor {
-    /// Name of the service.
+    /// Name of the service, or id of the operator.
     pub sub: String,
+    /// The operator's own log-in.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub sid: Option<SessionId>,
 }
 
 /// Reads a claim that is there. `null` is refused: left out and null must not be two ways to say one thing.
@@ -83,6 +87,25 @@ impl AccessClaims {
         }
     }
 
+    /// The claims of a platform operator who acts as a member, in a session that was opened for that.
+    #[must_use]
+    pub fn for_impersonation(
+        issuer: &str,
+        (user, session): (UserId, SessionId),
+        tenant: TenantId,
+        by: Impersonator,
+        issued_at_s: u64,
+        lifetime_s: u64,
+    ) -> Self {
+        Self {
+            act: Some(Actor {
+                sub: by.operator.to_string(),
+                sid: Some(by.session),
+            }),
+            ..Self::for_session(issuer, user, session, Some(tenant), issued_at_s, lifetime_s)
+        }
+    }
+
     /// The claims of a service that works on a job for a user. `operator`: whether the user is a platform operator.
     #[must_use]
     pub fn for_job(
@@ -97,6 +120,7 @@ impl AccessClaims {
             tenant: Some(tenant),
             act: Some(Actor {
                 sub: service.as_str().to_owned(),
+                sid: None,
             }),
             job: Some(job.to_owned()),
             platform: operator,
@@ -120,13 +144,24 @@ impl AccessClaims {
                 user: self.sub,
                 session,
             }),
-            (Some(tenant), None, Some(actor), Some(job), operator) if !job.is_empty() => Some(Principal::Delegate {
+            (Some(tenant), Some(session), Some(actor), None, false) => Some(Principal::Impersonated {
                 user: self.sub,
+                session,
                 tenant,
-                operator,
-                service: actor.sub.parse().ok()?,
-                job: job.clone(),
+                by: Impersonator {
+                    operator: actor.sub.parse().ok()?,
+                    session: actor.sid?,
+                },
             }),
+            (Some(tenant), None, Some(Actor { sub, sid: None }), Some(job), operator) if !job.is_empty() => {
+                Some(Principal::Delegate {
+                    user: self.sub,
+                    tenant,
+                    operator,
+                    service: sub.parse().ok()?,
+                    job: job.clone(),
+                })
+            }
             _ => None,
         }
     }

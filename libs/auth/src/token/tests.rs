@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, Validation};
-use rowhouse_context::ServiceName;
+use rowhouse_context::{Impersonator, ServiceName};
 use rowhouse_types::{SessionId, TenantId, UserId};
 
 use super::*;
@@ -26,7 +26,7 @@ fn later(by_s: u64) -> SystemTime {
 }
 
 #[test]
-fn the_three_shapes_are_accepted_and_name_their_principals() {
+fn the_four_shapes_are_accepted_and_name_their_principals() {
     let forge = forge();
     let verifier = verifier(&forge);
     let (user, session, tenant) = (UserId::generate(), SessionId::generate(), TenantId::generate());
@@ -41,6 +41,17 @@ fn the_three_shapes_are_accepted_and_name_their_principals() {
         now,
         300,
     );
+    let by = Impersonator {
+        operator: UserId::generate(),
+        session: SessionId::generate(),
+    };
+    let as_member = AccessClaims::for_impersonation(ISSUER, (user, session), tenant, by, now, 300);
+    let impersonated = Principal::Impersonated {
+        user,
+        session,
+        tenant,
+        by,
+    };
     let delegate = Principal::Delegate {
         user,
         tenant,
@@ -51,6 +62,7 @@ fn the_three_shapes_are_accepted_and_name_their_principals() {
     for (claims, principal) in [
         (member, Principal::Member { user, session, tenant }),
         (operator, Principal::Operator { user, session }),
+        (as_member, impersonated),
         (job, delegate),
     ] {
         let token = forge.sign(&claims).unwrap();

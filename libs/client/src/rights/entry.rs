@@ -2,6 +2,7 @@
 
 use rowhouse_auth_kit::Grants;
 use rowhouse_cache::Key;
+use rowhouse_context::Impersonator;
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_types::{SessionId, TenantId, UserId};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,9 @@ pub(crate) struct StoredRights {
     permissions: Vec<String>,
     /// Missing in what was stored before there were teams: then it is not read.
     team: Vec<UserId>,
+    /// The operator who acts as the person, and their session.
+    #[serde(default)]
+    by: Option<(UserId, SessionId)>,
 }
 
 /// The key in Redis: the tenant's own where there is one.
@@ -30,11 +34,22 @@ pub(crate) fn key(query: &RightsQuery) -> Key {
     let session = query.session.map(|session| session.to_string());
     let session = session.as_deref().unwrap_or("-");
     let side = if query.platform { "p" } else { "m" };
-    let name = format!("{}/{session}/{side}/{}", query.user, key_text(query));
+    let (operator, origin) = by_texts(query);
+    let name = format!(
+        "{}/{session}/{side}/{}/{operator}/{origin}",
+        query.user,
+        key_text(query)
+    );
     match query.tenant {
         Some(tenant) => Key::tenant(tenant, "rights", &name),
         None => Key::platform("rights", &name),
     }
+}
+
+/// The ids of the operator who acts as the person and of their own session; empty for none.
+fn by_texts(query: &RightsQuery) -> (String, String) {
+    let texts = query.by.map(|by| (by.operator.to_string(), by.session.to_string()));
+    texts.unwrap_or_default()
 }
 
 /// The id of the key; empty for none.
@@ -57,6 +72,7 @@ impl StoredRights {
             roles: rights.roles.clone(),
             permissions: rights.grants.to_strings(),
             team: rights.team.iter().collect(),
+            by: query.by.map(|by| (by.operator, by.session)),
         }
     }
 
@@ -68,6 +84,7 @@ impl StoredRights {
             tenant: self.tenant,
             platform: self.platform,
             key: query.key,
+            by: self.by.map(|(operator, session)| Impersonator { operator, session }),
         };
         (whose == *query && self.key == key_text(query)).then(|| Rights {
             version: self.version,
@@ -105,12 +122,15 @@ impl From<proto::Rights> for Rights {
 
 impl RightsQuery {
     pub(crate) fn to_message(self) -> proto::GetRightsRequest {
+        let (operator_id, operator_session_id) = by_texts(&self);
         proto::GetRightsRequest {
             user_id: self.user.to_string(),
             session_id: self.session.map(|session| session.to_string()).unwrap_or_default(),
             tenant_id: self.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
             platform: self.platform,
             key_id: key_text(&self),
+            operator_id,
+            operator_session_id,
         }
     }
 }

@@ -3,8 +3,8 @@
 //! Auth acknowledges a change of rights when every holder of a live lease has confirmed the change's version, or its
 //! lease has run out. So while our lease lives, every change that was acknowledged and that we have not confirmed does
 //! not exist; and every change that we know of is recorded here before it is confirmed. What was read at an older
-//! version than the last change of its tenant, user, session or signing key is not used, whenever it arrives: a slow refill can
-//! never bring back older rights.
+//! version than the last change of its tenant, user, session or signing key, or of the operator who acts as the user, is not used,
+//! whenever it arrives: a slow refill can never bring back older rights.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -168,6 +168,8 @@ impl Ledger {
             query.session.map(Subject::Session),
             query.tenant.map(Subject::Tenant),
             query.key.map(Subject::Key),
+            query.by.map(|by| Subject::User(by.operator)),
+            query.by.map(|by| Subject::Session(by.session)),
         ];
         let changes = subjects
             .iter()

@@ -84,7 +84,7 @@ async fn authenticate(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> 
         Audience::Tenant | Audience::OneSelf => {
             let caller = user(shared, headers).await?;
             match caller.principal {
-                Principal::Member { .. } | Principal::Operator { .. } => Ok(caller),
+                Principal::Member { .. } | Principal::Operator { .. } | Principal::Impersonated { .. } => Ok(caller),
                 other => Err(not_meant("a service's token for a job is not taken here").of(other)),
             }
         }

@@ -76,6 +76,17 @@ fn query(policy: &Policy, ctx: &Ctx) -> Result<Option<RightsQuery>, Failure> {
             tenant,
             platform: false,
             key: None,
+            by: None,
+        })),
+        (Audience::OneSelf, Principal::Impersonated { .. }) => Err(not_as_another()),
+        (Audience::Tenant, Principal::Impersonated { .. }) if policy.refuses_impersonation => Err(not_as_another()),
+        (Audience::Tenant, Principal::Impersonated { user, session, by, .. }) => Ok(Some(RightsQuery {
+            user: *user,
+            session: Some(*session),
+            tenant,
+            platform: false,
+            key: None,
+            by: Some(*by),
         })),
         (Audience::Tenant | Audience::OneSelf | Audience::Platform, Principal::Operator { user, session }) => {
             Ok(Some(RightsQuery {
@@ -84,6 +95,7 @@ fn query(policy: &Policy, ctx: &Ctx) -> Result<Option<RightsQuery>, Failure> {
                 tenant,
                 platform: true,
                 key: None,
+                by: None,
             }))
         }
         (Audience::Internal, Principal::Delegate { user, operator, .. }) => Ok(Some(RightsQuery {
@@ -92,12 +104,20 @@ fn query(policy: &Policy, ctx: &Ctx) -> Result<Option<RightsQuery>, Failure> {
             tenant,
             platform: *operator,
             key: None,
+            by: None,
         })),
         _ => Err(Failure::new(
             Reason::AudienceMismatch,
             "the RPC is for another kind of caller",
         )),
     }
+}
+
+fn not_as_another() -> Failure {
+    Failure::new(
+        Reason::ImpersonationForbids,
+        "the RPC is not open to an operator who acts as somebody else",
+    )
 }
 
 /// Whose records the caller reaches with what the RPC needs. One that needs no permission is about the caller alone.

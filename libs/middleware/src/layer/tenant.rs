@@ -2,7 +2,7 @@
 //!
 //! | RPC is for | caller | `x-tenant-id` |
 //! |---|---|---|
-//! | a tenant | member | absent, or the token's tenant |
+//! | a tenant | member, operator as a member | absent, or the token's tenant |
 //! | a tenant | platform operator | required, and `x-reason` |
 //! | a tenant, internally | service for a user | absent, or the token's tenant |
 //! | oneself | member | absent, or the token's tenant |
@@ -93,15 +93,19 @@ pub(crate) fn scope(
     headers: &HeaderMap,
 ) -> Result<(Option<TenantId>, Option<String>), Failure> {
     match (audience, principal) {
-        (Audience::Tenant | Audience::OneSelf, Principal::Member { tenant, .. })
+        (
+            Audience::Tenant | Audience::OneSelf,
+            Principal::Member { tenant, .. } | Principal::Impersonated { tenant, .. },
+        )
         | (Audience::Internal, Principal::Delegate { tenant, .. }) => {
             match named_tenant(headers)? {
                 Some(named) if named != *tenant => Err(Failure::new(
                     Reason::TenantMismatch,
                     "x-tenant-id names another tenant than the token",
                 )),
-                // The token decides; metadata that agrees adds nothing.
-                _ => Ok((Some(*tenant), None)),
+                // The token decides; metadata that agrees adds nothing. Why an operator acts as a member, the entry of the
+                // session's start says, so what they do names the session.
+                _ => Ok((Some(*tenant), impersonation(principal))),
             }
         }
         (Audience::Tenant, Principal::Operator { .. }) => {
@@ -120,6 +124,13 @@ pub(crate) fn scope(
                 "the RPC is not for a tenant: x-tenant-id must not be sent",
             )),
         },
+    }
+}
+
+fn impersonation(principal: &Principal) -> Option<String> {
+    match principal {
+        Principal::Impersonated { session, .. } => Some(session.to_string()),
+        _ => None,
     }
 }
 

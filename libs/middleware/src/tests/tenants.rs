@@ -63,6 +63,7 @@ async fn a_member_may_leave_the_tenant_out_or_name_their_own() {
         tenant: Some(world.tenant),
         platform: false,
         key: Some("first".parse().unwrap()),
+        by: None,
     };
     assert_eq!(world.asked(), [expected, expected]);
 }
@@ -260,6 +261,7 @@ async fn a_service_for_a_user_stays_in_the_tenant_of_the_token() {
         tenant: Some(world.tenant),
         platform: true,
         key: Some("first".parse().unwrap()),
+        by: None,
     };
     assert_eq!(world.asked(), [expected, expected]);
 }

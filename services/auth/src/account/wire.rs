@@ -111,6 +111,7 @@ pub(super) fn session(listed: Listed) -> proto::Session {
         create_time: Some(timestamp(listed.created)),
         refresh_time: Some(timestamp(listed.refreshed)),
         expire_time: Some(timestamp(listed.expires)),
+        impersonated: listed.impersonated,
     }
 }
 

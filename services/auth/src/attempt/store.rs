@@ -27,10 +27,10 @@ const GIVE_BACK: &str = "UPDATE auth.attempts SET level = greatest(0, level - 1)
 
 const FORGET: &str = "DELETE FROM auth.attempts WHERE subject = $1";
 
-/// Lately: as long as people remember where they were.
+/// Lately: as long as people remember where they were. Where an operator was who acted as them says nothing.
 const IS_KNOWN: &str = "SELECT EXISTS (SELECT FROM auth.sessions AS session \
     JOIN auth.identities AS identity ON identity.id = session.identity_id \
-    WHERE identity.email_key = lower($1) AND session.address = $2 \
+    WHERE identity.email_key = lower($1) AND session.address = $2 AND session.impersonator_id IS NULL \
     AND session.created_at > now() - interval '30 days')";
 
 /// The slowest leak empties every count that matters within a day.

@@ -19,6 +19,7 @@ pub(crate) async fn known(ctx: &Ctx, state: &State, user: UserId) -> Result<Know
         tenant: Some(tenant),
         platform: false,
         key: None,
+        by: None,
     };
     let facts = rights::read(&mut *state.connection().await?, &query).await?;
     Ok(Known { member, facts })

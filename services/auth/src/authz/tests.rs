@@ -32,6 +32,7 @@ async fn decided(
         tenant: Some(tenant),
         platform: false,
         key: None,
+        by: None,
     };
     let rights = bench.rights(query).await;
     let reach = reach(&rights.grants, known.member.user, &rights.team, permission);

@@ -22,6 +22,7 @@ pub(crate) async fn issue_job_token(ctx: &Ctx, state: &State, work: &Work) -> Re
         tenant: Some(work.tenant),
         platform: work.platform,
         key: None,
+        by: None,
     };
     let mut tx = state.begin().await?;
     let facts = rights::read(&mut tx, &query).await?;

@@ -190,6 +190,7 @@ async fn an_old_link_enables_nobody_again() {
         tenant: Some(house.tenant),
         platform: false,
         key: None,
+        by: None,
     };
     assert_eq!(bench.rights(query).await.standing, Standing::Revoked);
 }

@@ -197,6 +197,7 @@ async fn standing(bench: &Bench, house: &House, key: KeyId) -> Standing {
         tenant: Some(house.tenant),
         platform: false,
         key: Some(key),
+        by: None,
     };
     bench.rights(query).await.standing
 }

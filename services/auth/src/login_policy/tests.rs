@@ -53,6 +53,7 @@ async fn rights(bench: &Bench, pair: &Pair) -> Rights {
         tenant: session.tenant,
         platform: false,
         key: None,
+        by: None,
     };
     bench.rights(query).await
 }
@@ -86,6 +87,7 @@ async fn without_the_second_factor_that_is_asked_for_a_session_gives_nothing() {
         tenant: Some(house.tenant),
         platform: false,
         key: None,
+        by: None,
     };
     assert_eq!(bench.rights(job).await.standing, Standing::Good);
     // The neighbour's policy is the neighbour's.

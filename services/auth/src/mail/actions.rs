@@ -36,6 +36,7 @@ pub(crate) async fn recipient(_ctx: &Ctx, state: &State, addressee: Addressee) -
         tenant: Some(tenant),
         platform,
         key: None,
+        by: None,
     };
     let mut conn = state.connection().await?;
     let facts = rights::read(&mut conn, &query).await?;

@@ -24,6 +24,7 @@ impl RightsSource for OwnRights {
             tenant: query.tenant,
             platform: query.platform,
             key: query.key,
+            by: query.by,
         };
         let read = timeout_at(ctx.deadline(), actions::rights_now(ctx, &self.state, &query)).await;
         let rights = read

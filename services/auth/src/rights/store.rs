@@ -14,15 +14,25 @@ use crate::tenant::Access;
 /// A service account stands where a person and their membership would, and its key where a session would; no id is one of
 /// both. It is in no team.
 ///
+/// A session that an operator has opened as the person is live for tokens that name that operator alone, and only while the
+/// operator's own is and they are one still; any other session is live only for tokens that name none.
+///
 /// Whose records `@team` reaches is looked up only for who has a grant with it. $5: the built-in roles that have. `UNION`
 /// takes each team once, so that a circle that should not be there would end all the same.
 const FACTS: &str = "SELECT clock.version, coalesce(identity.state = 'active', robot.state = 'active', false), \
     coalesce(session.revoked_at IS NULL AND session.expires_at > now() AND session.identity_id = $1 \
         AND session.tenant_id IS NOT DISTINCT FROM CASE WHEN $4 THEN NULL ELSE $3::uuid END \
         AND ($4 OR policy.session_lifetime_s IS NULL \
-            OR session.created_at + make_interval(secs => policy.session_lifetime_s) > now()), false) \
-        OR coalesce(NOT $4 AND api_key.revoked_at IS NULL AND api_key.expires_at > now(), false), \
-    coalesce(policy.second_factor_required AND NOT session.second_factor, false), \
+            OR session.created_at + make_interval(secs => policy.session_lifetime_s) > now()) \
+        AND session.impersonator_id IS NOT DISTINCT FROM $7 \
+        AND ($7::uuid IS NULL OR EXISTS (SELECT FROM auth.sessions AS origin \
+            JOIN auth.identities AS operator ON operator.id = origin.identity_id AND operator.state = 'active' \
+            JOIN auth.platform_grants AS granted ON granted.identity_id = operator.id \
+            WHERE origin.id = $8 AND origin.id = session.origin_id AND origin.identity_id = $7 \
+                AND origin.tenant_id IS NULL AND origin.revoked_at IS NULL AND origin.expires_at > now())), false) \
+        OR coalesce(NOT $4 AND $7::uuid IS NULL AND api_key.revoked_at IS NULL AND api_key.expires_at > now(), false), \
+    coalesce(policy.second_factor_required AND NOT CASE WHEN $7::uuid IS NULL THEN session.second_factor \
+        ELSE (SELECT origin.second_factor FROM auth.sessions AS origin WHERE origin.id = $8) END, false), \
     CASE WHEN membership.state = 'active' THEN membership.role WHEN robot.state = 'active' THEN robot.role END, \
     own.permissions, \
     platform.role, tenant.access, \
@@ -123,6 +133,8 @@ pub(crate) async fn read(conn: &mut PgConnection, query: &Query) -> Result<Facts
         .bind(query.platform)
         .bind(roles_that_reach_teams())
         .bind(query.key.as_ref().map(KeyId::as_str))
+        .bind(query.by.map(|by| by.operator.uuid()))
+        .bind(query.by.map(|by| by.session.uuid()))
         .fetch_one(conn)
         .await?;
     let (version, identity_active, session_live, second_factor_lacks, member, own, operator, access, key_good, team) =

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rowhouse_context::{Ctx, Principal};
+use rowhouse_context::{Ctx, Impersonator, Principal};
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_status::{Failure, Reason, Violations};
 use rowhouse_types::UserId;
@@ -37,13 +37,31 @@ pub(super) fn query(request: &proto::GetRightsRequest) -> Result<Query, Failure>
     let session = violations.take("session_id", optional(&request.session_id));
     let tenant = violations.take("tenant_id", optional(&request.tenant_id));
     let key = violations.take("key_id", optional(&request.key_id));
-    let read = user.zip(session).zip(tenant).zip(key);
-    violations.finish(read.map(|(((user, session), tenant), key)| Query {
+    let operator = violations.take("operator_id", optional(&request.operator_id));
+    let origin = violations.take("operator_session_id", optional(&request.operator_session_id));
+    if request.operator_id.is_empty() != request.operator_session_id.is_empty() {
+        violations.add(
+            "operator_session_id",
+            "must be there where operator_id is, and not without it",
+        );
+    }
+    if !request.operator_id.is_empty()
+        && (request.platform || request.session_id.is_empty() || request.tenant_id.is_empty())
+    {
+        violations.add("operator_id", "must be there with a session in a tenant only");
+    }
+    let by = operator.zip(origin).map(|(operator, session)| {
+        let by = operator.zip(session);
+        by.map(|(operator, session)| Impersonator { operator, session })
+    });
+    let read = user.zip(session).zip(tenant).zip(key).zip(by);
+    violations.finish(read.map(|((((user, session), tenant), key), by)| Query {
         user,
         session,
         tenant,
         platform: request.platform,
         key,
+        by,
     }))
 }
 

@@ -88,6 +88,7 @@ async fn a_role_of_the_tenants_own_gives_what_it_lists_and_a_change_counts_at_on
         tenant: Some(house.tenant),
         platform: false,
         key: None,
+        by: None,
     };
     let before = bench.rights(query).await;
     assert_eq!(
@@ -338,6 +339,7 @@ async fn a_tenant_knows_its_own_roles_and_no_others() {
         tenant: Some(tenant),
         platform: false,
         key: None,
+        by: None,
     };
     assert_eq!(
         bench.rights(query(neighbour.tenant)).await.grants.to_strings(),

@@ -102,6 +102,7 @@ pub(crate) async fn exchange(_ctx: &Ctx, state: &State, presented: &ApiKey) -> R
         tenant: Some(holder.tenant),
         platform: false,
         key: None,
+        by: None,
     };
     let facts = rights::read(&mut conn, &query).await?;
     match Rights::judge(&query, &facts).standing {

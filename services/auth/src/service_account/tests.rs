@@ -57,6 +57,7 @@ async fn rights(bench: &Bench, tenant: TenantId, account: ServiceAccountId, key:
             tenant: Some(tenant),
             platform: false,
             key: None,
+            by: None,
         })
         .await
 }

@@ -105,7 +105,7 @@ async fn choose_tenant(
 }
 
 /// Refuses a tenant in which nobody may act.
-pub(super) async fn open_access(conn: &mut PgConnection, tenant: TenantId) -> Result<(), Error> {
+pub(crate) async fn open_access(conn: &mut PgConnection, tenant: TenantId) -> Result<(), Error> {
     match tenant::access(conn, tenant).await? {
         Some(Access::Allowed) => Ok(()),
         Some(Access::Suspended) => Err(Error::TenantSuspended),

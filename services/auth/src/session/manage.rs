@@ -17,7 +17,10 @@ use crate::state::State;
 pub(crate) fn caller(ctx: &Ctx) -> Result<(UserId, SessionId), Error> {
     match ctx.principal() {
         Principal::Member { user, session, .. } | Principal::Operator { user, session } => Ok((*user, *session)),
-        Principal::Anonymous | Principal::Delegate { .. } | Principal::Service { .. } => Err(Error::Revoked),
+        Principal::Anonymous
+        | Principal::Impersonated { .. }
+        | Principal::Delegate { .. }
+        | Principal::Service { .. } => Err(Error::Revoked),
     }
 }
 

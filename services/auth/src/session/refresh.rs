@@ -58,6 +58,7 @@ async fn check_standing(tx: &mut Transaction<'static, Postgres>, session: Sessio
         tenant: session.tenant,
         platform: session.tenant.is_none(),
         key: None,
+        by: None,
     };
     let facts = rights::read(tx, &query).await?;
     match Rights::judge(&query, &facts).standing {

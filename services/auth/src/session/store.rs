@@ -60,9 +60,10 @@ const END_OF_ACCOUNT: &str = "UPDATE auth.sessions SET revoked_at = clock_timest
 
 const BELONGS_TO: &str = "SELECT EXISTS (SELECT FROM auth.sessions WHERE id = $1 AND identity_id = $2)";
 
-/// Ids are in the order of time (UUIDv7). A session whose last refresh token has died of idleness is no longer usable.
+/// Ids are in the order of time (UUIDv7). A session whose last refresh token has died of idleness is no longer usable; one
+/// that an operator has opened has none.
 const PAGE: &str = "SELECT session.id, session.tenant_id, session.address, session.created_at, \
-    coalesce(token.refreshed_at, session.created_at), session.expires_at \
+    coalesce(token.refreshed_at, session.created_at), session.expires_at, session.impersonator_id IS NOT NULL \
     FROM auth.sessions AS session \
     CROSS JOIN LATERAL (SELECT max(created_at) AS refreshed_at, max(expires_at) AS expires_at \
         FROM auth.refresh_tokens WHERE session_id = session.id) AS token \
@@ -286,6 +287,7 @@ type ListedRow = (
     DateTime<Utc>,
     DateTime<Utc>,
     DateTime<Utc>,
+    bool,
 );
 
 /// At most `limit` usable sessions of an account, older than `before`, the newest first.
@@ -301,7 +303,7 @@ pub(super) async fn page(
         .bind(limit)
         .fetch_all(conn)
         .await?;
-    let listed = |(id, tenant, address, created, refreshed, expires): ListedRow| Listed {
+    let listed = |(id, tenant, address, created, refreshed, expires, impersonated): ListedRow| Listed {
         id: SessionId::from_uuid(id),
         tenant: tenant.map(TenantId::from_uuid),
         current: false,
@@ -309,6 +311,7 @@ pub(super) async fn page(
         created,
         refreshed,
         expires,
+        impersonated,
     };
     Ok(rows.into_iter().map(listed).collect())
 }

@@ -37,6 +37,7 @@ async fn reached(bench: &Bench, tenant: TenantId, user: UserId, people: &[UserId
         tenant: Some(tenant),
         platform: false,
         key: None,
+        by: None,
     };
     let team: Vec<UserId> = bench.rights(query).await.team.iter().collect();
     people.iter().map(|person| team.contains(person)).collect()

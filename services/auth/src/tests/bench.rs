@@ -225,6 +225,7 @@ impl Bench {
             tenant: session.tenant,
             platform: session.tenant.is_none(),
             key: None,
+            by: None,
         };
         self.rights(query).await.standing
     }

@@ -35,6 +35,7 @@ impl Owners {
             tenant: Some(ctx.tenant()?),
             platform: false,
             key: None,
+            by: None,
         };
         match self.rights.rights(ctx, &query).await?.standing {
             Standing::Good => Ok(()),

@@ -144,7 +144,10 @@ fn requester(ctx: &Ctx) -> Result<Requester> {
     let platform = match ctx.principal() {
         Principal::Operator { .. } => true,
         Principal::Delegate { operator, .. } => *operator,
-        Principal::Member { .. } | Principal::Anonymous | Principal::Service { .. } => false,
+        Principal::Member { .. }
+        | Principal::Impersonated { .. }
+        | Principal::Anonymous
+        | Principal::Service { .. } => false,
     };
     Ok(Requester {
         tenant: ctx.tenant()?,

@@ -18,6 +18,7 @@ fn somebody() -> RightsQuery {
         tenant: Some(TenantId::generate()),
         platform: false,
         key: None,
+        by: None,
     }
 }
 

@@ -164,6 +164,7 @@ impl World {
             tenant: None,
             platform: false,
             key: None,
+            by: None,
         };
         if !self.ledger.may_use(self.at(self.now_ms), &query, read_at) {
             return;

@@ -1,5 +1,7 @@
 //! The rules of lease and versions, one by one, by clocks that are moved by hand.
 
+use rowhouse_context::Impersonator;
+
 use super::*;
 
 /// Clocks that are only moved by hand.
@@ -41,6 +43,7 @@ fn somebody() -> RightsQuery {
         tenant: Some(TenantId::generate()),
         platform: false,
         key: None,
+        by: None,
     }
 }
 
@@ -57,6 +60,30 @@ fn without_a_lease_nothing_may_be_used() {
     let ledger = Ledger::default();
     assert!(!ledger.is_live(Now::read()));
     assert!(!ledger.may_use(Now::read(), &somebody(), i64::MAX));
+}
+
+/// Who acts as somebody else loses it with their own account and their own session, too.
+#[test]
+fn a_change_of_the_operator_or_of_their_session_ends_what_they_do_as_somebody_else() {
+    let clock = Clock::new();
+    let by = Impersonator {
+        operator: UserId::generate(),
+        session: SessionId::generate(),
+    };
+    let as_member = RightsQuery {
+        by: Some(by),
+        ..somebody()
+    };
+    let themselves = RightsQuery { by: None, ..as_member };
+    for changed in [by.operator.to_string(), by.session.to_string()] {
+        let mut ledger = at_five(clock);
+        assert!(ledger.may_use(clock.at(1), &as_member, 5));
+        let mut news = answer(6, &[]);
+        news.changed_subjects = vec![changed];
+        ledger.record(clock.at(1), &news);
+        assert!(!ledger.may_use(clock.at(2), &as_member, 5));
+        assert!(ledger.may_use(clock.at(2), &as_member, 6) && ledger.may_use(clock.at(2), &themselves, 5));
+    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn query() -> Query {
         tenant: Some(TenantId::generate()),
         platform: false,
         key: None,
+        by: None,
     }
 }
 

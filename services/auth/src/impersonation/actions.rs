@@ -1,0 +1,110 @@
+//! Beginning and ending to act as a member.
+
+use rowhouse_context::{Ctx, Impersonator, Principal};
+use rowhouse_types::SessionId;
+use serde_json::json;
+
+use super::{Impersonation, Opened, Start, store};
+use crate::audit::{self, Entry};
+use crate::error::Error;
+use crate::identity;
+use crate::rights::{self, Query, Standing, Subject};
+use crate::session::actions::open_access;
+use crate::state::State;
+
+/// Opens a session as a member.
+pub(crate) async fn start(ctx: &Ctx, state: &State, start: &Start) -> Result<Impersonation, Error> {
+    let by = operator(ctx)?;
+    let mut tx = state.begin().await?;
+    // Whoever ends all sessions of the account, suspends the tenant, or disables or removes the member waits until the session
+    // is there, and then ends it.
+    let nobody = || unknown("member", start.user.to_string());
+    if !identity::hold(&mut tx, start.user, None).await? {
+        return Err(nobody());
+    }
+    match open_access(&mut tx, start.tenant).await {
+        // Which tenants there are, operators may know; that they have such a member is the answer all the same.
+        Err(Error::TenantNotReady) => return Err(nobody()),
+        other => other?,
+    }
+    if !store::hold_member(&mut tx, start.user, start.tenant).await? {
+        return Err(nobody());
+    }
+    let opened = store::insert(&mut tx, SessionId::generate(), start, by, ctx.address()).await?;
+    let opened = opened.ok_or(Error::Revoked)?;
+    let entry = Entry::new("impersonation.start", start.user)
+        .within(Some(start.tenant))
+        .because(start.reason.as_str())
+        .after(json!({ "session": opened.session.to_string(), "ends": opened.ends.to_rfc3339() }));
+    audit::record(&mut tx, ctx, entry).await?;
+    tx.commit().await?;
+    with_token(state, opened).await
+}
+
+/// Another token of a session that the caller has opened, where it still gives something.
+pub(crate) async fn renew(ctx: &Ctx, state: &State, id: SessionId) -> Result<Impersonation, Error> {
+    let by = operator(ctx)?;
+    let over = || unknown("impersonation", id.to_string());
+    let opened = store::find(&mut *state.connection().await?, id, by).await?;
+    let opened = opened.ok_or_else(over)?;
+    let query = Query {
+        user: opened.user,
+        session: Some(id),
+        tenant: Some(opened.tenant),
+        platform: false,
+        key: None,
+        by: Some(by),
+    };
+    match rights::actions::rights_now(ctx, state, &query).await?.standing {
+        Standing::Good => with_token(state, opened).await,
+        Standing::TenantSuspended => Err(Error::TenantSuspended),
+        Standing::SecondFactorNotShown => Err(Error::SecondFactorNotShown),
+        Standing::Revoked | Standing::KeyRevoked | Standing::TenantUnknown => Err(over()),
+    }
+}
+
+/// Ends a session that the caller has opened, whichever of their own sessions they did it in.
+pub(crate) async fn end(ctx: &Ctx, state: &State, id: SessionId) -> Result<(), Error> {
+    let by = operator(ctx)?;
+    let mut tx = state.begin().await?;
+    let (user, tenant, is_open) = store::lock(&mut tx, id, by.operator)
+        .await?
+        .ok_or_else(|| unknown("impersonation", id.to_string()))?;
+    if !is_open {
+        tx.rollback().await?;
+        // Another call has ended it, and may still be waiting.
+        return state.clock.acknowledge_all(ctx).await;
+    }
+    store::end(&mut tx, id).await?;
+    let entry = Entry::new("impersonation.end", user)
+        .within(Some(tenant))
+        .after(json!({ "session": id.to_string() }));
+    audit::record(&mut tx, ctx, entry).await?;
+    let version = rights::bump(&mut tx, &[Subject::Session(id)]).await?;
+    tx.commit().await?;
+    state.clock.acknowledge(ctx, version).await
+}
+
+async fn with_token(state: &State, opened: Opened) -> Result<Impersonation, Error> {
+    let token = state.signer().await?.impersonation_token(&opened)?;
+    Ok(Impersonation {
+        opened,
+        access_token: token.text,
+        expires: token.expires,
+    })
+}
+
+/// The caller, who is an operator by the RPC's audience.
+fn operator(ctx: &Ctx) -> Result<Impersonator, Error> {
+    match ctx.principal() {
+        Principal::Operator { user, session } => Ok(Impersonator {
+            operator: *user,
+            session: *session,
+        }),
+        _ => Err(Error::fault("somebody who is no operator would act as a member")),
+    }
+}
+
+fn unknown(kind: &'static str, id: String) -> Error {
+    Error::NotFound { kind, id }
+}
