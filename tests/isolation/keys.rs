@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::suite::{Options, Process};
+use rowhouse_devkit::torture::Torture;
 use rowhouse_proto::auth::v1::{
     ListSigningKeysRequest, RefreshRequest, RevokeSigningKeyRequest, RotateSigningKeyRequest, SigningKeyState,
     WhoAmIRequest,
@@ -121,6 +122,14 @@ impl Load {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_refused_while_keys_are_replaced() -> Result<()> {
+    let mut torture = Torture::begin("T11", "rotations");
+    while torture.round().is_some() {
+        replace_again_and_again(&mut torture).await?;
+    }
+    Ok(())
+}
+
+async fn replace_again_and_again(torture: &mut Torture) -> Result<()> {
     let (world, house) = start("t11-rotate", true).await?;
     let mut tokens = house.manager.tokens.clone();
     let (callers, seen) = watch::channel(house.manager.caller.clone());
@@ -163,6 +172,8 @@ async fn nobody_is_refused_while_keys_are_replaced() -> Result<()> {
     }
     let (calls, refusals) = load.finish().await?;
     ensure!(calls > ROUNDS, "there was load");
+    torture.trials(calls);
+    torture.count("rotations", ROUNDS);
     ensure!(refusals.is_empty(), "{} of {calls}: {refusals:#?}", refusals.len());
     Ok(())
 }
@@ -216,8 +227,9 @@ async fn revoke(world: &World, caller: &Caller) -> Result<Vec<Attempt>> {
     Ok(late)
 }
 
-async fn revoke_again_and_again(world: &World, house: &House) -> Result<()> {
+async fn revoke_again_and_again(torture: &mut Torture, world: &World, house: &House) -> Result<()> {
     for round in 0..ROUNDS {
+        torture.trials(1);
         let session = world.log_in(&house.tenant.id, &house.manager.email).await?;
         let late = revoke(world, &session.caller).await?;
         ensure!(late.is_empty(), "round {round}: let in after the revocation: {late:?}");
@@ -243,14 +255,22 @@ async fn revoke_again_and_again(world: &World, house: &House) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_a_revoked_key_signed_is_let_in() -> Result<()> {
-    let (world, house) = start("t11-revoke", true).await?;
-    revoke_again_and_again(&world, &house).await
+    let mut torture = Torture::begin("T11", "revocations");
+    while torture.round().is_some() {
+        let (world, house) = start("t11-revoke", true).await?;
+        revoke_again_and_again(&mut torture, &world, &house).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_a_revoked_key_signed_is_let_in_while_redis_is_away() -> Result<()> {
-    let (world, house) = start("t11-no-redis", false).await?;
-    revoke_again_and_again(&world, &house).await
+    let mut torture = Torture::begin("T11", "revocations without Redis");
+    while torture.round().is_some() {
+        let (world, house) = start("t11-no-redis", false).await?;
+        revoke_again_and_again(&mut torture, &world, &house).await?;
+    }
+    Ok(())
 }
 
 /// The control: a key that is revoked behind the protocol's back is honoured until somebody reads the keys again.

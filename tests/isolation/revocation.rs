@@ -10,6 +10,7 @@ use anyhow::{Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey;
 use rowhouse_devkit::suite::Options;
+use rowhouse_devkit::torture::Torture;
 use rowhouse_proto::auth::v1::{
     ChangePasswordRequest, CreateApiKeyRequest, CreateRoleRequest, CreateServiceAccountRequest, CreateTeamRequest,
     DeleteTeamRequest, EndImpersonationRequest, ExchangeApiKeyRequest, LogoutRequest, Member, MemberState,
@@ -183,7 +184,7 @@ const ALL: &[Attempt] = &[Attempt::ListContacts, Attempt::DeleteContact, Attempt
 /// What a `user` may not do and a `manager` may.
 const BEYOND_USER: &[Attempt] = &[Attempt::DeleteContact, Attempt::GetReport];
 
-async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
+async fn revoke_in_every_way(torture: &mut Torture, world: &World, house: &House) -> Result<()> {
     let (tenant_id, administrator) = (house.tenant.id.as_str(), &house.administrator.caller);
     let manager_id = house.manager.tokens.user_id.as_str();
     for round in 0..ROUNDS {
@@ -191,6 +192,7 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
         let hammer = Hammer::start(&session.caller, ALL).await?;
         session.caller.auth().logout(LogoutRequest {}).await?;
         let late = hammer.finish(&session.caller, ALL, Instant::now()).await;
+        torture.trials(1);
         ensure!(late.is_empty(), "round {round}: let in after the log-out: {late:?}");
 
         // From another session of the same person.
@@ -199,6 +201,7 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
         let elsewhere = world.log_in(tenant_id, &house.manager.email).await?;
         end_others(&elsewhere.caller, round).await?;
         let late = hammer.finish(&session.caller, ALL, Instant::now()).await;
+        torture.trials(1);
         ensure!(
             late.is_empty(),
             "round {round}: let in after its end from elsewhere: {late:?}"
@@ -208,12 +211,14 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
         let hammer = Hammer::start(&session.caller, BEYOND_USER).await?;
         update_member(administrator, manager_id, "user", MemberState::Unspecified, "role").await?;
         let late = hammer.finish(&session.caller, BEYOND_USER, Instant::now()).await;
+        torture.trials(1);
         ensure!(late.is_empty(), "round {round}: let in after the demotion: {late:?}");
         update_member(administrator, manager_id, "manager", MemberState::Unspecified, "role").await?;
 
         let hammer = Hammer::start(&session.caller, ALL).await?;
         update_member(administrator, manager_id, "", MemberState::Disabled, "state").await?;
         let late = hammer.finish(&session.caller, ALL, Instant::now()).await;
+        torture.trials(1);
         ensure!(late.is_empty(), "round {round}: let in after being disabled: {late:?}");
         update_member(administrator, manager_id, "", MemberState::Active, "state").await?;
 
@@ -225,6 +230,7 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
         };
         world.operator.tenants().suspend_tenant(suspend).await?;
         let late = hammer.finish(&session.caller, ALL, Instant::now()).await;
+        torture.trials(1);
         ensure!(late.is_empty(), "round {round}: let in after the suspension: {late:?}");
         let resume = ResumeTenantRequest {
             id: tenant_id.to_owned(),
@@ -232,9 +238,9 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
         };
         world.operator.tenants().resume_tenant(resume).await?;
     }
-    out_of_every_team(world, house).await?;
-    programs(world, house).await?;
-    operators_as_members(world, house).await?;
+    out_of_every_team(torture, world, house).await?;
+    programs(torture, world, house).await?;
+    operators_as_members(torture, world, house).await?;
     // A role of the tenant's own that shrinks.
     let mut role = Role {
         name: "auditor".to_owned(),
@@ -256,6 +262,7 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
     };
     administrator.roles().update_role(update).await?;
     let late = hammer.finish(&session.caller, BEYOND_USER, Instant::now()).await;
+    torture.trials(1);
     ensure!(late.is_empty(), "let in after the role shrank: {late:?}");
 
     let left = &[Attempt::ListContacts];
@@ -266,12 +273,13 @@ async fn revoke_in_every_way(world: &World, house: &House) -> Result<()> {
     };
     administrator.members().remove_member(remove).await?;
     let late = hammer.finish(&session.caller, left, Instant::now()).await;
+    torture.trials(1);
     ensure!(late.is_empty(), "let in after being removed: {late:?}");
     Ok(())
 }
 
 /// A program by a key that is revoked, and by another of an account that is disabled.
-async fn programs(world: &World, house: &House) -> Result<()> {
+async fn programs(torture: &mut Torture, world: &World, house: &House) -> Result<()> {
     let mut accounts = house.administrator.caller.service_accounts();
     let service_account = Some(ServiceAccount {
         display_name: "Importer".to_owned(),
@@ -313,13 +321,14 @@ async fn programs(world: &World, house: &House) -> Result<()> {
             accounts.update_service_account(request).await?;
         }
         let late = hammer.finish(&program, ALL, Instant::now()).await;
+        torture.trials(1);
         ensure!(late.is_empty(), "a program whose key was {way}: {late:?}");
     }
     Ok(())
 }
 
 /// An operator who acts as a member, until the operator or the member ends it, or the operator's own session ends.
-async fn operators_as_members(world: &World, house: &House) -> Result<()> {
+async fn operators_as_members(torture: &mut Torture, world: &World, house: &House) -> Result<()> {
     for way in ["ended", "revoked by the member", "logged out", "revoked from elsewhere"] {
         let tokens = world.operator_tokens().await?;
         let operator = world.anyone.with_token(&tokens.access_token)?;
@@ -353,13 +362,14 @@ async fn operators_as_members(world: &World, house: &House) -> Result<()> {
             }
         }
         let late = hammer.finish(&inside, ALL, Instant::now()).await;
+        torture.trials(1);
         ensure!(late.is_empty(), "an operator as a member, {way}: {late:?}");
     }
     Ok(())
 }
 
 /// A manager reaches a colleague's contact through teams, until that ends in each of the ways that there are.
-async fn out_of_every_team(world: &World, house: &House) -> Result<()> {
+async fn out_of_every_team(torture: &mut Torture, world: &World, house: &House) -> Result<()> {
     let administrator = &house.administrator.caller;
     let contact = journey::create_contact(&house.user.caller, "Of a colleague", "").await?;
     let attempts = &[Attempt::GetColleagues(contact.id.parse()?)];
@@ -418,32 +428,38 @@ async fn out_of_every_team(world: &World, house: &House) -> Result<()> {
             _ => drop(teams.set_team_member(member(&above, manager, false)).await?),
         }
         let late = hammer.finish(&session.caller, attempts, Instant::now()).await;
+        torture.trials(1);
         ensure!(late.is_empty(), "{way}: still reached: {late:?}");
+    }
+    Ok(())
+}
+
+/// Revocations in every way, on suites of their own, as many as there is time for.
+async fn again_and_again(test: &str, redis: Option<&str>) -> Result<()> {
+    let mut torture = Torture::begin("T13", test);
+    while torture.round().is_some() {
+        let elsewhere = redis.map(|url| (None, "ROWHOUSE_REDIS_URL".to_owned(), url.to_owned()));
+        let options = Options {
+            environment: elsewhere.into_iter().collect(),
+            ..Options::default()
+        };
+        let name = if redis.is_some() { "t13-no-redis" } else { "t13" };
+        let world = World::start_with(name, options).await?;
+        let house = world.house("acme").await?;
+        revoke_in_every_way(&mut torture, &world, &house).await?;
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_let_in_after_a_revocation() -> Result<()> {
-    let world = World::start("t13").await?;
-    let house = world.house("acme").await?;
-    revoke_in_every_way(&world, &house).await
+    again_and_again("revocations", None).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_let_in_after_a_revocation_while_redis_is_away() -> Result<()> {
     // Port 1 refuses: nothing listens there.
-    let away = (None, "ROWHOUSE_REDIS_URL".to_owned(), "redis://127.0.0.1:1/".to_owned());
-    let world = World::start_with(
-        "t13-no-redis",
-        Options {
-            environment: vec![away],
-            ..Options::default()
-        },
-    )
-    .await?;
-    let house = world.house("acme").await?;
-    revoke_in_every_way(&world, &house).await
+    again_and_again("revocations without Redis", Some("redis://127.0.0.1:1/")).await
 }
 
 /// The control: a role that is changed behind the protocol's back, so that no version is published and nobody is waited

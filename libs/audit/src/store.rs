@@ -121,7 +121,7 @@ impl Table {
         )
     }
 
-    /// What no seal names and what is not in the queue. It reads the whole log: a second for a million entries.
+    /// What no seal names and what is not in the queue. It reads the whole log: some seconds for a million entries.
     fn unsealed_sql(&self, tenant: Option<TenantId>) -> String {
         let (schema, id, of) = (self.schema, self.id, belongs(tenant));
         format!(

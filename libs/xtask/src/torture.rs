@@ -17,6 +17,8 @@ const TESTS: &[(&str, &[&str])] = &[
     ("T06", &["isolation::hostile_names::"]),
     ("T07", &["answers_never_cross", "a_value_planted_under_another_key"]),
     ("T08", &["catalogue::", "own_database_keeps_every_rule"]),
+    ("T11", &["isolation::keys::"]),
+    ("T13", &["isolation::revocation::"]),
     ("T17", &["isolation::impersonation::"]),
     ("T24", &["operation::tests::crashes::"]),
     ("T25", &["wave::"]),

@@ -111,7 +111,7 @@ const ENTRIES: Statement<Found> = Statement::new(
     &[Type::UUID_ARRAY],
 );
 
-/// What no seal names and what is not in the queue. It reads the whole log: a second for a million entries.
+/// What no seal names and what is not in the queue. It reads the whole log: some seconds for a million entries.
 const UNSEALED: Variants<Id> = Variants {
     since: SEALS_SINCE,
     newer: Statement::new(
