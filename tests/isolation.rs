@@ -1,5 +1,6 @@
 //! Nobody sees another tenant's byte, and nobody acts with rights that were taken.
 
+mod certificates;
 mod end_of_tenant;
 mod foreign_ids;
 mod hostile_names;

@@ -85,6 +85,35 @@ fn the_manifests_set_what_the_services_read() {
     );
 }
 
+#[test]
+fn the_component_of_mutual_tls_changes_every_address() {
+    let component = root().join("deploy/kubernetes/components/mutual-tls/kustomization.yaml");
+    let component = fs::read_to_string(component).expect("the component");
+    let mut faults = Vec::new();
+    for service in ["tenant", "auth", "crm", "worker"] {
+        let begin = format!("      name: {service}-config\n");
+        let part = component.split(&begin).nth(1).unwrap_or_default();
+        let part = part.split("- target:").next().unwrap_or_default();
+        let config = manifest(service, "config.yaml");
+        for line in config.lines().filter(|line| line.contains("http://")) {
+            let (name, address) = line.trim().split_once(": ").expect("a variable");
+            let address = address.trim_matches('"').replace("http://", "https://");
+            let wanted = format!("path: /data/{name}\n        value: {address}");
+            if !part.contains(&wanted) {
+                faults.push(format!("{service}: {name} is not {address}"));
+            }
+        }
+        if !part.contains("path: /data/ROWHOUSE_TLS_DIR") {
+            faults.push(format!("{service} is given no certificates"));
+        }
+    }
+    assert_none(
+        "with mutual TLS no service calls another without it",
+        "a listener that takes certificates alone answers nobody else",
+        &faults,
+    );
+}
+
 /// A variable's value in a ConfigMap.
 fn number(config: &str, name: &str) -> usize {
     let line = config

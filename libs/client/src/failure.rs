@@ -1,5 +1,6 @@
 //! What a peer's status means for our own caller.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use rowhouse_status::{Failure, Reason, wire};
@@ -79,11 +80,15 @@ fn transport_failure(status: &Status) -> Failure {
             Failure::internal(format!("a peer's message is too large: {}", status.message()))
         }
         Code::InvalidArgument => Failure::internal(format!("a peer's answer is damaged: {}", status.message())),
-        code => Failure::unavailable(
-            "service behind this one",
-            format_args!("{code:?}: {}", status.message()),
-        ),
+        code => Failure::unavailable("service behind this one", format_args!("{code:?}: {}", causes(status))),
     }
+}
+
+/// The status's text and what is behind it: by itself it is mostly "transport error".
+fn causes(status: &Status) -> String {
+    let behind = std::iter::successors(status.source(), |&error| error.source());
+    let behind = behind.map(|error| format!(": {error}"));
+    std::iter::once(status.message().to_owned()).chain(behind).collect()
 }
 
 fn deadline() -> Failure {

@@ -155,8 +155,8 @@ impl RightsService for FakeAuth {
 }
 
 pub(crate) fn peer(name: ServiceName, addr: SocketAddr) -> Peer {
-    let identity = ServiceSigner::new(ServiceName::Crm, &[7; 32]).unwrap();
-    Peer::connect(name, &format!("http://{addr}"), identity).unwrap()
+    let identity = ServiceSigner::new(ServiceName::Crm, &[7; 32]).unwrap().into();
+    Peer::connect(name, &format!("http://{addr}"), &identity).unwrap()
 }
 
 pub(crate) fn ctx() -> Ctx {

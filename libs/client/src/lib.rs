@@ -1,6 +1,6 @@
 //! Calls to the other services of the suite.
 //!
-//! - [`peer`]: [`Peer`], a channel to one service that shows who calls.
+//! - [`peer`]: [`Peer`], a channel to one service that shows who calls. [`identity`]: what it shows.
 //! - [`mod@request`]: requests with request id, deadline and trace; on behalf of a user where there is one.
 //! - [`mod@failure`]: what a peer's status means for our own caller.
 //! - [`rights`]: what a principal may do, cached under a lease that auth grants.
@@ -10,6 +10,7 @@
 
 pub mod directory;
 pub mod failure;
+pub mod identity;
 pub mod keys;
 pub mod limits;
 pub mod peer;
@@ -24,6 +25,7 @@ mod fake;
 
 pub use directory::DirectoryClient;
 pub use failure::failure;
+pub use identity::{Identity, IdentityError};
 pub use keys::{KeysClient, KeysSource};
 pub use limits::LimitsClient;
 pub use peer::{IdentifiedChannel, Peer, PeerError};

@@ -8,9 +8,15 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use rowhouse_auth_kit::ServiceSigner;
 use rowhouse_context::{ServiceName, metadata};
+use rowhouse_tls::Certificates;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tower::{BoxError, Service};
+
+use crate::identity::Identity;
+
+mod again;
+mod secure;
 
 /// Largest message that is taken from a peer or sent to one, in bytes. It is tonic's default for what is received; set
 /// it with `max_encoding_message_size` where what is sent has no bound of its own.
@@ -30,22 +36,40 @@ const SERVICE_AUTHORIZATION: HeaderName = HeaderName::from_static(metadata::SERV
 #[derive(Clone, Debug)]
 pub struct Peer {
     name: ServiceName,
+    own_name: ServiceName,
     channel: IdentifiedChannel,
 }
 
-/// A channel that adds this service's token to every call; for the generated clients.
+/// A channel that shows who calls; for the generated clients.
 #[derive(Clone, Debug)]
 pub struct IdentifiedChannel {
     channel: Channel,
     audience: ServiceName,
-    identity: ServiceSigner,
+    /// Adds a token to every call. None over TLS, where the connection says who calls.
+    signer: Option<ServiceSigner>,
 }
 
-/// The peer's address is not a URL. It is not told: it may hold credentials.
+/// The peer cannot be called. Its address is not told: it may hold credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the address of {peer} must be http://host:port")]
-pub struct PeerError {
-    peer: ServiceName,
+pub enum PeerError {
+    /// The address is not a URL.
+    #[error("the address of {0} must be http://host:port or https://host:port")]
+    Address(ServiceName),
+    /// The address asks for TLS.
+    #[error("the address of {0} begins with https, and ROWHOUSE_TLS_DIR is not set")]
+    NoCertificates(ServiceName),
+    /// The address does not, and tokens are not made.
+    #[error("the address of {0} begins with http, and ROWHOUSE_TLS_MODE is strict")]
+    NoToken(ServiceName),
+}
+
+/// What the schemes of an address mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    /// `http`: who calls is said by a token.
+    Plain,
+    /// `https`: by certificates, on both sides.
+    Secure,
 }
 
 // === impl Peer ===
@@ -54,32 +78,30 @@ impl Peer {
     /// A peer. Nothing is connected until the first call, so that services may start in any order. To be called inside
     /// the runtime.
     ///
-    /// `name`: who listens there; the token is for that service alone. `addr`: `http://host:port` of its internal
-    /// listener. `identity`: who we are.
+    /// `name`: who listens there; a token is for that service alone, and nobody else's certificate is taken. `addr`:
+    /// `http://host:port` or `https://host:port` of its internal listener. `identity`: who we are.
     ///
     /// # Errors
-    /// [`PeerError`] for an address that is not a URL.
-    pub fn connect(name: ServiceName, addr: &str, identity: ServiceSigner) -> Result<Self, PeerError> {
-        let fault = PeerError { peer: name };
-        let endpoint = Endpoint::from_shared(addr.to_owned())
-            .and_then(|endpoint| endpoint.user_agent(format!("rowhouse-{}", identity.name())))
-            .map_err(|_| fault)?;
-        if endpoint.uri().host().is_none() {
-            return Err(fault);
-        }
-        let channel = endpoint
-            .connect_timeout(CONNECT_MAX)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
-            .keep_alive_timeout(KEEP_ALIVE_MAX)
-            .keep_alive_while_idle(true)
-            .connect_lazy();
+    /// [`PeerError`] for an address that is not a URL, or needs what we do not have.
+    pub fn connect(name: ServiceName, addr: &str, identity: &Identity) -> Result<Self, PeerError> {
+        let (scheme, endpoint) = endpoint(addr, identity.name()).ok_or(PeerError::Address(name))?;
+        let (channel, signer) = match scheme {
+            Scheme::Secure => {
+                let certificates = identity.certificates().ok_or(PeerError::NoCertificates(name))?;
+                (secure_channel(&endpoint, name, certificates.clone()), None)
+            }
+            Scheme::Plain => {
+                let signer = identity.signer().ok_or(PeerError::NoToken(name))?;
+                (endpoint.connect_lazy(), Some(signer.clone()))
+            }
+        };
         Ok(Self {
             name,
+            own_name: identity.name(),
             channel: IdentifiedChannel {
                 channel,
                 audience: name,
-                identity,
+                signer,
             },
         })
     }
@@ -93,7 +115,7 @@ impl Peer {
     /// Which service we are.
     #[must_use]
     pub fn own_name(&self) -> ServiceName {
-        self.channel.identity.name()
+        self.own_name
     }
 
     /// The channel, for a generated client: `ContactServiceClient::new(peer.channel())`.
@@ -115,16 +137,45 @@ impl Service<http::Request<Body>> for IdentifiedChannel {
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let identified = self.identity.token(self.audience).map_err(BoxError::from);
-        let value = identified.and_then(|token| HeaderValue::try_from(token).map_err(BoxError::from));
-        match value {
-            Ok(mut value) => {
-                value.set_sensitive(true);
-                request.headers_mut().insert(SERVICE_AUTHORIZATION, value);
-                let answer = self.channel.call(request);
-                Box::pin(async move { answer.await.map_err(BoxError::from) })
+        if let Some(signer) = &self.signer {
+            match token(signer, self.audience) {
+                Ok(value) => drop(request.headers_mut().insert(SERVICE_AUTHORIZATION, value)),
+                Err(error) => return Box::pin(std::future::ready(Err(error))),
             }
-            Err(error) => Box::pin(std::future::ready(Err(error))),
         }
+        // The one that was polled is ready; its copy is not.
+        let next = self.channel.clone();
+        let ready = std::mem::replace(&mut self.channel, next);
+        Box::pin(again::call(ready, request))
     }
+}
+
+fn token(signer: &ServiceSigner, audience: ServiceName) -> Result<HeaderValue, BoxError> {
+    let mut value = HeaderValue::try_from(signer.token(audience)?)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Where to connect to, and how.
+fn endpoint(addr: &str, own_name: ServiceName) -> Option<(Scheme, Endpoint)> {
+    // The channel would do TLS of its own for `https`, with certificates that never change: ours is done beneath it.
+    let (scheme, addr) = match addr.strip_prefix("https://") {
+        Some(rest) => (Scheme::Secure, format!("http://{rest}")),
+        None => (Scheme::Plain, addr.to_owned()),
+    };
+    let endpoint = Endpoint::from_shared(addr).ok()?;
+    endpoint.uri().host()?;
+    let endpoint = endpoint
+        .user_agent(format!("rowhouse-{own_name}"))
+        .ok()?
+        .connect_timeout(CONNECT_MAX)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_MAX)
+        .keep_alive_while_idle(true);
+    Some((scheme, endpoint))
+}
+
+fn secure_channel(endpoint: &Endpoint, to: ServiceName, certificates: Certificates) -> Channel {
+    endpoint.connect_with_connector_lazy(secure::connector(to, certificates))
 }

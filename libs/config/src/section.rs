@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -41,12 +42,24 @@ pub struct Telemetry {
 /// Who this service is to the others, and how it knows them.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Seed of this service's own Ed25519 key; there once the environment was found without fault.
+    /// Certificates for internal calls; without them services know each other by signed tokens alone.
+    pub tls: Option<Tls>,
+    /// Seed of this service's own Ed25519 key, for tokens. There once the environment was found without fault, unless
+    /// certificates make tokens needless.
     pub key: Option<SecretKey>,
-    /// Public keys of the services, base64url without padding, by name.
+    /// Public keys of the services, base64url without padding, by name; empty as above.
     pub keys: BTreeMap<String, String>,
     /// Issuer of users' tokens.
     pub token_issuer: String,
+}
+
+/// Mutual TLS between the services.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Folder of `tls.crt`, `tls.key` and `ca.crt`.
+    pub folder: PathBuf,
+    /// Whether callers without TLS are taken too, while a deployment changes over.
+    pub plain: bool,
 }
 
 /// Pairs `name=value`, separated by commas or line breaks.
@@ -105,11 +118,39 @@ impl Telemetry {
 impl Identity {
     /// Reads the section.
     pub fn read(env: &mut Env) -> Self {
+        let tls = Tls::read(env);
+        // Where everybody shows a certificate nobody sends a token.
+        let tokens = tls.as_ref().is_none_or(|tls| tls.plain);
+        let (key, keys) = if tokens {
+            let key = env.secret_key("ROWHOUSE_SERVICE_KEY");
+            (key, env.required("ROWHOUSE_SERVICE_KEYS", Pairs::default()).pairs)
+        } else {
+            (None, BTreeMap::new())
+        };
         Self {
-            key: env.secret_key("ROWHOUSE_SERVICE_KEY"),
-            keys: env.required("ROWHOUSE_SERVICE_KEYS", Pairs::default()).pairs,
+            tls,
+            key,
+            keys,
             token_issuer: env.or("ROWHOUSE_TOKEN_ISSUER", "rowhouse".to_owned()),
         }
+    }
+}
+
+// === impl Tls ===
+
+impl Tls {
+    /// Reads the section, which is there when a folder is named.
+    fn read(env: &mut Env) -> Option<Self> {
+        const MODE: &str = "ROWHOUSE_TLS_MODE";
+        let folder = env.optional("ROWHOUSE_TLS_DIR");
+        let mode = env.or(MODE, "strict".to_owned());
+        if !matches!(mode.as_str(), "strict" | "permissive") {
+            env.refuse(MODE, "must be strict or permissive");
+        }
+        Some(Self {
+            folder: folder?.into(),
+            plain: mode == "permissive",
+        })
     }
 }
 
@@ -145,5 +186,41 @@ pub fn server_urls(env: &mut Env, name: &'static str) -> BTreeMap<String, Secret
             env.refuse(name, "must be name=url pairs separated by commas");
             BTreeMap::new()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(pairs: &[(&str, &str)]) -> Result<Identity, String> {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut env = Env::from_pairs(pairs);
+        let read = Identity::read(&mut env);
+        env.finish(read).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn who_shows_certificates_needs_no_key_unless_others_still_send_tokens() {
+        let faults = identity(&[]).unwrap_err();
+        assert!(faults.contains("ROWHOUSE_SERVICE_KEY:"), "{faults}");
+        let strict = identity(&[("ROWHOUSE_TLS_DIR", "/tls")]).unwrap();
+        assert!(strict.key.is_none() && strict.keys.is_empty());
+        assert!(strict.tls.is_some_and(|tls| !tls.plain));
+        let both = [("ROWHOUSE_TLS_DIR", "/tls"), ("ROWHOUSE_TLS_MODE", "permissive")];
+        let faults = identity(&both).unwrap_err();
+        assert!(faults.contains("ROWHOUSE_SERVICE_KEYS"), "{faults}");
+    }
+
+    #[test]
+    fn a_misspelled_mode_is_named_and_is_not_the_weaker_one() {
+        let faults = identity(&[("ROWHOUSE_TLS_DIR", "/tls"), ("ROWHOUSE_TLS_MODE", "Permissive")]).unwrap_err();
+        assert_eq!(faults.matches("ROWHOUSE_").count(), 1, "{faults}");
+        assert!(
+            faults.contains("ROWHOUSE_TLS_MODE: must be strict or permissive"),
+            "{faults}"
+        );
     }
 }

@@ -8,11 +8,13 @@
 //! - [`template`]: the migrated databases that tests clone.
 //! - [`smtp`]: a mail server that accepts everything and lets it be read.
 //! - [`caller`], [`journey`]: typed clients of the suite, and its main job step by step.
+//! - [`authority`]: certificates for tests of mutual TLS.
 //! - [`torture`]: the frame of a torture test: seed, rounds, its line of result.
 //! - [`checkout`], [`stack`], [`port`], [`mark`], [`spawn`], [`wait`], [`secrets`]: what these stand on.
 //!
 //! A dev-dependency of tests and the floor that `cargo xtask` stands on; no service depends on it.
 
+pub mod authority;
 pub mod caller;
 pub mod checkout;
 pub mod cluster;

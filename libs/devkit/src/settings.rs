@@ -155,6 +155,8 @@ pub struct Settings {
     pub smtp_url: String,
     /// Homes that are built ahead.
     pub spares: u16,
+    /// Where services show certificates: a folder with a folder for each.
+    pub certificates: Option<PathBuf>,
     /// The folder of the worker's files.
     pub files: PathBuf,
     /// The ports of all listeners.
@@ -198,8 +200,7 @@ impl Settings {
         variables.set("ROWHOUSE_LISTEN", address(Listener::Public));
         variables.set("ROWHOUSE_INTERNAL_LISTEN", address(Listener::Internal));
         variables.set("ROWHOUSE_ADMIN_LISTEN", address(Listener::Admin));
-        variables.set("ROWHOUSE_SERVICE_KEY", self.service_key(process));
-        variables.set("ROWHOUSE_SERVICE_KEYS", &self.keys.public);
+        self.identity(process, &mut variables);
         for (name, peer) in [
             ("ROWHOUSE_AUTH_ADDR", Process::Auth),
             ("ROWHOUSE_TENANT_ADDR", Process::Tenant),
@@ -207,7 +208,7 @@ impl Settings {
             ("ROWHOUSE_CRM_ADDR", Process::Crm),
             ("ROWHOUSE_CRM_PROVISION_ADDR", Process::CrmProvision),
         ] {
-            variables.set(name, self.url(peer, Listener::Internal));
+            variables.set(name, self.peer_url(peer));
         }
         variables.set("ROWHOUSE_REDIS_URL", self.servers.redis_url());
         variables.set("ROWHOUSE_REDIS_PREFIX", &self.redis_prefix);
@@ -218,6 +219,26 @@ impl Settings {
         }
         self.serve_own(process, &mut variables);
         variables.0
+    }
+
+    /// Who it is to the other services.
+    fn identity(&self, process: Process, variables: &mut Variables) {
+        match &self.certificates {
+            Some(folder) => {
+                let own = folder.join(process.service());
+                variables.set("ROWHOUSE_TLS_DIR", own.display().to_string());
+            }
+            None => {
+                variables.set("ROWHOUSE_SERVICE_KEY", self.service_key(process));
+                variables.set("ROWHOUSE_SERVICE_KEYS", &self.keys.public);
+            }
+        }
+    }
+
+    /// Where the other services reach a process.
+    fn peer_url(&self, process: Process) -> String {
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address(process, Listener::Internal))
     }
 
     /// What only one process reads.

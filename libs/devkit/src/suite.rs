@@ -39,6 +39,8 @@ pub struct Options {
     pub environment: Vec<(Option<Process>, String, String)>,
     /// A second data server, `data2`, migrated and not registered.
     pub second_data_server: bool,
+    /// Mutual TLS between the services, strictly: a folder in which each service has a folder of its own, with its name.
+    pub certificates: Option<PathBuf>,
     /// Binaries from `target/release` instead of `target/debug`.
     pub release: bool,
 }
@@ -103,6 +105,7 @@ impl Suite {
             smtp_url: sink.url(),
             // A test that wants some says so: the others shall not wait for what they do not use.
             spares: 0,
+            certificates: options.certificates.clone(),
             files,
             ports,
             keys: Keys::of(&mut Secrets::load(&folder)?)?,

@@ -32,6 +32,7 @@ pub async fn make(checkout: &Checkout, servers: &Servers) -> Result<()> {
         data: [(DATA_SERVER, cluster::DATA_TEMPLATE.to_owned())].into(),
         amqp_url: servers.amqp_url(),
         redis_prefix: String::new(),
+        certificates: None,
         smtp_url: String::new(),
         spares: 0,
         files: PathBuf::new(),

@@ -25,6 +25,11 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
     }
 }
 
+/// Whether a token of a service is sent, in whatever spelling.
+pub(crate) fn sends_service(headers: &HeaderMap) -> bool {
+    !matches!(once(headers, metadata::SERVICE_AUTHORIZATION), Once::Absent)
+}
+
 /// The token of a service from `x-service-authorization: <token>`.
 ///
 /// # Errors

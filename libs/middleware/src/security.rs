@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceVerifier};
 use rowhouse_client::{KeysSource, Quotas, Rights, RightsError, RightsQuery, RightsSource};
 use rowhouse_context::{Ctx, ServiceName};
+use rowhouse_tls::Certificates;
 
 /// What the stack needs to know callers and their rights. Cheap to clone.
 #[derive(Clone)]
@@ -22,6 +23,8 @@ pub struct Security {
     pub rights: Arc<dyn RightsSource>,
     /// Verifies services' tokens.
     pub services: Arc<ServiceVerifier>,
+    /// What services are met with on the internal listener; nobody speaks TLS there where absent.
+    pub certificates: Option<Certificates>,
     /// Permits for calls of tenants' members; nobody is bounded where absent, as in a process that serves no members.
     pub quotas: Option<Quotas>,
     /// Where refusals are recorded; nowhere where absent.
@@ -67,13 +70,18 @@ impl Security {
     /// For a process that serves services on their own behalf and no users, such as crm's `provision`: every token of a
     /// user is refused.
     #[must_use]
-    pub fn services_only(service: ServiceName, services: Arc<ServiceVerifier>) -> Self {
+    pub fn services_only(
+        service: ServiceName,
+        services: Arc<ServiceVerifier>,
+        certificates: Option<Certificates>,
+    ) -> Self {
         Self {
             service,
             tokens: Arc::new(AccessTokenVerifier::new("")),
             keys: Arc::new(NoUsers),
             rights: Arc::new(NoUsers),
             services,
+            certificates,
             quotas: None,
             refusals: None,
         }

@@ -2,6 +2,10 @@
 //!
 //! tonic's own server is not used: it puts a time-out of its own round everything, which answers CANCELLED at the
 //! moment at which ours would answer DEADLINE_EXCEEDED; and its shutdown has no bound.
+//!
+//! Where there are certificates, who connects must show one (mutual TLS), unless the deployment is changing over.
+
+mod linger;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,6 +19,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rowhouse_tls::{Caller, Certificates, Replaced};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -22,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpConnectInfo;
 use tower::Service as _;
 use tracing::Instrument as _;
+
+use linger::Linger;
 
 /// Connections of one listener at once; more wait in the system's queue.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -45,12 +53,32 @@ const KEEP_ALIVE_MAX: Duration = Duration::from_secs(10);
 /// Longest time from the connection to its first byte.
 const FIRST_BYTE_MAX: Duration = Duration::from_secs(10);
 
+/// Longest time for the handshake of TLS.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// The first byte of a handshake of TLS (RFC 8446, 5.1). HTTP/2 without TLS begins with `P` (RFC 9113, 3.4).
+const HANDSHAKE_BYTE: u8 = 22;
+
 /// Pause after the system refused a connection (too many open files): trying on at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What every request of a connection carries.
+#[derive(Clone)]
+struct Seen {
+    info: TcpConnectInfo,
+    /// The service whose certificate was shown.
+    caller: Option<Caller>,
+}
+
 /// Serves `router` until `closing` is cancelled; then takes no more calls, and returns when the last has been answered.
 /// Dropping the future cuts the connections that are left.
-pub(crate) async fn serve(name: &'static str, listener: TcpListener, router: Router, closing: CancellationToken) {
+pub(crate) async fn serve(
+    name: &'static str,
+    listener: TcpListener,
+    router: Router,
+    certificates: Option<Certificates>,
+    closing: CancellationToken,
+) {
     let mut connections = JoinSet::new();
     loop {
         let may_accept = connections.len() < CONNECTIONS_MAX;
@@ -60,7 +88,7 @@ pub(crate) async fn serve(name: &'static str, listener: TcpListener, router: Rou
             Some(_ended) = connections.join_next() => {}
             accepted = listener.accept(), if may_accept => match accepted {
                 Ok((stream, peer)) => {
-                    let work = connection(stream, peer, router.clone(), closing.clone());
+                    let work = connection(stream, peer, router.clone(), certificates.clone(), closing.clone());
                     connections.spawn(work.instrument(tracing::debug_span!("connection", listener = name, %peer)));
                 }
                 Err(error) => {
@@ -74,26 +102,71 @@ pub(crate) async fn serve(name: &'static str, listener: TcpListener, router: Rou
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, closing: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    certificates: Option<Certificates>,
+    closing: CancellationToken,
+) {
     // Answers are small and waited for.
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let info = TcpConnectInfo {
-        local_addr: stream.local_addr().ok(),
-        remote_addr: Some(peer),
-    };
-    tokio::select! {
-        () = closing.cancelled() => return,
-        readable = timeout(FIRST_BYTE_MAX, stream.readable()) => if !matches!(readable, Ok(Ok(()))) {
-            return;
+    let mut seen = Seen {
+        info: TcpConnectInfo {
+            local_addr: stream.local_addr().ok(),
+            remote_addr: Some(peer),
         },
+        caller: None,
+    };
+    let mut first = [0];
+    let read = tokio::select! {
+        () = closing.cancelled() => return,
+        read = timeout(FIRST_BYTE_MAX, stream.peek(&mut first)) => read,
+    };
+    if !matches!(read, Ok(Ok(1))) {
+        return;
     }
-    let service = service_fn(move |request| answer(router.clone(), info.clone(), request));
-    let mut served = pin!(protocol().serve_connection(TokioIo::new(stream), service));
+    match certificates {
+        Some(certificates) if first == [HANDSHAKE_BYTE] => {
+            let replaced = certificates.replaced();
+            let handshake = timeout(HANDSHAKE_MAX, certificates.accept(stream));
+            let accepted = tokio::select! {
+                () = closing.cancelled() => return,
+                accepted = handshake => accepted,
+            };
+            match accepted {
+                Ok(Ok((stream, name))) => {
+                    seen.caller = Some(Caller(name));
+                    conversation(stream, seen, router, until(replaced), &closing).await;
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "a caller showed no certificate of a service"),
+                Err(_) => tracing::warn!("a caller did not finish the handshake in time"),
+            }
+        }
+        Some(certificates) if !certificates.takes_plain() => tracing::warn!("a caller without TLS was not let in"),
+        _ => conversation(stream, seen, router, std::future::pending(), &closing).await,
+    }
+}
+
+async fn until(mut replaced: Replaced) {
+    replaced.wait().await;
+}
+
+/// Answers the calls of a connection until it ends, or `outdated` or `closing` end it: then the running ones are finished.
+async fn conversation(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    seen: Seen,
+    router: Router,
+    outdated: impl Future<Output = ()>,
+    closing: &CancellationToken,
+) {
+    let service = service_fn(move |request| answer(router.clone(), seen.clone(), request));
+    let mut served = pin!(protocol().serve_connection(TokioIo::new(Linger::new(stream)), service));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
-        () = closing.cancelled() => {
+        () = async { tokio::select! { () = closing.cancelled() => {}, () = outdated => {} } } => {
             served.as_mut().graceful_shutdown();
             served.as_mut().await
         }
@@ -104,12 +177,12 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, closing
     }
 }
 
-async fn answer(
-    mut router: Router,
-    info: TcpConnectInfo,
-    mut request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    request.extensions_mut().insert(info);
+async fn answer(mut router: Router, seen: Seen, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let extensions = request.extensions_mut();
+    extensions.insert(seen.info);
+    if let Some(caller) = seen.caller {
+        extensions.insert(caller);
+    }
     router.call(request).await
 }
 

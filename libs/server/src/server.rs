@@ -9,6 +9,7 @@ use rowhouse_config::section::Listen;
 use rowhouse_context::ServiceName;
 use rowhouse_middleware::{Limits, Security, stack};
 use rowhouse_telemetry::metrics::Metrics;
+use rowhouse_tls::Certificates;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -137,13 +138,21 @@ impl Server {
         if let (Some(services), Some(socket)) = (self.public, sockets.public) {
             let (health, services) = Health::add(reflection::add(services)?).await;
             let router = stack::public(services.routes, self.security.clone(), limits, tasks.clone());
-            listeners.spawn(listener::serve("public", socket, router, closing.clone()));
+            // Users come through whatever ends their TLS, and have no certificate to show.
+            listeners.spawn(listener::serve("public", socket, router, None, closing.clone()));
             healths.push(health);
         }
         if let (Some(services), Some(socket)) = (self.internal, sockets.internal) {
             let (health, services) = Health::add(services).await;
             let router = stack::internal(services.routes, self.security.clone(), limits, tasks.clone());
-            listeners.spawn(listener::serve("internal", socket, router, closing.clone()));
+            let certificates = self.security.certificates.clone();
+            listeners.spawn(listener::serve(
+                "internal",
+                socket,
+                router,
+                certificates,
+                closing.clone(),
+            ));
             healths.push(health);
         }
         tracing::info!(
@@ -157,7 +166,8 @@ impl Server {
                 serve_admin(sockets.admin, admin),
                 self.checks.run(&publish),
                 follow(&healths, readiness),
-                upkeep(self.metrics.as_ref())
+                upkeep(self.metrics.as_ref()),
+                renew(self.security.certificates.as_ref())
             );
         };
         let serving = async {
@@ -196,6 +206,13 @@ async fn serve_admin(listener: TcpListener, router: Router) {
 async fn upkeep(metrics: Option<&Metrics>) {
     match metrics {
         Some(metrics) => metrics.run(std::future::pending()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn renew(certificates: Option<&Certificates>) {
+    match certificates {
+        Some(certificates) => certificates.run().await,
         None => std::future::pending().await,
     }
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use rowhouse_audit::{ControlLog, Refusals, sealer};
-use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
+use rowhouse_auth_kit::{AccessTokenVerifier, ServiceVerifier};
 use rowhouse_cache::Cache;
-use rowhouse_client::{LimitsClient, Peer, Quotas};
+use rowhouse_client::{Identity, LimitsClient, Peer, Quotas};
 use rowhouse_config::Secret;
-use rowhouse_config::section::Identity;
 use rowhouse_context::ServiceName;
 use rowhouse_db::ControlDb;
 use rowhouse_db::paging::PageTokens;
@@ -99,13 +98,14 @@ impl App {
     pub async fn build(config: ServeConfig, metrics: Metrics) -> Result<Self> {
         let broker = Broker::connect(&config.amqp_url)?;
         let cache = Cache::connect(&config.redis_url, &config.redis_prefix)?;
-        let signer = signer(&config.identity)?;
-        let tenant = Peer::connect(ServiceName::Tenant, &config.tenant_addr, signer.clone())?;
-        let crm = Peer::connect(ServiceName::Crm, &config.crm_addr, signer.clone())?;
-        let worker = Peer::connect(ServiceName::Worker, &config.worker_addr, signer)?;
+        let identity = Identity::load(ServiceName::Auth, &config.identity).await?;
+        let tenant = Peer::connect(ServiceName::Tenant, &config.tenant_addr, &identity)?;
+        let crm = Peer::connect(ServiceName::Crm, &config.crm_addr, &identity)?;
+        let worker = Peer::connect(ServiceName::Worker, &config.worker_addr, &identity)?;
         let limits = LimitsClient::new(&tenant, cache.clone());
         let quotas = Quotas::new(ServiceName::Auth, limits.clone(), cache);
-        let identity = config.identity.clone();
+        let services = ServiceVerifier::new(ServiceName::Auth, &config.identity.keys)?;
+        let tokens = Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer));
         let listen = config.listen.clone();
         let state = Arc::new(state(config, limits).await?);
         let refusals = Refusals::new(ServiceName::Auth);
@@ -115,14 +115,14 @@ impl App {
             state: state.clone(),
             logs: Arc::new(Logs::new(log.clone(), others.into())),
         };
-        let tokens = Arc::new(AccessTokenVerifier::new(&identity.token_issuer));
         let keys = OwnKeys::new(state.clone(), tokens.clone());
         let security = Security {
             service: ServiceName::Auth,
             tokens,
             keys: Arc::new(keys.clone()),
             rights: Arc::new(OwnRights { state: state.clone() }),
-            services: Arc::new(ServiceVerifier::new(ServiceName::Auth, &identity.keys)?),
+            services: Arc::new(services),
+            certificates: identity.certificates().cloned(),
             quotas: Some(quotas.clone()),
             refusals: Some(Arc::new(refusals.clone())),
         };
@@ -268,11 +268,6 @@ async fn connect(url: &Secret) -> Result<ControlDb> {
     ControlDb::connect(url, CONTROL_CONNECTIONS_MAX)
         .await
         .context("ROWHOUSE_CONTROL_URL")
-}
-
-fn signer(identity: &Identity) -> Result<ServiceSigner> {
-    let seed = identity.key.as_ref().context("ROWHOUSE_SERVICE_KEY is missing")?;
-    Ok(ServiceSigner::new(ServiceName::Auth, seed.expose())?)
 }
 
 async fn state(config: ServeConfig, limits: LimitsClient) -> Result<State> {

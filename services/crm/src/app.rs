@@ -7,10 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use futures_util::future::{join, join_all};
 use rowhouse_audit::{AuditLogRpc, Refusals};
-use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
+use rowhouse_auth_kit::{AccessTokenVerifier, ServiceVerifier};
 use rowhouse_cache::Cache;
-use rowhouse_client::{DirectoryClient, KeysClient, LimitsClient, Peer, Quotas, RightsClient};
-use rowhouse_config::section::Identity;
+use rowhouse_client::{DirectoryClient, Identity, KeysClient, LimitsClient, Peer, Quotas, RightsClient};
 use rowhouse_context::ServiceName;
 use rowhouse_db::paging::PageTokens;
 use rowhouse_db::{ControlDb, OwnDatabases, TenantDb, TenantDbConfig, database_beside};
@@ -75,9 +74,9 @@ impl App {
     pub async fn build(config: ServeConfig, metrics: Metrics) -> Result<Self> {
         let broker = Broker::connect(&config.amqp_url)?;
         let cache = Cache::connect(&config.redis_url, &config.redis_prefix)?;
-        let signer = signer(&config.identity)?;
-        let auth = Peer::connect(ServiceName::Auth, &config.auth_addr, signer.clone())?;
-        let tenant = Peer::connect(ServiceName::Tenant, &config.tenant_addr, signer)?;
+        let identity = Identity::load(ServiceName::Crm, &config.identity).await?;
+        let auth = Peer::connect(ServiceName::Auth, &config.auth_addr, &identity)?;
+        let tenant = Peer::connect(ServiceName::Tenant, &config.tenant_addr, &identity)?;
 
         let tokens = Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer));
         let keys = KeysClient::new(&auth, Arc::clone(&tokens));
@@ -91,6 +90,7 @@ impl App {
             keys: Arc::new(keys.clone()),
             rights: Arc::new(rights.clone()),
             services: Arc::new(ServiceVerifier::new(ServiceName::Crm, &config.identity.keys)?),
+            certificates: identity.certificates().cloned(),
             quotas: Some(quotas.clone()),
             refusals: Some(Arc::new(refusals.clone())),
         };
@@ -197,10 +197,4 @@ fn with_check(server: Server, db: &TenantDb) -> Server {
         let db = db.clone();
         async move { db.ping().await.map_err(|error| error.to_string()) }
     })
-}
-
-/// The service's own identity. It is there once the environment was found without fault.
-fn signer(identity: &Identity) -> Result<ServiceSigner> {
-    let seed = identity.key.as_ref().context("ROWHOUSE_SERVICE_KEY is missing")?;
-    Ok(ServiceSigner::new(ServiceName::Crm, seed.expose())?)
 }

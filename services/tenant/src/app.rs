@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rowhouse_audit::{AuditLogRpc, ControlLog, Refusals, sealer};
-use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
+use rowhouse_auth_kit::{AccessTokenVerifier, ServiceVerifier};
 use rowhouse_cache::Cache;
-use rowhouse_client::{KeysClient, Peer, RightsClient};
-use rowhouse_config::section::Identity;
+use rowhouse_client::{Identity, KeysClient, Peer, RightsClient};
 use rowhouse_context::ServiceName;
 use rowhouse_db::ControlDb;
 use rowhouse_db::paging::PageTokens;
@@ -92,16 +91,16 @@ impl App {
         let control = ControlDb::connect(&config.control_url, CONTROL_CONNECTIONS_MAX).await?;
         let broker = Broker::connect(&config.amqp_url)?;
         let cache = Cache::connect(&config.redis_url, &config.redis_prefix)?;
-        let signer = signer(&config.identity)?;
-        let auth = Peer::connect(ServiceName::Auth, &config.auth_addr, signer.clone())?;
-        let worker = Peer::connect(ServiceName::Worker, &config.worker_addr, signer.clone())?;
+        let identity = Identity::load(ServiceName::Tenant, &config.identity).await?;
+        let auth = Peer::connect(ServiceName::Auth, &config.auth_addr, &identity)?;
+        let worker = Peer::connect(ServiceName::Worker, &config.worker_addr, &identity)?;
         // One for each service that keeps records of tenants outside their homes.
         let keepers = BTreeMap::from([(ServiceName::Auth, auth.clone()), (ServiceName::Worker, worker)]);
         // One line for each service that holds tenants' data.
         let participants = [(ServiceName::Crm, &config.crm_provision_addr)];
         let participants: BTreeMap<ServiceName, Peer> = participants
             .into_iter()
-            .map(|(name, address)| Ok((name, Peer::connect(name, address, signer.clone())?)))
+            .map(|(name, address)| Ok((name, Peer::connect(name, address, &identity)?)))
             .collect::<Result<_>>()?;
 
         let tokens = Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer));
@@ -115,6 +114,7 @@ impl App {
             keys: Arc::new(keys.clone()),
             rights: Arc::new(rights.clone()),
             services: Arc::new(ServiceVerifier::new(ServiceName::Tenant, &config.identity.keys)?),
+            certificates: identity.certificates().cloned(),
             // It serves operators, and no tenant's members.
             quotas: None,
             refusals: Some(Arc::new(refusals.clone())),
@@ -228,9 +228,4 @@ impl App {
         owner.shutdown().await;
         Ok(())
     }
-}
-
-fn signer(identity: &Identity) -> Result<ServiceSigner> {
-    let seed = identity.key.as_ref().context("ROWHOUSE_SERVICE_KEY is missing")?;
-    Ok(ServiceSigner::new(ServiceName::Tenant, seed.expose())?)
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowhouse_audit::{AuditLogRpc, ControlLog, Refusals, sealer};
-use rowhouse_auth_kit::{AccessTokenVerifier, ServiceSigner, ServiceVerifier};
+use rowhouse_auth_kit::{AccessTokenVerifier, ServiceVerifier};
 use rowhouse_cache::Cache;
-use rowhouse_client::{KeysClient, LimitsClient, Peer, Quotas, RightsClient};
+use rowhouse_client::{Identity, KeysClient, LimitsClient, Peer, Quotas, RightsClient};
 use rowhouse_context::ServiceName;
 use rowhouse_db::ControlDb;
 use rowhouse_mq::{Broker, Consumer, Ledger, OutboxTable, Relay, Wake};
@@ -71,11 +71,10 @@ impl App {
         let files = Files::open(&config.files)?;
         let mailer = Mailer::new(&config.smtp_url, &config.mail_from)?;
 
-        let seed = config.identity.key.as_ref().ok_or("ROWHOUSE_SERVICE_KEY is missing")?;
-        let signer = ServiceSigner::new(ServiceName::Worker, seed.expose())?;
-        let auth = Peer::connect(ServiceName::Auth, &config.auth_addr, signer.clone())?;
-        let crm = Peer::connect(ServiceName::Crm, &config.crm_addr, signer.clone())?;
-        let tenant = Peer::connect(ServiceName::Tenant, &config.tenant_addr, signer)?;
+        let identity = Identity::load(ServiceName::Worker, &config.identity).await?;
+        let auth = Peer::connect(ServiceName::Auth, &config.auth_addr, &identity)?;
+        let crm = Peer::connect(ServiceName::Crm, &config.crm_addr, &identity)?;
+        let tenant = Peer::connect(ServiceName::Tenant, &config.tenant_addr, &identity)?;
         let tokens = Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer));
         let keys = KeysClient::new(&auth, Arc::clone(&tokens));
         let rights = RightsClient::new(&auth, cache.clone());
@@ -89,6 +88,7 @@ impl App {
             keys: Arc::new(keys.clone()),
             rights: Arc::new(rights.clone()),
             services: Arc::new(ServiceVerifier::new(ServiceName::Worker, &config.identity.keys)?),
+            certificates: identity.certificates().cloned(),
             quotas: Some(quotas.clone()),
             refusals: Some(Arc::new(refusals.clone())),
         };

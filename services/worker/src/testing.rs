@@ -89,8 +89,8 @@ impl World {
     /// Everything that jobs need. `peers`: answer as auth and crm.
     pub(crate) fn tools(&self, peers: &Peers, smtp_url: &str) -> Tools {
         // The fakes look at no identity.
-        let signer = ServiceSigner::new(ServiceName::Worker, &[7; 32]).unwrap();
-        let peer = |name| Peer::connect(name, peers.url(), signer.clone()).unwrap();
+        let identity = ServiceSigner::new(ServiceName::Worker, &[7; 32]).unwrap().into();
+        let peer = |name| Peer::connect(name, peers.url(), &identity).unwrap();
         Tools {
             pool: self.pool.clone(),
             ledger: self.ledger(),

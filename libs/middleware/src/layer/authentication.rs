@@ -1,4 +1,5 @@
-//! Who calls. Users by access token on the public listener, services by their own token on the internal one.
+//! Who calls. Users by access token on the public listener, services on the internal one: by the certificate of their
+//! connection, else by a token of their own. Who shows both must be the same by both.
 //!
 //! `x-service-authorization` on the public listener is refused: no client has one to send, so somebody forges it or a
 //! service is set up to call the wrong address. Other metadata that looks internal has no meaning anywhere: the caller
@@ -11,14 +12,15 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
 use rowhouse_auth_kit::{KeyId, TokenError};
-use rowhouse_context::{Principal, ServiceName, metadata};
+use rowhouse_context::{Principal, ServiceName};
 use rowhouse_proto::policy::{Audience, Policy};
 use rowhouse_status::{Failure, Reason};
 
 use crate::answer;
-use crate::credentials::{self, Once};
+use crate::credentials;
 use crate::layer::policy::{self, Rule};
 use crate::layer::refusal;
+use crate::security::Security;
 use crate::stack::{Listener, Shared};
 
 /// The caller, in the request's extensions.
@@ -34,7 +36,10 @@ pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Reques
     let rule = policy::rule(&request);
     let caller = match rule {
         Ok(Rule::Open) => Ok(Principal::Anonymous.into()),
-        Ok(Rule::Policy(policy)) => authenticate(&shared, policy, request.headers()).await,
+        Ok(Rule::Policy(policy)) => {
+            let shown = request.extensions().get().copied();
+            authenticate(&shared, policy, request.headers(), shown).await
+        }
         Err(failure) => Err(failure.into()),
     };
     match caller {
@@ -66,12 +71,13 @@ pub(crate) fn caller(request: &Request) -> Result<&Caller, Failure> {
     caller.ok_or_else(|| Failure::internal("a call passed authentication without a caller"))
 }
 
-async fn authenticate(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> Result<Caller, Refused> {
-    let sent_service = !matches!(
-        credentials::once(headers, metadata::SERVICE_AUTHORIZATION),
-        Once::Absent
-    );
-    if shared.listener == Listener::Public && sent_service {
+async fn authenticate(
+    shared: &Shared,
+    policy: &Policy,
+    headers: &HeaderMap,
+    shown: Option<rowhouse_tls::Caller>,
+) -> Result<Caller, Refused> {
+    if shared.listener == Listener::Public && credentials::sends_service(headers) {
         let failure = Failure::new(
             Reason::MetadataInvalid,
             "x-service-authorization is not taken on the public listener",
@@ -80,7 +86,7 @@ async fn authenticate(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> 
     }
     match policy.audience {
         Audience::Public => Ok(Principal::Anonymous.into()),
-        Audience::Internal => authenticate_service(shared, policy, headers).await,
+        Audience::Internal => authenticate_service(shared, policy, headers, shown).await,
         Audience::Tenant | Audience::OneSelf => {
             let caller = user(shared, headers).await?;
             match caller.principal {
@@ -99,10 +105,13 @@ async fn authenticate(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> 
 }
 
 /// A service that the policy names; with a permission, on behalf of the user whose delegated token it sends too.
-async fn authenticate_service(shared: &Shared, policy: &Policy, headers: &HeaderMap) -> Result<Caller, Refused> {
-    let token = credentials::service(headers)?;
-    let verified = shared.security.services.verify(token);
-    let name = verified.map_err(|_| credentials::service_invalid())?;
+async fn authenticate_service(
+    shared: &Shared,
+    policy: &Policy,
+    headers: &HeaderMap,
+    shown: Option<rowhouse_tls::Caller>,
+) -> Result<Caller, Refused> {
+    let name = service(&shared.security, headers, shown)?;
     if !policy.callers.contains(&name.as_str()) {
         return Err(not_meant("the RPC is for other services"));
     }
@@ -114,6 +123,29 @@ async fn authenticate_service(shared: &Shared, policy: &Policy, headers: &Header
         Ok(caller)
     } else {
         Err(not_meant("the RPC needs a token that was issued to the calling service").of(caller.principal))
+    }
+}
+
+/// The service that calls, by whatever it shows.
+fn service(
+    security: &Security,
+    headers: &HeaderMap,
+    shown: Option<rowhouse_tls::Caller>,
+) -> Result<ServiceName, Failure> {
+    let verify = |token| {
+        security
+            .services
+            .verify(token)
+            .map_err(|_| credentials::service_invalid())
+    };
+    let told = match credentials::sends_service(headers) {
+        true => Some(verify(credentials::service(headers)?)?),
+        false => None,
+    };
+    match (shown, told) {
+        (Some(rowhouse_tls::Caller(name)), None) | (None, Some(name)) => Ok(name),
+        (Some(rowhouse_tls::Caller(name)), Some(told)) if name == told => Ok(name),
+        _ => Err(credentials::service_invalid()),
     }
 }
 

@@ -127,6 +127,7 @@ impl World {
             keys: self.keys.clone(),
             rights: self.rights.clone(),
             services: Arc::new(ServiceVerifier::new(ServiceName::Crm, &keys).unwrap()),
+            certificates: None,
             quotas: self.quotas.clone(),
             refusals: self.refusals.clone(),
         }

@@ -71,7 +71,7 @@ pub(super) fn server_at(listen: &Listen, handler: &Arc<Handler>) -> Server {
         })
         .collect();
     let verifier = ServiceVerifier::new(ServiceName::Auth, &keys).unwrap();
-    let security = Security::services_only(ServiceName::Auth, Arc::new(verifier));
+    let security = Security::services_only(ServiceName::Auth, Arc::new(verifier), None);
     Server::new(ServiceName::Auth, listen, security)
         .public(services(handler))
         .internal(services(handler))

@@ -95,7 +95,10 @@ pub(crate) async fn list(reader: &Reader, state: &State, logs: &Logs, list: &Lis
                     .map(|text| identified(text))
                     .collect::<Result<Vec<_>, _>>()?,
             ),
-            Err(failure) if is_away(&failure) => unreachable.push(*service),
+            Err(failure) if is_away(&failure) => {
+                tell_away(*service, &failure);
+                unreachable.push(*service);
+            }
             Err(failure) => return Err(failure),
         }
     }
@@ -143,6 +146,7 @@ pub(crate) async fn verify(
         let waiting = match outcome {
             Ok(waiting) => waiting,
             Err(failure) if is_away(&failure) => {
+                tell_away(service, &failure);
                 verified.unreachable.push(service);
                 None
             }
@@ -224,4 +228,10 @@ fn scope(reader: &Reader, method: &'static str, question: String) -> PageScope {
         user: reader.ctx.principal().user(),
         fingerprint: digest(&SHA256, question.as_bytes()).as_ref().to_vec(),
     }
+}
+
+/// What the answer says by name alone.
+fn tell_away(service: ServiceName, failure: &Failure) {
+    let cause = failure.cause().unwrap_or_default();
+    tracing::warn!(%service, cause, "the log of a service was not read");
 }

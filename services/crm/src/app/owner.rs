@@ -6,10 +6,9 @@ mod tests;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use async_trait::async_trait;
-use rowhouse_auth_kit::{AccessTokenVerifier, ServiceVerifier};
-use rowhouse_client::{KeysSource, Rights, RightsError, RightsQuery, RightsSource};
-use rowhouse_context::{Ctx, ServiceName};
+use rowhouse_auth_kit::ServiceVerifier;
+use rowhouse_client::Identity;
+use rowhouse_context::ServiceName;
 use rowhouse_db::Provisioner;
 use rowhouse_middleware::Security;
 use rowhouse_proto::common::v1::tenant_participant_service_server::TenantParticipantServiceServer;
@@ -20,11 +19,6 @@ use crate::MIGRATIONS;
 use crate::config::{MigrateConfig, ProvisionConfig};
 use crate::participant::Homes;
 use crate::participant::rpc::ParticipantRpc;
-
-/// Knows no user. The RPCs of `provision` are for services on their own behalf: nobody's rights are asked for, and
-/// should one day be, the answer is no.
-#[derive(Debug)]
-struct NoUsers;
 
 /// Brings schema `rowhouse` of each data server to the newest version, then every home that is behind.
 ///
@@ -48,22 +42,16 @@ pub async fn migrate(config: MigrateConfig) -> Result<()> {
 /// When an address or key cannot be used.
 pub async fn provision(config: ProvisionConfig, process: Process) -> Result<()> {
     let provisioner = Provisioner::connect(ServiceName::Crm, &config.data_owner_urls, MIGRATIONS).await?;
-    let server = server(&config, &provisioner)?.metrics(process.metrics);
+    let server = server(&config, &provisioner).await?.metrics(process.metrics);
     let served = server.run(process.stop).await;
     provisioner.shutdown().await;
     Ok(served?)
 }
 
-fn server(config: &ProvisionConfig, provisioner: &Provisioner) -> Result<Server> {
-    let security = Security {
-        service: ServiceName::Crm,
-        tokens: Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer)),
-        keys: Arc::new(NoUsers),
-        rights: Arc::new(NoUsers),
-        services: Arc::new(ServiceVerifier::new(ServiceName::Crm, &config.identity.keys)?),
-        quotas: None,
-        refusals: None,
-    };
+async fn server(config: &ProvisionConfig, provisioner: &Provisioner) -> Result<Server> {
+    let identity = Identity::load(ServiceName::Crm, &config.identity).await?;
+    let services = Arc::new(ServiceVerifier::new(ServiceName::Crm, &config.identity.keys)?);
+    let security = Security::services_only(ServiceName::Crm, services, identity.certificates().cloned());
     let homes = Homes::new(provisioner.clone(), config.builds_max);
     let ready = provisioner.clone();
     let server = Server::new(ServiceName::Crm, &config.listen, security)
@@ -73,18 +61,4 @@ fn server(config: &ProvisionConfig, provisioner: &Provisioner) -> Result<Server>
             async move { provisioner.ping().await.map_err(|error| error.to_string()) }
         });
     Ok(server)
-}
-
-// === impl NoUsers ===
-
-#[async_trait]
-impl KeysSource for NoUsers {
-    async fn refresh(&self) {}
-}
-
-#[async_trait]
-impl RightsSource for NoUsers {
-    async fn rights(&self, _: &Ctx, _: &RightsQuery) -> Result<Rights, RightsError> {
-        Err(RightsError::Unavailable("this process serves no users".to_owned()))
-    }
 }

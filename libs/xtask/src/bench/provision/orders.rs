@@ -31,7 +31,7 @@ impl Orders {
         let signer = ServiceSigner::new(ServiceName::Tenant, seed.expose())?;
         let url = suite.url(Process::CrmProvision, Listener::Internal);
         Ok(Self {
-            peer: Peer::connect(ServiceName::Crm, &url, signer)?,
+            peer: Peer::connect(ServiceName::Crm, &url, &signer.into())?,
             server: "data1".to_owned(),
         })
     }

@@ -7,7 +7,7 @@ use rowhouse_auth_kit::{ServiceSigner, SigningKey};
 use rowhouse_client::Peer;
 use rowhouse_config::Secret;
 use rowhouse_config::section::{Identity, Listen, Telemetry};
-use rowhouse_context::{Principal, RequestId};
+use rowhouse_context::{Ctx, Principal, RequestId};
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::port;
 use rowhouse_devkit::servers::Login;
@@ -50,6 +50,7 @@ fn config(databases: &Databases, internal: u16, admin: u16) -> ProvisionConfig {
             otlp_endpoint: None,
         },
         identity: Identity {
+            tls: None,
             key: None,
             keys: ServiceName::ALL
                 .map(|name| (name.to_string(), public(&seed(name))))
@@ -68,7 +69,7 @@ async fn prepare(
 ) -> Result<proto::Home, Status> {
     let (name, seed) = caller;
     let signer = ServiceSigner::new(name, &seed).unwrap();
-    let peer = Peer::connect(ServiceName::Crm, &format!("http://127.0.0.1:{port}"), signer).unwrap();
+    let peer = Peer::connect(ServiceName::Crm, &format!("http://127.0.0.1:{port}"), &signer.into()).unwrap();
     let ctx = Ctx::new(
         RequestId::generate(),
         Principal::Service { name },
@@ -108,7 +109,7 @@ async fn only_the_tenant_service_is_served() {
         .await
         .unwrap();
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(server(&config, &provisioner).unwrap().run(stop.clone()));
+    let serving = tokio::spawn(server(&config, &provisioner).await.unwrap().run(stop.clone()));
 
     let port = internal.port();
     let mut request = proto::PrepareRequest {

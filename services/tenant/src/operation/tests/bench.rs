@@ -293,9 +293,9 @@ pub(crate) fn cache() -> Cache {
 
 fn peers(fakes: &Fakes) -> Peers {
     let address = format!("http://{}", fakes.address);
-    let signer = ServiceSigner::new(ServiceName::Tenant, &[7; 32]).unwrap();
-    let auth = Peer::connect(ServiceName::Auth, &address, signer.clone()).unwrap();
-    let crm = Peer::connect(ServiceName::Crm, &address, signer).unwrap();
+    let identity = ServiceSigner::new(ServiceName::Tenant, &[7; 32]).unwrap().into();
+    let auth = Peer::connect(ServiceName::Auth, &address, &identity).unwrap();
+    let crm = Peer::connect(ServiceName::Crm, &address, &identity).unwrap();
     let keepers = BTreeMap::from([(ServiceName::Auth, auth.clone())]);
     Peers::new(auth, BTreeMap::from([(ServiceName::Crm, crm)]), keepers, cache())
 }

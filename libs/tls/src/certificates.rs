@@ -1,0 +1,201 @@
+//! What one service shows and whom it trusts, as the files say now.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rowhouse_config::section::Tls;
+use rowhouse_context::ServiceName;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::files::Files;
+use crate::material::{CertificateError, Material, server_name};
+use crate::name::{self, NoName};
+
+/// How often the files are looked at. Three small reads cost nothing, and an authority that was taken away for a reason is
+/// not waited for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A connection on which a caller has shown who it is.
+pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
+
+/// A connection on which a service has shown that it is the one that we meant.
+pub type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
+
+const EXPIRES: &str = "rowhouse_certificate_expires_timestamp_seconds";
+const READS: &str = "rowhouse_certificate_reads_total";
+
+/// The certificates of one service. Cheap to clone; clones share what was read last.
+#[derive(Clone)]
+pub struct Certificates {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    own: ServiceName,
+    folder: PathBuf,
+    plain: bool,
+    /// What the material below was made from.
+    read: tokio::sync::Mutex<Files>,
+    material: watch::Sender<Arc<Material>>,
+}
+
+/// Tells when the certificates that a connection was opened with are no longer those of the files.
+#[derive(Clone, Debug)]
+pub struct Replaced {
+    material: watch::Receiver<Arc<Material>>,
+}
+
+/// The other end was not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The conversation failed, or a certificate does not hold.
+    #[error(transparent)]
+    Handshake(#[from] io::Error),
+    /// The certificate holds and is no service's.
+    #[error(transparent)]
+    NoName(#[from] NoName),
+}
+
+// === impl Certificates ===
+
+impl Certificates {
+    /// Reads the files of service `own`, for the first time.
+    ///
+    /// # Errors
+    /// [`CertificateError`], also for a certificate that is valid but another service's.
+    pub async fn load(own: ServiceName, section: &Tls) -> Result<Self, CertificateError> {
+        let files = Files::read(&section.folder).await?;
+        let material = Material::read(&files, own)?;
+        tell_expiry(&material);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                own,
+                folder: section.folder.clone(),
+                plain: section.plain,
+                read: tokio::sync::Mutex::new(files),
+                material: watch::Sender::new(Arc::new(material)),
+            }),
+        })
+    }
+
+    /// Whether callers without TLS are taken too, on their service's token: only while a deployment changes over.
+    #[must_use]
+    pub fn takes_plain(&self) -> bool {
+        self.inner.plain
+    }
+
+    /// Looks at the files, again and again. Never returns.
+    pub async fn run(&self) {
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut refused = None;
+        loop {
+            ticks.tick().await;
+            match self.look().await {
+                Ok(true) => {
+                    refused = None;
+                    metrics::counter!(READS, "outcome" => "taken").increment(1);
+                    tracing::info!("the certificates were replaced");
+                }
+                Ok(false) => refused = None,
+                // Once, and not every second until somebody mends it.
+                Err(error) if refused.as_ref() == Some(&error.to_string()) => {}
+                Err(error) => {
+                    metrics::counter!(READS, "outcome" => "refused").increment(1);
+                    tracing::error!(cause = %error, "the new certificates are not used; the old ones stay");
+                    refused = Some(error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Reads the files again; whether they were others and are used from now on.
+    ///
+    /// # Errors
+    /// [`CertificateError`]; then nothing has changed. Files that are written one after the other do not fit together for a
+    /// moment: the next look finds them whole.
+    pub async fn look(&self) -> Result<bool, CertificateError> {
+        let files = Files::read(&self.inner.folder).await?;
+        let mut read = self.inner.read.lock().await;
+        if *read == files {
+            return Ok(false);
+        }
+        let material = Material::read(&files, self.inner.own)?;
+        tell_expiry(&material);
+        *read = files;
+        self.inner.material.send_replace(Arc::new(material));
+        Ok(true)
+    }
+
+    /// Tells when the certificates of now have been replaced. To be asked for before the connection is opened.
+    #[must_use]
+    pub fn replaced(&self) -> Replaced {
+        Replaced {
+            material: self.inner.material.subscribe(),
+        }
+    }
+
+    /// Answers a caller's handshake and says which service it is.
+    ///
+    /// # Errors
+    /// [`Refused`] for whoever is no service of the suite.
+    pub async fn accept(&self, stream: TcpStream) -> Result<(ServerStream, ServiceName), Refused> {
+        let config = self.inner.material.borrow().server.clone();
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let name = name::read(shown.ok_or(NoName)?)?;
+        Ok((stream, name))
+    }
+
+    /// Begins a conversation with service `to`, whatever address the stream leads to.
+    ///
+    /// # Errors
+    /// When the other end is not that service, or does not know us.
+    pub async fn connect(&self, to: ServiceName, stream: TcpStream) -> io::Result<ClientStream> {
+        let config = self.inner.material.borrow().client.clone();
+        let name = server_name(to).map_err(io::Error::other)?;
+        TlsConnector::from(config).connect(name, stream).await
+    }
+}
+
+fn tell_expiry(material: &Material) {
+    metrics::gauge!(EXPIRES).set(material.expires as f64);
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates")
+            .field("own", &self.inner.own)
+            .field("folder", &self.inner.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Material {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Material")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Replaced ===
+
+impl Replaced {
+    /// Waits until they are.
+    pub async fn wait(&mut self) {
+        if self.material.changed().await.is_err() {
+            // Nobody is left who could replace them.
+            std::future::pending().await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! What is taken from the files, who is let in, and what happens when the files change. Connections are real ones.
+
+use std::time::{Duration, SystemTime};
+
+use rowhouse_config::section::Tls;
+use rowhouse_devkit::authority::{Authority, Issued};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::*;
+
+const CRM: &str = "crm.rowhouse.internal";
+const AUTH: &str = "auth.rowhouse.internal";
+
+/// The folder of one service.
+struct Home {
+    folder: TempDir,
+    own: ServiceName,
+}
+
+impl Home {
+    fn of(own: ServiceName, issued: &Issued, trusted: &[&Authority]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        issued.write(folder.path(), trusted).unwrap();
+        Self { folder, own }
+    }
+
+    async fn load(&self) -> Result<Certificates, CertificateError> {
+        let section = Tls {
+            folder: self.folder.path().to_owned(),
+            plain: false,
+        };
+        Certificates::load(self.own, &section).await
+    }
+}
+
+/// Both ends of a handshake: who the caller was taken for, and whether the caller was content. TLS 1.3 lets a client go on
+/// before it is known, so it reads a byte, which only who was let in gets.
+async fn meet(caller: &Certificates, expected: ServiceName, called: &Certificates) -> (Option<ServiceName>, bool) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (accepted, _) = listener.accept().await.unwrap();
+    let answer = async {
+        let (mut stream, name) = called.accept(accepted).await.ok()?;
+        stream.write_all(b"!").await.ok()?;
+        stream.shutdown().await.ok()?;
+        Some(name)
+    };
+    let ask = async {
+        let mut stream = caller.connect(expected, stream).await?;
+        stream.read_u8().await
+    };
+    let (name, read) = tokio::join!(answer, ask);
+    (name, read.is_ok())
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[tokio::test]
+async fn two_services_know_each_other_whatever_the_address() {
+    let authority = Authority::new("ours").unwrap();
+    // Names for other purposes stand beside the service's.
+    let crm = authority.issue(&["crm", CRM, "crm.rowhouse.svc"]).unwrap();
+    let auth = authority.issue(&[AUTH]).unwrap();
+    let crm = Home::of(ServiceName::Crm, &crm, &[&authority]).load().await.unwrap();
+    let auth = Home::of(ServiceName::Auth, &auth, &[&authority]).load().await.unwrap();
+    assert_eq!(
+        meet(&crm, ServiceName::Auth, &auth).await,
+        (Some(ServiceName::Crm), true)
+    );
+    // Who dials crm's address and finds auth there says nothing to it.
+    assert!(!meet(&crm, ServiceName::Worker, &auth).await.1);
+}
+
+#[tokio::test]
+async fn who_is_no_service_of_ours_is_not_let_in() {
+    let (ours, other) = (Authority::new("ours").unwrap(), Authority::new("other").unwrap());
+    let auth = Home::of(ServiceName::Auth, &ours.issue(&[AUTH]).unwrap(), &[&ours]);
+    let auth = auth.load().await.unwrap();
+    // Of another authority, by a caller who trusts ours to get that far.
+    let stranger = Home::of(ServiceName::Crm, &other.issue(&[CRM]).unwrap(), &[&ours, &other]);
+    assert_eq!(
+        meet(&stranger.load().await.unwrap(), ServiceName::Auth, &auth).await,
+        (None, false)
+    );
+    // The control: the same caller, once that authority is trusted.
+    let trusting = Home::of(ServiceName::Auth, &ours.issue(&[AUTH]).unwrap(), &[&ours, &other]);
+    let trusting = trusting.load().await.unwrap();
+    let met = meet(&stranger.load().await.unwrap(), ServiceName::Auth, &trusting).await;
+    assert_eq!(met, (Some(ServiceName::Crm), true));
+}
+
+#[tokio::test]
+async fn a_service_begins_with_nothing_that_its_peers_would_refuse() {
+    let (ours, other) = (Authority::new("ours").unwrap(), Authority::new("other").unwrap());
+    let now = SystemTime::now();
+    let good = ours.issue(&[CRM]).unwrap();
+    let ended = ours.issue_for(&[CRM], now - seconds(600), now - seconds(60)).unwrap();
+    let future = ours
+        .issue_for(&[CRM], now + seconds(600), now + seconds(1_200))
+        .unwrap();
+    let torn = Issued {
+        key: ours.issue(&[CRM]).unwrap().key,
+        ..good.clone()
+    };
+    let no_key = Issued {
+        key: String::new(),
+        ..good.clone()
+    };
+    let nothing = Issued {
+        certificate: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(),
+        ..good.clone()
+    };
+    let cases = [
+        ("ended", ended),
+        ("of the future", future),
+        ("another key", torn),
+        ("no key", no_key),
+        ("no certificate", nothing),
+        ("of another service", ours.issue(&[AUTH]).unwrap()),
+        ("of nobody", ours.issue(&["crm"]).unwrap()),
+        ("of two", ours.issue(&[CRM, AUTH]).unwrap()),
+        (
+            "of an unknown service",
+            ours.issue(&["mallory.rowhouse.internal"]).unwrap(),
+        ),
+        (
+            "of a name that only begins so",
+            ours.issue(&["crm.rowhouse.internal.example"]).unwrap(),
+        ),
+        ("of a wildcard", ours.issue(&["*.rowhouse.internal"]).unwrap()),
+        ("of another authority", other.issue(&[CRM]).unwrap()),
+    ];
+    for (what, issued) in cases {
+        let loaded = Home::of(ServiceName::Crm, &issued, &[&ours]).load().await;
+        assert!(loaded.is_err(), "a certificate {what}");
+    }
+    assert!(
+        Home::of(ServiceName::Crm, &good, &[]).load().await.is_err(),
+        "no authority"
+    );
+    // The control.
+    assert!(Home::of(ServiceName::Crm, &good, &[&ours]).load().await.is_ok());
+}
+
+#[tokio::test]
+async fn an_authority_is_replaced_without_a_moment_of_distrust() {
+    let (old, new) = (Authority::new("old").unwrap(), Authority::new("new").unwrap());
+    let crm = Home::of(ServiceName::Crm, &old.issue(&[CRM]).unwrap(), &[&old]);
+    let auth = Home::of(ServiceName::Auth, &old.issue(&[AUTH]).unwrap(), &[&old]);
+    let (at_crm, at_auth) = (crm.load().await.unwrap(), auth.load().await.unwrap());
+    let stays_old = Home::of(
+        ServiceName::Worker,
+        &old.issue(&["worker.rowhouse.internal"]).unwrap(),
+        &[&old, &new],
+    );
+    let stays_old = stays_old.load().await.unwrap();
+    // Both are trusted, then the new one signs, then the old one goes: one service after the other.
+    for (issuer, trusted) in [(&old, vec![&old, &new]), (&new, vec![&old, &new]), (&new, vec![&new])] {
+        for (home, at, name) in [(&crm, &at_crm, CRM), (&auth, &at_auth, AUTH)] {
+            assert_eq!(
+                meet(&at_crm, ServiceName::Auth, &at_auth).await,
+                (Some(ServiceName::Crm), true)
+            );
+            assert_eq!(
+                meet(&stays_old, ServiceName::Auth, &at_auth).await.0,
+                Some(ServiceName::Worker)
+            );
+            let mut replaced = at.replaced();
+            issuer
+                .issue(&[name])
+                .unwrap()
+                .write(home.folder.path(), &trusted)
+                .unwrap();
+            assert!(at.look().await.unwrap());
+            replaced.wait().await;
+            assert!(!at.look().await.unwrap(), "nothing has changed since");
+        }
+    }
+    assert_eq!(
+        meet(&at_crm, ServiceName::Auth, &at_auth).await,
+        (Some(ServiceName::Crm), true)
+    );
+    assert_eq!(
+        meet(&stays_old, ServiceName::Auth, &at_auth).await,
+        (None, false),
+        "its authority is gone"
+    );
+}
+
+#[tokio::test]
+async fn files_that_do_not_fit_together_change_nothing() {
+    let authority = Authority::new("ours").unwrap();
+    let crm = Home::of(ServiceName::Crm, &authority.issue(&[CRM]).unwrap(), &[&authority]);
+    let auth = Home::of(ServiceName::Auth, &authority.issue(&[AUTH]).unwrap(), &[&authority]);
+    let (at_crm, at_auth) = (crm.load().await.unwrap(), auth.load().await.unwrap());
+    let next = authority.issue(&[CRM]).unwrap();
+    // The certificate is written, the key not yet.
+    std::fs::write(crm.folder.path().join("tls.crt"), &next.certificate).unwrap();
+    assert!(matches!(at_crm.look().await, Err(CertificateError::Refused(_))));
+    assert!(meet(&at_crm, ServiceName::Auth, &at_auth).await.1);
+    std::fs::write(crm.folder.path().join("tls.key"), &next.key).unwrap();
+    assert!(at_crm.look().await.unwrap());
+    assert!(meet(&at_crm, ServiceName::Auth, &at_auth).await.1);
+    std::fs::remove_file(crm.folder.path().join("ca.crt")).unwrap();
+    assert!(matches!(at_crm.look().await, Err(CertificateError::Read(_))));
+    assert!(meet(&at_crm, ServiceName::Auth, &at_auth).await.1);
+}
