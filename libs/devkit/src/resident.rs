@@ -284,6 +284,16 @@ impl Resident {
         rows
     }
 
+    /// The number of a process that runs.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self, process: Process) -> Result<i32> {
+        let found = mark::find_process(self.stack.folder(), process.name());
+        let found = found.with_context(|| format!("{} does not run: run `cargo xtask up`", process.name()))?;
+        Ok(found.pid)
+    }
+
     /// What the processes are configured with.
     pub fn settings(&self) -> &Settings {
         &self.settings

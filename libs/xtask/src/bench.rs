@@ -1,14 +1,21 @@
 //! `cargo xtask bench`: how fast the running suite is, beside pgbench doing the same transaction through the same
 //! PgBouncer in the same minute. Only the ratio means something: machines are noisy.
 
+mod authn;
+mod check;
+mod echo;
 mod fleet;
+mod house;
 mod load;
+mod login;
+mod optimised;
+mod output;
+mod pace;
 mod provision;
 mod reference;
+mod revoke;
 mod scale;
 
-use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -83,6 +90,17 @@ enum What {
     Scale,
     /// Measure what it takes to migrate many homes, and to see that none is behind, on servers of its own
     Fleet,
+    /// Measure what it costs the running suite that a caller is known and may, beside tonic alone
+    Authn,
+    /// Measure the running suite's answers to "may they?" beside tonic alone, and its decisions beside Casbin and Cedar
+    Check,
+    /// Measure log-ins at the running suite beside Argon2id alone, and what they do to memory and to others' calls
+    Login(login::Login),
+    /// Measure what it takes the running suite to end sessions that are in use, and that nobody is let in afterwards
+    Revoke,
+    /// A server that answers constants, for the benches above
+    #[command(hide = true)]
+    Echo(echo::Serve),
 }
 
 /// One line of the table.
@@ -98,22 +116,26 @@ struct Figure {
     reference_one_message: Option<f64>,
 }
 
-/// Measures and prints; also writes `target/bench/contacts.json`, `provision.json`, `scale.json` or `fleet.json`.
+/// Measures and prints; also writes `target/bench/contacts.json`, or the file with the subcommand's name.
 pub(crate) async fn run(bench: Bench) -> Result<()> {
     match bench.what {
         None => contacts(&bench).await,
         Some(What::Provision) => provision::run().await,
         Some(What::Scale) => scale::run(bench.seconds).await,
         Some(What::Fleet) => fleet::run().await,
+        Some(What::Authn) => authn::run(bench.seconds).await,
+        Some(What::Check) => check::run(bench.seconds).await,
+        Some(What::Login(login)) => login::run(login, bench.seconds).await,
+        Some(What::Revoke) => revoke::run().await,
+        Some(What::Echo(serve)) => echo::serve(serve).await,
     }
 }
 
 async fn contacts(bench: &Bench) -> Result<()> {
     let checkout = Checkout::find()?;
     if cfg!(debug_assertions) {
-        // Unoptimised callers are slower than what they measure: the optimised copy of this program does the work.
         build::services(&checkout, true).await?;
-        let mut optimised = Command::new(checkout.binary("xtask", true)?);
+        let mut optimised = optimised::build(&checkout, None).await?;
         optimised.args(["bench", "--seconds", &bench.seconds.to_string()]);
         return run::command(optimised).await;
     }
@@ -137,10 +159,7 @@ async fn contacts(bench: &Bench) -> Result<()> {
         figures.extend(placed(&resident, &tenant, &members, duration, names).await?);
     }
     print(&figures);
-    let folder = checkout.target().join("bench");
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("contacts.json"), serde_json::to_vec_pretty(&figures)?)?;
-    Ok(())
+    output::write(&checkout, "contacts", &figures)
 }
 
 /// What one tenant's contacts cost, beside pgbench in the same home.

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,7 +19,8 @@ use rowhouse_types::{OperationId, Placement, ServerName, TenantId};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::run::{cargo, command};
+use super::{optimised, output};
+use crate::run::command;
 
 const DATABASE: &str = "rowhouse_fleet";
 const SERVER: &str = "data1";
@@ -80,11 +80,7 @@ struct Figures {
 pub(super) async fn run() -> Result<()> {
     let checkout = Checkout::find()?;
     if cfg!(debug_assertions) {
-        // Unoptimised callers are slower than what they measure: the optimised copy of this program does the work.
-        let mut build = cargo(checkout.root());
-        build.args(["build", "--release", "--package", "xtask"]);
-        command(build).await?;
-        let mut optimised = Command::new(checkout.binary("xtask", true)?);
+        let mut optimised = optimised::build(&checkout, None).await?;
         optimised.args(["bench", "fleet"]);
         return command(optimised).await;
     }
@@ -97,9 +93,7 @@ pub(super) async fn run() -> Result<()> {
     servers::stop(&stack, false);
     stack.forget_data()?;
     let figures = measured?;
-    let folder = checkout.target().join("bench");
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("fleet.json"), serde_json::to_vec_pretty(&figures)?)?;
+    output::write(&checkout, "fleet", &figures)?;
     println!("{}", serde_json::to_string_pretty(&figures)?);
     Ok(())
 }

@@ -133,24 +133,28 @@ pub(super) async fn create_tenants(operator: &Caller, count: usize) -> Result<Me
     Ok(Measured::new(calls, begun.elapsed()))
 }
 
-async fn repeat<F>(
-    members: &[Caller],
+/// Callers who each begin the next call when the last was answered.
+///
+/// `clients`: dealt out among the callers in turn. `work`: one call of a client; the number differs from call to call.
+pub(super) async fn repeat<C, F>(
+    clients: &[C],
     callers: usize,
     duration: Duration,
-    work: impl Fn(Caller, usize) -> F + Clone + Send + 'static,
+    work: impl Fn(C, usize) -> F + Clone + Send + 'static,
 ) -> Result<Measured>
 where
+    C: Clone + Send + 'static,
     F: Future<Output = Result<()>> + Send,
 {
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
-    for (number, member) in members.iter().cycle().take(callers).cloned().enumerate() {
+    for (number, client) in clients.iter().cycle().take(callers).cloned().enumerate() {
         let work = work.clone();
         tasks.spawn(async move {
             let mut calls = Vec::new();
             while begun.elapsed() < duration {
                 let call = Instant::now();
-                work(member.clone(), number + calls.len()).await?;
+                work(client.clone(), number + calls.len()).await?;
                 calls.push(call.elapsed());
             }
             Ok::<_, anyhow::Error>(calls)

@@ -7,8 +7,6 @@ mod ddl;
 mod orders;
 
 use std::env;
-use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,6 +20,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::load::{self, Measured};
+use super::{optimised, output};
 use crate::build;
 use crate::run::command;
 use ddl::Ddl;
@@ -76,7 +75,7 @@ pub(super) async fn run() -> Result<()> {
 async fn on_servers(checkout: &Checkout, stack: &Stack) -> Result<()> {
     let servers = servers::start(stack).await?;
     template::make(checkout, &servers).await?;
-    let mut optimised = Command::new(checkout.binary("xtask", true)?);
+    let mut optimised = optimised::build(checkout, None).await?;
     optimised.args(["bench", "provision"]);
     optimised.env(fixture::TEST_STACK, servers.file());
     command(optimised).await
@@ -87,10 +86,7 @@ async fn measure(checkout: &Checkout) -> Result<()> {
     let mut figures = without_spares(&ddl).await?;
     figures.extend(with_spares(&ddl).await?);
     print(&figures);
-    let folder = checkout.target().join("bench");
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("provision.json"), serde_json::to_vec_pretty(&figures)?)?;
-    Ok(())
+    output::write(checkout, "provision", &figures)
 }
 
 async fn without_spares(ddl: &Ddl) -> Result<Vec<Figure>> {

@@ -7,8 +7,6 @@
 mod home;
 mod run;
 
-use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -18,7 +16,8 @@ use rowhouse_devkit::servers::{self, LanePools};
 use rowhouse_devkit::stack::{Profile, Stack};
 use serde::Serialize;
 
-use crate::run::{cargo, command};
+use super::{optimised, output};
+use crate::run::command;
 use home::Homes;
 use run::Division;
 
@@ -63,11 +62,7 @@ struct Figure {
 pub(super) async fn run(seconds: u64) -> Result<()> {
     let checkout = Checkout::find()?;
     if cfg!(debug_assertions) {
-        // Unoptimised callers are slower than what they measure: the optimised copy of this program does the work.
-        let mut build = cargo(checkout.root());
-        build.args(["build", "--release", "--package", "xtask"]);
-        command(build).await?;
-        let mut optimised = Command::new(checkout.binary("xtask", true)?);
+        let mut optimised = optimised::build(&checkout, None).await?;
         optimised.args(["bench", "--seconds", &seconds.to_string(), "scale"]);
         return command(optimised).await;
     }
@@ -80,10 +75,7 @@ pub(super) async fn run(seconds: u64) -> Result<()> {
     servers::stop(&stack, false);
     stack.forget_data()?;
     let figures = measured?;
-    let folder = checkout.target().join("bench");
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("scale.json"), serde_json::to_vec_pretty(&figures)?)?;
-    Ok(())
+    output::write(&checkout, "scale", &figures)
 }
 
 async fn measure(stack: &Stack, duration: Duration) -> Result<Vec<Figure>> {
