@@ -2,5 +2,6 @@
 
 pub(crate) mod database;
 pub(crate) mod raw;
+pub(crate) mod redis;
 pub(crate) mod services;
 pub(crate) mod world;
