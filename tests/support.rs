@@ -1,6 +1,8 @@
 //! What the tests on the running suite share.
 
+pub(crate) mod collector;
 pub(crate) mod database;
+pub(crate) mod letters;
 pub(crate) mod raw;
 pub(crate) mod redis;
 pub(crate) mod services;

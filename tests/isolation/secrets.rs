@@ -1,61 +1,46 @@
-//! T09 in short form: what is secret is looked for in logs with every level switched on, in statuses, and in the databases, where
-//! events and mails wait too. Nothing of it is found.
+//! T09 in short form: what is secret is looked for in logs with every level switched on, in traces, in statuses, in the databases,
+//! where events and mails wait too, in Redis, and in what RabbitMQ holds, parked messages above all. Nothing of it is found.
+
+mod watched;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
-use rowhouse_devkit::suite::{Options, Process};
-use rowhouse_devkit::{cluster, journey};
+use rowhouse_devkit::suite::{Options, Process, Suite};
+use rowhouse_devkit::torture::{Dice, Torture};
+use rowhouse_devkit::{cluster, journey, wait};
 use rowhouse_proto::auth::v1::{
     ChangePasswordRequest, ConfirmSecondFactorRequest, CreateApiKeyRequest, CreateServiceAccountRequest,
-    ExchangeApiKeyRequest, LoginRequest, RefreshRequest, RequestPasswordResetRequest, ResetPasswordRequest,
-    ServiceAccount, SetUpSecondFactorRequest,
+    ExchangeApiKeyRequest, InviteMemberRequest, LoginRequest, RefreshRequest, RequestPasswordResetRequest,
+    ResetPasswordRequest, ServiceAccount, SetUpSecondFactorRequest,
 };
 use rowhouse_proto::crm::v1::ListContactsRequest;
-use tonic::Status;
 use totp_rs::{Builder, Secret};
+use uuid::Uuid;
 
+use self::watched::Watched;
+use crate::support::collector::Collector;
+use crate::support::redis::Keys;
 use crate::support::world::{House, PASSWORD, World};
+use crate::support::{letters, services};
 
-/// A password that nobody else has.
-const CANARY: &str = "canary-8f41c6-password";
-/// One that is sent and is wrong.
-const WRONG: &str = "canary-1b93aa-mistaken";
 /// What a report's mail says of a person, and no log may.
 const NAME: &str = "Canary Quetzal";
+/// Whose mail server refuses the mail and quotes it.
+const REFUSED: &str = "canary.hoatzin@refused.example";
+/// The id of some requests. It is no secret, and goes wherever requests leave traces: a search that misses it is blind.
+const PLANTED: &str = "canary-planted-5be0cd";
 
-/// What must not be found, each by its name, and what was answered meanwhile.
-#[derive(Default)]
-struct Watched {
-    secrets: Vec<(&'static str, String)>,
-    statuses: Vec<String>,
-}
+/// Under these names the processes export traces; both of crm's under one.
+const SERVICES: [&str; 4] = ["rowhouse-auth", "rowhouse-crm", "rowhouse-tenant", "rowhouse-worker"];
 
-impl Watched {
-    fn secret(&mut self, name: &'static str, secret: impl Into<String>) {
-        let secret = secret.into();
-        if !self.secrets.iter().any(|(_, known)| *known == secret) {
-            self.secrets.push((name, secret));
-        }
-    }
-
-    fn refused<T>(&mut self, answer: Result<tonic::Response<T>, Status>) -> Result<()> {
-        let status = answer.err().context("it should be refused")?;
-        let details = String::from_utf8_lossy(status.details()).into_owned();
-        self.statuses.push(format!("{status:?} {details}"));
-        Ok(())
-    }
-
-    /// Names of the secrets that stand in `text`, as they are or as PostgreSQL writes their bytes.
-    fn found_in(&self, text: &str) -> Vec<&'static str> {
-        let stands = |secret: &str| {
-            let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-            text.contains(secret) || text.contains(&hex)
-        };
-        let found = self.secrets.iter().filter(|(_, secret)| stands(secret));
-        found.map(|(name, _)| *name).collect()
-    }
+/// Somewhere that secrets must not get to.
+struct Place {
+    name: String,
+    text: String,
+    /// Whether it belongs to a tenant, who keeps names and addresses there.
+    is_home: bool,
 }
 
 fn log_in(house: &House, password: &str, second_factor: &str) -> LoginRequest {
@@ -88,14 +73,19 @@ async fn passwords(world: &World, house: &House, watched: &mut Watched) -> Resul
     watched.secret("the token of a reset", token.clone());
     let reset = ResetPasswordRequest {
         token,
-        new_password: CANARY.to_owned(),
+        new_password: watched.password.clone(),
     };
-    watched.secret("a password", CANARY);
+    watched.secret("a password", watched.password.clone());
     world.anyone.recovery().reset_password(reset.clone()).await?;
     watched.refused(world.anyone.recovery().reset_password(reset).await)?;
-    watched.secret("a wrong password", WRONG);
-    watched.refused(world.anyone.auth().login(log_in(house, WRONG, "")).await)?;
-    let tokens = world.anyone.auth().login(log_in(house, CANARY, "")).await?.into_inner();
+    watched.secret("a wrong password", watched.wrong.clone());
+    watched.refused(world.anyone.auth().login(log_in(house, &watched.wrong, "")).await)?;
+    let tokens = world
+        .anyone
+        .auth()
+        .login(log_in(house, &watched.password, ""))
+        .await?
+        .into_inner();
     watched.secret("an access token", tokens.access_token.clone());
     watched.secret("a refresh token", tokens.refresh_token.clone());
     let caller = world.anyone.with_token(&tokens.access_token)?;
@@ -109,8 +99,8 @@ async fn passwords(world: &World, house: &House, watched: &mut Watched) -> Resul
     watched.secret("a refreshed token", fresh.refresh_token);
     watched.secret("a refreshed access token", fresh.access_token);
     let change = ChangePasswordRequest {
-        current_password: WRONG.to_owned(),
-        new_password: format!("{CANARY}-new"),
+        current_password: watched.wrong.clone(),
+        new_password: format!("{}-new", watched.password),
     };
     watched.refused(caller.account().change_password(change).await)?;
     // A damaged token, one in the wrong place, and one where no token belongs.
@@ -120,7 +110,7 @@ async fn passwords(world: &World, house: &House, watched: &mut Watched) -> Resul
     watched.refused(misplaced.contacts().list_contacts(ListContactsRequest::default()).await)?;
     let request = ListContactsRequest {
         page_token: tokens.access_token,
-        filter: format!("display_name = \"{CANARY}\" AND ("),
+        filter: format!("display_name = \"{}\" AND (", watched.password),
         ..ListContactsRequest::default()
     };
     watched.refused(caller.contacts().list_contacts(request).await)?;
@@ -130,7 +120,7 @@ async fn passwords(world: &World, house: &House, watched: &mut Watched) -> Resul
 /// A second factor with its recovery codes, and a key of a program.
 async fn factors(world: &World, house: &House, caller: &Caller, watched: &mut Watched) -> Result<()> {
     let request = SetUpSecondFactorRequest {
-        current_password: CANARY.to_owned(),
+        current_password: watched.password.clone(),
     };
     let setup = caller.account().set_up_second_factor(request).await?.into_inner();
     watched.secret("the secret of a second factor", setup.secret.clone());
@@ -147,7 +137,7 @@ async fn factors(world: &World, house: &House, caller: &Caller, watched: &mut Wa
     }
     let wrong = "canary-44d0-code";
     watched.secret("a wrong code", wrong);
-    watched.refused(world.anyone.auth().login(log_in(house, CANARY, wrong)).await)?;
+    watched.refused(world.anyone.auth().login(log_in(house, &watched.password, wrong)).await)?;
     let mut accounts = house.administrator.caller.service_accounts();
     let service_account = Some(ServiceAccount {
         display_name: "Importer".to_owned(),
@@ -207,53 +197,164 @@ async fn database(url: &str) -> Result<String> {
     Ok(all)
 }
 
-#[tokio::test]
-async fn no_secret_is_logged_answered_or_kept() -> Result<()> {
-    let everything = (None, "ROWHOUSE_LOG".to_owned(), "trace".to_owned());
+/// An invitation whose mail is refused, with an answer that quotes its link, so that its message ends in the parking queue.
+async fn parked(world: &World, administrator: &Caller, watched: &mut Watched) -> Result<()> {
+    let request = InviteMemberRequest {
+        email: REFUSED.to_owned(),
+        role: "user".to_owned(),
+        request_id: Uuid::new_v4().to_string(),
+    };
+    let invitation = administrator.members().invite_member(request).await?.into_inner();
+    let token = services::invitation_token(&world.suite, &invitation.id).await?;
+    watched.secret("the token of a mail that was refused", token);
+    let is_there = || async { Ok(letters::parked(&world.suite).await? > 0) };
+    wait::until("a parked message", journey::BACKGROUND_MAX, is_there).await
+}
+
+/// Ends all processes in peace, so that what they have to say has been said.
+async fn stop(suite: &Suite) -> Result<()> {
+    let [tenant, auth, crm, provision, worker] = Process::ALL.map(|process| suite.stop(process));
+    let ended = tokio::try_join!(tenant, auth, crm, provision, worker)?;
+    for status in [ended.0, ended.1, ended.2, ended.3, ended.4] {
+        ensure!(status.success(), "{status}");
+    }
+    Ok(())
+}
+
+/// Everywhere that something is kept or told, after the processes have ended.
+async fn places(suite: &Suite, watched: &Watched, collector: &Collector) -> Result<Vec<Place>> {
+    let letters = letters::all(suite).await?;
+    let mut places = Vec::new();
+    let mut place = |name: String, text: String, is_home| places.push(Place { name, text, is_home });
+    place("a status".to_owned(), watched.statuses.join("\n"), false);
+    for process in Process::ALL {
+        let log = suite.log(process)?;
+        ensure!(log.len() > 1_000, "{} says nothing", process.name());
+        place(format!("the log of {}", process.name()), log, false);
+    }
+    let traces = collector.texts();
+    ensure!(
+        traces.keys().map(String::as_str).eq(SERVICES),
+        "traces of {:?}",
+        traces.keys()
+    );
+    for (service, text) in traces {
+        place(format!("the traces of {service}"), text, false);
+    }
+    let databases = suite.databases();
+    for (name, url) in [
+        ("the control database", databases.control_superuser_url()),
+        ("the data database", databases.data_superuser_url()),
+    ] {
+        place(name.to_owned(), database(&url).await?, true);
+    }
+    let redis = Keys::of(suite).await?.text().await?;
+    ensure!(redis.contains(":rights:"), "Redis holds no rights: {redis}");
+    place("Redis".to_owned(), redis, false);
+    for (name, is_parked) in [("what is parked", true), ("the queues", false)] {
+        let of = letters.iter().filter(|letter| letter.is_parked == is_parked);
+        let text: Vec<&str> = of.map(|letter| letter.text.as_str()).collect();
+        place(name.to_owned(), text.join("\n"), false);
+    }
+    Ok(places)
+}
+
+async fn round(torture: &mut Torture, mut dice: Dice) -> Result<()> {
+    let collector = Collector::start().await?;
+    let variables = [
+        ("ROWHOUSE_LOG", "trace".to_owned()),
+        ("ROWHOUSE_OTLP_ENDPOINT", collector.url()),
+        // A tenth of it is spent waiting for load balancers, of which there are none.
+        ("ROWHOUSE_DRAIN_MS", "5000".to_owned()),
+    ];
     let options = Options {
-        environment: vec![everything],
+        environment: variables.map(|(name, value)| (None, name.to_owned(), value)).to_vec(),
         ..Options::default()
     };
     let world = World::start_with("secrets", options).await?;
     let house = world.house("acme").await?;
-    let mut watched = Watched::default();
+    let mut watched = Watched::new(&mut dice);
     configured(&world, &mut watched);
     let caller = passwords(&world, &house, &mut watched).await?;
     factors(&world, &house, &caller, &mut watched).await?;
-    let contact = journey::create_contact(&house.administrator.caller, NAME, "canary.quetzal@acme.example").await?;
-    let report = journey::run_report(&house.administrator.caller).await?;
-    journey::finished_report(&house.administrator.caller, &report.id, journey::BACKGROUND_MAX).await?;
+    // From here on requests have the id that is found again.
+    let administrator = house.administrator.caller.with("x-request-id", PLANTED)?;
+    let operator = world.operator.with("x-request-id", PLANTED)?;
+    journey::create_tenant(&operator, "planted", "Planted Ltd", "administrator@planted.example").await?;
+    parked(&world, &administrator, &mut watched).await?;
+    journey::create_contact(&administrator, NAME, "canary.quetzal@acme.example").await?;
+    let report = journey::run_report(&administrator).await?;
+    journey::finished_report(&administrator, &report.id, journey::BACKGROUND_MAX).await?;
+    let request = ListContactsRequest {
+        page_token: "none".to_owned(),
+        ..ListContactsRequest::default()
+    };
+    watched.refused(administrator.contacts().list_contacts(request).await)?;
     ensure!(
-        watched.secrets.len() > 30 && watched.statuses.len() >= 8,
-        "{}",
-        watched.secrets.len()
+        watched.count() > 30 && watched.statuses.len() >= 9,
+        "{} secrets, {} statuses",
+        watched.count(),
+        watched.statuses.len()
     );
+    stop(&world.suite).await?;
 
-    for status in &watched.statuses {
-        let found = watched.found_in(status);
-        ensure!(found.is_empty(), "{found:?} in a status: {status}");
+    let seen = places(&world.suite, &watched, &collector).await?;
+    torture.trials(watched.count() * seen.len());
+    torture.count("secrets", watched.count());
+    torture.count("places", seen.len());
+    for place in &seen {
+        let found = watched.found_in(&place.text);
+        ensure!(found.is_empty(), "{found:?} in {}", place.name);
     }
-    let databases = world.suite.databases();
-    for url in [databases.control_superuser_url(), databases.data_superuser_url()] {
-        let found = watched.found_in(&database(&url).await?);
-        ensure!(found.is_empty(), "{found:?} in a database");
+    // What stands in a tenant's home is theirs to keep there, and nobody's to write anywhere else.
+    let mut personal = Watched::new(&mut dice);
+    personal.secret("a contact's name", NAME);
+    personal.secret("a contact's address", "canary.quetzal");
+    personal.secret("a member's address", house.user.email.clone());
+    personal.secret("an address that is refused", "canary.hoatzin");
+    personal.secret("a person's password of the tests", PASSWORD);
+    for place in seen.iter().filter(|place| !place.is_home) {
+        let found = personal.found_in(&place.text);
+        ensure!(found.is_empty(), "{found:?} in {}", place.name);
     }
-    // What stands in a tenant's home is theirs to keep there, and nobody's to write into a log.
-    watched.secret("a contact's name", NAME);
-    watched.secret("a contact's address", "canary.quetzal");
-    watched.secret("a member's address", house.user.email.clone());
-    watched.secret("a person's password of the tests", PASSWORD);
-    for process in Process::ALL {
-        let log = world.suite.log(process)?;
-        ensure!(log.len() > 1_000, "{} says nothing", process.name());
-        let found = watched.found_in(&log);
-        ensure!(found.is_empty(), "{found:?} in the log of {}", process.name());
+    control(&world.suite, &seen, &personal).await
+}
+
+/// The control: the same search in the same places finds what is there. The id of some requests is everywhere but in Redis, where it
+/// is planted, and in the queues, where work was done; the data database holds the contact.
+async fn control(suite: &Suite, seen: &[Place], personal: &Watched) -> Result<()> {
+    let mut planted = Watched::new(&mut Dice::new(0));
+    planted.secret("what was planted", PLANTED);
+    for place in seen {
+        let may_lack_it = ["Redis", "the queues"].contains(&place.name.as_str());
+        let is_seen = !planted.found_in(&place.text).is_empty();
+        ensure!(is_seen || may_lack_it, "what was planted is not seen in {}", place.name);
+        if place.name == "the data database" {
+            let found = personal.found_in(&place.text);
+            ensure!(found.contains(&"a contact's name"), "{found:?} in {}", place.name);
+        }
     }
-    // The controls: the search finds what is there. The data database holds the contact; a log names the request's path.
-    let data = database(&databases.data_superuser_url()).await?;
-    ensure!(watched.found_in(&data).contains(&"a contact's name"), "{}", contact.id);
-    watched.secret("the name of an RPC", "AuthService/Login");
-    let log = world.suite.log(Process::Auth)?;
-    ensure!(watched.found_in(&log) == ["the name of an RPC"]);
+    let mut keys = Keys::of(suite).await?;
+    for (name, value) in [("platform:planted", PLANTED), (PLANTED, "a value")] {
+        keys.flush().await?;
+        keys.plant(name, value).await?;
+        ensure!(
+            !planted.found_in(&keys.text().await?).is_empty(),
+            "what was planted is not seen in Redis: {name}"
+        );
+    }
+    let control = cluster::connect(&suite.databases().control_superuser_url()).await?;
+    let sql = "SELECT count(*) FROM worker.attempts WHERE parked_at IS NOT NULL AND last_error LIKE '%status 550%'";
+    let rows: i64 = control.query_one(sql, &[]).await?.get(0);
+    ensure!(rows == 1, "{rows} messages are parked for a refusal");
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_traced_answered_or_kept() -> Result<()> {
+    let mut torture = Torture::begin("T09", "secrets");
+    while let Some(dice) = torture.round() {
+        round(&mut torture, dice).await?;
+    }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A suite's keys in Redis, as they are seen from outside.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use rowhouse_devkit::suite::Suite;
@@ -48,5 +48,28 @@ impl Keys {
             return Ok(0);
         }
         Ok(self.redis.unlink(names).await?)
+    }
+
+    /// Sets a key behind the suite's back.
+    pub(crate) async fn plant(&mut self, name: &str, value: &str) -> Result<()> {
+        Ok(self.redis.set(format!("{}:{name}", self.prefix), value).await?)
+    }
+
+    /// All keys with their values, a line each.
+    pub(crate) async fn text(&mut self) -> Result<String> {
+        let mut text = String::new();
+        for name in self.names().await? {
+            let kind: String = redis::cmd("TYPE").arg(&name).query_async(&mut self.redis).await?;
+            let value: Vec<Vec<u8>> = match kind.as_str() {
+                "string" => self.redis.get::<_, Option<Vec<u8>>>(&name).await?.into_iter().collect(),
+                "hash" => redis::cmd("HGETALL").arg(&name).query_async(&mut self.redis).await?,
+                // Its life has ended since.
+                "none" => continue,
+                other => bail!("{name} is a {other}: a kind of value that nobody has taught this test to read"),
+            };
+            let value: Vec<_> = value.iter().map(|part| String::from_utf8_lossy(part)).collect();
+            text.push_str(&format!("{name} {}\n", value.join(" ")));
+        }
+        Ok(text)
     }
 }

@@ -5,10 +5,12 @@ use rowhouse_auth_kit::ServiceSigner;
 use rowhouse_config::secret::SecretKey;
 use rowhouse_context::ServiceName;
 use rowhouse_devkit::suite::{Listener, Process, Suite};
-use rowhouse_proto::auth::v1::IssueJobTokenRequest;
 use rowhouse_proto::auth::v1::delegation_service_client::DelegationServiceClient;
+use rowhouse_proto::auth::v1::mail_data_service_client::MailDataServiceClient;
+use rowhouse_proto::auth::v1::{GetInvitationMailRequest, IssueJobTokenRequest};
 use rowhouse_types::ReportId;
-use tonic::transport::Endpoint;
+use tonic::Request;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::support::world::{House, World};
 
@@ -32,21 +34,43 @@ pub(crate) fn token(suite: &Suite, caller: ServiceName, target: ServiceName) -> 
 
 /// A delegated token as the worker gets it for a report of the house's administrator.
 pub(crate) async fn job_token(world: &World, house: &House) -> Result<String> {
-    let channel = Endpoint::from_shared(world.suite.url(Process::Auth, Listener::Internal))?.connect_lazy();
     let message = IssueJobTokenRequest {
         job_id: ReportId::generate().to_string(),
         tenant_id: house.tenant.id.clone(),
         user_id: house.administrator.tokens.user_id.clone(),
         platform: false,
     };
-    let mut request = tonic::Request::new(message);
-    let service = token(&world.suite, ServiceName::Worker, ServiceName::Auth)?;
-    request
-        .metadata_mut()
-        .insert("x-service-authorization", service.parse()?);
-    Ok(DelegationServiceClient::new(channel)
+    let request = as_worker(&world.suite, message)?;
+    Ok(DelegationServiceClient::new(auth(&world.suite)?)
         .issue_job_token(request)
         .await?
         .into_inner()
         .access_token)
+}
+
+/// The token in the link of an invitation's mail, as the worker gets it.
+pub(crate) async fn invitation_token(suite: &Suite, invitation_id: &str) -> Result<String> {
+    let message = GetInvitationMailRequest {
+        invitation_id: invitation_id.to_owned(),
+    };
+    let request = as_worker(suite, message)?;
+    Ok(MailDataServiceClient::new(auth(suite)?)
+        .get_invitation_mail(request)
+        .await?
+        .into_inner()
+        .token)
+}
+
+/// Auth's internal listener.
+fn auth(suite: &Suite) -> Result<Channel> {
+    Ok(Endpoint::from_shared(suite.url(Process::Auth, Listener::Internal))?.connect_lazy())
+}
+
+fn as_worker<T>(suite: &Suite, message: T) -> Result<Request<T>> {
+    let mut request = Request::new(message);
+    let service = token(suite, ServiceName::Worker, ServiceName::Auth)?;
+    request
+        .metadata_mut()
+        .insert("x-service-authorization", service.parse()?);
+    Ok(request)
 }

@@ -1,4 +1,5 @@
-//! A mail server that accepts everything and keeps it in a folder, one `.eml` file a mail.
+//! A mail server that accepts everything and keeps it in a folder, one `.eml` file a mail. Only what goes to `refused.example`
+//! it refuses, and quotes it in the answer, as servers do that say what they disliked.
 //!
 //! It speaks as much SMTP (RFC 5321) as a client needs to deliver: EHLO, HELO, MAIL, RCPT, DATA with dot-stuffing, RSET,
 //! NOOP, VRFY, QUIT, pipelined or not. No TLS and no authentication: it listens on loopback only.

@@ -68,3 +68,9 @@ fn read(file: &Path) -> Result<Mail> {
         file: file.to_owned(),
     })
 }
+
+/// The text part of a mail, decoded.
+pub(super) fn text(content: &[u8]) -> Option<String> {
+    let message = MessageParser::default().parse(content)?;
+    message.body_text(0).map(|text| text.into_owned())
+}

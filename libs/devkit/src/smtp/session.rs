@@ -15,6 +15,11 @@ const LINE_BYTES_MAX: u64 = 64 << 10;
 const MAIL_BYTES_MAX: usize = 32 << 20;
 /// Recipients of one mail; RFC 5321 asks for 100 at least.
 const RECIPIENTS_MAX: usize = 1000;
+/// What addresses end with whose mail is refused.
+const REFUSED: &str = "@refused.example";
+/// Of a refused mail, what the answer quotes: a line of an answer has at most 512 bytes (RFC 5321, 4.5.3.1.5).
+const QUOTED_LINES_MAX: usize = 100;
+const QUOTED_CHARS_MAX: usize = 480;
 
 /// What is known of the mail that is being sent.
 #[derive(Debug, Default)]
@@ -48,7 +53,12 @@ where
             "DATA" => {
                 write.write_all(b"354 end with a dot\r\n").await?;
                 let content = content(&mut read).await?;
-                keep(folder, &std::mem::take(&mut envelope), &content)?
+                let envelope = std::mem::take(&mut envelope);
+                if envelope.is_refused() {
+                    refusal(&content)
+                } else {
+                    keep(folder, &envelope, &content)?
+                }
             }
             "RSET" => {
                 envelope = Envelope::default();
@@ -79,6 +89,11 @@ impl Envelope {
         "250 go on".to_owned()
     }
 
+    /// Whether it goes to somebody whose mail is refused.
+    fn is_refused(&self) -> bool {
+        self.to.iter().any(|to| to.to_lowercase().ends_with(REFUSED))
+    }
+
     fn add(&mut self, argument: &str) -> String {
         let Some(path) = path(argument, "TO:").filter(|path| !path.is_empty()) else {
             return "501 RCPT TO:<address>".to_owned();
@@ -92,6 +107,18 @@ impl Envelope {
         self.to.push(path);
         "250 go on".to_owned()
     }
+}
+
+/// An answer of as many lines as the mail's text has.
+fn refusal(content: &[u8]) -> String {
+    let text = super::mailbox::text(content).unwrap_or_default();
+    let mut answer = String::new();
+    for line in text.lines().take(QUOTED_LINES_MAX) {
+        let line = line.chars().filter(char::is_ascii).take(QUOTED_CHARS_MAX);
+        answer.push_str(&format!("550-5.7.1 {}\r\n", line.collect::<String>()));
+    }
+    answer.push_str("550 5.7.1 refused");
+    answer
 }
 
 /// The address in `FROM:<address> PARAMETERS`.

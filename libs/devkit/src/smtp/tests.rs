@@ -88,3 +88,18 @@ async fn commands_out_of_order_are_refused() {
     let codes: Vec<&str> = answer.lines().filter_map(|line| line.get(..3)).collect();
     assert_eq!(codes, ["220", "503", "503", "501", "250", "250", "503", "502"]);
 }
+
+#[tokio::test]
+async fn what_is_refused_is_quoted_and_not_kept() {
+    let (_folder, sink) = sink().await;
+    let answer = converse(
+        &sink,
+        "EHLO me\nMAIL FROM:<a@b.example>\nRCPT TO:<c@Refused.example>\nDATA\nSubject: no\n\nfirst\nsecond\n.\nQUIT\n",
+    )
+    .await;
+    assert!(
+        answer.ends_with("550-5.7.1 first\r\n550-5.7.1 second\r\n550 5.7.1 refused\r\n221 bye\r\n"),
+        "{answer}"
+    );
+    assert_eq!(sink.mails().unwrap(), []);
+}
