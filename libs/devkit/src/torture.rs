@@ -90,6 +90,12 @@ impl Torture {
         }
     }
 
+    /// Whether it is the long form, in which times and memory are judged too.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.result.long
+    }
+
     /// The size of a thing in either form.
     #[must_use]
     pub fn size(&self, short: usize, long: usize) -> usize {

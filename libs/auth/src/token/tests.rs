@@ -1,4 +1,6 @@
-//! Good tokens, hostile ones, and time.
+//! Good tokens, hostile ones (T10), and time.
+
+mod changed;
 
 use std::time::Duration;
 

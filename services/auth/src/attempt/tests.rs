@@ -1,5 +1,8 @@
 //! T16: guesses are bounded, and bound nobody but who makes them.
 
+mod guesses;
+mod memory;
+
 use std::time::Duration;
 
 use futures_util::future::join_all;

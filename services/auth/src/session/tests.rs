@@ -1,4 +1,6 @@
 //! Logging in and out, and refreshing, on a real database.
 
+mod families;
 mod login;
 mod refresh;
+mod timing;

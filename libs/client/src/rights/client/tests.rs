@@ -1,5 +1,7 @@
 //! The holder against an auth that the tests lead. Renewals are made by hand, so that nothing here waits for time.
 
+mod races;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 

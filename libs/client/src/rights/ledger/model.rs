@@ -1,11 +1,14 @@
-//! The protocol as a model: auth, the network and a holder take random steps in random order, and an oracle outside
+//! The protocol as a model (T14): auth, the network and a holder take random steps in random order, and an oracle outside
 //! knows which changes were acknowledged. Used after that, older rights would be a breach.
+
+use rowhouse_devkit::torture::{Dice, Torture};
 
 use super::*;
 
 const USERS: usize = 5;
 const STEPS: usize = 400;
-const SEEDS: u64 = 300;
+/// Worlds of a round.
+const WORLDS: usize = 300;
 
 /// A renewal on its way.
 struct Flight {
@@ -16,7 +19,7 @@ struct Flight {
 }
 
 struct World {
-    random: u64,
+    dice: Dice,
     start: Now,
     now_ms: u64,
     users: Vec<UserId>,
@@ -46,9 +49,9 @@ enum Guard {
 }
 
 impl World {
-    fn new(seed: u64, guard: Guard) -> Self {
+    fn new(dice: Dice, guard: Guard) -> Self {
         Self {
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            dice,
             start: Now::read(),
             now_ms: 0,
             users: (0..USERS).map(|_| UserId::generate()).collect(),
@@ -69,10 +72,7 @@ impl World {
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random % bound as u64) as usize
+        self.dice.below(bound)
     }
 
     fn at(&self, ms: u64) -> Now {
@@ -177,30 +177,31 @@ impl World {
     }
 }
 
-/// Uses and breaches over all seeds.
-fn run(guard: Guard) -> (usize, usize) {
-    (0..SEEDS).fold((0, 0), |(used, breaches), seed| {
-        let mut world = World::new(seed, guard);
+/// Uses and breaches in the worlds of a round.
+fn run(guard: Guard, dice: &Dice) -> (usize, usize) {
+    (0..WORLDS).fold((0, 0), |(used, breaches), number| {
+        let mut world = World::new(dice.of_task(number), guard);
         (0..STEPS).for_each(|_| world.step());
-        if guard == Guard::Whole {
-            assert_eq!(world.breaches, 0, "seed {seed}");
-        }
         (used + world.used, breaches + world.breaches)
     })
 }
 
 #[test]
 fn no_rights_are_used_that_are_older_than_an_acknowledged_change() {
-    let (used, breaches) = run(Guard::Whole);
-    assert_eq!(breaches, 0);
-    assert!(used > 1_000, "only {used} uses: the model does nothing");
+    let mut torture = Torture::begin("T14", "model");
+    while let Some(dice) = torture.round() {
+        let (used, breaches) = run(Guard::Whole, &dice);
+        torture.trials(used);
+        assert_eq!(breaches, 0, "of {used} uses");
+        assert!(used > 1_000, "only {used} uses: the model does nothing");
+    }
 }
 
 /// The controls: with a part of the protocol left out, the same steps breach.
 #[test]
 fn without_a_part_of_the_protocol_the_same_steps_breach() {
     for guard in [Guard::WithoutVersions, Guard::LeaseFromAnswer] {
-        let (used, breaches) = run(guard);
+        let (used, breaches) = run(guard, &Dice::new(7));
         assert!(breaches > 0, "{used} uses");
     }
 }

@@ -1,4 +1,4 @@
-//! Families of refresh tokens (T12 in short form): no forks, no benign log-outs, nothing stolen stays alive.
+//! Families of refresh tokens (T12), one rule at a time: no forks, no benign log-outs, nothing stolen stays alive.
 
 use futures_util::future::join_all;
 use rowhouse_context::Principal;

@@ -1,0 +1,204 @@
+//! T15: who logs in with a wrong password does not learn whether there is such an account: not from the answer, nor from what was
+//! done for it, nor, where times are judged, from how long it took.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rowhouse_devkit::torture::{Dice, Torture};
+use rowhouse_status::Failure;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+use crate::error::Error;
+use crate::identity;
+use crate::tests::bench::Bench;
+
+/// Log-ins of each kind in a round, in the short form and in the long one: a minute's worth.
+const LOGINS: [usize; 2] = [4, 1_000];
+
+/// How much the means may differ: T15's promise.
+const DIFFERENCE_MAX: f64 = 0.02;
+
+/// Of a hundred log-ins of each kind, the slowest that are left out: those are the machine's own pauses, which are a hundred times
+/// what is looked for here.
+const SLOWEST_PERCENT: usize = 5;
+
+const WRONG: &str = "wrong horse battery";
+/// As long as the address of the account that there is.
+const NOBODY: &str = "nobod@acme.example";
+
+/// What a log-in had done and said, and how long it took.
+#[derive(Debug)]
+struct Tried {
+    answer: String,
+    hashes: u64,
+    statements: Vec<String>,
+    took: Duration,
+}
+
+/// The beginnings of the statements that this thread sends to the database.
+#[derive(Clone, Default)]
+struct Statements {
+    summaries: Arc<Mutex<Vec<String>>>,
+}
+
+struct Summary(Option<String>);
+
+impl Statements {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.summaries.lock().unwrap())
+    }
+}
+
+impl Subscriber for Statements {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::query"
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut summary = Summary(None);
+        event.record(&mut summary);
+        self.summaries.lock().unwrap().extend(summary.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+impl Visit for Summary {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "summary" {
+            self.0 = Some(value.to_owned());
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+}
+
+/// A log-in as it is; or one that looks for the account first and stops where there is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Login {
+    Real,
+    Leaking,
+}
+
+async fn attempt(bench: &Bench, login: Login, email: &str) -> Result<(), Error> {
+    if login == Login::Leaking {
+        let mut connection = bench.state.connection().await?;
+        let account = identity::account_at(&mut connection, email).await?;
+        account.ok_or(Error::LoginFailed)?;
+    }
+    bench.login(email, WRONG, None).await.map(drop)
+}
+
+async fn tried(bench: &Bench, statements: &Statements, login: Login, email: &str) -> Tried {
+    // Whoever guesses on has to wait, and nobody here shall.
+    bench.execute("DELETE FROM auth.attempts").await;
+    let hashes = bench.state.hasher.runs();
+    statements.take();
+    let begun = Instant::now();
+    let answer = attempt(bench, login, email).await;
+    let took = begun.elapsed();
+    Tried {
+        answer: format!("{:?}", Failure::from(answer.unwrap_err())),
+        hashes: bench.state.hasher.runs() - hashes,
+        statements: statements.take(),
+        took,
+    }
+}
+
+/// Log-ins to the account that there is and to the one that there is not, one of each at a time, in a random order.
+async fn log_in(
+    bench: &Bench,
+    statements: &Statements,
+    login: Login,
+    email: &str,
+    mut dice: Dice,
+    count: usize,
+) -> [Vec<Tried>; 2] {
+    let mut all = [Vec::with_capacity(count), Vec::with_capacity(count)];
+    for _ in 0..count {
+        let first = dice.below(2);
+        for kind in [first, 1 - first] {
+            all[kind].push(tried(bench, statements, login, [email, NOBODY][kind]).await);
+        }
+    }
+    all
+}
+
+/// The mean time in milliseconds, without the slowest.
+fn mean_ms(tried: &[Tried]) -> f64 {
+    let mut times: Vec<f64> = tried.iter().map(|tried| 1_000.0 * tried.took.as_secs_f64()).collect();
+    times.sort_by(f64::total_cmp);
+    times.truncate(times.len() - times.len() * SLOWEST_PERCENT / 100);
+    times.iter().sum::<f64>() / times.len() as f64
+}
+
+/// By how much the two differ, as a part of the longer.
+fn difference([existing, unknown]: &[Vec<Tried>; 2]) -> f64 {
+    let (existing, unknown) = (mean_ms(existing), mean_ms(unknown));
+    let part = (existing - unknown).abs() / existing.max(unknown);
+    println!(
+        "{existing:.3} ms where there is an account, {unknown:.3} ms where there is none: {:.2} %",
+        100.0 * part
+    );
+    part
+}
+
+/// Whether all were answered alike and had the same done.
+fn are_alike(all: &[Vec<Tried>; 2]) -> bool {
+    let what = |tried: &Tried| (tried.answer.clone(), tried.hashes, tried.statements.clone());
+    let mut tried = all.iter().flatten().map(what);
+    let first = tried.next();
+    tried.all(|other| Some(other) == first)
+}
+
+async fn round(torture: &mut Torture, dice: &Dice) {
+    let bench = Bench::start("login_timing").await;
+    let house = bench.house("acme").await;
+    let statements = Statements::default();
+    let _listening = tracing::subscriber::set_default(statements.clone());
+    let [short, long] = LOGINS;
+    let count = torture.size(short, long);
+    // Connections are opened and statements prepared before anything counts.
+    let email = house.email.as_str();
+    log_in(&bench, &statements, Login::Real, email, dice.of_task(0), short).await;
+
+    let real = log_in(&bench, &statements, Login::Real, email, dice.of_task(1), count).await;
+    torture.trials(2 * count);
+    let first = &real[0][0];
+    assert!(
+        first.answer.contains("LoginFailed") && first.hashes == 1 && first.statements.len() > 3,
+        "{first:?}"
+    );
+    assert!(are_alike(&real), "{:?}\n{:?}", real[0][0], real[1][0]);
+    assert_eq!(bench.count("SELECT count(*) FROM auth.sessions").await, 0);
+    // The control: where nobody is hashed for, that is seen.
+    let leaking = log_in(&bench, &statements, Login::Leaking, email, dice.of_task(2), count / 4).await;
+    assert!(!are_alike(&leaking), "{:?}", leaking[1][0]);
+    if torture.is_long() {
+        let part = difference(&real);
+        assert!(part <= DIFFERENCE_MAX, "{part}");
+        let part = difference(&leaking);
+        assert!(part > DIFFERENCE_MAX, "the control: {part}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_in_does_not_tell_whether_there_is_an_account() {
+    let mut torture = Torture::begin("T15", "log-ins");
+    while let Some(dice) = torture.round() {
+        round(&mut torture, &dice).await;
+    }
+}
