@@ -104,7 +104,16 @@ fn the_component_of_mutual_tls_changes_every_address() {
             }
         }
         if !part.contains("path: /data/ROWHOUSE_TLS_DIR") {
-            faults.push(format!("{service} is given no certificates"));
+            faults.push(format!("{service} is not told of its certificates"));
+        }
+    }
+    let deployments = ["tenant", "auth", "crm", "crm-provision", "worker"];
+    for (deployment, service) in deployments.map(|name| (name, name.trim_end_matches("-provision"))) {
+        let begin = format!("      kind: Deployment\n      name: {deployment}\n");
+        let part = component.split(&begin).nth(1).unwrap_or_default();
+        let part = part.split("- target:").next().unwrap_or_default();
+        if !part.contains(&format!("name: {service}-tls")) || !part.contains("mountPath: /run/secrets/tls") {
+            faults.push(format!("{deployment} is given no certificates"));
         }
     }
     assert_none(

@@ -261,11 +261,9 @@ async fn certificates_and_their_authority_are_replaced_under_load() -> Result<()
     let folders = Folders::new(&old)?;
     let world = folders.start("certificate-rotation").await?;
     let house = world.house("acme").await?;
-    // Of the old authority: one caller who is connected, and one who will come later.
     let (process, path) = DOORS[0];
     let kept = old.issue(&[&name(callers(path).0)])?;
-    let connected = channel(&world.suite, process, &old, Some(&kept))?.connect().await?;
-    assert!(let_in(&call(&connected, path, MetadataMap::new()).await));
+    let mut connected = None;
 
     let stop = Arc::new(AtomicBool::new(false));
     let mut load = JoinSet::new();
@@ -289,14 +287,15 @@ async fn certificates_and_their_authority_are_replaced_under_load() -> Result<()
         (&new, &[&new]),
     ];
     for (number, (issuer, trusted)) in steps.into_iter().enumerate() {
-        let last = number + 1 == steps.len();
-        if last {
-            let later = channel(&world.suite, process, &new, Some(&kept))?.connect_lazy();
-            let answer = call(&later, path, MetadataMap::new()).await;
+        if number + 1 == steps.len() {
+            // Of the authority that goes: somebody who is connected, and goes on trusting the suite.
+            let channel = channel(&world.suite, process, &new, Some(&kept))?.connect().await?;
+            let answer = call(&channel, path, MetadataMap::new()).await;
             assert!(
                 let_in(&answer),
                 "the control: its authority is still trusted: {answer:?}"
             );
+            connected = Some(channel);
         }
         folders.write(issuer, trusted)?;
         taken(&world.suite, number + 1).await?;
@@ -318,9 +317,31 @@ async fn certificates_and_their_authority_are_replaced_under_load() -> Result<()
 
     let later = channel(&world.suite, process, &new, Some(&kept))?.connect_lazy();
     assert_eq!(call(&later, path, MetadataMap::new()).await, Answer::Nothing);
-    // What was connected before is not trusted any longer either: its connection ends once its calls are answered.
+    // Who was connected before is not trusted any longer either: the connection ends once its calls are answered.
+    let connected = connected.context("somebody was connected")?;
     wait::until("the old connection ends", REPLACED_MAX, || async {
         Ok(call(&connected, path, MetadataMap::new()).await == Answer::Nothing)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_calls_does_not_go_on_with_a_service_that_it_no_longer_trusts() -> Result<()> {
+    let (ours, other) = (Authority::new("ours")?, Authority::new("other")?);
+    let folders = Folders::new(&ours)?;
+    let world = folders.start("certificate-caller").await?;
+    let house = world.house("acme").await?;
+    let caller = &house.administrator.caller;
+    read_log(caller).await?;
+    // Auth alone is told that the others' authority is gone. They, who have connections of auth's, are not.
+    let auth = ours.issue(&[&name(ServiceName::Auth)])?;
+    auth.write(&folders.path().join("auth"), &[&other])?;
+    wait::until("auth asks nobody", REPLACED_MAX, || async {
+        let read = caller
+            .audit()
+            .list_audit_entries(ListAuditEntriesRequest::default())
+            .await?;
+        Ok(read.into_inner().unreachable.len() == 3)
     })
     .await
 }

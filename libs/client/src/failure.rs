@@ -87,8 +87,10 @@ fn transport_failure(status: &Status) -> Failure {
 /// The status's text and what is behind it: by itself it is mostly "transport error".
 fn causes(status: &Status) -> String {
     let behind = std::iter::successors(status.source(), |&error| error.source());
-    let behind = behind.map(|error| format!(": {error}"));
-    std::iter::once(status.message().to_owned()).chain(behind).collect()
+    let mut causes = vec![status.message().to_owned()];
+    causes.extend(behind.map(ToString::to_string));
+    causes.dedup();
+    causes.join(": ")
 }
 
 fn deadline() -> Failure {

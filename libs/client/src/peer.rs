@@ -2,13 +2,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use rowhouse_auth_kit::ServiceSigner;
 use rowhouse_context::{ServiceName, metadata};
-use rowhouse_tls::Certificates;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tower::{BoxError, Service};
@@ -17,6 +17,8 @@ use crate::identity::Identity;
 
 mod again;
 mod secure;
+
+use secure::SecureRoute;
 
 /// Largest message that is taken from a peer or sent to one, in bytes. It is tonic's default for what is received; set
 /// it with `max_encoding_message_size` where what is sent has no bound of its own.
@@ -41,12 +43,24 @@ pub struct Peer {
 }
 
 /// A channel that shows who calls; for the generated clients.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct IdentifiedChannel {
-    channel: Channel,
-    audience: ServiceName,
-    /// Adds a token to every call. None over TLS, where the connection says who calls.
-    signer: Option<ServiceSigner>,
+    route: Route,
+    /// What the next call goes over, once it was asked for.
+    next: Option<Channel>,
+}
+
+/// How calls get there.
+#[derive(Clone, Debug)]
+enum Route {
+    /// A token on every call says who calls.
+    Plain {
+        channel: Channel,
+        audience: ServiceName,
+        signer: ServiceSigner,
+    },
+    /// The connection does.
+    Secure(Arc<SecureRoute>),
 }
 
 /// The peer cannot be called. Its address is not told: it may hold credentials.
@@ -85,24 +99,21 @@ impl Peer {
     /// [`PeerError`] for an address that is not a URL, or needs what we do not have.
     pub fn connect(name: ServiceName, addr: &str, identity: &Identity) -> Result<Self, PeerError> {
         let (scheme, endpoint) = endpoint(addr, identity.name()).ok_or(PeerError::Address(name))?;
-        let (channel, signer) = match scheme {
+        let route = match scheme {
             Scheme::Secure => {
                 let certificates = identity.certificates().ok_or(PeerError::NoCertificates(name))?;
-                (secure_channel(&endpoint, name, certificates.clone()), None)
+                Route::Secure(Arc::new(SecureRoute::new(endpoint, name, certificates.clone())))
             }
-            Scheme::Plain => {
-                let signer = identity.signer().ok_or(PeerError::NoToken(name))?;
-                (endpoint.connect_lazy(), Some(signer.clone()))
-            }
+            Scheme::Plain => Route::Plain {
+                channel: endpoint.connect_lazy(),
+                audience: name,
+                signer: identity.signer().ok_or(PeerError::NoToken(name))?.clone(),
+            },
         };
         Ok(Self {
             name,
             own_name: identity.name(),
-            channel: IdentifiedChannel {
-                channel,
-                audience: name,
-                signer,
-            },
+            channel: IdentifiedChannel { route, next: None },
         })
     }
 
@@ -125,7 +136,29 @@ impl Peer {
     }
 }
 
+// === impl Route ===
+
+impl Route {
+    fn channel(&self) -> Channel {
+        match self {
+            Self::Plain { channel, .. } => channel.clone(),
+            Self::Secure(route) => route.channel(),
+        }
+    }
+}
+
 // === impl IdentifiedChannel ===
+
+impl Clone for IdentifiedChannel {
+    /// A copy is not ready because the original was. It holds on to no connection either, so that one whose certificates were
+    /// replaced ends when its calls have.
+    fn clone(&self) -> Self {
+        Self {
+            route: self.route.clone(),
+            next: None,
+        }
+    }
+}
 
 impl Service<http::Request<Body>> for IdentifiedChannel {
     type Response = http::Response<Body>;
@@ -133,20 +166,19 @@ impl Service<http::Request<Body>> for IdentifiedChannel {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.channel.poll_ready(context).map_err(Into::into)
+        let next = self.next.get_or_insert_with(|| self.route.channel());
+        next.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        if let Some(signer) = &self.signer {
-            match token(signer, self.audience) {
+        if let Route::Plain { audience, signer, .. } = &self.route {
+            match token(signer, *audience) {
                 Ok(value) => drop(request.headers_mut().insert(SERVICE_AUTHORIZATION, value)),
                 Err(error) => return Box::pin(std::future::ready(Err(error))),
             }
         }
-        // The one that was polled is ready; its copy is not.
-        let next = self.channel.clone();
-        let ready = std::mem::replace(&mut self.channel, next);
-        Box::pin(again::call(ready, request))
+        let channel = self.next.take().unwrap_or_else(|| self.route.channel());
+        Box::pin(again::call(channel, request))
     }
 }
 
@@ -174,8 +206,4 @@ fn endpoint(addr: &str, own_name: ServiceName) -> Option<(Scheme, Endpoint)> {
         .keep_alive_timeout(KEEP_ALIVE_MAX)
         .keep_alive_while_idle(true);
     Some((scheme, endpoint))
-}
-
-fn secure_channel(endpoint: &Endpoint, to: ServiceName, certificates: Certificates) -> Channel {
-    endpoint.connect_with_connector_lazy(secure::connector(to, certificates))
 }

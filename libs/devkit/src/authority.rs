@@ -1,13 +1,14 @@
 //! An authority of a test's own, and the certificates that it gives to services.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
-use crate::secrets::write_private;
+use crate::secrets::{random_word, write_private};
 
 /// How long certificates hold that nobody wants shorter: longer than any test.
 const LIFETIME: Duration = Duration::from_secs(3_600);
@@ -79,16 +80,21 @@ impl Authority {
 }
 
 impl Issued {
-    /// Writes the folder of `ROWHOUSE_TLS_DIR`. `trusted`: whom its owner knows others by.
+    /// Makes the folder of `ROWHOUSE_TLS_DIR`, or puts another in its place in one step, as Kubernetes does: it is a `link`.
+    /// `trusted`: whom its owner knows others by.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, folder: &Path, trusted: &[&Authority]) -> Result<()> {
-        fs::create_dir_all(folder)?;
+    pub fn write(&self, link: &Path, trusted: &[&Authority]) -> Result<()> {
+        let folder = link.with_extension(random_word());
+        fs::create_dir_all(&folder)?;
         let authorities: String = trusted.iter().map(|authority| authority.certificate.as_str()).collect();
         write_private(&folder.join("ca.crt"), authorities.as_bytes())?;
         write_private(&folder.join("tls.crt"), self.certificate.as_bytes())?;
-        write_private(&folder.join("tls.key"), self.key.as_bytes())
+        write_private(&folder.join("tls.key"), self.key.as_bytes())?;
+        let next = folder.with_extension("next");
+        symlink(&folder, &next)?;
+        Ok(fs::rename(next, link)?)
     }
 }
 

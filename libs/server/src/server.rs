@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::health::Health;
+use crate::listener::Listener;
 use crate::readiness::{Checks, Readiness};
 use crate::services::Services;
-use crate::{admin, listener, reflection};
+use crate::{admin, reflection};
 
 /// Which part of the drain is spent waiting, so that load balancers see NOT_SERVING before connections close.
 const NOTICE_PART: u32 = 10;
@@ -139,20 +140,16 @@ impl Server {
             let (health, services) = Health::add(reflection::add(services)?).await;
             let router = stack::public(services.routes, self.security.clone(), limits, tasks.clone());
             // Users come through whatever ends their TLS, and have no certificate to show.
-            listeners.spawn(listener::serve("public", socket, router, None, closing.clone()));
+            let listener = Listener::new("public", router, None, limits.deadline_max);
+            listeners.spawn(listener.serve(socket, closing.clone()));
             healths.push(health);
         }
         if let (Some(services), Some(socket)) = (self.internal, sockets.internal) {
             let (health, services) = Health::add(services).await;
             let router = stack::internal(services.routes, self.security.clone(), limits, tasks.clone());
             let certificates = self.security.certificates.clone();
-            listeners.spawn(listener::serve(
-                "internal",
-                socket,
-                router,
-                certificates,
-                closing.clone(),
-            ));
+            let listener = Listener::new("internal", router, certificates, limits.deadline_max);
+            listeners.spawn(listener.serve(socket, closing.clone()));
             healths.push(health);
         }
         tracing::info!(

@@ -4,15 +4,18 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rowhouse_config::section::Tls;
 use rowhouse_context::ServiceName;
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::PeerService;
 use crate::files::Files;
 use crate::material::{CertificateError, Material, server_name};
 use crate::name::{self, NoName};
@@ -43,6 +46,7 @@ struct Inner {
     /// What the material below was made from.
     read: tokio::sync::Mutex<Files>,
     material: watch::Sender<Arc<Material>>,
+    generation: AtomicU64,
 }
 
 /// Tells when the certificates that a connection was opened with are no longer those of the files.
@@ -68,10 +72,14 @@ impl Certificates {
     /// Reads the files of service `own`, for the first time.
     ///
     /// # Errors
-    /// [`CertificateError`], also for a certificate that is valid but another service's.
+    /// [`CertificateError`], also for a certificate that is valid but another service's, or that no peer with the same
+    /// authorities would take.
     pub async fn load(own: ServiceName, section: &Tls) -> Result<Self, CertificateError> {
         let files = Files::read(&section.folder).await?;
         let material = Material::read(&files, own)?;
+        if let Some(flaw) = material.flaw {
+            return Err(CertificateError::Refused(flaw));
+        }
         tell_expiry(&material);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -80,6 +88,7 @@ impl Certificates {
                 plain: section.plain,
                 read: tokio::sync::Mutex::new(files),
                 material: watch::Sender::new(Arc::new(material)),
+                generation: AtomicU64::new(0),
             }),
         })
     }
@@ -105,11 +114,13 @@ impl Certificates {
                 }
                 Ok(false) => refused = None,
                 // Once, and not every second until somebody mends it.
-                Err(error) if refused.as_ref() == Some(&error.to_string()) => {}
                 Err(error) => {
-                    metrics::counter!(READS, "outcome" => "refused").increment(1);
-                    tracing::error!(cause = %error, "the new certificates are not used; the old ones stay");
-                    refused = Some(error.to_string());
+                    let cause = error.to_string();
+                    if refused.as_ref() != Some(&cause) {
+                        metrics::counter!(READS, "outcome" => "refused").increment(1);
+                        tracing::error!(cause, "the new certificates are not used; the old ones stay");
+                        refused = Some(cause);
+                    }
                 }
             }
         }
@@ -118,18 +129,25 @@ impl Certificates {
     /// Reads the files again; whether they were others and are used from now on.
     ///
     /// # Errors
-    /// [`CertificateError`]; then nothing has changed. Files that are written one after the other do not fit together for a
-    /// moment: the next look finds them whole.
+    /// [`CertificateError`]; then nothing has changed. Authorities are taken also where peers would refuse the certificate beside
+    /// them: whom those no longer name must not be trusted because we are not trusted either.
     pub async fn look(&self) -> Result<bool, CertificateError> {
-        let files = Files::read(&self.inner.folder).await?;
         let mut read = self.inner.read.lock().await;
+        let files = Files::read(&self.inner.folder).await?;
         if *read == files {
             return Ok(false);
         }
-        let material = Material::read(&files, self.inner.own)?;
+        let mut material = Material::read(&files, self.inner.own)?;
+        if let Some(flaw) = &material.flaw {
+            tracing::error!(cause = %flaw, "peers with the same authorities will refuse the new certificate");
+            // While the old one is as good as ever, it is shown on.
+            let mixed = Material::read(&read.with_authorities_of(&files), self.inner.own);
+            material = mixed.ok().filter(|mixed| mixed.flaw.is_none()).unwrap_or(material);
+        }
         tell_expiry(&material);
         *read = files;
         self.inner.material.send_replace(Arc::new(material));
+        self.inner.generation.fetch_add(1, Ordering::Release);
         Ok(true)
     }
 
@@ -141,27 +159,42 @@ impl Certificates {
         }
     }
 
+    /// How often they have been replaced: what was connected under another number should be connected anew.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.inner.generation.load(Ordering::Acquire)
+    }
+
     /// Answers a caller's handshake and says which service it is.
     ///
     /// # Errors
     /// [`Refused`] for whoever is no service of the suite.
-    pub async fn accept(&self, stream: TcpStream) -> Result<(ServerStream, ServiceName), Refused> {
+    pub async fn accept(&self, stream: TcpStream) -> Result<(ServerStream, PeerService), Refused> {
         let config = self.inner.material.borrow().server.clone();
         let stream = TlsAcceptor::from(config).accept(stream).await?;
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let name = name::read(shown.ok_or(NoName)?)?;
-        Ok((stream, name))
+        let name = shown_name(stream.get_ref().1.peer_certificates())?;
+        Ok((stream, PeerService(name)))
     }
 
     /// Begins a conversation with service `to`, whatever address the stream leads to.
     ///
     /// # Errors
-    /// When the other end is not that service, or does not know us.
-    pub async fn connect(&self, to: ServiceName, stream: TcpStream) -> io::Result<ClientStream> {
+    /// [`Refused`] when the other end is not that service. Whether it takes us is seen from what it answers.
+    pub async fn connect(&self, to: ServiceName, stream: TcpStream) -> Result<ClientStream, Refused> {
         let config = self.inner.material.borrow().client.clone();
         let name = server_name(to).map_err(io::Error::other)?;
-        TlsConnector::from(config).connect(name, stream).await
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        // The name as we read names: a wildcard, or one of several, would do for TLS.
+        if shown_name(stream.get_ref().1.peer_certificates())? != to {
+            return Err(NoName.into());
+        }
+        Ok(stream)
     }
+}
+
+fn shown_name(chain: Option<&[CertificateDer<'_>]>) -> Result<ServiceName, NoName> {
+    let shown = chain.and_then(<[_]>::first).ok_or(NoName)?;
+    name::read(shown)
 }
 
 fn tell_expiry(material: &Material) {
@@ -177,19 +210,11 @@ impl fmt::Debug for Certificates {
     }
 }
 
-impl fmt::Debug for Material {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Material")
-            .field("expires", &self.expires)
-            .finish_non_exhaustive()
-    }
-}
-
 // === impl Replaced ===
 
 impl Replaced {
     /// Waits until they are.
-    pub async fn wait(&mut self) {
+    pub async fn wait(mut self) {
         if self.material.changed().await.is_err() {
             // Nobody is left who could replace them.
             std::future::pending().await

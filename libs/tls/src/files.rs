@@ -1,7 +1,11 @@
 //! The three files of a service's folder.
 
-use std::io;
 use std::path::Path;
+
+use crate::material::CertificateError;
+
+/// How often they are read until two readings are the same. Each takes less than a millisecond.
+const READINGS_MAX: usize = 10;
 
 /// What the files hold, in PEM. It holds a private key, so it has no `Debug`.
 #[derive(PartialEq, Eq)]
@@ -13,16 +17,42 @@ pub(crate) struct Files {
     pub(crate) authorities: Vec<u8>,
 }
 
-impl Files {
-    /// Names as in a `kubernetes.io/tls` Secret.
-    const NAMES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+// === impl Files ===
 
-    pub(crate) async fn read(folder: &Path) -> io::Result<Self> {
-        let [chain, key, authorities] = Self::NAMES.map(|name| folder.join(name));
+impl Files {
+    /// Reads them until nothing changes in between: some might be of before and some of after.
+    pub(crate) async fn read(folder: &Path) -> Result<Self, CertificateError> {
+        let mut last = Self::read_once(folder).await?;
+        for _ in 1..READINGS_MAX {
+            let next = Self::read_once(folder).await?;
+            if next == last {
+                return Ok(next);
+            }
+            last = next;
+        }
+        Err(CertificateError::Changing)
+    }
+
+    /// The same certificate, beside the authorities of others.
+    pub(crate) fn with_authorities_of(&self, other: &Self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: self.key.clone(),
+            authorities: other.authorities.clone(),
+        }
+    }
+
+    /// Names as in a `kubernetes.io/tls` Secret.
+    async fn read_once(folder: &Path) -> Result<Self, CertificateError> {
         Ok(Self {
-            chain: tokio::fs::read(chain).await?,
-            key: tokio::fs::read(key).await?,
-            authorities: tokio::fs::read(authorities).await?,
+            chain: read(folder, "tls.crt").await?,
+            key: read(folder, "tls.key").await?,
+            authorities: read(folder, "ca.crt").await?,
         })
     }
+}
+
+async fn read(folder: &Path, file: &'static str) -> Result<Vec<u8>, CertificateError> {
+    let read = tokio::fs::read(folder.join(file)).await;
+    read.map_err(|fault| CertificateError::Read { file, fault })
 }

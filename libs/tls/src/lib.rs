@@ -2,7 +2,7 @@
 //!
 //! - [`certificates`]: what one service shows and whom it trusts, as the files say now.
 //! - [`name`]: the name of a service in its certificate.
-//! - [`Caller`]: who is at the other end of a connection.
+//! - [`PeerService`]: who is at the other end of a connection.
 
 pub mod certificates;
 mod files;
@@ -14,4 +14,4 @@ pub use material::CertificateError;
 
 /// The service that has shown its certificate on a connection. In the extensions of each of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caller(pub rowhouse_context::ServiceName);
+pub struct PeerService(pub rowhouse_context::ServiceName);

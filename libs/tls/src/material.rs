@@ -1,6 +1,6 @@
-//! What the files say, checked as a peer would check it, so that no process begins with, or changes to, what nobody would
-//! take.
+//! What the files say, checked as a peer would check it.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -29,14 +29,24 @@ pub(crate) struct Material {
     pub(crate) client: Arc<ClientConfig>,
     /// When the service's own certificate ends, in seconds since 1970.
     pub(crate) expires: i64,
+    /// Why a peer with the same authorities would not take the certificate now.
+    pub(crate) flaw: Option<rustls::Error>,
 }
 
 /// The files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// One of them cannot be read.
-    #[error("tls.crt, tls.key or ca.crt cannot be read")]
-    Read(#[from] io::Error),
+    #[error("{file} cannot be read: {fault}")]
+    Read {
+        /// Which.
+        file: &'static str,
+        /// What the system says.
+        fault: io::Error,
+    },
+    /// They were written while they were read, and may not belong together.
+    #[error("the files change each time they are read")]
+    Changing,
     /// One of them is not what its name says.
     #[error("{file} holds no {what} in PEM")]
     Damaged {
@@ -47,10 +57,10 @@ pub enum CertificateError {
     },
     /// They do not fit together, or are not valid now.
     #[error("the certificate cannot be used: {0}")]
-    Refused(#[from] rustls::Error),
+    Refused(rustls::Error),
     /// An authority cannot be trusted, or there is none.
     #[error("the authorities cannot be used: {0}")]
-    Authorities(#[from] rustls::server::VerifierBuilderError),
+    Authorities(rustls::server::VerifierBuilderError),
     /// The certificate names no service.
     #[error(transparent)]
     NoName(#[from] NoName),
@@ -62,7 +72,7 @@ pub enum CertificateError {
 // === impl Material ===
 
 impl Material {
-    /// Reads and checks the files of service `own`.
+    /// Reads the files of service `own`. The certificate is its own and fits its key; whether it holds now, `flaw` says.
     pub(crate) fn read(files: &Files, own: ServiceName) -> Result<Self, CertificateError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let chain = certificates(&files.chain, "tls.crt")?;
@@ -81,14 +91,24 @@ impl Material {
         let clients = WebPkiClientVerifier::builder_with_provider(authorities.clone(), provider.clone()).build()?;
         let servers = WebPkiServerVerifier::builder_with_provider(authorities, provider.clone()).build()?;
         // As those who are called and those who call will.
-        clients.verify_client_cert(leaf, between, UnixTime::now())?;
-        servers.verify_server_cert(leaf, between, &server_name(own)?, &[], UnixTime::now())?;
+        let called = servers.verify_server_cert(leaf, between, &server_name(own)?, &[], UnixTime::now());
+        let calls = clients.verify_client_cert(leaf, between, UnixTime::now());
+        let flaw = called.err().or(calls.err());
         let own = Arc::new(CertifiedKey::from_der(chain, key, &provider)?);
         Ok(Self {
             server: Arc::new(server(provider.clone(), clients, own.clone())?),
             client: Arc::new(client(provider, servers, own)?),
             expires,
+            flaw,
         })
+    }
+}
+
+impl fmt::Debug for Material {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Material")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
     }
 }
 
@@ -143,4 +163,17 @@ fn expires(certificate: &[u8]) -> Result<i64, CertificateError> {
 
 fn damaged(file: &'static str, what: &'static str) -> CertificateError {
     CertificateError::Damaged { file, what }
+}
+
+// Written out: an error that shows its cause in its own text must not have it as a source too.
+impl From<rustls::Error> for CertificateError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<rustls::server::VerifierBuilderError> for CertificateError {
+    fn from(error: rustls::server::VerifierBuilderError) -> Self {
+        Self::Authorities(error)
+    }
 }

@@ -32,8 +32,9 @@ pub fn read(certificate: &[u8]) -> Result<ServiceName, NoName> {
         .subject_alternative_name()
         .map_err(|_| NoName)?
         .ok_or(NoName)?;
+    // DNS names are the same in upper case (RFC 4343).
     let mut ours = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::DNSName(name) => name.strip_suffix(SUFFIX),
+        GeneralName::DNSName(name) => name.to_ascii_lowercase().strip_suffix(SUFFIX).map(str::to_owned),
         _ => None,
     });
     match (ours.next(), ours.next()) {

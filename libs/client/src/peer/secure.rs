@@ -1,35 +1,92 @@
-//! Connections that a channel opens over mutual TLS, each with the certificates of that moment.
+//! Connections over mutual TLS, with the certificates of the moment.
 
-use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rowhouse_context::ServiceName;
 use rowhouse_tls::{Certificates, ClientStream};
-use tokio::net::TcpStream;
-use tower::service_fn;
+use tonic::transport::{Channel, Endpoint};
+use tower::{BoxError, Service, ServiceExt as _, service_fn};
 
-/// Opens connections to service `to`.
-pub(super) fn connector(
+use super::CONNECT_MAX;
+
+/// Longest time that new calls go over one connection: so much longer is a certificate honoured that has ended meanwhile.
+const CHANNEL_MAX: Duration = Duration::from_secs(600);
+
+/// The way to a service that shows a certificate.
+#[derive(Debug)]
+pub(super) struct SecureRoute {
+    endpoint: Endpoint,
     to: ServiceName,
     certificates: Certificates,
-) -> impl tower::Service<
+    now: Mutex<Option<Now>>,
+}
+
+/// What calls go over at present.
+#[derive(Debug)]
+struct Now {
+    channel: Channel,
+    generation: u64,
+    begun: Instant,
+}
+
+// === impl SecureRoute ===
+
+impl SecureRoute {
+    pub(super) fn new(endpoint: Endpoint, to: ServiceName, certificates: Certificates) -> Self {
+        Self {
+            endpoint,
+            to,
+            certificates,
+            now: Mutex::default(),
+        }
+    }
+
+    /// A channel whose other end was judged by the certificates of now. The one before it ends with its last call.
+    pub(super) fn channel(&self) -> Channel {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before anything is connected: what is replaced meanwhile makes the next call connect again.
+        let generation = self.certificates.generation();
+        if let Some(now) = &*now
+            && now.generation == generation
+            && now.begun.elapsed() < CHANNEL_MAX
+        {
+            return now.channel.clone();
+        }
+        let connector = connector(self.to, self.certificates.clone());
+        let channel = self.endpoint.connect_with_connector_lazy(connector);
+        *now = Some(Now {
+            channel: channel.clone(),
+            generation,
+            begun: Instant::now(),
+        });
+        channel
+    }
+}
+
+/// Opens connections to service `to`.
+fn connector(
+    to: ServiceName,
+    certificates: Certificates,
+) -> impl Service<
     Uri,
     Response = TokioIo<ClientStream>,
-    Error = io::Error,
-    Future = impl Future<Output = io::Result<TokioIo<ClientStream>>> + Send,
+    Error = BoxError,
+    Future = impl Future<Output = Result<TokioIo<ClientStream>, BoxError>> + Send,
 > + Send
 + 'static {
+    // As the channel's own: of several addresses each gets its part of the time.
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_MAX));
     service_fn(move |uri: Uri| {
-        let certificates = certificates.clone();
+        let (tcp, certificates) = (tcp.clone(), certificates.clone());
         async move {
-            let host = uri
-                .host()
-                .ok_or_else(|| io::Error::other("the address names no host"))?;
-            // Brackets are of the URL (RFC 3986, 3.2.2) and not of the address.
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
-            stream.set_nodelay(true)?;
+            let stream = tcp.oneshot(uri).await?.into_inner();
             Ok(TokioIo::new(certificates.connect(to, stream).await?))
         }
     })

@@ -2,8 +2,7 @@
 //! connection, else by a token of their own. Who shows both must be the same by both.
 //!
 //! `x-service-authorization` on the public listener is refused: no client has one to send, so somebody forges it or a
-//! service is set up to call the wrong address. Other metadata that looks internal has no meaning anywhere: the caller
-//! is known by tokens alone.
+//! service is set up to call the wrong address. Other metadata that looks internal has no meaning anywhere.
 
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use rowhouse_auth_kit::{KeyId, TokenError};
 use rowhouse_context::{Principal, ServiceName};
 use rowhouse_proto::policy::{Audience, Policy};
 use rowhouse_status::{Failure, Reason};
+use rowhouse_tls::PeerService;
 
 use crate::answer;
 use crate::credentials;
@@ -75,7 +75,7 @@ async fn authenticate(
     shared: &Shared,
     policy: &Policy,
     headers: &HeaderMap,
-    shown: Option<rowhouse_tls::Caller>,
+    shown: Option<PeerService>,
 ) -> Result<Caller, Refused> {
     if shared.listener == Listener::Public && credentials::sends_service(headers) {
         let failure = Failure::new(
@@ -109,7 +109,7 @@ async fn authenticate_service(
     shared: &Shared,
     policy: &Policy,
     headers: &HeaderMap,
-    shown: Option<rowhouse_tls::Caller>,
+    shown: Option<PeerService>,
 ) -> Result<Caller, Refused> {
     let name = service(&shared.security, headers, shown)?;
     if !policy.callers.contains(&name.as_str()) {
@@ -127,11 +127,7 @@ async fn authenticate_service(
 }
 
 /// The service that calls, by whatever it shows.
-fn service(
-    security: &Security,
-    headers: &HeaderMap,
-    shown: Option<rowhouse_tls::Caller>,
-) -> Result<ServiceName, Failure> {
+fn service(security: &Security, headers: &HeaderMap, shown: Option<PeerService>) -> Result<ServiceName, Failure> {
     let verify = |token| {
         security
             .services
@@ -143,8 +139,8 @@ fn service(
         false => None,
     };
     match (shown, told) {
-        (Some(rowhouse_tls::Caller(name)), None) | (None, Some(name)) => Ok(name),
-        (Some(rowhouse_tls::Caller(name)), Some(told)) if name == told => Ok(name),
+        (Some(PeerService(name)), None) | (None, Some(name)) => Ok(name),
+        (Some(PeerService(name)), Some(told)) if name == told => Ok(name),
         _ => Err(credentials::service_invalid()),
     }
 }

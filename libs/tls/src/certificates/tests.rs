@@ -1,9 +1,12 @@
 //! What is taken from the files, who is let in, and what happens when the files change. Connections are real ones.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use rowhouse_config::section::Tls;
 use rowhouse_devkit::authority::{Authority, Issued};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -15,20 +18,27 @@ const AUTH: &str = "auth.rowhouse.internal";
 
 /// The folder of one service.
 struct Home {
-    folder: TempDir,
+    root: TempDir,
     own: ServiceName,
 }
 
 impl Home {
     fn of(own: ServiceName, issued: &Issued, trusted: &[&Authority]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        issued.write(folder.path(), trusted).unwrap();
-        Self { folder, own }
+        let home = Self {
+            root: tempfile::tempdir().unwrap(),
+            own,
+        };
+        issued.write(&home.folder(), trusted).unwrap();
+        home
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.root.path().join("tls")
     }
 
     async fn load(&self) -> Result<Certificates, CertificateError> {
         let section = Tls {
-            folder: self.folder.path().to_owned(),
+            folder: self.folder(),
             plain: false,
         };
         Certificates::load(self.own, &section).await
@@ -48,11 +58,11 @@ async fn meet(caller: &Certificates, expected: ServiceName, called: &Certificate
         Some(name)
     };
     let ask = async {
-        let mut stream = caller.connect(expected, stream).await?;
-        stream.read_u8().await
+        let mut stream = caller.connect(expected, stream).await.ok()?;
+        stream.read_u8().await.ok()
     };
-    let (name, read) = tokio::join!(answer, ask);
-    (name, read.is_ok())
+    let (peer, read) = tokio::join!(answer, ask);
+    (peer.map(|PeerService(name)| name), read.is_some())
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -169,12 +179,8 @@ async fn an_authority_is_replaced_without_a_moment_of_distrust() {
                 meet(&stays_old, ServiceName::Auth, &at_auth).await.0,
                 Some(ServiceName::Worker)
             );
-            let mut replaced = at.replaced();
-            issuer
-                .issue(&[name])
-                .unwrap()
-                .write(home.folder.path(), &trusted)
-                .unwrap();
+            let replaced = at.replaced();
+            issuer.issue(&[name]).unwrap().write(&home.folder(), &trusted).unwrap();
             assert!(at.look().await.unwrap());
             replaced.wait().await;
             assert!(!at.look().await.unwrap(), "nothing has changed since");
@@ -199,13 +205,88 @@ async fn files_that_do_not_fit_together_change_nothing() {
     let (at_crm, at_auth) = (crm.load().await.unwrap(), auth.load().await.unwrap());
     let next = authority.issue(&[CRM]).unwrap();
     // The certificate is written, the key not yet.
-    std::fs::write(crm.folder.path().join("tls.crt"), &next.certificate).unwrap();
+    std::fs::write(crm.folder().join("tls.crt"), &next.certificate).unwrap();
     assert!(matches!(at_crm.look().await, Err(CertificateError::Refused(_))));
     assert!(meet(&at_crm, ServiceName::Auth, &at_auth).await.1);
-    std::fs::write(crm.folder.path().join("tls.key"), &next.key).unwrap();
+    std::fs::write(crm.folder().join("tls.key"), &next.key).unwrap();
     assert!(at_crm.look().await.unwrap());
     assert!(meet(&at_crm, ServiceName::Auth, &at_auth).await.1);
-    std::fs::remove_file(crm.folder.path().join("ca.crt")).unwrap();
-    assert!(matches!(at_crm.look().await, Err(CertificateError::Read(_))));
+    std::fs::remove_file(crm.folder().join("ca.crt")).unwrap();
+    assert!(matches!(at_crm.look().await, Err(CertificateError::Read { .. })));
     assert!(meet(&at_crm, ServiceName::Auth, &at_auth).await.1);
+}
+
+#[tokio::test]
+async fn an_authority_that_goes_is_not_trusted_because_our_own_certificate_is_still_of_it() {
+    let (old, new) = (Authority::new("old").unwrap(), Authority::new("new").unwrap());
+    let ours = old.issue(&[AUTH]).unwrap();
+    let auth = Home::of(ServiceName::Auth, &ours, &[&old]);
+    let at_auth = auth.load().await.unwrap();
+    let crm = Home::of(ServiceName::Crm, &old.issue(&[CRM]).unwrap(), &[&old]);
+    let at_crm = crm.load().await.unwrap();
+    assert_eq!(
+        meet(&at_crm, ServiceName::Auth, &at_auth).await.0,
+        Some(ServiceName::Crm)
+    );
+    ours.write(&auth.folder(), &[&new]).unwrap();
+    assert!(at_auth.look().await.unwrap());
+    assert_eq!(meet(&at_crm, ServiceName::Auth, &at_auth).await.0, None);
+    // Who begins so would be refused by everybody, and is told.
+    assert!(matches!(auth.load().await, Err(CertificateError::Refused(_))));
+}
+
+#[tokio::test]
+async fn a_new_certificate_that_peers_would_refuse_does_not_take_the_place_of_a_good_one() {
+    let (ours, other) = (Authority::new("ours").unwrap(), Authority::new("other").unwrap());
+    let auth = Home::of(ServiceName::Auth, &ours.issue(&[AUTH]).unwrap(), &[&ours]);
+    let crm = Home::of(ServiceName::Crm, &ours.issue(&[CRM]).unwrap(), &[&ours]);
+    let (at_auth, at_crm) = (auth.load().await.unwrap(), crm.load().await.unwrap());
+    other.issue(&[CRM]).unwrap().write(&crm.folder(), &[&ours]).unwrap();
+    assert!(at_crm.look().await.unwrap());
+    assert_eq!(
+        meet(&at_crm, ServiceName::Auth, &at_auth).await,
+        (Some(ServiceName::Crm), true)
+    );
+    // The next good one is taken.
+    ours.issue(&[CRM]).unwrap().write(&crm.folder(), &[&ours]).unwrap();
+    assert!(at_crm.look().await.unwrap());
+    assert_eq!(
+        meet(&at_crm, ServiceName::Auth, &at_auth).await,
+        (Some(ServiceName::Crm), true)
+    );
+}
+
+#[tokio::test]
+async fn who_answers_is_known_by_the_same_rule_as_who_calls() {
+    let ours = Authority::new("ours").unwrap();
+    let crm = Home::of(ServiceName::Crm, &ours.issue(&[CRM]).unwrap(), &[&ours]);
+    let at_crm = crm.load().await.unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    for (names, taken) in [
+        (vec!["*.rowhouse.internal"], false),
+        (vec![AUTH, CRM], false),
+        (vec![AUTH, "crm.ROWHOUSE.internal"], false),
+        (vec!["AUTH.Rowhouse.Internal"], true),
+        // The control.
+        (vec![AUTH], true),
+    ] {
+        let issued = ours.issue(&names).unwrap();
+        let chain = vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+        let server = rustls::ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let (answered, asked) = tokio::join!(
+            TlsAcceptor::from(Arc::new(server)).accept(accepted),
+            at_crm.connect(ServiceName::Auth, stream)
+        );
+        assert_eq!(asked.is_ok(), taken, "{names:?}");
+        drop(answered);
+    }
 }
