@@ -2,7 +2,7 @@
 //!
 //! A log has one chain for each tenant and service, and one for the platform. Whoever removes, changes or slips in an
 //! entry changes a hash; whoever then makes the hashes anew changes every one that follows, so whoever has noted one
-//! sees it ([`crate::Check::known`]).
+//! sees it ([`crate::Check`]).
 //!
 //! The hash of a seal is SHA-256 over these lines, each ended by a line feed: `rowhouse audit seal 1`, the chain
 //! (`crm/tenant_...`, `auth/platform`), the number, the hash before in hex, the time in UTC with microseconds, and the
@@ -12,6 +12,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, SubsecRound as _, Utc};
+use data_encoding::HEXLOWER;
 use rowhouse_context::ServiceName;
 use rowhouse_types::{AuditEntryId, TenantId};
 
@@ -107,7 +108,7 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
@@ -121,15 +122,8 @@ impl std::str::FromStr for Hash {
     type Err = ParseHashError;
 
     fn from_str(text: &str) -> Result<Self, ParseHashError> {
-        let mut hash = Self::zero();
-        if text.len() != 64 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(ParseHashError);
-        }
-        for (at, byte) in hash.0.iter_mut().enumerate() {
-            let digits = text.get(2 * at..2 * at + 2).ok_or(ParseHashError)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| ParseHashError)?;
-        }
-        Ok(hash)
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| ParseHashError)?;
+        Self::from_bytes(&bytes).ok_or(ParseHashError)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Datelike as _, Utc};
 use rowhouse_proto::common::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_proto::well_known::Timestamp;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::AuditEntryId;
@@ -93,15 +94,6 @@ pub fn batch(message: proto::LogSeal) -> Result<Batch, Failure> {
 
 fn optional(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
-}
-
-/// A time as message.
-#[must_use]
-pub fn timestamp(at: DateTime<Utc>) -> Timestamp {
-    Timestamp {
-        seconds: at.timestamp(),
-        nanos: i32::try_from(at.timestamp_subsec_nanos().min(999_999_999)).unwrap_or_default(),
-    }
 }
 
 /// A message as time; none where it is no time of the years 1 to 9999, which is what the message may hold.

@@ -3,13 +3,16 @@
 //!
 //! - [`common`], [`tenant`], [`auth`], [`crm`], [`worker`]: generated from `proto/rowhouse`.
 //! - [`policy`]: what each RPC needs of its caller, generated from the method options.
+//! - [`timestamp`]: times as messages.
 //! - [`codec`]: decodes strictly; a damaged message is the caller's fault, not ours.
 
 pub mod codec;
 pub mod policy;
 mod reason;
+mod time;
 
 pub use prost_types as well_known;
+pub use time::timestamp;
 
 /// Every message, service and option of the suite with their imports, for reflection and for tests that walk all
 /// RPCs.

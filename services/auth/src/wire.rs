@@ -2,18 +2,8 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
-use rowhouse_proto::well_known::{FieldMask, Timestamp};
+use rowhouse_proto::well_known::FieldMask;
 use rowhouse_status::Violations;
-
-/// A time as message.
-pub(crate) fn timestamp(time: DateTime<Utc>) -> Timestamp {
-    Timestamp {
-        seconds: time.timestamp(),
-        // A leap second shows as more than a second's nanoseconds, which the message forbids.
-        nanos: i32::try_from(time.timestamp_subsec_nanos().min(999_999_999)).unwrap_or_default(),
-    }
-}
 
 /// A text that may be empty, which then stands for nothing.
 pub(crate) fn optional<T: FromStr>(text: &str) -> Result<Option<T>, T::Err> {

@@ -1,6 +1,7 @@
 //! One's own account as messages.
 
 use rowhouse_proto::auth::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{Email, SessionId, TenantId};
 
@@ -11,7 +12,6 @@ use crate::member::Membership;
 use crate::second_factor::{Code, RecoveryCodes, SecondFactor, Setup};
 use crate::session::{Listed, Scope};
 use crate::tenant::Access;
-use crate::wire::timestamp;
 
 pub(super) fn password_change(request: &proto::ChangePasswordRequest) -> Result<PasswordChange, Failure> {
     let mut violations = Violations::default();

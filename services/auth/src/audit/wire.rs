@@ -7,12 +7,12 @@ use rowhouse_audit::{Batch, FaultKind, Hash, Head, Place, Query, wire};
 use rowhouse_context::ServiceName;
 use rowhouse_db::paging::page_size;
 use rowhouse_proto::auth::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_proto::well_known::{ListValue, Struct, Timestamp, Value as Field, value::Kind};
 use rowhouse_status::{Failure, Violations};
 use serde_json::Value;
 
 use super::actions::{EntryPage, ListQuery, Verified, VerifiedChain};
-use crate::wire::timestamp;
 
 /// Longest text to filter by, in characters.
 const TEXT_MAX: usize = 200;

@@ -1,11 +1,11 @@
 //! Delegation as messages.
 
 use rowhouse_proto::auth::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
 
 use super::Work;
 use crate::key::AccessToken;
-use crate::wire::timestamp;
 
 pub(super) fn work(request: &proto::IssueJobTokenRequest) -> Result<Work, Failure> {
     let mut violations = Violations::default();

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use rowhouse_proto::auth::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_proto::well_known;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::SessionId;
 
 use super::{Impersonation, LASTS, LASTS_MAX, LASTS_MIN, Reason, Start};
-use crate::wire::timestamp;
 
 pub(super) fn start(request: &proto::StartImpersonationRequest) -> Result<Start, Failure> {
     let mut violations = Violations::default();

@@ -2,10 +2,10 @@
 
 use rowhouse_auth_kit::KeyId;
 use rowhouse_proto::auth::v1::{GetJwksResponse, Jwk, RevokeSigningKeyRequest, SigningKey, SigningKeyState};
+use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
 
 use super::{KeyState, KnownKey, PublishedKey, Reason};
-use crate::wire::timestamp;
 
 /// The key set.
 pub(crate) fn to_jwks(keys: Vec<PublishedKey>) -> GetJwksResponse {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use rowhouse_proto::auth::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_proto::well_known::Duration as WireDuration;
 use rowhouse_status::{Failure, Violations};
 
 use super::{Change, Domain, LoginPolicy, MAIL_DOMAINS_MAX, PASSWORD_LENGTH_MIN, SESSION_LIFETIME_S};
-use crate::wire::{optional, timestamp, wanted};
+use crate::wire::{optional, wanted};
 
 const FIELDS: [&str; 4] = [
     "second_factor_required",

@@ -1,13 +1,13 @@
 //! What mails need, as messages.
 
 use rowhouse_proto::auth::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{AccountMailId, InvitationId};
 
 use super::{Addressee, InvitationMail};
 use crate::account_mail::{AccountMail, Kind};
 use crate::identity::Person;
-use crate::wire::timestamp;
 
 pub(super) fn invitation_id(request: &proto::GetInvitationMailRequest) -> Result<InvitationId, Failure> {
     request

@@ -1,12 +1,13 @@
 //! Members as messages.
 
 use rowhouse_proto::auth::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{Etag, InvitationId, UserId};
 
 use super::{Change, Invite, Member, MemberState};
 use crate::invitation::Invitation;
-use crate::wire::{optional, timestamp, wanted};
+use crate::wire::{optional, wanted};
 
 fn state(number: i32) -> Result<MemberState, &'static str> {
     match proto::MemberState::try_from(number) {

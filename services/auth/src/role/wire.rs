@@ -2,12 +2,13 @@
 
 use rowhouse_auth_kit::{Grant, Grants, Role};
 use rowhouse_proto::auth::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::Etag;
 
 use super::{Change, Known, Listed, NewRole, PERMISSIONS_MAX, RoleName, RoleTitle, TenantRole};
 use crate::catalog;
-use crate::wire::{optional, timestamp, wanted};
+use crate::wire::{optional, wanted};
 
 pub(super) fn new_role(request: &proto::CreateRoleRequest) -> Result<NewRole, Failure> {
     let role = request.role.as_ref();

@@ -2,6 +2,7 @@
 
 use rowhouse_db::paging::page_size;
 use rowhouse_proto::auth::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{ApiKeyId, Etag, ServiceAccountId, TenantId};
 
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::error::Error;
 use crate::key::AccessToken;
-use crate::wire::{optional, timestamp, wanted};
+use crate::wire::{optional, wanted};
 
 pub(super) fn new_account(request: &proto::CreateServiceAccountRequest) -> Result<NewAccount, Failure> {
     let account = request.service_account.as_ref();

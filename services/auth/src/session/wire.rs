@@ -3,6 +3,7 @@
 use rowhouse_proto::auth::v1::{
     AcceptInvitationRequest, AcceptInvitationResponse, LoginRequest, RefreshRequest, TokenPair, WhoAmIResponse,
 };
+use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
 
 use super::actions::Identity;
@@ -11,7 +12,7 @@ use crate::error::Error;
 use crate::identity::{DisplayName, NewPassword, OfferedPassword};
 use crate::invitation::{Acceptance, Joined};
 use crate::link::Token;
-use crate::wire::{optional, timestamp};
+use crate::wire::optional;
 
 pub(super) fn attempt(request: &LoginRequest) -> Result<Attempt, Failure> {
     let mut violations = Violations::default();

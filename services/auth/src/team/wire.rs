@@ -2,11 +2,12 @@
 
 use rowhouse_db::paging::page_size;
 use rowhouse_proto::auth::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{Etag, TeamId, UserId};
 
 use super::{Change, NewTeam, Team, TeamMember, TeamName};
-use crate::wire::{optional, timestamp, wanted};
+use crate::wire::{optional, wanted};
 
 pub(super) fn new_team(request: &proto::CreateTeamRequest) -> Result<NewTeam, Failure> {
     let team = request.team.as_ref();

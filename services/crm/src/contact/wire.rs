@@ -1,9 +1,9 @@
 //! Contacts between proto and domain.
 
-use chrono::{DateTime, Utc};
 use rowhouse_db::paging::page_size;
 use rowhouse_proto::crm::v1 as proto;
-use rowhouse_proto::well_known::{FieldMask, Timestamp};
+use rowhouse_proto::timestamp;
+use rowhouse_proto::well_known::FieldMask;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{ContactId, Etag, Text};
 use uuid::Uuid;
@@ -174,13 +174,6 @@ fn request_id(text: &str) -> Result<Option<Uuid>, &'static str> {
         // what a client sends that forgot to choose one.
         Ok(id) if !id.is_nil() && id.hyphenated().to_string() == text => Ok(Some(id)),
         _ => Err("must be a UUID such as 0197a6de-1c8f-7c1e-a4a5-5f0e9d6f3b21"),
-    }
-}
-
-fn timestamp(at: DateTime<Utc>) -> Timestamp {
-    Timestamp {
-        seconds: at.timestamp(),
-        nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
     }
 }
 

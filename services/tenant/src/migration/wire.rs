@@ -3,13 +3,14 @@
 use rowhouse_context::ServiceName;
 use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::tenant::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{MigrationRunId, ServerName, TenantId};
 
 use super::actions::{DriftPage, DriftQuery, NewRun};
 use super::{Drift, Fault, Fleet, Plan, Progress, Run, State, Version, Wave};
 use crate::tenant::Reason;
-use crate::tenant::wire::{request_id, timestamp};
+use crate::tenant::wire::request_id;
 
 /// Waves of a run at most.
 const WAVES_MAX: usize = 20;

@@ -4,13 +4,13 @@ use std::ops::RangeInclusive;
 
 use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::tenant::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{Etag, Limits, TenantId};
 
 use super::{Change, DisplayName, NewPlan, Plan, PlanName, TenantPlan};
 use crate::tenant::Reason;
-use crate::tenant::wire::timestamp;
 
 /// What an operator may change.
 const CHANGEABLE: [&str; 2] = ["display_name", "limits"];

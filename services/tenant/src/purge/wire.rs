@@ -1,9 +1,9 @@
 //! Purges as messages.
 
 use rowhouse_proto::tenant::v1 as proto;
+use rowhouse_proto::timestamp;
 
 use super::Purge;
-use crate::tenant::wire::timestamp;
 
 /// Writes the record of a purge.
 pub(crate) fn purge(purge: Purge) -> proto::Purge {

@@ -1,13 +1,14 @@
 //! Data servers between proto and domain.
 
 use rowhouse_proto::tenant::v1 as proto;
+use rowhouse_proto::timestamp;
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{Placement, ServerName};
 
 use super::{Capacity, Change, Labels, PLACEMENTS, Server, State, Traits};
 use crate::tenant::Reason;
-use crate::tenant::wire::{placement_from_wire, placement_to_wire, timestamp};
+use crate::tenant::wire::{placement_from_wire, placement_to_wire};
 
 /// What an operator may change.
 const CHANGEABLE: [&str; 4] = ["address", "labels", "placements", "tenants_max"];

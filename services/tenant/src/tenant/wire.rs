@@ -1,9 +1,9 @@
 //! Tenants between proto and domain.
 
-use chrono::{DateTime, Utc};
 use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::tenant::v1 as proto;
-use rowhouse_proto::well_known::{FieldMask, Timestamp};
+use rowhouse_proto::timestamp;
+use rowhouse_proto::well_known::FieldMask;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{Etag, Placement, TenantId};
 use uuid::Uuid;
@@ -188,14 +188,6 @@ fn check_mask(violations: &mut Violations, mask: Option<FieldMask>) {
     }
     if paths.len() > 1 {
         violations.add("update_mask", "must name each field once");
-    }
-}
-
-/// Writes a time.
-pub(crate) fn timestamp(at: DateTime<Utc>) -> Timestamp {
-    Timestamp {
-        seconds: at.timestamp(),
-        nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Reports between proto and domain.
 
-use chrono::{DateTime, Utc};
-use rowhouse_proto::well_known::Timestamp;
+use rowhouse_proto::timestamp;
 use rowhouse_proto::worker::v1 as proto;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::ReportId;
@@ -73,16 +72,11 @@ fn request_id(text: &str) -> Result<Option<Uuid>, &'static str> {
     }
 }
 
-fn timestamp(time: DateTime<Utc>) -> Timestamp {
-    Timestamp {
-        seconds: time.timestamp(),
-        // Below a second, so it fits.
-        nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+    use rowhouse_proto::well_known::Timestamp;
+
     use super::*;
     use rowhouse_types::{TenantId, UserId};
 

@@ -4,6 +4,8 @@ use rowhouse_status::wire::code;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use rowhouse_proto::well_known::Timestamp;
+
 use super::*;
 
 /// The fields that a refusal names, in order.
