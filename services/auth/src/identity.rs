@@ -1,5 +1,6 @@
 //! A person: one address, one password, whatever tenants they belong to.
 
+mod argon;
 mod password;
 mod store;
 
