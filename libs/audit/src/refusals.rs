@@ -5,6 +5,7 @@
 //! entry too. Nothing waits for a refusal to be written: what a process had not written when it was killed is lost.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ const WINDOW: Duration = Duration::from_secs(60);
 const PER_TENANT_MAX: usize = 100;
 const TOTAL_MAX: usize = 5_000;
 
+/// Addresses of one refusal that are told apart; who comes from more than that is counted together, so that many machines which
+/// guess at one account do not take the room of all that is told about the tenant.
+const ADDRESSES_MAX: usize = 10;
+
 /// What stands for the RPC in an entry about all that is beyond the bound.
 const OTHERS: &str = "*";
 
@@ -47,6 +52,8 @@ pub struct Refusals {
 #[derive(Default)]
 struct Counts {
     refusals: HashMap<Key, Count>,
+    /// How many addresses are told apart, by the key without one.
+    addresses: HashMap<Key, usize>,
     tenants: HashMap<Option<TenantId>, usize>,
 }
 
@@ -59,6 +66,9 @@ struct Key {
     rpc: String,
     reason: &'static str,
     permission: Option<String>,
+    target: String,
+    /// Of somebody who is not known otherwise.
+    address: Option<String>,
 }
 
 struct Count {
@@ -125,6 +135,9 @@ impl Refusals {
                 if let Some(held) = counts.tenants.get_mut(&key.tenant) {
                     *held = held.saturating_sub(1);
                 }
+                if let Some(held) = counts.addresses.get_mut(&key.without_address()) {
+                    *held = held.saturating_sub(usize::from(key.address.is_some()));
+                }
                 return false;
             }
             entries.push(key.entry(self.service, count));
@@ -133,7 +146,16 @@ impl Refusals {
             true
         });
         counts.tenants.retain(|_, held| *held > 0);
+        counts.addresses.retain(|_, held| *held > 0);
         entries
+    }
+}
+
+impl fmt::Debug for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusals")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
     }
 }
 
@@ -148,7 +170,12 @@ impl RefusalLog for Refusals {
 
 impl Counts {
     fn add(&mut self, refusal: Refusal) {
-        let key = Key::of(&refusal);
+        let mut key = Key::of(&refusal);
+        let anywhere = key.without_address();
+        if !self.refusals.contains_key(&key) && self.addresses.get(&anywhere).is_some_and(|held| *held >= ADDRESSES_MAX)
+        {
+            key = anywhere.clone();
+        }
         let (key, is_new) = match self.refusals.contains_key(&key) {
             true => (key, false),
             false if self.has_room(key.tenant) => (key, true),
@@ -160,6 +187,9 @@ impl Counts {
         };
         if is_new {
             *self.tenants.entry(key.tenant).or_default() += 1;
+            if key.address.is_some() {
+                *self.addresses.entry(anywhere).or_default() += 1;
+            }
         }
         let count = self.refusals.entry(key).or_insert_with(|| Count {
             ctx: refusal.ctx.clone(),
@@ -186,6 +216,7 @@ impl Key {
             Principal::Member { tenant, .. } | Principal::Impersonated { tenant, .. } => Some(*tenant),
             _ => None,
         };
+        let is_known = !matches!(refusal.ctx.principal(), Principal::Anonymous);
         Self {
             tenant: refusal.ctx.tenant_opt().or(own),
             actor: refusal.ctx.principal().actor(),
@@ -193,6 +224,16 @@ impl Key {
             rpc: refusal.rpc.to_owned(),
             reason: refusal.reason,
             permission: refusal.permission.clone(),
+            target: refusal.target.clone(),
+            address: refusal.ctx.address().filter(|_| !is_known).map(str::to_owned),
+        }
+    }
+
+    /// The same from whichever address.
+    fn without_address(&self) -> Self {
+        Self {
+            address: None,
+            ..self.clone()
         }
     }
 
@@ -204,6 +245,8 @@ impl Key {
             rpc: OTHERS.to_owned(),
             reason: "SEVERAL",
             permission: None,
+            target: String::new(),
+            address: None,
             ..self
         }
     }
@@ -216,7 +259,7 @@ impl Key {
             on_behalf_of: self.on_behalf_of.clone(),
             after: Some(after),
             outcome: REFUSED.to_owned(),
-            ..Entry::done(service, &count.ctx, &self.rpc, "")
+            ..Entry::done(service, &count.ctx, &self.rpc, &self.target)
         }
     }
 }
@@ -239,6 +282,7 @@ mod tests {
             rpc,
             reason: "PERMISSION_MISSING",
             permission: Some("contacts:delete".to_owned()),
+            target: String::new(),
         }
     }
 
@@ -289,5 +333,39 @@ mod tests {
         let others: Vec<Entry> = of(flood).filter(|entry| entry.action == OTHERS).cloned().collect();
         let beyond = u64::try_from(PER_TENANT_MAX * 2).unwrap();
         assert_eq!(times(&others), [(OTHERS.to_owned(), beyond)]);
+    }
+
+    #[test]
+    fn many_machines_at_one_account_do_not_hide_what_else_is_refused() {
+        let refusals = Refusals::new(ServiceName::Auth);
+        let tenant = TenantId::generate();
+        let attempt = |target: &str, address: String| Refusal {
+            ctx: Ctx::new(
+                RequestId::generate(),
+                Principal::Anonymous,
+                Some(tenant),
+                Instant::now(),
+            )
+            .with_origin(None, Some(address)),
+            rpc: "A/Login",
+            reason: "LOGIN_FAILED",
+            permission: None,
+            target: target.to_owned(),
+        };
+        for at in 0..500 {
+            refusals.refused(attempt("user_one", format!("192.0.2.{at}")));
+        }
+        refusals.refused(attempt("user_two", "192.0.2.1".to_owned()));
+        let entries = refusals.take(|_| true);
+        let of = |target: &'static str| entries.iter().filter(move |entry| entry.target == target);
+        assert_eq!((of("user_one").count(), of("user_two").count()), (ADDRESSES_MAX + 1, 1));
+        assert!(entries.iter().all(|entry| entry.action != OTHERS));
+        let all: u64 = times(&entries).into_iter().map(|(_, times)| times).sum();
+        assert_eq!(all, 501);
+        refusals.take(|_| true);
+        assert!(
+            refusals.counts.lock().unwrap().addresses.is_empty(),
+            "and then it is forgotten"
+        );
     }
 }

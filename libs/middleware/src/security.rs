@@ -31,7 +31,7 @@ pub struct Security {
     pub refusals: Option<Arc<dyn RefusalLog>>,
 }
 
-/// A call of a known caller that was refused for want of a right.
+/// A call that was refused: a known caller's for want of a right, or an attempt to become one.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     /// The call.
@@ -42,6 +42,8 @@ pub struct Refusal {
     pub reason: &'static str,
     /// What the RPC needs.
     pub permission: Option<String>,
+    /// Whom or what it was about, as the API writes its id; empty where nothing is named.
+    pub target: String,
 }
 
 /// Where refusals go. It takes them at once: the answer waits for nothing.

@@ -34,6 +34,13 @@ impl Email {
     pub fn key(&self) -> String {
         self.address.to_lowercase()
     }
+
+    /// What stands behind the `@`, in lower case.
+    #[must_use]
+    pub fn domain(&self) -> String {
+        let (_, domain) = self.address.rsplit_once('@').unwrap_or_default();
+        domain.to_lowercase()
+    }
 }
 
 impl FromStr for Email {

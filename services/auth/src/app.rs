@@ -192,10 +192,11 @@ impl App {
             beside.cancel();
             served
         };
-        let (served, (), (), (), (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), (), (), (), ()) = tokio::join!(
             serving,
             sealer::run(self.log.clone(), beside.clone()),
             self.refusals.run(&self.log, beside.clone()),
+            self.state.failed_logins.run(&self.log, beside.clone()),
             rights::watch(self.state.clone(), beside.clone()),
             housekeeping::run(self.state.clone(), beside.clone()),
             key::run(self.state.clone(), beside.clone()),
@@ -283,6 +284,7 @@ async fn state(config: ServeConfig, limits: LimitsClient) -> Result<State> {
         clock: Clock::new(db.clone()),
         pages: PageTokens::new(page_token_key.expose()),
         limits,
+        failed_logins: Refusals::new(ServiceName::Auth),
         wake: Wake::new(),
         db,
     })

@@ -1,23 +1,30 @@
 //! Guessing: who tries passwords too often waits, longer each time.
 //!
 //! An attempt is counted before the password is looked at, so that many at once cannot pass together, and taken back where
-//! it was right. Three counts must all allow it:
+//! it was right. Four counts must all allow it:
 //!
 //! - **the account from this address**: a person who has forgotten which password it was, or a thief who knows the address
 //!   of one account;
 //! - **the address**, whichever accounts: one password tried on all of them;
-//! - **the account**, from all addresses together: a thief with many machines. A password that was reset by mail clears it.
+//! - **the account**, from all addresses together: a thief with many machines and many passwords;
+//! - **the organisation**, all accounts under one mail domain from all addresses together: a thief with many machines and one
+//!   password. It is the domain and not the tenant, since nobody can say which tenant an account belongs to that does not
+//!   exist, and those must be counted like the others. While it is exhausted, each address still has a few attempts at it.
 //!
-//! The last two do not bind an address from which the account was logged in to lately: nobody's guesses, from elsewhere or
-//! from the same office, lock the owner out. Behind proxies this needs the clients' own addresses
+//! The last three do not bind an address from which the account was logged in to lately, or its password was reset by mail a
+//! short while ago: nobody's guesses, from elsewhere or from the same office, lock the owner out there. From anywhere else
+//! guesses at the account itself may, for minutes, until a reset by mail. Behind proxies this needs the clients' own addresses
 //! (`ROWHOUSE_TRUSTED_HOPS`): where all share the proxy's, a stranger's slips are the owner's.
 //!
-//! Counts leak away with time. An account that does not exist has counts like any other, so that they tell nothing.
+//! Addresses of IPv6 count by their first 64 bits, which is what one customer has (RFC 6177). Counts leak away with time. An
+//! account that does not exist has counts like any other; but who shares an owner's address, and uses up what that address
+//! may, sees from which account nobody is kept.
 
 mod store;
 #[cfg(test)]
 mod tests;
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use rowhouse_context::Ctx;
@@ -57,6 +64,22 @@ const ADDRESS: Bound = Bound {
     wait_max_s: 60.0,
 };
 
+/// All accounts under one domain, from all addresses that they are not known from. Many people share a mail provider's, and
+/// forget their passwords a thousand times an hour at most while they travel.
+const ORGANISATION: Bound = Bound {
+    free: 1_000.0,
+    leak_s: 3.6,
+    wait_max_s: 30.0,
+};
+
+/// One address at an organisation that is exhausted: three an hour, so that a traveller gets in at once, and a thousand machines
+/// get three thousand guesses out of all accounts.
+const VISITOR: Bound = Bound {
+    free: 3.0,
+    leak_s: 1_200.0,
+    wait_max_s: 900.0,
+};
+
 /// One account, from all addresses that it is not known from.
 const ACCOUNT: Bound = Bound {
     free: 50.0,
@@ -83,6 +106,22 @@ struct Subject {
 pub(crate) struct Attempted {
     pair: Subject,
     others: Vec<Subject>,
+    organisation: Option<Organisation>,
+}
+
+/// All accounts of an organisation, and one address there.
+#[derive(Debug)]
+struct Organisation {
+    all: Subject,
+    visitor: Subject,
+}
+
+/// What came of counting an attempt.
+enum Taken {
+    /// So many are counted now.
+    Counted(f64),
+    /// It must not be made yet. In seconds.
+    Wait(f64),
 }
 
 // === impl Subject ===
@@ -90,67 +129,93 @@ pub(crate) struct Attempted {
 impl Subject {
     fn new(kind: &str, about: &str, bound: Bound) -> Self {
         Self {
-            digest: random::sha256(&format!("{kind}|{about}")),
+            digest: digest(kind, about),
             bound,
         }
     }
 }
 
+fn digest(kind: &str, about: &str) -> Vec<u8> {
+    random::sha256(&format!("{kind}|{about}"))
+}
+
 // === impl Attempted ===
 
 impl Attempted {
-    /// What is counted, always in one order.
+    /// Of something that has one count.
+    fn single(kind: &str, about: &str, bound: Bound) -> Self {
+        Self {
+            pair: Subject::new(kind, about, bound),
+            others: Vec::new(),
+            organisation: None,
+        }
+    }
+
+    /// What is counted, always in one order. The organisation comes last: all its log-ins wait for that one row, and it is held
+    /// until the commit.
     fn subjects(&self) -> impl Iterator<Item = &Subject> {
-        std::iter::once(&self.pair).chain(&self.others)
+        let organisation = self.organisation.as_ref().map(|organisation| &organisation.all);
+        std::iter::once(&self.pair).chain(&self.others).chain(organisation)
     }
 }
 
 /// Counts an attempt to log in to the account with this address, or refuses it.
 pub(crate) async fn begin(ctx: &Ctx, state: &State, email: &Email) -> Result<Attempted, Error> {
-    let (account, from) = (email.key(), ctx.address().unwrap_or_default());
-    let pair = Subject::new("pair", &format!("{account}|{from}"), PAIR);
-    let known = store::is_known(&mut *state.connection().await?, email, from).await?;
-    let others = if known {
-        Vec::new()
-    } else {
-        vec![Subject::new("address", from, ADDRESS), of_account(&account)]
-    };
-    count(state, Attempted { pair, others }).await
+    let (account, address) = (email.key(), ctx.address().unwrap_or_default());
+    let from = network(address);
+    let mut attempted = Attempted::single("pair", &format!("{account}|{from}"), PAIR);
+    let reset = of_reset(&account, &from);
+    if !store::is_known(&mut *state.connection().await?, email, address, &reset).await? {
+        let domain = email.domain();
+        attempted.others = vec![Subject::new("address", &from, ADDRESS), of_account(&account)];
+        attempted.organisation = Some(Organisation {
+            all: Subject::new("organisation", &domain, ORGANISATION),
+            visitor: Subject::new("visitor", &format!("{domain}|{from}"), VISITOR),
+        });
+    }
+    count(state, attempted).await
 }
 
 /// Counts an attempt of somebody who is logged in to prove that the account is theirs, or refuses it.
 pub(crate) async fn begin_own(state: &State, user: UserId) -> Result<Attempted, Error> {
-    let pair = Subject::new("own", &user.to_string(), PAIR);
-    let others = Vec::new();
-    count(state, Attempted { pair, others }).await
+    count(state, Attempted::single("own", &user.to_string(), PAIR)).await
 }
 
 /// Counts an attempt of somebody who is logged in to make a code of the second factor, or refuses it. Apart from passwords:
 /// a right password must not forget how many codes were wrong.
 pub(crate) async fn begin_own_code(state: &State, user: UserId) -> Result<Attempted, Error> {
-    let pair = Subject::new("own_code", &user.to_string(), PAIR);
-    let others = Vec::new();
-    count(state, Attempted { pair, others }).await
+    count(state, Attempted::single("own_code", &user.to_string(), PAIR)).await
 }
 
 /// Counts a mail that somebody asks for who is not logged in, or refuses it.
 pub(crate) async fn begin_mail(ctx: &Ctx, state: &State) -> Result<(), Error> {
-    let pair = Subject::new("mails", ctx.address().unwrap_or_default(), MAILS);
-    let others = Vec::new();
-    count(state, Attempted { pair, others }).await.map(drop)
+    let from = network(ctx.address().unwrap_or_default());
+    count(state, Attempted::single("mails", &from, MAILS)).await.map(drop)
 }
 
-async fn count(state: &State, attempted: Attempted) -> Result<Attempted, Error> {
+async fn count(state: &State, mut attempted: Attempted) -> Result<Attempted, Error> {
     let mut tx = state.begin().await?;
     // In one order, so that no two wait for each other; where one refuses, none has counted it.
-    for subject in attempted.subjects() {
-        if let Some(wait_s) = store::take(&mut tx, subject).await? {
-            let retry = Duration::try_from_secs_f64(wait_s.max(1.0)).unwrap_or(Duration::from_secs(1));
-            return Err(Error::TooManyAttempts { retry });
+    for subject in std::iter::once(&attempted.pair).chain(&attempted.others) {
+        if let Taken::Wait(wait_s) = store::take(&mut tx, subject).await? {
+            return Err(refused(wait_s));
+        }
+    }
+    if let Some(organisation) = &attempted.organisation
+        && let Taken::Wait(wait_s) = store::take(&mut tx, &organisation.all).await?
+    {
+        match store::take(&mut tx, &organisation.visitor).await? {
+            Taken::Counted(level) if level <= organisation.visitor.bound.free => attempted.organisation = None,
+            _ => return Err(refused(wait_s)),
         }
     }
     tx.commit().await?;
     Ok(attempted)
+}
+
+fn refused(wait_s: f64) -> Error {
+    let retry = Duration::try_from_secs_f64(wait_s.max(1.0)).unwrap_or(Duration::from_secs(1));
+    Error::TooManyAttempts { retry }
 }
 
 /// Compares a password, and takes the attempt back where that could not be done: who is not heard has not guessed.
@@ -181,7 +246,7 @@ pub(crate) async fn give_back(state: &State, attempted: &Attempted) -> Result<()
 pub(crate) async fn succeeded(state: &State, attempted: &Attempted) -> Result<(), Error> {
     let mut conn = state.connection().await?;
     store::forget(&mut conn, &attempted.pair).await?;
-    for subject in &attempted.others {
+    for subject in attempted.subjects().skip(1) {
         store::give_back(&mut conn, subject).await?;
     }
     Ok(())
@@ -192,6 +257,33 @@ pub(crate) async fn forget_account(conn: &mut PgConnection, email: &str) -> Resu
     store::forget(conn, &of_account(&email.to_lowercase())).await
 }
 
+/// The account's password was reset by mail: whoever reads the account's mails is its owner, and gets in from where they are,
+/// whatever others try meanwhile. Last in its transaction: who is at the account waits for it.
+pub(crate) async fn was_reset(ctx: &Ctx, conn: &mut PgConnection, email: &str) -> Result<(), Error> {
+    forget_account(conn, email).await?;
+    let from = network(ctx.address().unwrap_or_default());
+    store::mark(conn, &of_reset(&email.to_lowercase(), &from)).await
+}
+
+/// What marks a network from which the password was reset.
+fn of_reset(account: &str, from: &str) -> Vec<u8> {
+    digest("reset", &format!("{account}|{from}"))
+}
+
 fn of_account(key: &str) -> Subject {
     Subject::new("account", key, ACCOUNT)
+}
+
+/// Whom an address belongs to, as far as it tells.
+fn network(address: &str) -> String {
+    match address.parse() {
+        Ok(IpAddr::V6(six)) => match six.to_ipv4_mapped() {
+            Some(four) => four.to_string(),
+            None => {
+                let [a, b, c, d, ..] = six.segments();
+                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).to_string()
+            }
+        },
+        _ => address.to_owned(),
+    }
 }

@@ -90,8 +90,7 @@ impl LoginPolicy {
 
     /// Refuses an address of another domain than the tenant takes. `field`: path of the field that holds it.
     pub(crate) fn admit(&self, email: &Email, field: &'static str) -> Result<(), Error> {
-        let key = email.key();
-        let domain = key.rsplit_once('@').map(|(_, domain)| domain).unwrap_or_default();
+        let domain = email.domain();
         if self.mail_domains.is_empty() || self.mail_domains.iter().any(|known| known.text == domain) {
             return Ok(());
         }

@@ -8,6 +8,7 @@
 //! - Otherwise, and for a token that was revoked, two parties hold tokens of one family: the session ends.
 
 pub(crate) mod actions;
+mod failed;
 pub(crate) mod manage;
 pub(crate) mod refresh;
 mod rpc;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rowhouse_audit::Refusals;
 use rowhouse_client::LimitsClient;
 use rowhouse_db::ControlDb;
 use rowhouse_db::paging::PageTokens;
@@ -32,6 +33,9 @@ pub(crate) struct State {
     pub(crate) pages: PageTokens,
     /// What tenants may use.
     pub(crate) limits: LimitsClient,
+    /// Where log-ins that failed are counted until they are written. Apart from other refusals: who floods the one must not
+    /// take the other's room.
+    pub(crate) failed_logins: Refusals,
     /// Hurries the relay after a commit that left an event.
     pub(crate) wake: Wake,
 }

@@ -30,6 +30,7 @@ pub(crate) async fn layer(State(shared): State<Arc<Shared>>, request: Request, n
             rpc: policy.path.trim_start_matches('/'),
             reason: wire::reason(&status).unwrap_or(Reason::PermissionMissing).as_info(),
             permission: policy.permission.map(str::to_owned),
+            target: String::new(),
         });
     }
     response
@@ -53,5 +54,6 @@ pub(crate) fn tell(shared: &Shared, request: &Request, principal: &Principal, fa
         rpc: policy.path.trim_start_matches('/'),
         reason: failure.reason().as_info(),
         permission: policy.permission.map(str::to_owned),
+        target: String::new(),
     });
 }

@@ -77,9 +77,9 @@ pub(crate) async fn reset(ctx: &Ctx, state: &State, reset: &Reset) -> Result<(),
         keep: None,
         action: "password.reset",
     };
-    // Whoever reads the account's mails has come back, whatever others have tried.
-    attempt::forget_account(&mut tx, &link.email).await?;
     let version = set(&mut tx, ctx, &new).await?;
+    // Whoever reads the account's mails has come back, whatever others have tried.
+    attempt::was_reset(ctx, &mut tx, &link.email).await?;
     tx.commit().await?;
     state.wake.notify();
     state.clock.acknowledge(ctx, version).await

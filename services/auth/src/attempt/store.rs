@@ -3,7 +3,7 @@
 use rowhouse_types::Email;
 use sqlx::PgConnection;
 
-use super::Subject;
+use super::{Subject, Taken};
 use crate::error::Error;
 
 /// Nothing is returned where the subject has to wait. Otherwise the attempt is counted, and where there are more than
@@ -27,22 +27,27 @@ const GIVE_BACK: &str = "UPDATE auth.attempts SET level = greatest(0, level - 1)
 
 const FORGET: &str = "DELETE FROM auth.attempts WHERE subject = $1";
 
-/// Lately: as long as people remember where they were. Where an operator was who acted as them says nothing.
+/// Lately: as long as people remember where they were, or an hour to log in after a reset. Where an operator was who acted as
+/// them says nothing.
 const IS_KNOWN: &str = "SELECT EXISTS (SELECT FROM auth.sessions AS session \
     JOIN auth.identities AS identity ON identity.id = session.identity_id \
     WHERE identity.email_key = lower($1) AND session.address = $2 AND session.impersonator_id IS NULL \
-    AND session.created_at > now() - interval '30 days')";
+    AND session.created_at > now() - interval '30 days') \
+    OR EXISTS (SELECT FROM auth.attempts WHERE subject = $3 AND at > now() - interval '1 hour')";
 
-/// The slowest leak empties every count that matters within a day.
-const PRUNE: &str = "DELETE FROM auth.attempts WHERE subject IN \
-    (SELECT subject FROM auth.attempts WHERE at < now() - interval '1 day' ORDER BY at LIMIT 10000)";
+const MARK: &str = "INSERT INTO auth.attempts (subject, level, at, blocked_until) \
+    VALUES ($1, 0, clock_timestamp(), clock_timestamp()) ON CONFLICT (subject) DO UPDATE SET at = excluded.at";
+
+/// The slowest leak empties every count that matters within a day. Rows that somebody counts in at this moment are left.
+const PRUNE: &str = "DELETE FROM auth.attempts WHERE subject IN (SELECT subject FROM auth.attempts \
+    WHERE at < now() - interval '1 day' ORDER BY at LIMIT 10000 FOR UPDATE SKIP LOCKED)";
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[TAKE, WAIT, GIVE_BACK, FORGET, IS_KNOWN, PRUNE];
+pub(crate) const STATEMENTS: &[&str] = &[TAKE, WAIT, GIVE_BACK, FORGET, IS_KNOWN, MARK, PRUNE];
 
-/// Counts an attempt; answers how long to wait, in seconds, where it must not be made yet.
-pub(super) async fn take(conn: &mut PgConnection, subject: &Subject) -> Result<Option<f64>, Error> {
+/// Counts an attempt, or says how long to wait where it must not be made yet.
+pub(super) async fn take(conn: &mut PgConnection, subject: &Subject) -> Result<Taken, Error> {
     let taken: Option<f64> = sqlx::query_scalar(TAKE)
         .bind(&subject.digest)
         .bind(subject.bound.free)
@@ -50,11 +55,11 @@ pub(super) async fn take(conn: &mut PgConnection, subject: &Subject) -> Result<O
         .bind(subject.bound.wait_max_s)
         .fetch_optional(&mut *conn)
         .await?;
-    if taken.is_some() {
-        return Ok(None);
+    if let Some(level) = taken {
+        return Ok(Taken::Counted(level));
     }
     let wait = sqlx::query_scalar(WAIT).bind(&subject.digest);
-    Ok(Some(wait.fetch_optional(conn).await?.unwrap_or_default()))
+    Ok(Taken::Wait(wait.fetch_optional(conn).await?.unwrap_or_default()))
 }
 
 /// Takes an attempt back, and lets the next be made at once.
@@ -71,10 +76,21 @@ pub(super) async fn forget(conn: &mut PgConnection, subject: &Subject) -> Result
     Ok(())
 }
 
-/// Whether an account was logged in to from a network address lately.
-pub(super) async fn is_known(conn: &mut PgConnection, email: &Email, address: &str) -> Result<bool, Error> {
+/// Whether an account was logged in to from a network address lately, or its password reset. `reset`: what marks that.
+pub(super) async fn is_known(
+    conn: &mut PgConnection,
+    email: &Email,
+    address: &str,
+    reset: &[u8],
+) -> Result<bool, Error> {
     let known = sqlx::query_scalar(IS_KNOWN).bind(email.as_str()).bind(address);
-    Ok(known.fetch_one(conn).await?)
+    Ok(known.bind(reset).fetch_one(conn).await?)
+}
+
+/// Remembers that something happened now.
+pub(super) async fn mark(conn: &mut PgConnection, digest: &[u8]) -> Result<(), Error> {
+    sqlx::query(MARK).bind(digest).execute(conn).await?;
+    Ok(())
 }
 
 /// Forgets what has leaked away.

@@ -13,12 +13,14 @@ use crate::account::Reset;
 use crate::account::actions::confirmed;
 use crate::account::password;
 use crate::account_mail::{self, Kind};
+use crate::attempt::{ORGANISATION, Subject, network};
 use crate::error::Error;
 use crate::identity::{NewPassword, OfferedPassword};
 use crate::session::{self, Pair};
 use crate::tests::bench::{Bench, PASSWORD, anonymous, ctx, service_ctx, within};
 
 const WRONG: &str = "wrong horse battery";
+const RESET: &str = "battery horse correct";
 
 /// A call from a network address.
 fn from(address: &str) -> Ctx {
@@ -180,7 +182,13 @@ async fn guesses_from_many_addresses_are_bounded_and_the_owner_gets_in() {
     // From elsewhere the owner waits like everybody, or has the password replaced by mail.
     let elsewhere = login(&bench, "203.0.113.9", &house.email, PASSWORD).await.map(drop);
     assert!(matches!(elsewhere, Err(Error::TooManyAttempts { .. })), "{elsewhere:?}");
-    password::request_reset(&anonymous(), &bench.state, &house.email.parse().unwrap())
+    reset(&bench, "203.0.113.9", &house.email).await;
+    assert!(login(&bench, "203.0.113.9", &house.email, RESET).await.is_ok());
+}
+
+/// Replaces a forgotten password by the link of a mail.
+async fn reset(bench: &Bench, address: &str, email: &str) {
+    password::request_reset(&from(address), &bench.state, &email.parse().unwrap())
         .await
         .unwrap();
     let id: uuid::Uuid = sqlx::query_scalar("SELECT id FROM auth.account_mails")
@@ -192,14 +200,83 @@ async fn guesses_from_many_addresses_are_bounded_and_the_owner_gets_in() {
     assert_eq!(mail.kind, Kind::PasswordReset);
     let reset = Reset {
         token: mail.token.unwrap(),
-        new: NewPassword::parse("battery horse correct").unwrap(),
+        new: NewPassword::parse(RESET).unwrap(),
     };
-    password::reset(&anonymous(), &bench.state, &reset).await.unwrap();
+    password::reset(&from(address), &bench.state, &reset).await.unwrap();
+}
+
+/// As after a thousand guesses at the accounts of a domain.
+async fn attack(bench: &Bench, domain: &str) {
+    let digest = Subject::new("organisation", domain, ORGANISATION).digest;
+    let attacked = "INSERT INTO auth.attempts (subject, level, at, blocked_until) \
+        VALUES ($1, 1010, now(), now() + interval '30 seconds') \
+        ON CONFLICT (subject) DO UPDATE SET level = 1010, at = now(), blocked_until = excluded.blocked_until";
+    sqlx::query(attacked)
+        .bind(digest)
+        .execute(&bench.superuser)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn one_password_on_all_accounts_of_an_organisation_is_bounded_from_everywhere() {
+    let bench = Bench::start("attempt_organisation").await;
+    let house = bench.house("acme").await;
+    login(&bench, "198.51.100.7", &house.email, PASSWORD).await.unwrap();
+    let waits = |answer: Result<Pair, Error>| matches!(answer, Err(Error::TooManyAttempts { .. }));
+    for n in 0..20 {
+        let guessed = login(&bench, &format!("192.0.2.{n}"), &format!("n{n}@ACME.example"), WRONG).await;
+        assert!(matches!(guessed, Err(Error::LoginFailed)));
+    }
+    // A few leak away while the twenty are hashed; any other count has one.
+    let counted = bench.count("SELECT round(max(level))::bigint FROM auth.attempts").await;
     assert!(
-        login(&bench, "203.0.113.9", &house.email, "battery horse correct")
-            .await
-            .is_ok()
+        (10..=20).contains(&counted),
+        "all of them are counted together: {counted}"
     );
+    attack(&bench, "acme.example").await;
+    // Who comes from elsewhere has three attempts all the same.
+    for _ in 0..3 {
+        let guessed = login(&bench, "203.0.113.9", "n77@acme.example", WRONG).await;
+        assert!(matches!(guessed, Err(Error::LoginFailed)));
+    }
+    let hashes = bench.state.hasher.runs();
+    // Whether there is such an account or not, and with the right password too.
+    for (email, password) in [
+        ("n77@acme.example", WRONG),
+        (&house.email, WRONG),
+        (&house.email, PASSWORD),
+    ] {
+        assert!(waits(login(&bench, "203.0.113.9", email, password).await), "{email}");
+    }
+    assert_eq!(bench.state.hasher.runs(), hashes, "what is refused is not hashed");
+    // The neighbour is another organisation.
+    let neighbour = login(&bench, "203.0.113.9", "n1@globex.example", WRONG).await;
+    assert!(matches!(neighbour, Err(Error::LoginFailed)));
+    // The owner gets in from where they have been, and from elsewhere by mail, although the attack goes on.
+    assert!(login(&bench, "198.51.100.7", &house.email, PASSWORD).await.is_ok());
+    reset(&bench, "203.0.113.9", &house.email).await;
+    attack(&bench, "acme.example").await;
+    assert!(login(&bench, "203.0.113.9", &house.email, RESET).await.is_ok());
+    // The mark of the reset is for an hour; by then the log-in has made the address known.
+    bench.execute("DELETE FROM auth.sessions").await;
+    assert!(login(&bench, "203.0.113.9", &house.email, RESET).await.is_ok());
+    bench.execute("DELETE FROM auth.sessions").await;
+    pass(&bench, 3_700).await;
+    attack(&bench, "acme.example").await;
+    for _ in 0..4 {
+        drop(login(&bench, "203.0.113.9", "n77@acme.example", WRONG).await);
+    }
+    assert!(waits(login(&bench, "203.0.113.9", &house.email, RESET).await));
+}
+
+#[test]
+fn addresses_count_by_whom_they_belong_to() {
+    assert_eq!(network("192.0.2.1"), "192.0.2.1");
+    assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
+    assert_eq!(network("2001:db8:1:2:3:4:5:6"), network("2001:0db8:1:2::9"));
+    assert_ne!(network("2001:db8:1:2::9"), network("2001:db8:1:3::9"));
+    assert_eq!(network("no address"), "no address");
 }
 
 #[tokio::test]
@@ -235,7 +312,7 @@ async fn counts_name_nobody_and_are_forgotten() {
         .await
         .unwrap();
     assert!(!rows.contains("acme") && !rows.contains("192.0.2.1"), "{rows}");
-    assert_eq!(bench.count("SELECT count(*) FROM auth.attempts").await, 3);
+    assert_eq!(bench.count("SELECT count(*) FROM auth.attempts").await, 4);
     pass(&bench, 2 * 60 * 60 * 24).await;
     crate::housekeeping::tidy(&bench.state).await.unwrap();
     assert_eq!(bench.count("SELECT count(*) FROM auth.attempts").await, 0);

@@ -5,7 +5,7 @@ use rowhouse_types::{SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 
 use super::manage::caller;
-use super::{Attempt, EndReason, Pair, RefreshToken, Session, store};
+use super::{Attempt, EndReason, Pair, RefreshToken, Session, failed, store};
 use crate::attempt;
 use crate::audit::{self, Entry};
 use crate::error::Error;
@@ -28,6 +28,14 @@ pub(crate) struct Identity {
 ///
 /// Until the password was right, an unknown account and a known one go the same way: one look, one hash, one answer.
 pub(crate) async fn login(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Error> {
+    let answer = log_in(ctx, state, attempt).await;
+    if let Err(error) = &answer {
+        failed::tell(ctx, state, attempt, error).await;
+    }
+    answer
+}
+
+async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Error> {
     let attempted = attempt::begin(ctx, state, &attempt.email).await?;
     let account = identity::account_at(&mut *state.connection().await?, attempt.email.as_str()).await?;
     let (user, active, hash) = match account {

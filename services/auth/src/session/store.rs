@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use rowhouse_auth_kit::Role;
-use rowhouse_types::{SessionId, TenantId, UserId};
+use rowhouse_types::{Email, SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -72,6 +72,12 @@ const PAGE: &str = "SELECT session.id, session.tenant_id, session.address, sessi
     AND ($2::uuid IS NULL OR session.id < $2) \
     ORDER BY session.id DESC LIMIT $3";
 
+/// Of which tenants somebody is a member; of who is in more than fifty, the first.
+const ABOUT: &str = "SELECT identity.id, ARRAY(SELECT membership.tenant_id FROM auth.memberships AS membership \
+    WHERE membership.identity_id = identity.id AND membership.state = 'active' \
+    AND ($2::uuid IS NULL OR membership.tenant_id = $2) ORDER BY membership.tenant_id LIMIT 50) \
+    FROM auth.identities AS identity WHERE identity.email_key = lower($1)";
+
 /// Refresh tokens go with their session. A day later nobody's access token names it any more.
 const PRUNE: &str = "DELETE FROM auth.sessions WHERE id IN (SELECT id FROM auth.sessions \
     WHERE expires_at < now() - interval '1 day' ORDER BY expires_at LIMIT 1000)";
@@ -95,7 +101,16 @@ pub(crate) const STATEMENTS: &[&str] = &[
     BELONGS_TO,
     PAGE,
     PRUNE,
+    ABOUT,
 ];
+
+/// Whom an attempt to log in was about.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    pub(super) user: Option<UserId>,
+    /// Whose member they are.
+    pub(super) tenants: Vec<TenantId>,
+}
 
 /// Tenants where a person is an active member, two at most; only `tenant` where one is named.
 pub(super) async fn memberships(
@@ -320,4 +335,17 @@ pub(super) async fn page(
 pub(crate) async fn prune(conn: &mut PgConnection) -> Result<(), Error> {
     sqlx::query(PRUNE).execute(conn).await?;
     Ok(())
+}
+
+/// Whom an address belongs to, and whose active member they are, of the tenant that is named where one is; nobody where there
+/// is no such account.
+pub(super) async fn about(conn: &mut PgConnection, email: &Email, tenant: Option<TenantId>) -> Result<About, Error> {
+    let found = sqlx::query_as(ABOUT).bind(email.as_str());
+    let found = found.bind(tenant.map(|tenant| tenant.uuid()));
+    let found: Option<(Uuid, Vec<Uuid>)> = found.fetch_optional(conn).await?;
+    let about = found.map(|(user, tenants)| About {
+        user: Some(UserId::from_uuid(user)),
+        tenants: tenants.into_iter().map(TenantId::from_uuid).collect(),
+    });
+    Ok(about.unwrap_or_default())
 }

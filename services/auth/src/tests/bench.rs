@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rowhouse_audit::Refusals;
 use rowhouse_auth_kit::Role;
 use rowhouse_cache::Cache;
 use rowhouse_client::LimitsClient;
@@ -118,6 +119,7 @@ impl Bench {
             pages: PageTokens::new(&[7; 32]),
             // Fixed limits ask nobody, Redis neither.
             limits: LimitsClient::fixed(limits, Cache::connect(&nowhere, "none").unwrap()),
+            failed_logins: Refusals::new(ServiceName::Auth),
             wake: Wake::new(),
             db,
         })
