@@ -3,6 +3,7 @@
 pub(crate) mod collector;
 pub(crate) mod database;
 pub(crate) mod letters;
+pub(crate) mod own_redis;
 pub(crate) mod raw;
 pub(crate) mod redis;
 pub(crate) mod services;

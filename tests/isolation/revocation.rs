@@ -69,10 +69,10 @@ impl Arena {
         revoke: impl AsyncFnOnce() -> Result<()>,
     ) -> Result<Vec<Attempt>> {
         let hammer = Hammer::start(caller, attempts).await?;
-        self.trouble.begin();
+        self.trouble.begin().await?;
         revoke().await?;
         let acknowledged = Instant::now();
-        self.trouble.end();
+        self.trouble.end().await?;
         Ok(hammer.finish(caller, attempts, acknowledged).await)
     }
 
@@ -388,7 +388,7 @@ async fn again_and_again(redis: Redis) -> Result<()> {
     // Where Redis suffers, the short form does each of them once.
     let rounds = match redis {
         Redis::Up | Redis::Away => ROUNDS,
-        Redis::Flushed | Redis::Hung => torture.size(1, ROUNDS),
+        Redis::Flushed | Redis::Hung | Redis::Full => torture.size(1, ROUNDS),
     };
     while let Some(dice) = torture.round() {
         let (world, trouble) = redis.start(dice).await?;
@@ -427,4 +427,9 @@ async fn nothing_is_let_in_after_a_revocation_while_redis_is_flushed() -> Result
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_let_in_after_a_revocation_while_redis_hangs() -> Result<()> {
     again_and_again(Redis::Hung).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_let_in_after_a_revocation_while_redis_is_full() -> Result<()> {
+    again_and_again(Redis::Full).await
 }

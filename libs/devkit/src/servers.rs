@@ -25,6 +25,7 @@ mod redis;
 
 pub(crate) use description::Endpoint;
 pub use description::{Login, Servers};
+pub use find::program;
 pub use install::apt_install;
 pub use pgbouncer::LanePools;
 

@@ -12,6 +12,7 @@ use rowhouse_devkit::torture::{Dice, Torture};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::support::own_redis::OwnRedis;
 use crate::support::redis::Keys;
 use crate::support::world::World;
 
@@ -33,6 +34,8 @@ pub(super) enum Redis {
     /// Crm alone gets slow answers, and at every other revocation none until it has been acknowledged; then what was asked and
     /// written before it comes after all. The others share what they know by the same Redis.
     Hung,
+    /// From each revocation until it has been acknowledged nothing can be written: what is there of the old rights stays.
+    Full,
 }
 
 /// What keeps Redis so.
@@ -40,6 +43,7 @@ pub(super) struct Trouble {
     redis: Redis,
     gate: Option<Gate>,
     flusher: Option<Flusher>,
+    own: Option<OwnRedis>,
     /// Revocations so far, from a random parity on.
     turn: AtomicUsize,
 }
@@ -59,6 +63,7 @@ impl Redis {
             Self::Away => "revocations without Redis",
             Self::Flushed => "revocations with Redis flushed",
             Self::Hung => "revocations with Redis hung",
+            Self::Full => "revocations with Redis full",
         }
     }
 
@@ -68,6 +73,7 @@ impl Redis {
             Self::Away => "t13-no-redis",
             Self::Flushed => "t13-flushed",
             Self::Hung => "t13-hung",
+            Self::Full => "t13-full",
         }
     }
 
@@ -78,6 +84,7 @@ impl Redis {
             redis: self,
             gate: None,
             flusher: None,
+            own: None,
             turn: AtomicUsize::new(dice.below(2)),
         };
         let mut environment = Vec::new();
@@ -89,6 +96,11 @@ impl Redis {
                 gate.set(Flow::Slow(LATE));
                 environment.push((Some(Process::Crm), URL.to_owned(), gate.url().to_owned()));
                 trouble.gate = Some(gate);
+            }
+            Self::Full => {
+                let own = OwnRedis::start().await?;
+                environment.push((None, URL.to_owned(), own.url().to_owned()));
+                trouble.own = Some(own);
             }
             Self::Up | Self::Flushed => {}
         }
@@ -108,20 +120,28 @@ impl Redis {
 
 impl Trouble {
     /// Rights are about to be taken.
-    pub(super) fn begin(&self) {
+    pub(super) async fn begin(&self) -> Result<()> {
+        if let Some(own) = &self.own {
+            own.set_full(true).await?;
+        }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         if let Some(gate) = &self.gate
             && turn.is_multiple_of(2)
         {
             gate.set(Flow::Held);
         }
+        Ok(())
     }
 
     /// That they were was acknowledged.
-    pub(super) fn end(&self) {
+    pub(super) async fn end(&self) -> Result<()> {
         if let Some(gate) = &self.gate {
             gate.set(Flow::Slow(LATE));
         }
+        if let Some(own) = &self.own {
+            own.set_full(false).await?;
+        }
+        Ok(())
     }
 
     /// Ends it, and makes sure that there was some: trouble that did not happen proves nothing.
@@ -130,6 +150,11 @@ impl Trouble {
             let flushed = flusher.finish().await?;
             torture.count("keys flushed", flushed);
             ensure!(flushed > 0, "{:?}: there was nothing to flush", self.redis);
+        }
+        if let Some(own) = self.own {
+            let refused = own.refused().await?;
+            torture.count("writes refused", refused);
+            ensure!(refused > 0, "{:?}: nothing was written while it was full", self.redis);
         }
         if let Some(gate) = self.gate {
             torture.count("pieces late", gate.passed());

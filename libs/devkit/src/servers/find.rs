@@ -79,7 +79,7 @@ fn look(given: &Given) -> (Programs, Vec<&'static str>) {
 }
 
 /// A program on `PATH` or in the usual folders.
-pub(super) fn program(name: &str) -> Option<PathBuf> {
+pub fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from));
     folders
