@@ -20,7 +20,7 @@ pub enum IdentityError {
     #[error("ROWHOUSE_SERVICE_KEY cannot be used")]
     Key(#[from] KeyError),
     /// Its certificates.
-    #[error("ROWHOUSE_TLS_DIR cannot be used: {0}")]
+    #[error("ROWHOUSE_TLS_DIR cannot be used")]
     Certificates(#[from] CertificateError),
 }
 

@@ -104,7 +104,7 @@ impl Listener {
                 accepted = socket.accept(), if may_accept => match accepted {
                     Ok((stream, peer)) => drop(connections.spawn(self.clone().connection(stream, peer, closing.clone()))),
                     Err(error) => {
-                        tracing::warn!(%error, "a connection was not accepted");
+                        tracing::warn!(listener = self.door.listener(), %error, "a connection was not accepted");
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },

@@ -66,6 +66,11 @@ impl Door {
         }
     }
 
+    /// Which listener it is of.
+    pub(super) fn listener(&self) -> &'static str {
+        self.listener
+    }
+
     /// Lets a connection in, or says in the logs why not.
     pub(super) async fn enter(&self, stream: TcpStream, peer: SocketAddr) -> Option<Entered> {
         let entered = timeout(BEGIN_MAX, self.judge(stream)).await;
