@@ -43,10 +43,17 @@ struct Inner {
     own: ServiceName,
     folder: PathBuf,
     plain: bool,
-    /// What the material below was made from.
-    read: tokio::sync::Mutex<Files>,
+    looked: tokio::sync::Mutex<Looked>,
     material: watch::Sender<Arc<Material>>,
     generation: AtomicU64,
+}
+
+/// What the last look at the folder has led to.
+struct Looked {
+    /// What lay there.
+    read: Files,
+    /// What the material is made from: the same, or an older certificate beside those authorities.
+    shown: Files,
 }
 
 /// Tells when the certificates that a connection was opened with are no longer those of the files.
@@ -86,7 +93,10 @@ impl Certificates {
                 own,
                 folder: section.folder.clone(),
                 plain: section.plain,
-                read: tokio::sync::Mutex::new(files),
+                looked: tokio::sync::Mutex::new(Looked {
+                    read: files.clone(),
+                    shown: files,
+                }),
                 material: watch::Sender::new(Arc::new(material)),
                 generation: AtomicU64::new(0),
             }),
@@ -126,26 +136,42 @@ impl Certificates {
         }
     }
 
-    /// Reads the files again; whether they were others and are used from now on.
+    /// Reads the files again; whether anything of them is used from now on that was not before.
+    ///
+    /// Authorities are taken also where peers would refuse the certificate beside them: whom those no longer name must not be
+    /// trusted because we are not trusted either. The certificate that was shown is then shown on while it is good, and each
+    /// look judges both again: one that was not valid yet will be.
     ///
     /// # Errors
-    /// [`CertificateError`]; then nothing has changed. Authorities are taken also where peers would refuse the certificate beside
-    /// them: whom those no longer name must not be trusted because we are not trusted either.
+    /// [`CertificateError`]; then nothing has changed.
     pub async fn look(&self) -> Result<bool, CertificateError> {
-        let mut read = self.inner.read.lock().await;
-        let files = Files::read(&self.inner.folder).await?;
-        if *read == files {
+        let mut looked = self.inner.looked.lock().await;
+        let read = Files::read(&self.inner.folder).await?;
+        let is_new = looked.read != read;
+        if !is_new && looked.shown == read {
             return Ok(false);
         }
-        let mut material = Material::read(&files, self.inner.own)?;
+        let mut shown = read.clone();
+        let mut material = Material::read(&shown, self.inner.own)?;
         if let Some(flaw) = &material.flaw {
-            tracing::error!(cause = %flaw, "peers with the same authorities will refuse the new certificate");
-            // While the old one is as good as ever, it is shown on.
-            let mixed = Material::read(&read.with_authorities_of(&files), self.inner.own);
-            material = mixed.ok().filter(|mixed| mixed.flaw.is_none()).unwrap_or(material);
+            if is_new {
+                metrics::counter!(READS, "outcome" => "refused").increment(1);
+                tracing::error!(cause = %flaw, "peers with the same authorities will refuse the new certificate");
+            }
+            let kept = looked.shown.with_authorities_of(&read);
+            if let Some(good) = Material::read(&kept, self.inner.own)
+                .ok()
+                .filter(|kept| kept.flaw.is_none())
+            {
+                (shown, material) = (kept, good);
+            }
         }
+        looked.read = read;
+        if looked.shown == shown {
+            return Ok(false);
+        }
+        looked.shown = shown;
         tell_expiry(&material);
-        *read = files;
         self.inner.material.send_replace(Arc::new(material));
         self.inner.generation.fetch_add(1, Ordering::Release);
         Ok(true)

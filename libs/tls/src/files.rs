@@ -8,7 +8,7 @@ use crate::material::CertificateError;
 const READINGS_MAX: usize = 10;
 
 /// What the files hold, in PEM. It holds a private key, so it has no `Debug`.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Files {
     /// The service's own certificate, then those that lead to an authority.
     pub(crate) chain: Vec<u8>,

@@ -237,16 +237,22 @@ async fn an_authority_that_goes_is_not_trusted_because_our_own_certificate_is_st
 
 #[tokio::test]
 async fn a_new_certificate_that_peers_would_refuse_does_not_take_the_place_of_a_good_one() {
-    let (ours, other) = (Authority::new("ours").unwrap(), Authority::new("other").unwrap());
+    let [ours, other, third] = ["ours", "other", "third"].map(|name| Authority::new(name).unwrap());
     let auth = Home::of(ServiceName::Auth, &ours.issue(&[AUTH]).unwrap(), &[&ours]);
     let crm = Home::of(ServiceName::Crm, &ours.issue(&[CRM]).unwrap(), &[&ours]);
+    let mut trusted_before = 1;
     let (at_auth, at_crm) = (auth.load().await.unwrap(), crm.load().await.unwrap());
-    other.issue(&[CRM]).unwrap().write(&crm.folder(), &[&ours]).unwrap();
-    assert!(at_crm.look().await.unwrap());
-    assert_eq!(
-        meet(&at_crm, ServiceName::Auth, &at_auth).await,
-        (Some(ServiceName::Crm), true)
-    );
+    // However many there are in a row, and with an authority that is added beside one of them.
+    for trusted in [vec![&ours], vec![&ours, &third], vec![&ours, &third]] {
+        let bad = other.issue(&[CRM]).unwrap();
+        let is_used = trusted.len() != std::mem::replace(&mut trusted_before, trusted.len());
+        bad.write(&crm.folder(), &trusted).unwrap();
+        assert_eq!(at_crm.look().await.unwrap(), is_used);
+        assert_eq!(
+            meet(&at_crm, ServiceName::Auth, &at_auth).await,
+            (Some(ServiceName::Crm), true)
+        );
+    }
     // The next good one is taken.
     ours.issue(&[CRM]).unwrap().write(&crm.folder(), &[&ours]).unwrap();
     assert!(at_crm.look().await.unwrap());
@@ -254,6 +260,26 @@ async fn a_new_certificate_that_peers_would_refuse_does_not_take_the_place_of_a_
         meet(&at_crm, ServiceName::Auth, &at_auth).await,
         (Some(ServiceName::Crm), true)
     );
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_valid_yet_is_taken_when_it_is() {
+    let ours = Authority::new("ours").unwrap();
+    let crm = Home::of(ServiceName::Crm, &ours.issue(&[CRM]).unwrap(), &[&ours]);
+    let at_crm = crm.load().await.unwrap();
+    // Certificates count whole seconds.
+    let begins = SystemTime::now() + seconds(2);
+    let early = ours.issue_for(&[CRM], begins, begins + seconds(600)).unwrap();
+    early.write(&crm.folder(), &[&ours]).unwrap();
+    assert!(!at_crm.look().await.unwrap());
+    let replaced = at_crm.replaced();
+    // The files do not change any more.
+    tokio::select! {
+        () = at_crm.run() => {}
+        () = replaced.wait() => {}
+    }
+    assert!(SystemTime::now() + seconds(1) > begins);
+    assert!(!at_crm.look().await.unwrap(), "it is shown now");
 }
 
 #[tokio::test]
