@@ -1,5 +1,10 @@
-//! The layers, one per file. Each is a function for `axum::middleware::from_fn_with_state`; their order stands in
+//! The layers, one per file: each a function of the request and of [`Next`], what lies inside of it. Their order stands in
 //! [`crate::stack`] and nowhere else.
+
+use std::future::Future;
+
+use axum::extract::Request;
+use axum::response::Response;
 
 pub(crate) mod authentication;
 pub(crate) mod authorisation;
@@ -16,3 +21,20 @@ pub(crate) mod refusal;
 pub(crate) mod request_id;
 pub(crate) mod span;
 pub(crate) mod tenant;
+
+/// What lies inside of a layer. Known to the compiler, so that all layers together are one future: `axum::middleware` would box
+/// each and clone whatever lies inside of it.
+pub(crate) trait Next: Send {
+    /// Answers the call.
+    fn run(self, request: Request) -> impl Future<Output = Response> + Send;
+}
+
+impl<F, Fut> Next for F
+where
+    F: FnOnce(Request) -> Fut + Send,
+    Fut: Future<Output = Response> + Send,
+{
+    fn run(self, request: Request) -> impl Future<Output = Response> + Send {
+        self(request)
+    }
+}

@@ -1,13 +1,18 @@
 //! THE order of the layers, the same on both listeners.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::Request;
+use axum::response::Response;
+use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
-use tower::ServiceBuilder;
+use tower::Service;
 
 use crate::layer::{
     authentication, authorisation, catch_panic, completion, deadline, load_shed, metadata_size, metrics, own_task,
@@ -33,53 +38,100 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
 }
 
+/// The stack before one listener's services. Cheap to clone.
+#[derive(Clone)]
+pub struct Stack {
+    shared: Arc<Shared>,
+    routes: Router,
+}
+
 /// The stack before users' and operators' calls.
 ///
 /// `tasks`: where handlers run; to be closed and waited for when the server drains.
-pub fn public(routes: Routes, security: Security, limits: Limits, tasks: TaskTracker) -> Router {
-    stack(routes, Shared::new(Listener::Public, security, limits, tasks))
+pub fn public(routes: Routes, security: Security, limits: Limits, tasks: TaskTracker) -> Stack {
+    Stack::new(routes, Shared::new(Listener::Public, security, limits, tasks))
 }
 
 /// The stack before calls of other services. Its bounds are its own: calls from outside must not take the places of
 /// the calls that they cause.
-pub fn internal(routes: Routes, security: Security, limits: Limits, tasks: TaskTracker) -> Router {
-    stack(routes, Shared::new(Listener::Internal, security, limits, tasks))
+pub fn internal(routes: Routes, security: Security, limits: Limits, tasks: TaskTracker) -> Stack {
+    Stack::new(routes, Shared::new(Listener::Internal, security, limits, tasks))
 }
 
-fn stack(routes: Routes, shared: Shared) -> Router {
-    let shared = Arc::new(shared);
-    let order = ServiceBuilder::new()
-        // First, so that everything counts, what is refused at once too.
-        .layer(from_fn(metrics::layer))
-        // Every log line and every status from here on names the request.
-        .layer(from_fn(request_id::layer))
-        // Needs the request id; everything inside logs in it.
-        .layer(from_fn(span::layer))
-        // Outside of whatever may answer, so that no status leaves incomplete; inside the span, since it logs.
-        .layer(from_fn(completion::layer))
-        // Its answer is completed like any other. The layers outside run no code of others.
-        .layer(from_fn(catch_panic::layer))
-        // Before whatever reads metadata or keeps it while it waits.
-        .layer(from_fn(metadata_size::layer))
-        // Before anything that may wait: the place, auth's answer, the handler.
-        .layer(from_fn_with_state(Arc::clone(&shared), deadline::layer))
-        // Before anything that costs: a signature is 30 microseconds, rights may be a call to auth.
-        .layer(from_fn_with_state(Arc::clone(&shared), load_shed::layer))
-        // The checks below go by the policy. What it tells, that an RPC exists, reflection tells too.
-        .layer(from_fn_with_state(Arc::clone(&shared), policy::layer))
-        // Before any other check, so that who is not known learns nothing but that.
-        .layer(from_fn_with_state(Arc::clone(&shared), authentication::layer))
-        // Before any look-up: metadata that contradicts the token never reaches a cache or a database.
-        .layer(from_fn_with_state(Arc::clone(&shared), tenant::layer))
-        // Needs caller and tenant; outside of whatever may refuse them.
-        .layer(from_fn_with_state(Arc::clone(&shared), refusal::layer))
-        // Rights depend on caller and tenant; the first look-up of the call.
-        .layer(from_fn_with_state(Arc::clone(&shared), authorisation::layer))
-        // After the rights, so that no stranger spends a tenant's permits; before the work that they are for.
-        .layer(from_fn_with_state(Arc::clone(&shared), quota::layer))
-        // Last: only a handler's work must finish when the client has gone; checks may stop anywhere.
-        .layer(from_fn_with_state(shared, own_task::layer));
-    routes.prepare().into_axum_router().layer(order)
+/// Answers a call: THE order, from the inside, where the services are, outwards.
+async fn answer(shared: &Shared, routes: Router, request: Request) -> Response {
+    let services = |request| serve(routes, request);
+    // Innermost: only a handler's work must finish when the client has gone; checks may stop anywhere.
+    let next = move |request| own_task::layer(shared, request, services);
+    // After the rights, so that no stranger spends a tenant's permits; before the work that they are for.
+    let next = move |request| quota::layer(shared, request, next);
+    // Rights depend on caller and tenant; the first look-up of the call.
+    let next = move |request| authorisation::layer(shared, request, next);
+    // Needs caller and tenant; outside of whatever may refuse them.
+    let next = move |request| refusal::layer(shared, request, next);
+    // Before any look-up: metadata that contradicts the token never reaches a cache or a database.
+    let next = move |request| tenant::layer(shared, request, next);
+    // Before any other check, so that who is not known learns nothing but that.
+    let next = move |request| authentication::layer(shared, request, next);
+    // The checks inside go by the policy. What it tells, that an RPC exists, reflection tells too.
+    let next = move |request| policy::layer(shared, request, next);
+    // Before anything that costs: a signature is 30 microseconds, rights may be a call to auth.
+    let next = move |request| load_shed::layer(shared, request, next);
+    // Before anything that may wait: the place, auth's answer, the handler.
+    let next = move |request| deadline::layer(shared, request, next);
+    // Before whatever reads metadata or keeps it while it waits.
+    let next = move |request| metadata_size::layer(request, next);
+    // Its answer is completed like any other. The layers outside run no code of others.
+    let next = move |request| catch_panic::layer(request, next);
+    // Outside of whatever may answer, so that no status leaves incomplete; inside the span, since it logs.
+    let next = move |request| completion::layer(request, next);
+    // Needs the request id; everything inside logs in it.
+    let next = move |request| span::layer(request, next);
+    // Every log line and every status inside names the request.
+    let next = move |request| request_id::layer(request, next);
+    // Outermost, so that everything counts, what is refused at once too.
+    metrics::layer(request, next).await
+}
+
+/// The service that the path names.
+async fn serve(mut routes: Router, request: Request) -> Response {
+    match routes.call(request).await {
+        Ok(response) => response,
+    }
+}
+
+// === impl Stack ===
+
+impl Stack {
+    fn new(routes: Routes, shared: Shared) -> Self {
+        Self {
+            shared: Arc::new(shared),
+            routes: routes.prepare().into_axum_router(),
+        }
+    }
+}
+
+impl Service<Request> for Stack {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Self { shared, routes } = self.clone();
+        Box::pin(async move { Ok(answer(&shared, routes, request).await) })
+    }
+}
+
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack")
+            .field("listener", &self.shared.listener)
+            .finish_non_exhaustive()
+    }
 }
 
 // === impl Shared ===

@@ -12,13 +12,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rowhouse_middleware::stack::Stack;
 use rowhouse_tls::{Certificates, PeerService, Replaced};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -59,7 +59,7 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 
 /// A listener.
 pub(crate) struct Listener {
-    router: Router,
+    stack: Stack,
     door: Door,
     /// Longest time that a call may take.
     call_max: Duration,
@@ -80,12 +80,12 @@ impl Listener {
     /// where absent.
     pub(crate) fn new(
         name: &'static str,
-        router: Router,
+        stack: Stack,
         certificates: Option<Certificates>,
         call_max: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
-            router,
+            stack,
             door: Door::new(name, certificates),
             call_max,
         })
@@ -130,8 +130,8 @@ impl Listener {
             info,
             peer: known.as_ref().map(|(peer, _)| *peer),
         };
-        let router = self.router.clone();
-        let service = service_fn(move |request| answer(router.clone(), seen.clone(), request));
+        let stack = self.stack.clone();
+        let service = service_fn(move |request| answer(stack.clone(), seen.clone(), request));
         let mut served = pin!(protocol().serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = served.as_mut() => ended,
@@ -163,13 +163,13 @@ async fn over(known: Option<(PeerService, Replaced)>, closing: &CancellationToke
     }
 }
 
-async fn answer(mut router: Router, seen: Seen, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(mut stack: Stack, seen: Seen, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let extensions = request.extensions_mut();
     extensions.insert(seen.info);
     if let Some(peer) = seen.peer {
         extensions.insert(peer);
     }
-    router.call(request).await
+    stack.call(request.map(Body::new)).await
 }
 
 fn protocol() -> http2::Builder<TokioExecutor> {

@@ -138,17 +138,17 @@ impl Server {
         let mut listeners = JoinSet::new();
         if let (Some(services), Some(socket)) = (self.public, sockets.public) {
             let (health, services) = Health::add(reflection::add(services)?).await;
-            let router = stack::public(services.routes, self.security.clone(), limits, tasks.clone());
+            let stack = stack::public(services.routes, self.security.clone(), limits, tasks.clone());
             // Users come through whatever ends their TLS, and have no certificate to show.
-            let listener = Listener::new("public", router, None, limits.deadline_max);
+            let listener = Listener::new("public", stack, None, limits.deadline_max);
             listeners.spawn(listener.serve(socket, closing.clone()));
             healths.push(health);
         }
         if let (Some(services), Some(socket)) = (self.internal, sockets.internal) {
             let (health, services) = Health::add(services).await;
-            let router = stack::internal(services.routes, self.security.clone(), limits, tasks.clone());
+            let stack = stack::internal(services.routes, self.security.clone(), limits, tasks.clone());
             let certificates = self.security.certificates.clone();
-            let listener = Listener::new("internal", router, certificates, limits.deadline_max);
+            let listener = Listener::new("internal", stack, certificates, limits.deadline_max);
             listeners.spawn(listener.serve(socket, closing.clone()));
             healths.push(health);
         }

@@ -4,10 +4,7 @@
 //! `x-service-authorization` on the public listener is refused: no client has one to send, so somebody forges it or a
 //! service is set up to call the wrong address. Other metadata that looks internal has no meaning anywhere.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
 use rowhouse_auth_kit::{KeyId, TokenError};
@@ -18,6 +15,7 @@ use rowhouse_tls::PeerService;
 
 use crate::answer;
 use crate::credentials;
+use crate::layer::Next;
 use crate::layer::policy::{self, Rule};
 use crate::layer::refusal;
 use crate::security::Security;
@@ -32,13 +30,13 @@ pub(crate) struct Caller {
 }
 
 /// Puts the [`Caller`] into the request's extensions, or answers why they are not known or not meant.
-pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn layer(shared: &Shared, mut request: Request, next: impl Next) -> Response {
     let rule = policy::rule(&request);
     let caller = match rule {
         Ok(Rule::Open) => Ok(Principal::Anonymous.into()),
         Ok(Rule::Policy(policy)) => {
             let shown = request.extensions().get().copied();
-            authenticate(&shared, policy, request.headers(), shown).await
+            authenticate(shared, policy, request.headers(), shown).await
         }
         Err(failure) => Err(failure.into()),
     };
@@ -49,7 +47,7 @@ pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Reques
         }
         Err(Refused { failure, known }) => {
             if let Some(principal) = known {
-                refusal::tell(&shared, &request, &principal, &failure);
+                refusal::tell(shared, &request, &principal, &failure);
             }
             answer::refuse(failure)
         }

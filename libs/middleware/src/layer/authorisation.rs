@@ -1,9 +1,6 @@
 //! Whether the caller may: their standing, and the permission that the RPC needs.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use rowhouse_client::{Rights, RightsError, RightsQuery, Standing, reach};
 use rowhouse_context::{Ctx, Principal, Reach};
@@ -12,6 +9,7 @@ use rowhouse_status::{Failure, Reason};
 use rowhouse_types::UserId;
 
 use crate::answer;
+use crate::layer::Next;
 use crate::layer::authentication;
 use crate::layer::policy::{self, Rule};
 use crate::stack::Shared;
@@ -19,10 +17,10 @@ use crate::stack::Shared;
 /// Puts the caller's [`Rights`] into the request's extensions, and whose records they reach into its [`Ctx`]; or answers
 /// what they lack. Public RPCs need none, nor do
 /// services on their own behalf.
-pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn layer(shared: &Shared, mut request: Request, next: impl Next) -> Response {
     match need(&request) {
         Ok(None) => next.run(request).await,
-        Ok(Some(need)) => match need.rights(&shared).await {
+        Ok(Some(need)) => match need.rights(shared).await {
             Ok((rights, reach)) => {
                 request.extensions_mut().insert(rights);
                 request.extensions_mut().insert(need.ctx.with_reach(reach));

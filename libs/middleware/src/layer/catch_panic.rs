@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use http_body::Frame;
@@ -15,9 +14,10 @@ use rowhouse_status::Failure;
 
 use crate::answer;
 use crate::body::{Item, Watch, watched};
+use crate::layer::Next;
 
 /// Answers INTERNAL where anything inside panics.
-pub(crate) async fn layer(request: Request, next: Next) -> Response {
+pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
     // Safe to assert: what the panic left behind is dropped with the call.
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response.map(|body| watched(body, Caught)),

@@ -2,7 +2,6 @@
 //! without details.
 
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
 use rowhouse_context::RequestId;
@@ -10,9 +9,10 @@ use rowhouse_status::wire;
 use tonic::{Code, Status};
 
 use crate::body::{Watch, watched};
+use crate::layer::Next;
 
 /// Adds what is missing to every status that is not OK, in headers (nothing was sent yet) or trailers.
-pub(crate) async fn layer(request: Request, next: Next) -> Response {
+pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
     let id = request.extensions().get::<RequestId>().cloned();
     let id = id.unwrap_or_else(RequestId::generate);
     let response = next.run(request).await;

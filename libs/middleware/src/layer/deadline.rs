@@ -2,13 +2,11 @@
 //! read; this one answers DEADLINE_EXCEEDED and refuses it.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
 use http_body::Frame;
@@ -19,6 +17,7 @@ use tonic::Status;
 
 use crate::answer;
 use crate::body::{Item, Watch, watched};
+use crate::layer::Next;
 use crate::stack::Shared;
 
 /// Longest time for a request's message to arrive, whatever the deadline: a slow sender holds a place that others wait
@@ -35,7 +34,7 @@ pub(crate) struct Deadline {
 }
 
 /// Ends the call at its deadline: before the answer, within a stream, and while the request still arrives.
-pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn layer(shared: &Shared, mut request: Request, next: impl Next) -> Response {
     let time = match read(request.headers()) {
         Ok(asked) => asked.map_or(shared.limits.deadline_max, |asked| {
             asked.min(shared.limits.deadline_max)

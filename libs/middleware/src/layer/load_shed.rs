@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use rowhouse_status::{Failure, Reason};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer;
 use crate::body::{Watch, watched};
+use crate::layer::Next;
 use crate::rpc::{self, Rpc};
 use crate::stack::Shared;
 
@@ -26,7 +26,7 @@ pub(crate) struct Place {
 }
 
 /// Takes a place for the call, or answers OVERLOADED. A health check needs none: a busy process is not a sick one.
-pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn layer(shared: &Shared, mut request: Request, next: impl Next) -> Response {
     if rpc::identify(request.uri().path()) == Rpc::HealthCheck {
         return next.run(request).await;
     }

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
 use tonic::Code;
 
 use crate::body::{Watch, watched};
+use crate::layer::Next;
 use crate::rpc;
 
 /// Calls ended, by `rpc` and `code`.
@@ -17,7 +17,7 @@ pub(crate) const CALLS_TOTAL: &str = "rowhouse_rpc_calls_total";
 pub(crate) const CALL_SECONDS: &str = "rowhouse_rpc_duration_seconds";
 
 /// Records every call once, when its answer has ended or nobody waits for it any more.
-pub(crate) async fn layer(request: Request, next: Next) -> Response {
+pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
     let mut record = Record {
         rpc: rpc::identify(request.uri().path()).name(),
         begun: Instant::now(),

@@ -1,14 +1,12 @@
 //! Finds what the RPC needs of its caller. Deny by default: no policy, no call.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use rowhouse_proto::policy::{Audience, Policy};
 use rowhouse_status::{Failure, Reason};
 
 use crate::answer;
+use crate::layer::Next;
 use crate::rpc::{self, Rpc};
 use crate::stack::{Listener, Shared};
 
@@ -27,7 +25,7 @@ pub(crate) enum Rule {
 
 /// Finds the rule, or answers METHOD_UNKNOWN. An RPC that this listener does not serve is answered as if it did not
 /// exist.
-pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn layer(shared: &Shared, mut request: Request, next: impl Next) -> Response {
     let rule = match (rpc::identify(request.uri().path()), shared.listener) {
         (Rpc::HealthCheck | Rpc::HealthOther, _) | (Rpc::Reflection, Listener::Public) => Some(Rule::Open),
         (Rpc::Suite(policy), Listener::Public) => {

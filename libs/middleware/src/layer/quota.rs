@@ -1,10 +1,7 @@
 //! Whether the tenant's plan allows another call now. Members' calls only: an operator who looks into a tenant, and the
 //! suite's own work for it, are not what its plan is about.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use rowhouse_client::RateExceeded;
 use rowhouse_context::{Ctx, Principal};
@@ -12,10 +9,11 @@ use rowhouse_status::Failure;
 use rowhouse_types::TenantId;
 
 use crate::answer;
+use crate::layer::Next;
 use crate::stack::{Listener, Shared};
 
 /// Takes a permit for the call, or answers QUOTA_EXCEEDED. It waits for nothing.
-pub(crate) async fn layer(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+pub(crate) async fn layer(shared: &Shared, request: Request, next: impl Next) -> Response {
     let quotas = shared.security.quotas.as_ref();
     let quotas = quotas.filter(|_| shared.listener == Listener::Public);
     if let (Some(quotas), Some(tenant)) = (quotas, members_tenant(&request))

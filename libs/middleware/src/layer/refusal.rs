@@ -1,23 +1,21 @@
 //! Tells the audit log whom a call was refused: known callers who lacked a right, whoever said no, a layer or a handler. What is
 //! damaged, unknown or beyond a bound is no refusal in this sense.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use rowhouse_context::{Ctx, Principal, RequestId};
 use rowhouse_status::{Failure, Reason, wire};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use crate::layer::Next;
 use crate::layer::policy::{self, Rule};
 use crate::layer::tenant;
 use crate::security::Refusal;
 use crate::stack::Shared;
 
 /// Tells of answers with PERMISSION_DENIED. A stream that has begun is not looked into: rights are judged before.
-pub(crate) async fn layer(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+pub(crate) async fn layer(shared: &Shared, request: Request, next: impl Next) -> Response {
     let (ctx, rule) = (request.extensions().get::<Ctx>().cloned(), policy::rule(&request));
     let response = next.run(request).await;
     if let (Some(log), Some(ctx), Ok(Rule::Policy(policy))) = (&shared.security.refusals, ctx, rule)

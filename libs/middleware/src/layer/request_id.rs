@@ -1,17 +1,18 @@
 //! The request id: taken from the client, or made here; told in every answer.
 
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
 use rowhouse_context::{RequestId, metadata};
 use rowhouse_status::{Failure, Reason, wire};
 use tonic::Status;
 
+use crate::layer::Next;
+
 /// Puts a [`RequestId`] into the request's extensions and `x-request-id` into the answer.
 ///
 /// A damaged or repeated id is refused, under an id made here: what could break a log line is never logged.
-pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
+pub(crate) async fn layer(mut request: Request, next: impl Next) -> Response {
     let (id, mut response) = match read(request.headers()) {
         Ok(id) => {
             request.extensions_mut().insert(id.clone());

@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
 use rowhouse_context::RequestId;
@@ -15,12 +14,13 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use crate::body::{Item, Watch, watched};
+use crate::layer::Next;
 use crate::layer::metrics::{code_name, code_of};
 use crate::rpc;
 
 /// Runs the call, and polls the body of its answer, in a span with the names `rpc`, `request_id` and `code`. A damaged
 /// `traceparent` is ignored, as the W3C recommendation asks.
-pub(crate) async fn layer(request: Request, next: Next) -> Response {
+pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
     let span = tracing::info_span!(
         "rpc",
         otel.kind = "server",

@@ -9,21 +9,19 @@
 //! | oneself | platform operator | refused |
 //! | the public, the platform, services | anyone | refused |
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
 use rowhouse_context::{Ctx, Principal, RequestId, metadata};
 use rowhouse_proto::policy::Audience;
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::TenantId;
+use std::net::IpAddr;
 use tonic::transport::server::TcpConnectInfo;
 
 use crate::answer;
 use crate::credentials::{Once, once};
+use crate::layer::Next;
 use crate::layer::authentication;
 use crate::layer::deadline::Deadline;
 use crate::layer::policy::{self, Rule};
@@ -37,7 +35,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 const REASON_CHARACTERS_MAX: usize = 500;
 
 /// Puts the [`Ctx`] of the call into the request's extensions, or answers what is wrong with the tenant.
-pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn layer(shared: &Shared, mut request: Request, next: impl Next) -> Response {
     match context(&request, shared.limits.trusted_hops) {
         Ok(ctx) => {
             request.extensions_mut().insert(ctx);
@@ -45,7 +43,7 @@ pub(crate) async fn layer(State(shared): State<Arc<Shared>>, mut request: Reques
         }
         Err(failure) => {
             if let Ok(caller) = authentication::caller(&request) {
-                refusal::tell(&shared, &request, &caller.principal, &failure);
+                refusal::tell(shared, &request, &caller.principal, &failure);
             }
             answer::refuse(failure)
         }

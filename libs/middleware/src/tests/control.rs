@@ -1,19 +1,21 @@
 //! The stack without one of its layers. A test that passes with it as well guards nothing.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
+use futures_util::future::BoxFuture;
 use rowhouse_context::{Ctx, RequestId};
-use tower::ServiceBuilder;
+use tower::{Service as _, service_fn};
 
 use crate::layer::{
-    authentication, authorisation, catch_panic, completion, deadline, load_shed, own_task, policy, quota, request_id,
-    tenant,
+    Next, authentication, authorisation, catch_panic, completion, deadline, load_shed, own_task, policy, quota,
+    request_id, tenant,
 };
-use crate::stack::Listener;
+use crate::stack::{Listener, Shared};
+use crate::tests::wire::Stacked;
 use crate::tests::world::World;
 
 /// A layer to leave out.
@@ -31,38 +33,63 @@ pub(super) enum Without {
     OwnTask,
 }
 
+/// Whatever lies inside, as one type: with a layer and without.
+type Inside<'a> = Box<dyn FnOnce(Request) -> BoxFuture<'a, Response> + Send + 'a>;
+
 /// The stack of [`crate::stack`] without one layer.
-pub(super) fn stack(world: &World, listener: Listener, without: Without) -> Router {
+pub(super) fn stack(world: &World, listener: Listener, without: Without) -> impl Stacked {
     let shared = Arc::new(world.shared(listener));
+    let routes = world.routes().into_axum_router();
+    service_fn(move |request| answer(shared.clone(), routes.clone(), without, request))
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    mut routes: Router,
+    without: Without,
+    request: Request,
+) -> Result<Response, Infallible> {
+    let shared = &*shared;
+    let services = |request: Request| async move { routes.call(request).await.unwrap() };
     macro_rules! unless {
-        ($layer:ident, $make:expr) => {
-            (without != Without::$layer).then(|| $make)
+        ($layer:ident, $next:ident, $make:expr) => {
+            if without == Without::$layer {
+                inside($next)
+            } else {
+                inside($make)
+            }
         };
     }
-    let order = ServiceBuilder::new()
-        .option_layer(unless!(RequestId, from_fn(request_id::layer)))
-        .option_layer(unless!(Completion, from_fn(completion::layer)))
-        .option_layer(unless!(CatchPanic, from_fn(catch_panic::layer)))
-        .layer(from_fn_with_state(shared.clone(), deadline::layer))
-        .option_layer(unless!(LoadShed, from_fn_with_state(shared.clone(), load_shed::layer)))
-        .option_layer(unless!(Policy, from_fn_with_state(shared.clone(), policy::layer)))
-        .option_layer(unless!(
-            Authentication,
-            from_fn_with_state(shared.clone(), authentication::layer)
-        ))
-        .option_layer(unless!(Tenant, from_fn_with_state(shared.clone(), tenant::layer)))
-        .option_layer((without == Without::Tenant).then(|| from_fn(believe)))
-        .option_layer(unless!(
-            Authorisation,
-            from_fn_with_state(shared.clone(), authorisation::layer)
-        ))
-        .option_layer(unless!(Quota, from_fn_with_state(shared.clone(), quota::layer)))
-        .option_layer(unless!(OwnTask, from_fn_with_state(shared, own_task::layer)));
-    world.routes().into_axum_router().layer(order)
+    let next = unless!(OwnTask, services, move |request| own_task::layer(
+        shared, request, services
+    ));
+    let next = unless!(Quota, next, move |request| quota::layer(shared, request, next));
+    let next = unless!(Authorisation, next, move |request| authorisation::layer(
+        shared, request, next
+    ));
+    let next = if without == Without::Tenant {
+        inside(move |request| believe(request, next))
+    } else {
+        inside(move |request| tenant::layer(shared, request, next))
+    };
+    let next = unless!(Authentication, next, move |request| authentication::layer(
+        shared, request, next
+    ));
+    let next = unless!(Policy, next, move |request| policy::layer(shared, request, next));
+    let next = unless!(LoadShed, next, move |request| load_shed::layer(shared, request, next));
+    let next = move |request| deadline::layer(shared, request, next);
+    let next = unless!(CatchPanic, next, move |request| catch_panic::layer(request, next));
+    let next = unless!(Completion, next, move |request| completion::layer(request, next));
+    let next = unless!(RequestId, next, move |request| request_id::layer(request, next));
+    Ok(next.run(request).await)
+}
+
+fn inside<'a>(next: impl Next + 'a) -> Inside<'a> {
+    Box::new(|request| Box::pin(next.run(request)))
 }
 
 /// In the place of the tenant's layer: believes whatever the metadata says.
-async fn believe(mut request: Request, next: Next) -> Response {
+async fn believe(mut request: Request, next: impl Next) -> Response {
     let named = request
         .headers()
         .get("x-tenant-id")

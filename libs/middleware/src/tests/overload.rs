@@ -60,9 +60,9 @@ async fn load_is_shed_before_anything_is_checked() {
 #[tokio::test]
 async fn a_client_that_goes_away_does_not_make_room_for_work_that_goes_on() {
     let world = one_place();
-    let router = world.public();
-    let gone = Client::of(router.clone()).await;
-    let client = Client::of(router).await;
+    let stack = world.public();
+    let gone = Client::of(stack.clone()).await;
+    let client = Client::of(stack).await;
     let call = get(&world, "wait");
     tokio::select! {
         _ = gone.send(call.request(Body::from(call.body.clone()))) => panic!("the handler waits"),

@@ -1,6 +1,5 @@
 //! The bound of a tenant's plan on its members' calls.
 
-use axum::Router;
 use rowhouse_cache::Cache;
 use rowhouse_client::{LimitsClient, Quotas};
 use rowhouse_config::Secret;
@@ -12,7 +11,7 @@ use tonic_types::StatusExt as _;
 
 use crate::stack::Listener;
 use crate::tests::control::{self, Without};
-use crate::tests::wire::{Call, Client};
+use crate::tests::wire::{Call, Client, Stacked};
 use crate::tests::world::{GET, World};
 
 /// Far more calls than pass at one a second, with the credit before the plan is known.
@@ -36,8 +35,8 @@ fn get(token: &str) -> Call {
 }
 
 /// How many of [`CALLS`] are refused for the plan.
-async fn refused(router: Router, call: &Call) -> usize {
-    let client = Client::of(router).await;
+async fn refused(stack: impl Stacked, call: &Call) -> usize {
+    let client = Client::of(stack).await;
     let mut refused = 0;
     for _ in 0..CALLS {
         let answer = client.call(call).await;

@@ -1,12 +1,13 @@
 //! A server on a loopback port, and a client that can send what no proper client would.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use axum::Router;
 use axum::body::Body;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
@@ -15,7 +16,7 @@ use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use tower::Service as _;
+use tower::Service;
 
 /// What came back.
 #[derive(Debug)]
@@ -30,6 +31,17 @@ pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     pub(super) status: Status,
     pub(super) body: Bytes,
+}
+
+/// The stack, or what a test has in its place.
+pub(super) trait Stacked:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<S> Stacked for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
 }
 
 /// A connection to a server of its own.
@@ -100,9 +112,9 @@ pub(super) fn frame(message: &[u8]) -> Bytes {
 // === impl Client ===
 
 impl Client {
-    /// Serves `router` and connects to it.
-    pub(super) async fn of(router: Router) -> Self {
-        let address = serve(router).await;
+    /// Serves `stack` and connects to it.
+    pub(super) async fn of(stack: impl Stacked) -> Self {
+        let address = serve(stack).await;
         let stream = TcpStream::connect(address).await.unwrap();
         let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -156,13 +168,13 @@ impl Answer {
     }
 }
 
-async fn serve(router: Router) -> SocketAddr {
+async fn serve(stack: impl Stacked) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let router = router.clone();
-            let service = service_fn(move |request| router.clone().call(request));
+            let stack = stack.clone();
+            let service = service_fn(move |request: Request<Incoming>| stack.clone().call(request.map(Body::new)));
             tokio::spawn(Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service));
         }
     });

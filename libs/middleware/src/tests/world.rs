@@ -27,7 +27,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::security::{Limits, RefusalLog, Security};
-use crate::stack::{Listener, Shared};
+use crate::stack::{Listener, Shared, Stack};
 
 pub(super) const GET: &str = "/rowhouse.crm.v1.ContactService/GetContact";
 pub(super) const DELETE: &str = "/rowhouse.crm.v1.ContactService/DeleteContact";
@@ -144,11 +144,11 @@ impl World {
         services.into_axum_router().fallback(echo).into()
     }
 
-    pub(super) fn public(&self) -> axum::Router {
+    pub(super) fn public(&self) -> Stack {
         crate::stack::public(self.routes(), self.security(), self.limits, self.tasks.clone())
     }
 
-    pub(super) fn internal(&self) -> axum::Router {
+    pub(super) fn internal(&self) -> Stack {
         crate::stack::internal(self.routes(), self.security(), self.limits, self.tasks.clone())
     }
 

@@ -3,13 +3,13 @@
 //! with caches warm, so that together they are less than the whole: what is left is the layers themselves, that is their
 //! futures, the bodies that they wrap, and the deadline's timer.
 
+use std::convert::Infallible;
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use axum::Router;
 use axum::body::Body;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use prost::Message as _;
 use rowhouse_auth_kit::token::ACCESS_TOKEN_TYPE;
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::server::TcpConnectInfo;
-use tower::ServiceExt as _;
+use tower::{Service, ServiceExt as _};
 
 use crate::bench::echo::{Constant, Wiring};
 
@@ -97,7 +97,10 @@ async fn all(wiring: Wiring, token: String) -> Result<Vec<Part>> {
 }
 
 /// Whole calls, from the request's headers to the answer's trailers.
-async fn calls(router: &Router, token: &str) -> Result<f64> {
+async fn calls<S>(server: &S, token: &str) -> Result<f64>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
+{
     let message = GetContactRequest {
         id: ContactId::generate().to_string(),
     };
@@ -107,16 +110,19 @@ async fn calls(router: &Router, token: &str) -> Result<f64> {
     body.extend(u32::try_from(message.encoded_len())?.to_be_bytes());
     message.encode(&mut body)?;
     for _ in 0..TIMES / 10 {
-        call(router, token, &body).await?;
+        call(server, token, &body).await?;
     }
     let begun = Instant::now();
     for _ in 0..TIMES {
-        call(router, token, &body).await?;
+        call(server, token, &body).await?;
     }
     Ok(microseconds(begun, TIMES))
 }
 
-async fn call(router: &Router, token: &str, body: &[u8]) -> Result<()> {
+async fn call<S>(server: &S, token: &str, body: &[u8]) -> Result<()>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
+{
     let mut request = Request::post(PATH)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -128,7 +134,7 @@ async fn call(router: &Router, token: &str, body: &[u8]) -> Result<()> {
         local_addr: None,
         remote_addr: Some(([127, 0, 0, 1], 1).into()),
     });
-    let answer = router.clone().oneshot(request).await?;
+    let answer = server.clone().oneshot(request).await?;
     let answer = answer.into_body().collect().await?;
     let status = answer.trailers().and_then(|trailers| trailers.get("grpc-status"));
     ensure!(
