@@ -31,5 +31,6 @@ pub use limits::LimitsClient;
 pub use peer::{IdentifiedChannel, Peer, PeerError};
 pub use quota::{Quotas, RateExceeded};
 pub use request::{request, request_as_user};
+pub use rights::authority::RightsAuthority;
 pub use rights::client::RightsClient;
 pub use rights::{Rights, RightsError, RightsQuery, RightsSource, Standing, reach};

@@ -1,8 +1,9 @@
 //! What a principal may do now.
 //!
-//! [`RightsSource`] is what the stack in front of a service asks. Auth answers from its own database; everybody else by
-//! [`client::RightsClient`], the holder's side of the lease protocol.
+//! [`RightsSource`] is what the stack in front of a service asks: [`client::RightsClient`], the holder's side of the lease
+//! protocol. Whom that asks in turn is [`authority::RightsAuthority`]: auth's own processes read their database.
 
+pub mod authority;
 pub mod client;
 mod entry;
 mod ledger;

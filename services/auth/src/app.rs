@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use rowhouse_audit::{ControlLog, Refusals, sealer};
 use rowhouse_auth_kit::{AccessTokenVerifier, ServiceVerifier};
 use rowhouse_cache::Cache;
-use rowhouse_client::{Identity, LimitsClient, Peer, Quotas};
+use rowhouse_client::{Identity, LimitsClient, Peer, Quotas, RightsClient};
 use rowhouse_config::Secret;
 use rowhouse_context::ServiceName;
 use rowhouse_db::ControlDb;
@@ -82,6 +82,7 @@ pub struct App {
     server: Server,
     state: Arc<State>,
     keys: OwnKeys,
+    rights: RightsClient,
     quotas: Quotas,
     refusals: Refusals,
     log: ControlLog,
@@ -103,7 +104,7 @@ impl App {
         let crm = Peer::connect(ServiceName::Crm, &config.crm_addr, &identity)?;
         let worker = Peer::connect(ServiceName::Worker, &config.worker_addr, &identity)?;
         let limits = LimitsClient::new(&tenant, cache.clone());
-        let quotas = Quotas::new(ServiceName::Auth, limits.clone(), cache);
+        let quotas = Quotas::new(ServiceName::Auth, limits.clone(), cache.clone());
         let services = ServiceVerifier::new(ServiceName::Auth, &config.identity.keys)?;
         let tokens = Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer));
         let listen = config.listen.clone();
@@ -116,11 +117,13 @@ impl App {
             logs: Arc::new(Logs::new(log.clone(), others.into())),
         };
         let keys = OwnKeys::new(state.clone(), tokens.clone());
+        let own = OwnRights { state: state.clone() };
+        let rights = RightsClient::of(ServiceName::Auth, Arc::new(own), cache);
         let security = Security {
             service: ServiceName::Auth,
             tokens,
             keys: Arc::new(keys.clone()),
-            rights: Arc::new(OwnRights { state: state.clone() }),
+            rights: Arc::new(rights.clone()),
             services: Arc::new(services),
             certificates: identity.certificates().cloned(),
             quotas: Some(quotas.clone()),
@@ -171,6 +174,7 @@ impl App {
             server,
             state,
             keys,
+            rights,
             quotas,
             refusals,
             log,
@@ -192,12 +196,13 @@ impl App {
             beside.cancel();
             served
         };
-        let (served, (), (), (), (), (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), (), (), (), (), ()) = tokio::join!(
             serving,
             sealer::run(self.log.clone(), beside.clone()),
             self.refusals.run(&self.log, beside.clone()),
             self.state.failed_logins.run(&self.log, beside.clone()),
             rights::watch(self.state.clone(), beside.clone()),
+            self.rights.run(beside.clone()),
             housekeeping::run(self.state.clone(), beside.clone()),
             key::run(self.state.clone(), beside.clone()),
             self.keys.run(beside.clone()),

@@ -9,16 +9,14 @@ use moka::future::Cache as Memory;
 use rowhouse_cache::Cache;
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_proto::auth::v1::RenewLeaseRequest;
-use rowhouse_proto::auth::v1::rights_service_client::RightsServiceClient;
-use rowhouse_status::Reason;
 use rowhouse_types::UserId;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::failure::failure;
 use crate::outage::Outage;
-use crate::peer::{IdentifiedChannel, Peer};
-use crate::request::{own_ctx, request};
+use crate::peer::Peer;
+use crate::request::own_ctx;
+use crate::rights::authority::{RemoteAuth, RightsAuthority};
 use crate::rights::entry::{self, StoredRights};
 use crate::rights::ledger::{Ledger, Now, Renewal};
 use crate::rights::{Rights, RightsError, RightsQuery, RightsSource};
@@ -60,7 +58,7 @@ pub struct RightsClient {
 }
 
 struct Inner {
-    auth: RightsServiceClient<IdentifiedChannel>,
+    auth: Arc<dyn RightsAuthority>,
     own_name: ServiceName,
     /// Names this process to auth; another one after a restart, whose lease is another.
     instance_id: String,
@@ -80,14 +78,20 @@ impl RightsClient {
     /// A client of `auth`. `cache`: Redis, which only saves refills.
     #[must_use]
     pub fn new(auth: &Peer, cache: Cache) -> Self {
-        Self::with_clock(auth, cache, Now::read)
+        Self::of(auth.own_name(), Arc::new(RemoteAuth::new(auth)), cache)
     }
 
-    fn with_clock(auth: &Peer, cache: Cache, now: fn() -> Now) -> Self {
+    /// The same for who is auth itself, or reaches it otherwise.
+    #[must_use]
+    pub fn of(own_name: ServiceName, auth: Arc<dyn RightsAuthority>, cache: Cache) -> Self {
+        Self::with_clock(own_name, auth, cache, Now::read)
+    }
+
+    fn with_clock(own_name: ServiceName, auth: Arc<dyn RightsAuthority>, cache: Cache, now: fn() -> Now) -> Self {
         Self {
             inner: Arc::new(Inner {
-                auth: RightsServiceClient::new(auth.channel()),
-                own_name: auth.own_name(),
+                auth,
+                own_name,
                 instance_id: Uuid::new_v4().to_string(),
                 ledger: Mutex::default(),
                 unrenewed: Outage::new("rights_renewals_failed_total"),
@@ -200,11 +204,9 @@ impl Inner {
 
     async fn ask(&self, ctx: &Ctx, query: &RightsQuery, why: &'static str) -> Result<Rights, RightsError> {
         metrics::counter!("rights_asked_total", "why" => why).increment(1);
-        let mut auth = self.auth.clone();
-        let asked = auth.get_rights(request(ctx, query.to_message()));
+        let asked = self.auth.rights(ctx, query);
         match tokio::time::timeout(ASK_MAX.min(ctx.time_left()), asked).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner().into()),
-            Ok(Err(status)) => Err(refused(status)),
+            Ok(answer) => answer,
             Err(_) if ctx.time_left().is_zero() => Err(RightsError::DeadlineExceeded),
             Err(_) => Err(RightsError::Unavailable("auth did not answer in time".to_owned())),
         }
@@ -218,19 +220,18 @@ impl Inner {
             wait_ms,
         };
         let ctx = own_ctx(self.own_name, RENEW_MAX);
-        let mut auth = self.auth.clone();
         // Read before the question is sent: auth counts from when it arrives, which is later.
         let asked = (self.now)();
-        let answer = tokio::time::timeout(RENEW_MAX, auth.renew_lease(request(&ctx, message))).await;
+        let answer = tokio::time::timeout(RENEW_MAX, self.auth.renew_lease(&ctx, message)).await;
         match answer {
             Ok(Ok(answer)) => {
-                let renewal = self.ledger().record(asked, answer.get_ref());
+                let renewal = self.ledger().record(asked, &answer);
                 self.note_answer(renewal);
                 Some(renewal)
             }
-            Ok(Err(status)) => {
+            Ok(Err(error)) => {
                 if self.unrenewed.begins("refused") {
-                    tracing::warn!(code = ?status.code(), "the lease of the rights is not renewed; calls will ask auth");
+                    tracing::warn!(cause = %error, "the lease of the rights is not renewed; calls will ask auth");
                 }
                 None
             }
@@ -269,14 +270,6 @@ impl Inner {
 fn weight(rights: &Rights) -> u32 {
     let people = rights.team.iter().len().saturating_mul(PERSON_BYTES);
     u32::try_from(ENTRY_BYTES.saturating_add(people)).unwrap_or(u32::MAX)
-}
-
-fn refused(status: tonic::Status) -> RightsError {
-    let code = status.code();
-    match failure(status).reason() {
-        Reason::DeadlineExceeded => RightsError::DeadlineExceeded,
-        reason => RightsError::Unavailable(format!("auth answered {code:?} ({})", reason.as_info())),
-    }
 }
 
 #[cfg(test)]

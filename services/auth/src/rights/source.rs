@@ -1,16 +1,17 @@
-//! How auth verifies its own callers: from its own database, for each call, so that it needs neither cache nor lease.
+//! How auth verifies its own callers: under a lease like everybody else, which it gives to itself.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rowhouse_client::{RightsError, RightsQuery, RightsSource};
+use rowhouse_client::{RightsAuthority, RightsError, RightsQuery, RightsSource};
 use rowhouse_context::Ctx;
+use rowhouse_proto::auth::v1::{RenewLeaseRequest, RenewLeaseResponse};
 use tokio::time::timeout_at;
 
-use super::{Query, Standing, actions};
+use super::{Query, Standing, actions, wire};
 use crate::state::State;
 
-/// The rights as they stand in the database.
+/// The rights as they stand in the database, and leases of this process.
 pub(crate) struct OwnRights {
     pub(crate) state: Arc<State>,
 }
@@ -29,7 +30,7 @@ impl RightsSource for OwnRights {
         let read = timeout_at(ctx.deadline(), actions::rights_now(ctx, &self.state, &query)).await;
         let rights = read
             .map_err(|_| RightsError::DeadlineExceeded)?
-            .map_err(|error| RightsError::Unavailable(format!("{error:?}")))?;
+            .map_err(|error| unavailable(&error))?;
         Ok(rowhouse_client::Rights {
             version: rights.version.0,
             standing: match rights.standing {
@@ -45,4 +46,17 @@ impl RightsSource for OwnRights {
             team: rights.team,
         })
     }
+}
+
+#[async_trait]
+impl RightsAuthority for OwnRights {
+    async fn renew_lease(&self, ctx: &Ctx, renewal: RenewLeaseRequest) -> Result<RenewLeaseResponse, RightsError> {
+        let renewal = wire::renewal(ctx, &renewal).map_err(|failure| unavailable(&failure))?;
+        let news = actions::renew_lease(ctx, &self.state, &renewal).await;
+        Ok(wire::news(news.map_err(|error| unavailable(&error))?))
+    }
+}
+
+fn unavailable(fault: &impl std::fmt::Debug) -> RightsError {
+    RightsError::Unavailable(format!("{fault:?}"))
 }

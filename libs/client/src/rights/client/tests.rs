@@ -34,9 +34,15 @@ fn standing_still() -> Now {
     *START.get_or_init(Now::read)
 }
 
+/// A client without a lease yet.
+fn unleased(auth: &FakeAuth, cache: Cache) -> RightsClient {
+    let auth = Arc::new(RemoteAuth::new(&auth.peer()));
+    RightsClient::with_clock(ServiceName::Crm, auth, cache, standing_still)
+}
+
 /// A client whose lease has just begun.
 async fn holder(auth: &FakeAuth, cache: Cache) -> RightsClient {
-    let client = RightsClient::with_clock(&auth.peer(), cache, standing_still);
+    let client = unleased(auth, cache);
     assert_eq!(client.inner.renew(0).await, Some(Renewal::Changed));
     assert!(client.has_lease());
     client
@@ -173,7 +179,7 @@ async fn a_call_that_begins_after_the_change_does_not_take_the_answer_of_an_olde
 #[tokio::test]
 async fn the_lease_is_held_and_changes_are_confirmed_by_themselves() {
     let auth = FakeAuth::start().await;
-    let client = RightsClient::with_clock(&auth.peer(), no_redis(), standing_still);
+    let client = unleased(&auth, no_redis());
     let stop = CancellationToken::new();
     let holding = {
         let (client, stop) = (client.clone(), stop.clone());
