@@ -1,6 +1,7 @@
 //! What the tests on the running suite share.
 
 pub(crate) mod collector;
+pub(crate) mod cut;
 pub(crate) mod database;
 pub(crate) mod letters;
 pub(crate) mod own_redis;

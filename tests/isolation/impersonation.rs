@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::suite::Process;
 use rowhouse_devkit::torture::{Dice, Torture};
@@ -13,40 +12,15 @@ use rowhouse_devkit::{cluster, journey};
 use rowhouse_proto::auth::v1::{EndImpersonationRequest, Impersonation, WhoAmIRequest};
 use rowhouse_types::{TenantId, UserId};
 use tokio::task::JoinSet;
-use tonic::{Code, Status};
+use tonic::Status;
 use tonic_types::StatusExt as _;
 
+use crate::support::cut::surely;
 use crate::support::world::{House, World};
 
 /// Impersonations of a round, and what is written in each, at once.
 const IMPERSONATIONS: [usize; 2] = [6, 12];
 const WRITES: usize = 12;
-
-/// A call that a killed process cut off; anything else is an answer.
-fn was_cut(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded
-    )
-}
-
-/// Repeats what a killed process cut off until it is answered, and counts how often it was. What was cut may have happened: each try
-/// counts for itself.
-async fn surely<T, F: Future<Output = Result<T>>>(what: &str, cuts: &AtomicUsize, call: impl Fn() -> F) -> Result<T> {
-    let until = Instant::now() + journey::BACKGROUND_MAX;
-    loop {
-        match call().await {
-            Ok(done) => return Ok(done),
-            Err(fault) => match fault.downcast_ref::<Status>() {
-                Some(status) if was_cut(status) && Instant::now() < until => {
-                    cuts.fetch_add(1, Ordering::Relaxed);
-                    tokio::task::yield_now().await;
-                }
-                _ => bail!("{what}: {fault:?}"),
-            },
-        }
-    }
-}
 
 /// What an operator did as a member, and what the log says of it.
 #[derive(Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! journey completes; every effect is there exactly once.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -11,20 +12,12 @@ use rowhouse_devkit::suite::Process;
 use rowhouse_proto::crm::v1::{Contact, CreateContactRequest, ListContactsRequest};
 use rowhouse_proto::tenant::v1::{CreateTenantRequest, ListTenantsRequest, Tenant, TenantState};
 use rowhouse_proto::worker::v1::{GetReportRequest, ReportState};
-use tonic::Code;
 
+use crate::support::cut::{surely, was_cut};
 use crate::support::world::World;
 
 /// Contacts made while crm is killed; enough that the kill falls into the middle.
 const WRITES: usize = 60;
-
-/// A call that a killed process cut off may be repeated with its request id; anything else is an answer.
-fn may_retry(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded
-    )
-}
 
 /// Repeats a create with the same request id until it is answered.
 async fn create_surely(member: Caller, number: usize) -> Result<Contact> {
@@ -37,14 +30,8 @@ async fn create_surely(member: Caller, number: usize) -> Result<Contact> {
         contact: Some(contact),
         request_id: uuid::Uuid::new_v4().to_string(),
     };
-    let until = Instant::now() + BACKGROUND_MAX;
-    loop {
-        match member.contacts().create_contact(request.clone()).await {
-            Ok(created) => return Ok(created.into_inner()),
-            Err(status) if may_retry(status.code()) && Instant::now() < until => tokio::task::yield_now().await,
-            Err(status) => bail!("contact {number}: {status:?}"),
-        }
-    }
+    let create = || async { Ok(member.contacts().create_contact(request.clone()).await?.into_inner()) };
+    surely(&format!("contact {number}"), &AtomicUsize::new(0), create).await
 }
 
 async fn all_contacts(member: &Caller) -> Result<Vec<Contact>> {
@@ -199,7 +186,7 @@ async fn wait_for_tenant(world: &World, state: TenantState) -> Result<Tenant> {
             .await
         {
             Ok(listed) => seen = listed.into_inner().tenants,
-            Err(status) if may_retry(status.code()) => {}
+            Err(status) if was_cut(&status) => {}
             Err(status) => bail!("ListTenants: {status:?}"),
         }
         if let [tenant] = seen.as_slice()

@@ -24,6 +24,7 @@ pub struct Forge {
     /// A key that the verifier does not know.
     stranger: SigningKey,
     now_s: u64,
+    member: (UserId, SessionId, TenantId),
 }
 
 /// A token that must be refused.
@@ -55,7 +56,17 @@ impl Forge {
             key: SigningKey::from_seed(seed)?,
             stranger: SigningKey::from_seed(&strange)?,
             now_s,
+            member: (UserId::generate(), SessionId::generate(), TenantId::generate()),
         })
+    }
+
+    /// Whom its tokens are of, where somebody asks for their rights.
+    #[must_use]
+    pub fn of_member(self, user: UserId, session: SessionId, tenant: TenantId) -> Self {
+        Self {
+            member: (user, session, tenant),
+            ..self
+        }
     }
 
     /// The key that the verifier must know.
@@ -64,18 +75,12 @@ impl Forge {
         &self.key
     }
 
-    /// Claims of some member that hold now.
+    /// Claims of the member that hold now.
     #[must_use]
     pub fn member(&self) -> AccessClaims {
-        let (user, session) = (UserId::generate(), SessionId::generate());
-        AccessClaims::for_session(
-            &self.issuer,
-            user,
-            session,
-            Some(TenantId::generate()),
-            self.now_s.saturating_sub(10),
-            300,
-        )
+        let (user, session, tenant) = self.member;
+        let issued_at_s = self.now_s.saturating_sub(10);
+        AccessClaims::for_session(&self.issuer, user, session, Some(tenant), issued_at_s, 300)
     }
 
     /// A token with these claims, signed as auth signs.

@@ -21,10 +21,14 @@ const TESTS: &[(&str, &[&str])] = &[
     ("T09", &["isolation::secrets::"]),
     (
         "T10",
-        &["token::tests::changed::", "a_verifier_with_the_librarys_defaults"],
+        &[
+            "token::tests::changed::",
+            "a_verifier_with_the_librarys_defaults",
+            "isolation::hostile_tokens::",
+        ],
     ),
     ("T11", &["isolation::keys::"]),
-    ("T12", &["session::tests::families::"]),
+    ("T12", &["session::tests::families::", "isolation::refresh_families::"]),
     ("T13", &["isolation::revocation::"]),
     ("T14", &["rights::client::tests::races::", "rights::ledger::model::"]),
     ("T15", &["session::tests::timing::"]),

@@ -34,6 +34,8 @@ pub(super) enum Redis {
     /// Crm alone gets slow answers, and at every other revocation none until it has been acknowledged; then what was asked and
     /// written before it comes after all. The others share what they know by the same Redis.
     Hung,
+    /// All services get such answers, auth too.
+    HungForAll,
     /// From each revocation until it has been acknowledged nothing can be written: what is there of the old rights stays.
     Full,
 }
@@ -63,6 +65,7 @@ impl Redis {
             Self::Away => "revocations without Redis",
             Self::Flushed => "revocations with Redis flushed",
             Self::Hung => "revocations with Redis hung",
+            Self::HungForAll => "revocations with Redis hung for all",
             Self::Full => "revocations with Redis full",
         }
     }
@@ -73,6 +76,7 @@ impl Redis {
             Self::Away => "t13-no-redis",
             Self::Flushed => "t13-flushed",
             Self::Hung => "t13-hung",
+            Self::HungForAll => "t13-hung-for-all",
             Self::Full => "t13-full",
         }
     }
@@ -91,10 +95,11 @@ impl Redis {
         match self {
             // Port 1 refuses.
             Self::Away => environment.push((None, URL.to_owned(), "redis://127.0.0.1:1/".to_owned())),
-            Self::Hung => {
+            Self::Hung | Self::HungForAll => {
                 let gate = Gate::before(&fixture::servers()?.redis_url()).await?;
                 gate.set(Flow::Slow(LATE));
-                environment.push((Some(Process::Crm), URL.to_owned(), gate.url().to_owned()));
+                let whose = (self == Self::Hung).then_some(Process::Crm);
+                environment.push((whose, URL.to_owned(), gate.url().to_owned()));
                 trouble.gate = Some(gate);
             }
             Self::Full => {
