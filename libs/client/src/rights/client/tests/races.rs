@@ -8,6 +8,8 @@ use super::*;
 
 /// Races of a round, in the short form and in the long one.
 const RACES: [usize; 2] = [6, 60];
+/// Races without the guard, until one shows what that lets in.
+const CONTROL_RACES_MAX: usize = 40;
 const STEPS: usize = 150;
 const USERS: usize = 10;
 /// More than can be held at once.
@@ -146,6 +148,14 @@ async fn refills_that_race_changes_bring_nothing_back() {
 /// The control: without the comparison of versions the same steps give back what was taken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_versions_the_same_races_bring_rights_back() {
-    let sums = race(Dice::new(7), true).await;
-    assert!(sums.let_in > 0, "{} late calls", sums.late);
+    let (dice, mut late) = (Dice::new(7), 0);
+    // Threads take turns as they like, so one race alone may show nothing.
+    for number in 0..CONTROL_RACES_MAX {
+        let sums = race(dice.of_task(number), true).await;
+        late += sums.late;
+        if sums.let_in > 0 {
+            return;
+        }
+    }
+    panic!("{CONTROL_RACES_MAX} races, {late} late calls, and none was let in");
 }
