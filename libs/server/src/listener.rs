@@ -185,3 +185,46 @@ fn protocol() -> http2::Builder<TokioExecutor> {
         .auto_date_header(false);
     builder
 }
+
+#[cfg(test)]
+mod tests {
+    use rowhouse_config::section::Tls;
+    use rowhouse_context::ServiceName;
+    use rowhouse_devkit::authority::Authority;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// How long a connection on which a certificate was shown is served.
+    #[tokio::test]
+    async fn a_connection_is_over_when_certificates_are_replaced_and_after_ten_minutes() {
+        let (folder, ours) = (tempfile::tempdir().unwrap(), Authority::new("ours").unwrap());
+        let write = |authority: &Authority| {
+            let issued = authority.issue(&["crm.rowhouse.internal"]).unwrap();
+            issued.write(folder.path(), &[authority]).unwrap();
+        };
+        write(&ours);
+        let section = Tls {
+            folder: folder.path().to_owned(),
+            plain: false,
+        };
+        let certificates = Certificates::load(ServiceName::Crm, &section).await.unwrap();
+        let closing = CancellationToken::new();
+        let peer = PeerService(ServiceName::Auth);
+
+        let replaced = certificates.replaced();
+        write(&ours);
+        assert!(certificates.look().await.unwrap());
+        over(Some((peer, replaced)), &closing).await;
+
+        tokio::time::pause();
+        let begun = Instant::now();
+        over(Some((peer, certificates.replaced())), &closing).await;
+        assert_eq!(begun.elapsed().as_secs(), KNOWN_MAX.as_secs());
+        // The control: who has shown none is served until the process ends.
+        let nobody = timeout(10 * KNOWN_MAX, over(None, &closing)).await;
+        assert!(nobody.is_err());
+        closing.cancel();
+        over(None, &closing).await;
+    }
+}

@@ -1,13 +1,14 @@
 //! Connections over mutual TLS, with the certificates of the moment.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rowhouse_context::ServiceName;
 use rowhouse_tls::{Certificates, ClientStream};
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tower::{BoxError, Service, ServiceExt as _, service_fn};
 
@@ -90,4 +91,38 @@ fn connector(
             Ok(TokioIo::new(certificates.connect(to, stream).await?))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rowhouse_config::section::Tls;
+    use rowhouse_devkit::authority::Authority;
+
+    use super::*;
+
+    /// When the channel that calls go over now was begun.
+    fn begun(route: &SecureRoute) -> Instant {
+        let _channel = route.channel();
+        route.now.lock().unwrap().as_ref().unwrap().begun
+    }
+
+    #[tokio::test]
+    async fn calls_go_over_a_new_connection_after_ten_minutes() {
+        let (folder, ours) = (tempfile::tempdir().unwrap(), Authority::new("ours").unwrap());
+        let issued = ours.issue(&["crm.rowhouse.internal"]).unwrap();
+        issued.write(folder.path(), &[&ours]).unwrap();
+        let section = Tls {
+            folder: folder.path().to_owned(),
+            plain: false,
+        };
+        let certificates = Certificates::load(ServiceName::Crm, &section).await.unwrap();
+        let endpoint = Endpoint::from_static("http://127.0.0.1:1");
+        let route = SecureRoute::new(endpoint, ServiceName::Auth, certificates);
+        tokio::time::pause();
+        let first = begun(&route);
+        tokio::time::advance(CHANNEL_MAX - Duration::from_secs(1)).await;
+        assert_eq!(begun(&route), first);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_ne!(begun(&route), first);
+    }
 }

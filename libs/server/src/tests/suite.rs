@@ -62,6 +62,12 @@ pub(super) fn server(drain: Duration, handler: &Arc<Handler>) -> Server {
 }
 
 pub(super) fn server_at(listen: &Listen, handler: &Arc<Handler>) -> Server {
+    Server::new(ServiceName::Auth, listen, security())
+        .public(services(handler))
+        .internal(services(handler))
+}
+
+pub(super) fn security() -> Security {
     let keys: BTreeMap<String, String> = ServiceName::ALL
         .into_iter()
         .zip(1..)
@@ -71,14 +77,11 @@ pub(super) fn server_at(listen: &Listen, handler: &Arc<Handler>) -> Server {
         })
         .collect();
     let verifier = ServiceVerifier::new(ServiceName::Auth, &keys).unwrap();
-    let security = Security::services_only(ServiceName::Auth, Arc::new(verifier), None);
-    Server::new(ServiceName::Auth, listen, security)
-        .public(services(handler))
-        .internal(services(handler))
+    Security::services_only(ServiceName::Auth, Arc::new(verifier), None)
 }
 
 /// Every RPC waits for the test, then answers OK with an empty message.
-fn services(handler: &Arc<Handler>) -> Services {
+pub(super) fn services(handler: &Arc<Handler>) -> Services {
     let handler = Arc::clone(handler);
     let router = axum::Router::new().fallback(move |request: Request| async move {
         drop(request);
