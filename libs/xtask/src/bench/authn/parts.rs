@@ -205,12 +205,6 @@ async fn of_the_stack(wiring: &Wiring, token: &str) -> Result<Vec<Part>> {
         span.in_scope(|| black_box(()));
         Ok(())
     })?);
-    let tasks = TaskTracker::new();
-    let begun = Instant::now();
-    for _ in 0..TIMES {
-        tasks.spawn(async { black_box(()) }).await?;
-    }
-    parts.push(part("a task of the handler's own", microseconds(begun, TIMES)));
     Ok(parts)
 }
 
