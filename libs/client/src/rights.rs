@@ -8,6 +8,8 @@ pub mod client;
 mod entry;
 mod ledger;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use rowhouse_auth_kit::{Grants, KeyId, Scope};
 use rowhouse_context::{Ctx, Impersonator, Owners, Reach};
@@ -97,7 +99,7 @@ pub trait RightsSource: Send + Sync {
     ///
     /// # Errors
     /// [`RightsError`]; the call must then be refused.
-    async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Rights, RightsError>;
+    async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Arc<Rights>, RightsError>;
 }
 
 #[cfg(test)]

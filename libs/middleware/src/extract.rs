@@ -1,5 +1,7 @@
 //! What the stack hands to the services, for their `rpc.rs`.
 
+use std::sync::Arc;
+
 use rowhouse_client::Rights;
 use rowhouse_context::Ctx;
 use rowhouse_status::Failure;
@@ -17,5 +19,5 @@ pub fn ctx<T>(request: &Request<T>) -> Result<Ctx, Failure> {
 /// What the caller may do, as checked for this call. `None` for public RPCs and for services on their own behalf.
 #[must_use]
 pub fn rights<T>(request: &Request<T>) -> Option<&Rights> {
-    request.extensions().get::<Rights>()
+    request.extensions().get::<Arc<Rights>>().map(Arc::as_ref)
 }

@@ -99,7 +99,7 @@ impl KeysSource for NoUsers {
 
 #[async_trait]
 impl RightsSource for NoUsers {
-    async fn rights(&self, _: &Ctx, _: &RightsQuery) -> Result<Rights, RightsError> {
+    async fn rights(&self, _: &Ctx, _: &RightsQuery) -> Result<Arc<Rights>, RightsError> {
         Err(RightsError::Unavailable("this process serves no users".to_owned()))
     }
 }

@@ -1,5 +1,7 @@
 //! Who knows the rights and gives leases: auth, asked over the network by everybody else.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use rowhouse_context::Ctx;
 use rowhouse_proto::auth::v1::rights_service_client::RightsServiceClient;
@@ -39,9 +41,9 @@ impl RemoteAuth {
 
 #[async_trait]
 impl RightsSource for RemoteAuth {
-    async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Rights, RightsError> {
+    async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Arc<Rights>, RightsError> {
         let asked = self.client.clone().get_rights(request(ctx, query.to_message())).await;
-        Ok(asked.map_err(refused)?.into_inner().into())
+        Ok(Arc::new(asked.map_err(refused)?.into_inner().into()))
     }
 }
 

@@ -145,7 +145,7 @@ impl RightsClient {
 
 #[async_trait]
 impl RightsSource for RightsClient {
-    async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Rights, RightsError> {
+    async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Arc<Rights>, RightsError> {
         self.inner.rights(ctx, query).await
     }
 }
@@ -161,13 +161,13 @@ impl fmt::Debug for RightsClient {
 // === impl Inner ===
 
 impl Inner {
-    async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Rights, RightsError> {
+    async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Arc<Rights>, RightsError> {
         if !self.ledger().is_live((self.now)()) {
             return self.ask(ctx, query, "no_lease").await;
         }
         if let Some(known) = self.memory.get(query).await {
             if self.may_use(query, &known) {
-                return Ok(Rights::clone(&known));
+                return Ok(known);
             }
             self.memory.invalidate(query).await;
         }
@@ -175,10 +175,10 @@ impl Inner {
         // this call: then its version is too old, and this call asks for itself.
         let shared = self.memory.try_get_with(*query, self.refill(ctx, query));
         match tokio::time::timeout_at(ctx.deadline(), shared).await {
-            Ok(Ok(known)) if self.may_use(query, &known) => Ok(Rights::clone(&known)),
+            Ok(Ok(known)) if self.may_use(query, &known) => Ok(known),
             Ok(Ok(_)) => {
                 let rights = self.ask(ctx, query, "stale").await?;
-                self.memory.insert(*query, Arc::new(rights.clone())).await;
+                self.memory.insert(*query, rights.clone()).await;
                 Ok(rights)
             }
             // The deadline may have been that of whoever began the refill.
@@ -199,10 +199,10 @@ impl Inner {
         }
         let rights = self.ask(ctx, query, "miss").await?;
         self.cache.set(&key, &StoredRights::new(query, &rights), KEPT).await;
-        Ok(Arc::new(rights))
+        Ok(rights)
     }
 
-    async fn ask(&self, ctx: &Ctx, query: &RightsQuery, why: &'static str) -> Result<Rights, RightsError> {
+    async fn ask(&self, ctx: &Ctx, query: &RightsQuery, why: &'static str) -> Result<Arc<Rights>, RightsError> {
         metrics::counter!("rights_asked_total", "why" => why).increment(1);
         let asked = self.auth.rights(ctx, query);
         match tokio::time::timeout(ASK_MAX.min(ctx.time_left()), asked).await {

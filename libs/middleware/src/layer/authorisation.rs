@@ -1,5 +1,7 @@
 //! Whether the caller may: their standing, and the permission that the RPC needs.
 
+use std::sync::Arc;
+
 use axum::extract::Request;
 use axum::response::Response;
 use rowhouse_client::{Rights, RightsError, RightsQuery, Standing, reach};
@@ -54,7 +56,7 @@ fn need(request: &Request) -> Result<Option<Need>, Failure> {
 // === impl Need ===
 
 impl Need {
-    async fn rights(&self, shared: &Shared) -> Result<(Rights, Reach), Failure> {
+    async fn rights(&self, shared: &Shared) -> Result<(Arc<Rights>, Reach), Failure> {
         let rights = shared.security.rights.rights(&self.ctx, &self.query).await;
         let rights = rights.map_err(unknown)?;
         let reach = check(self.policy, self.query.user, &rights)?;

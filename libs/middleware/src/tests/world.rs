@@ -249,10 +249,10 @@ async fn echo(request: HttpRequest) -> HttpResponse {
 
 #[async_trait]
 impl RightsSource for FakeRights {
-    async fn rights(&self, _: &Ctx, query: &RightsQuery) -> Result<Rights, RightsError> {
+    async fn rights(&self, _: &Ctx, query: &RightsQuery) -> Result<Arc<Rights>, RightsError> {
         assert!(!self.panics.load(Ordering::SeqCst), "the rights panic");
         self.asked.lock().unwrap().push(*query);
-        self.answer.lock().unwrap().clone()
+        self.answer.lock().unwrap().clone().map(Arc::new)
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct OwnRights {
 
 #[async_trait]
 impl RightsSource for OwnRights {
-    async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<rowhouse_client::Rights, RightsError> {
+    async fn rights(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Arc<rowhouse_client::Rights>, RightsError> {
         let query = Query {
             user: query.user,
             session: query.session,
@@ -31,7 +31,7 @@ impl RightsSource for OwnRights {
         let rights = read
             .map_err(|_| RightsError::DeadlineExceeded)?
             .map_err(|error| unavailable(&error))?;
-        Ok(rowhouse_client::Rights {
+        Ok(Arc::new(rowhouse_client::Rights {
             version: rights.version.0,
             standing: match rights.standing {
                 Standing::Good => rowhouse_client::Standing::Good,
@@ -44,7 +44,7 @@ impl RightsSource for OwnRights {
             roles: rights.role.iter().cloned().collect(),
             grants: rights.grants,
             team: rights.team,
-        })
+        }))
     }
 }
 

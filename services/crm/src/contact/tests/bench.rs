@@ -243,19 +243,19 @@ struct Everybody;
 
 #[async_trait]
 impl RightsSource for Everybody {
-    async fn rights(&self, _: &Ctx, query: &RightsQuery) -> Result<Rights, RightsError> {
+    async fn rights(&self, _: &Ctx, query: &RightsQuery) -> Result<Arc<Rights>, RightsError> {
         let standing = if query.user.uuid().is_nil() {
             Standing::Revoked
         } else {
             Standing::Good
         };
-        Ok(Rights {
+        Ok(Arc::new(Rights {
             version: 1,
             standing,
             roles: Vec::new(),
             grants: Grants::default(),
             team: [].into_iter().collect(),
-        })
+        }))
     }
 }
 
