@@ -1,4 +1,4 @@
-//! Guessing: who tries passwords too often waits, longer each time.
+//! Guessing: who tries passwords too often waits, longer each time; at a log-in and at an invitation to somebody who has an account.
 //!
 //! An attempt is counted before the password is looked at, so that many at once cannot pass together, and taken back where
 //! it was right. Four counts must all allow it:
@@ -159,7 +159,7 @@ impl Attempted {
     }
 }
 
-/// Counts an attempt to log in to the account with this address, or refuses it.
+/// Counts an attempt to show the password of the account with this address, or refuses it.
 pub(crate) async fn begin(ctx: &Ctx, state: &State, email: &Email) -> Result<Attempted, Error> {
     let (account, address) = (email.key(), ctx.address().unwrap_or_default());
     let from = network(address);

@@ -8,9 +8,10 @@ use sqlx::PgConnection;
 
 use super::store::Open;
 use super::{Acceptance, CREATED, Draft, Invitation, Joined, store};
+use crate::attempt;
 use crate::audit::{self, Entry};
 use crate::error::Error;
-use crate::identity::{self, Chooser, NewIdentity};
+use crate::identity::{self, Account, Chooser, NewIdentity};
 use crate::rights::{self, Subject};
 use crate::state::State;
 use crate::tenant::Access;
@@ -57,15 +58,7 @@ pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) ->
         // Hashing takes long: no connection waits for it.
         drop(conn);
         let known = match account {
-            Some(account) => {
-                let password = acceptance.password.offered();
-                let hash = account.password_hash;
-                let right = state.hasher.verify(ctx, &password, Some(hash.clone())).await?;
-                if !right || !account.active {
-                    return Err(Error::LoginFailed);
-                }
-                Known::Yes(account.id, hash)
-            }
+            Some(account) => prove(ctx, state, acceptance, &open, account).await?,
             None if acceptance.display_name.as_str().is_empty() => {
                 let description = "must not be empty for a new account".to_owned();
                 return Err(Error::Field {
@@ -83,6 +76,25 @@ pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) ->
         }
     }
     Err(Error::fault("an account comes and goes"))
+}
+
+/// Compares the password with the account's. Whoever holds the link may guess here as at a log-in, and is counted as there.
+async fn prove(
+    ctx: &Ctx,
+    state: &State,
+    acceptance: &Acceptance,
+    open: &Open,
+    account: Account,
+) -> Result<Known, Error> {
+    let email: Email = open.email.parse().map_err(Error::fault)?;
+    let attempted = attempt::begin(ctx, state, &email).await?;
+    let (password, hash) = (acceptance.password.offered(), account.password_hash);
+    let right = attempt::verify(ctx, state, &attempted, &password, Some(hash.clone())).await?;
+    if !right || !account.active {
+        return Err(Error::LoginFailed);
+    }
+    attempt::succeeded(state, &attempted).await?;
+    Ok(Known::Yes(account.id, hash))
 }
 
 /// Whether the address has an account, whose password was right for this hash, or gets one with this hash.

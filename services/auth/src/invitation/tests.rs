@@ -2,17 +2,19 @@
 
 use futures_util::future::join_all;
 use rowhouse_auth_kit::Role;
+use rowhouse_context::Ctx;
 use rowhouse_types::{InvitationId, TenantId};
 
 use super::accept;
 use crate::error::Error;
+use crate::identity::OfferedPassword;
 use crate::link::Token;
 use crate::member::{self, Invite};
 use crate::rights::{Query, Standing};
 use crate::role::TenantRole;
 use crate::tenant::{self, Access};
 use crate::tests::bench::{Bench, PASSWORD, acceptance, anonymous, founding, service_ctx};
-use crate::{mail, random};
+use crate::{mail, random, session};
 
 /// Acceptances at once of one invitation.
 const RACERS: usize = 8;
@@ -96,6 +98,70 @@ async fn a_person_who_has_an_account_proves_it_and_keeps_it() {
     assert_eq!((joined.user, joined.tenant), (house.admin, tenant));
     assert_eq!(bench.count("SELECT count(*) FROM auth.identities").await, 1);
     assert_eq!(bench.count("SELECT count(*) FROM auth.memberships").await, 2);
+}
+
+/// How many of ten guesses at the account of an invitation are looked at, from one address.
+async fn guesses(bench: &Bench, invitation: InvitationId, forgets: bool) -> usize {
+    let mail = mail::actions::invitation_mail(&service_ctx(), &bench.state, invitation)
+        .await
+        .unwrap();
+    let mut looked_at = 0;
+    for _ in 0..10 {
+        let guess = acceptance(mail.token.clone(), OTHER);
+        match accept(&from("192.0.2.1"), &bench.state, &guess).await {
+            Err(Error::LoginFailed) => looked_at += 1,
+            Err(Error::TooManyAttempts { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+        if forgets {
+            bench.execute("DELETE FROM auth.attempts").await;
+        }
+    }
+    looked_at
+}
+
+fn from(address: &str) -> Ctx {
+    anonymous().with_origin(None, Some(address.to_owned()))
+}
+
+#[tokio::test]
+async fn who_has_the_link_does_not_guess_the_accounts_password_either() {
+    let bench = Bench::start("invitation_guess").await;
+    let house = bench.house("acme").await;
+    let (tenant, invitation) = found(&bench, &house.email.to_uppercase()).await;
+    let before = bench.state.hasher.runs();
+    // As at a log-in: five are free, and the sixth is looked at too.
+    assert_eq!(guesses(&bench, invitation, false).await, 6);
+    assert_eq!(bench.state.hasher.runs() - before, 6, "what is refused is not hashed");
+    // They count as guesses at the account, whichever way the next comes.
+    let attempt = |password| session::Attempt {
+        email: house.email.parse().unwrap(),
+        password: OfferedPassword::parse(password).unwrap(),
+        tenant: Some(house.tenant),
+        second_factor: None,
+    };
+    let login = session::actions::login(&from("192.0.2.1"), &bench.state, &attempt(PASSWORD)).await;
+    assert!(matches!(login, Err(Error::TooManyAttempts { .. })));
+    let counts = "SELECT count(*) FROM auth.attempts";
+    assert_eq!(
+        bench.count(counts).await,
+        4,
+        "both together, the address, the account, the organisation"
+    );
+    // The owner is elsewhere, and what they did right is not held against anybody.
+    let joined = bench.accept(invitation, PASSWORD).await.unwrap();
+    assert_eq!((joined.user, joined.tenant), (house.admin, tenant));
+    let levels = "SELECT round(sum(level))::bigint FROM auth.attempts";
+    assert!(bench.count(levels).await <= 24, "four counts of six");
+}
+
+/// The control: where guesses are forgotten, all are looked at.
+#[tokio::test]
+async fn where_guesses_at_an_invitation_are_forgotten_all_are_looked_at() {
+    let bench = Bench::start("invitation_guess_control").await;
+    let house = bench.house("acme").await;
+    let (_, invitation) = found(&bench, &house.email).await;
+    assert_eq!(guesses(&bench, invitation, true).await, 10);
 }
 
 #[tokio::test]
