@@ -62,7 +62,7 @@ use crate::purge::RecordsRpc;
 use crate::rights::{Clock, OwnRights, RightsRpc};
 use crate::role::RoleRpc;
 use crate::seal::Sealer;
-use crate::service_account::ServiceAccountRpc;
+use crate::service_account::{ClosedOrigins, ServiceAccountRpc};
 use crate::session::AuthRpc;
 use crate::state::State;
 use crate::team::TeamRpc;
@@ -290,6 +290,7 @@ async fn state(config: ServeConfig, limits: LimitsClient) -> Result<State> {
         pages: PageTokens::new(page_token_key.expose()),
         limits,
         failed_logins: Refusals::new(ServiceName::Auth),
+        closed_origins: ClosedOrigins::new(),
         wake: Wake::new(),
         db,
     })

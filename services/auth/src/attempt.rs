@@ -1,4 +1,5 @@
-//! Guessing: who tries passwords too often waits, longer each time; at a log-in and at an invitation to somebody who has an account.
+//! Guessing: who tries passwords too often waits, longer each time; at a log-in, and where somebody who has an account accepts an
+//! invitation.
 //!
 //! An attempt is counted before the password is looked at, so that many at once cannot pass together, and taken back where
 //! it was right. Four counts must all allow it:
@@ -91,6 +92,14 @@ const ACCOUNT: Bound = Bound {
 const MAILS: Bound = Bound {
     free: 30.0,
     leak_s: 120.0,
+    wait_max_s: 60.0,
+};
+
+/// API keys from one address that are not good. Nobody guesses one, but each is looked for; a program that still has an old one
+/// and tries it each minute is no flood.
+const KEYS: Bound = Bound {
+    free: 100.0,
+    leak_s: 36.0,
     wait_max_s: 60.0,
 };
 
@@ -191,6 +200,17 @@ pub(crate) async fn begin_own_code(state: &State, user: UserId) -> Result<Attemp
 pub(crate) async fn begin_mail(ctx: &Ctx, state: &State) -> Result<(), Error> {
     let from = network(ctx.address().unwrap_or_default());
     count(state, Attempted::single("mails", &from, MAILS)).await.map(drop)
+}
+
+/// Counts an API key that was looked for and is not good, or says that the address must present no more for a while.
+pub(crate) async fn bad_key(ctx: &Ctx, state: &State) -> Result<(), Error> {
+    let from = network(ctx.address().unwrap_or_default());
+    count(state, Attempted::single("keys", &from, KEYS)).await.map(drop)
+}
+
+/// What stands for the network that a call comes from.
+pub(crate) fn origin(ctx: &Ctx) -> Vec<u8> {
+    digest("origin", &network(ctx.address().unwrap_or_default()))
 }
 
 async fn count(state: &State, mut attempted: Attempted) -> Result<Attempted, Error> {

@@ -6,6 +6,7 @@
 
 pub(crate) mod actions;
 mod keys;
+mod origin;
 mod rpc;
 mod store;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use rowhouse_types::{ApiKeyId, Etag, ServiceAccountId, SessionId, TenantId, Text
 use crate::error::Error;
 use crate::random;
 use crate::role::TenantRole;
+pub(crate) use origin::ClosedOrigins;
 pub(crate) use rpc::ServiceAccountRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;

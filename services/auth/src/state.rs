@@ -16,6 +16,7 @@ use crate::key::{Signer, Signing};
 use crate::link::LinkTokens;
 use crate::rights::Clock;
 use crate::seal::Sealer;
+use crate::service_account::ClosedOrigins;
 
 /// Everything an action may need. One per process, shared.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct State {
     /// Where log-ins that failed are counted until they are written. Apart from other refusals: who floods the one must not
     /// take the other's room.
     pub(crate) failed_logins: Refusals,
+    /// Networks that have presented too many API keys which are not good.
+    pub(crate) closed_origins: ClosedOrigins,
     /// Hurries the relay after a commit that left an event.
     pub(crate) wake: Wake,
 }

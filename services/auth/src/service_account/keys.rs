@@ -6,7 +6,8 @@ use rowhouse_types::{ApiKeyId, ServiceAccountId, TenantId};
 use serde_json::json;
 
 use super::actions::find;
-use super::{ApiKey, KEYS_MAX, ListedKey, session_of, store, user_of};
+use super::{ApiKey, KEYS_MAX, ListedKey, origin, session_of, store, user_of};
+use crate::attempt;
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::key::AccessToken;
@@ -92,7 +93,16 @@ pub(crate) async fn revoke(ctx: &Ctx, state: &State, id: ApiKeyId) -> Result<Lis
 }
 
 /// An access token for a key. It is not audited: a program makes one each five minutes, and the key knows its last use.
-pub(crate) async fn exchange(_ctx: &Ctx, state: &State, presented: &ApiKey) -> Result<(AccessToken, TenantId), Error> {
+pub(crate) async fn exchange(ctx: &Ctx, state: &State, presented: &ApiKey) -> Result<(AccessToken, TenantId), Error> {
+    let origin = attempt::origin(ctx);
+    state.closed_origins.admit(&origin, presented).await?;
+    match exchanged(state, presented, &origin).await {
+        Err(Error::ApiKeyInvalid) => Err(origin::not_good(ctx, state, origin).await),
+        other => other,
+    }
+}
+
+async fn exchanged(state: &State, presented: &ApiKey, origin: &[u8]) -> Result<(AccessToken, TenantId), Error> {
     let mut conn = state.connection().await?;
     let holder = store::holder(&mut conn, presented).await?.ok_or(Error::ApiKeyInvalid)?;
     let (user, session) = (user_of(holder.account), session_of(holder.key));
@@ -111,7 +121,7 @@ pub(crate) async fn exchange(_ctx: &Ctx, state: &State, presented: &ApiKey) -> R
         Standing::TenantSuspended => return Err(Error::TenantSuspended),
         Standing::TenantUnknown => return Err(Error::TenantNotReady),
     }
-    store::note_use(&mut conn, holder).await?;
+    store::note_use(&mut conn, holder, origin).await?;
     drop(conn);
     let token = state
         .signer()

@@ -62,8 +62,12 @@ const HOLDER: &str = "SELECT tenant_id, service_account_id, id FROM auth.api_key
     WHERE key_hash = $1 AND revoked_at IS NULL AND expires_at > now()";
 
 /// Once a minute at most: whoever exchanges a key for each of many calls must not wait for a row.
-const NOTE_USE: &str = "UPDATE auth.api_keys SET used_at = now() WHERE tenant_id = $1 AND id = $2 \
+const NOTE_USE: &str = "UPDATE auth.api_keys SET used_at = now(), used_from = $4 WHERE tenant_id = $1 AND id = $2 \
     AND (used_at IS NULL OR used_at < now() - make_interval(secs => $3))";
+
+/// Lately: as long as an address counts as known to a person's account.
+const USED_FROM: &str = "SELECT key_hash FROM auth.api_keys WHERE used_from = $1 AND revoked_at IS NULL \
+    AND expires_at > now() AND used_at > now() - interval '30 days' ORDER BY used_at DESC LIMIT $2";
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
@@ -86,6 +90,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     REVOKE_OF_ACCOUNT,
     HOLDER,
     NOTE_USE,
+    USED_FROM,
 ];
 
 type Row = (Uuid, String, String, String, DateTime<Utc>, DateTime<Utc>, i64);
@@ -323,13 +328,20 @@ pub(super) async fn holder(conn: &mut PgConnection, presented: &ApiKey) -> Resul
     }))
 }
 
-/// Notes that a key was used, to the minute.
-pub(super) async fn note_use(conn: &mut PgConnection, holder: KeyHolder) -> Result<(), Error> {
+/// Notes that a key was used and from where, to the minute.
+pub(super) async fn note_use(conn: &mut PgConnection, holder: KeyHolder, origin: &[u8]) -> Result<(), Error> {
     sqlx::query(NOTE_USE)
         .bind(holder.tenant.uuid())
         .bind(holder.key.uuid())
         .bind(USE_KNOWN.as_secs_f64())
+        .bind(origin)
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Hashes of the good keys that were used from a network lately, at most `limit`.
+pub(super) async fn used_from(conn: &mut PgConnection, origin: &[u8], limit: i64) -> Result<Vec<Vec<u8>>, Error> {
+    let hashes = sqlx::query_scalar(USED_FROM).bind(origin).bind(limit);
+    Ok(hashes.fetch_all(conn).await?)
 }

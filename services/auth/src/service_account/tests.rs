@@ -1,5 +1,7 @@
 //! Service accounts on a real database: what a key gives, and from when on no longer.
 
+mod flood;
+
 use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_types::{ApiKeyId, ServiceAccountId, TenantId, UserId};

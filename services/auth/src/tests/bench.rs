@@ -30,6 +30,7 @@ use crate::member::Invite;
 use crate::rights::{Clock, Query, Rights, Standing};
 use crate::role::TenantRole;
 use crate::seal::Sealer;
+use crate::service_account::ClosedOrigins;
 use crate::session::{Attempt, Pair};
 use crate::state::State;
 use crate::team::{self, NewTeam, TeamName};
@@ -120,6 +121,7 @@ impl Bench {
             // Fixed limits ask nobody, Redis neither.
             limits: LimitsClient::fixed(limits, Cache::connect(&nowhere, "none").unwrap()),
             failed_logins: Refusals::new(ServiceName::Auth),
+            closed_origins: ClosedOrigins::new(),
             wake: Wake::new(),
             db,
         })
