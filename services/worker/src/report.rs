@@ -3,6 +3,7 @@
 pub(crate) mod actions;
 pub(crate) mod contacts;
 mod csv;
+mod owners;
 pub(crate) mod rpc;
 pub(crate) mod store;
 mod wire;
@@ -16,6 +17,8 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use rowhouse_types::{ReportId, TenantId, UserId};
 use uuid::Uuid;
+
+pub(crate) use owners::FileOwners;
 
 /// What a report contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use crate::files::Files;
 use crate::peer::{PeerError, Requester};
 use crate::report::actions::{FINISHED, REQUESTED};
 use crate::report::store::{self, Attempt, Made};
-use crate::report::{GIVEN_UP, Kind, State};
+use crate::report::{FileOwners, GIVEN_UP, Kind, State};
 
 pub(super) const QUEUE: Queue = Queue {
     name: "worker.reports",
@@ -50,6 +50,13 @@ enum MakeError {
     /// It may go better later.
     #[error("{0}")]
     Later(String),
+}
+
+/// What was written into a file.
+struct Contents {
+    row_count: i64,
+    size_bytes: i64,
+    owners: FileOwners,
 }
 
 /// How a report ends.
@@ -102,12 +109,13 @@ impl MakeReport {
             Kind::Contacts => self.write_contacts(ctx, delivery, attempt, &mut file).await,
         };
         match written {
-            Ok((row_count, size_bytes)) => {
+            Ok(contents) => {
                 file.shutdown().await?;
                 Ok(Made {
-                    row_count,
-                    size_bytes,
+                    row_count: contents.row_count,
+                    size_bytes: contents.size_bytes,
                     file: path,
+                    owners: contents.owners,
                 })
             }
             Err(error) => {

@@ -4,7 +4,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use rowhouse_client::LimitsClient;
-use rowhouse_context::{Ctx, Principal};
+use rowhouse_context::{Ctx, Principal, Reach};
 use rowhouse_mq::{Event, Wake, outbox};
 use rowhouse_types::ReportId;
 use serde_json::json;
@@ -101,25 +101,30 @@ impl Reports {
 
     /// The file of a report that the caller reaches and that has succeeded, in pieces of at most 64 KiB.
     ///
-    /// A file holds what its requester reached, which may be more than the caller does. `sees_all`: whether everybody's
-    /// records are within the caller's reach; without that, they get no file but their own.
+    /// A file holds what its requester reached, which may be more than the caller does, and more than the requester does by
+    /// now. `exports`: whose records the caller could have exported themselves. Without everybody's they get no file but their
+    /// own, and that only where all of its records are still among these.
     pub(crate) async fn download(
         &self,
         ctx: &Ctx,
         id: ReportId,
-        sees_all: bool,
+        exports: &Reach,
     ) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
         let report = self.get(ctx, id).await?;
+        let sees_all = *exports == Reach::All;
         if !sees_all && ctx.principal().user() != Some(report.requester) {
             return Err(Error::ReportUnknown { id });
         }
-        let Some(file) = report.file.filter(|_| report.state == State::Succeeded) else {
+        let Some(file) = report.file.as_ref().filter(|_| report.state == State::Succeeded) else {
             return Err(Error::NoFile {
                 id,
                 state: report.state,
             });
         };
-        let bytes = self.files.read(&file).await?.map_err(Error::from);
+        if !sees_all && !store::owners(&self.pool, &report).await?.are_within(exports) {
+            return Err(Error::ReportUnknown { id });
+        }
+        let bytes = self.files.read(file).await?.map_err(Error::from);
         Ok(bytes
             .map_ok(|bytes| futures_util::stream::iter(pieces(bytes).into_iter().map(Ok)))
             .try_flatten()

@@ -54,7 +54,7 @@ impl ReportService for ReportRpc {
     ) -> Answer<Self::DownloadReportStream> {
         let ctx = rowhouse_middleware::ctx(&request)?;
         let id = wire::id(&request.get_ref().id)?;
-        let chunks = self.reports.download(&ctx, id, sees_all(&ctx, &request)).await;
+        let chunks = self.reports.download(&ctx, id, &exports(&ctx, &request)).await;
         let chunks = chunks.map_err(Failure::from)?;
         let answers = chunks.map(|chunk| match chunk {
             Ok(chunk) => Ok(proto::DownloadReportResponse { chunk }),
@@ -64,11 +64,12 @@ impl ReportService for ReportRpc {
     }
 }
 
-/// Whether the caller could have everybody's records exported themselves.
-fn sees_all<T>(ctx: &Ctx, request: &Request<T>) -> bool {
+/// Whose records the caller could have exported themselves.
+fn exports<T>(ctx: &Ctx, request: &Request<T>) -> Reach {
     let known = rowhouse_middleware::rights(request).zip(ctx.principal().user());
     let exports = policy::permission("contacts:export");
-    known
+    let reach = known
         .zip(exports)
-        .is_some_and(|((rights, user), exports)| reach(&rights.grants, user, &rights.team, exports) == Some(Reach::All))
+        .and_then(|((rights, user), exports)| reach(&rights.grants, user, &rights.team, exports));
+    reach.unwrap_or_else(Reach::nobody)
 }

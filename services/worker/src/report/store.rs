@@ -5,7 +5,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
-use super::{NewReport, Report};
+use super::{FileOwners, NewReport, Report};
 use crate::error::{Error, Result};
 use crate::peer::Requester;
 
@@ -47,6 +47,8 @@ const GET: &str = concat!(
     " FROM worker.reports WHERE tenant_id = $1 AND id = $2"
 );
 
+const OWNERS: &str = "SELECT owner_ids FROM worker.reports WHERE tenant_id = $1 AND id = $2";
+
 const CLAIM: &str = concat!(
     "UPDATE worker.reports SET state = 'running', attempt = attempt + 1, progress_percent = 0, updated_at = now() ",
     "WHERE tenant_id = $1 AND id = $2 AND state IN ('queued', 'running') RETURNING attempt, ",
@@ -57,7 +59,7 @@ const PROGRESS: &str = "UPDATE worker.reports SET progress_percent = $4, updated
     WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'";
 
 const SUCCEED: &str = "UPDATE worker.reports SET state = 'succeeded', progress_percent = 100, row_count = $4, \
-    size_bytes = $5, file = $6, finished_at = now(), updated_at = now() \
+    size_bytes = $5, file = $6, owner_ids = $7, finished_at = now(), updated_at = now() \
     WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'";
 
 const FAIL: &str = "UPDATE worker.reports SET state = 'failed', failure = $4, finished_at = now(), updated_at = now() \
@@ -78,6 +80,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     LOCK_TENANT,
     IN_FLIGHT,
     GET,
+    OWNERS,
     CLAIM,
     PROGRESS,
     SUCCEED,
@@ -109,6 +112,7 @@ pub(crate) struct Made {
     pub(crate) row_count: i64,
     pub(crate) size_bytes: i64,
     pub(crate) file: String,
+    pub(crate) owners: FileOwners,
 }
 
 /// How many of the tenant's reports are not finished; it stays so until the transaction ends, if all who add one ask first.
@@ -180,6 +184,15 @@ pub(crate) async fn get(pool: &PgPool, tenant: TenantId, id: ReportId) -> Result
     row.as_ref().map(read).transpose()
 }
 
+/// Whose records stand in the file of a report that has succeeded.
+pub(crate) async fn owners(pool: &PgPool, report: &Report) -> Result<FileOwners> {
+    let ids = sqlx::query_scalar(OWNERS)
+        .bind(report.tenant.uuid())
+        .bind(report.id.uuid());
+    let ids: Option<Option<Vec<Uuid>>> = ids.fetch_optional(pool).await?;
+    Ok(FileOwners::stored(ids.flatten()))
+}
+
 /// Begins an attempt, unless the report is finished or not there.
 pub(crate) async fn claim(pool: &PgPool, tenant: TenantId, id: ReportId) -> Result<Option<Attempt>> {
     let row = sqlx::query(CLAIM)
@@ -219,6 +232,7 @@ pub(crate) async fn succeed(connection: &mut PgConnection, attempt: &Attempt, ma
         .bind(made.row_count)
         .bind(made.size_bytes)
         .bind(&made.file)
+        .bind(made.owners.to_stored())
         .execute(connection)
         .await?;
     Ok(done.rows_affected() == 1)

@@ -4,12 +4,12 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rowhouse_context::Reach;
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{Limits, ReportId, TenantId};
+use rowhouse_types::{Limits, ReportId, TenantId, UserId};
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
 use super::store::{self, Made};
-use super::{Kind, NewReport, Report, State};
+use super::{FileOwners, Kind, NewReport, Report, State};
 use crate::error::Error;
 use crate::files::Files;
 use crate::testing::{World, member};
@@ -113,6 +113,7 @@ async fn a_colleagues_report_out_of_reach_is_as_unknown_as_none() {
     let tenant = TenantId::generate();
     let (ours, theirs) = (member(tenant), member(tenant));
     let [own, colleagues] = [&ours, &theirs].map(|ctx| ctx.principal().user().unwrap());
+    let reach_of_two = Reach::owners([own, colleagues]);
     let report = world.reports().run(&theirs, new(None)).await.unwrap();
     succeeded(&world, report.clone(), b"theirs").await;
     for (reach, reached) in [
@@ -124,7 +125,7 @@ async fn a_colleagues_report_out_of_reach_is_as_unknown_as_none() {
         let ctx = ours.clone().with_reach(reach.clone());
         for answer in [
             world.reports().get(&ctx, report.id).await.map(drop),
-            world.reports().download(&ctx, report.id, true).await.map(drop),
+            world.reports().download(&ctx, report.id, &Reach::All).await.map(drop),
         ] {
             assert_eq!(answer.is_ok(), reached, "{reach:?}: {answer:?}");
             assert!(
@@ -133,15 +134,60 @@ async fn a_colleagues_report_out_of_reach_is_as_unknown_as_none() {
             );
         }
         // A file may hold more than the caller sees: without everybody's records it is its requester's alone.
-        let file = world.reports().download(&ctx, report.id, false).await.map(drop);
+        let file = world.reports().download(&ctx, report.id, &reach_of_two).await.map(drop);
         assert!(matches!(file, Err(Error::ReportUnknown { .. })), "{reach:?}: {file:?}");
     }
     world
         .reports()
-        .download(&theirs, report.id, false)
+        .download(&theirs, report.id, &reach_of_two)
         .await
         .map(drop)
         .unwrap();
+}
+
+#[tokio::test]
+async fn whoever_reaches_less_than_their_own_report_holds_gets_it_no_more() {
+    let world = World::new("narrowed").await;
+    let ctx = member(TenantId::generate());
+    let own = ctx.principal().user().unwrap();
+    let mate = UserId::generate();
+    let report = world.reports().run(&ctx, new(None)).await.unwrap();
+    let early = world
+        .reports()
+        .download(&ctx, report.id, &Reach::nobody())
+        .await
+        .map(drop);
+    assert!(matches!(early, Err(Error::NoFile { .. })), "{early:?}");
+    let report = succeeded_with(&world, report, b"of two", &[own, mate]).await;
+    let reaches = [
+        (Reach::All, true),
+        (Reach::owners([own, mate]), true),
+        (Reach::owners([own, UserId::generate()]), false),
+        (Reach::owners([own]), false),
+        (Reach::nobody(), false),
+    ];
+    for (exports, reached) in &reaches {
+        let file = world.reports().download(&ctx, report.id, exports).await.map(drop);
+        assert_eq!(file.is_ok(), *reached, "{exports:?}: {file:?}");
+        assert!(
+            *reached || matches!(file, Err(Error::ReportUnknown { .. })),
+            "{exports:?}: {file:?}"
+        );
+        // That there is such a report, its requester may know all the same.
+        assert!(world.reports().get(&ctx, report.id).await.is_ok());
+    }
+    // The control: a file of which less is noted than stands in it is handed out.
+    let noted = "UPDATE worker.reports SET owner_ids = owner_ids[:0]";
+    sqlx::query(noted).execute(&world.pool).await.unwrap();
+    let file = world.reports().download(&ctx, report.id, &Reach::nobody()).await;
+    assert!(file.is_ok());
+    // Of one that was made before, nobody knows whose records it holds.
+    let forgotten = "UPDATE worker.reports SET owner_ids = NULL";
+    sqlx::query(forgotten).execute(&world.pool).await.unwrap();
+    for (exports, _) in reaches {
+        let file = world.reports().download(&ctx, report.id, &exports).await.map(drop);
+        assert_eq!(file.is_ok(), exports == Reach::All, "{exports:?}: {file:?}");
+    }
 }
 
 #[tokio::test]
@@ -159,7 +205,7 @@ async fn another_tenants_report_is_as_unknown_as_none() {
             matches!(got, Err(Error::ReportUnknown { id: asked }) if asked == id),
             "{got:?}"
         );
-        let file = world.reports().download(&stranger, id, true).await.map(|_| ());
+        let file = world.reports().download(&stranger, id, &Reach::All).await.map(|_| ());
         assert!(
             matches!(file, Err(Error::ReportUnknown { id: asked }) if asked == id),
             "{file:?}"
@@ -187,6 +233,7 @@ async fn only_the_last_attempt_may_finish_and_only_once() {
         row_count: 1,
         size_bytes: 2,
         file: "x".to_owned(),
+        owners: FileOwners::default(),
     };
     let mut connection = world.pool.acquire().await.unwrap();
     assert!(!store::succeed(&mut connection, &first, &made).await.unwrap());
@@ -205,7 +252,7 @@ async fn a_report_without_a_file_cannot_be_downloaded() {
     let world = World::new("no_file").await;
     let ctx = member(TenantId::generate());
     let report = world.reports().run(&ctx, new(None)).await.unwrap();
-    let refused = world.reports().download(&ctx, report.id, true).await.map(|_| ());
+    let refused = world.reports().download(&ctx, report.id, &Reach::All).await.map(|_| ());
     assert!(
         matches!(
             refused,
@@ -224,7 +271,7 @@ async fn a_file_is_downloaded_as_it_was_written_in_pieces_of_64_kib() {
     let ctx = member(TenantId::generate());
     let bytes: Vec<u8> = (0..1_000_003_u32).map(|at| (at % 251).to_le_bytes()[0]).collect();
     let report = succeeded(&world, world.reports().run(&ctx, new(None)).await.unwrap(), &bytes).await;
-    let stream = world.reports().download(&ctx, report.id, true).await.unwrap();
+    let stream = world.reports().download(&ctx, report.id, &Reach::All).await.unwrap();
     let pieces: Vec<bytes::Bytes> = stream.try_collect().await.unwrap();
     assert!(pieces.iter().all(|piece| (1..=65_536).contains(&piece.len())));
     assert_eq!(pieces.concat(), bytes);
@@ -241,13 +288,23 @@ async fn a_download_that_is_dropped_holds_nothing() {
     )
     .await;
     for _ in 0..20 {
-        let mut stream = world.reports().download(&ctx, report.id, true).await.unwrap();
+        let mut stream = world.reports().download(&ctx, report.id, &Reach::All).await.unwrap();
         assert!(stream.next().await.unwrap().is_ok());
     }
 }
 
 /// Ends a report with a file.
 async fn succeeded(world: &World, report: Report, bytes: &[u8]) -> Report {
+    let requester = report.requester;
+    succeeded_with(world, report, bytes, &[requester]).await
+}
+
+/// Ends a report with a file of these people's records.
+async fn succeeded_with(world: &World, report: Report, bytes: &[u8], people: &[UserId]) -> Report {
+    let mut owners = FileOwners::default();
+    for person in people {
+        owners.add(&person.to_string());
+    }
     let attempt = store::claim(&world.pool, report.tenant, report.id)
         .await
         .unwrap()
@@ -260,6 +317,7 @@ async fn succeeded(world: &World, report: Report, bytes: &[u8]) -> Report {
         row_count: 1,
         size_bytes: i64::try_from(bytes.len()).unwrap(),
         file,
+        owners,
     };
     let mut connection = world.pool.acquire().await.unwrap();
     assert!(store::succeed(&mut connection, &attempt, &made).await.unwrap());

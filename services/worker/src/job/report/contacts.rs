@@ -4,8 +4,9 @@ use object_store::buffered::BufWriter;
 use rowhouse_context::Ctx;
 use rowhouse_mq::Delivery;
 
-use super::{MakeError, MakeReport, requester};
+use super::{Contents, MakeError, MakeReport, requester};
 use crate::job::{ASK_MAX, own_ctx};
+use crate::report::FileOwners;
 use crate::report::contacts::{self, Contact};
 use crate::report::store::{self, Attempt};
 
@@ -17,12 +18,13 @@ struct Written {
     shown_percent: i32,
     /// The last contact in it; empty before the first.
     last_id: String,
+    owners: FileOwners,
 }
 
 // === impl MakeReport ===
 
 impl MakeReport {
-    /// Writes header and rows; answers how many rows and bytes that was.
+    /// Writes header and rows; answers how many rows and bytes that was, and whose.
     ///
     /// crm ends each stream after a while, and a stream dies with the process that sends it. The report then goes on
     /// behind its last row, as long as each stream brings some: one that was cut without any leaves it to the attempts
@@ -33,7 +35,7 @@ impl MakeReport {
         delivery: &Delivery,
         attempt: &Attempt,
         file: &mut BufWriter,
-    ) -> Result<(i64, i64), MakeError> {
+    ) -> Result<Contents, MakeError> {
         let header = contacts::header()?;
         let mut written = Written {
             size_bytes: header.len(),
@@ -52,7 +54,11 @@ impl MakeReport {
             }
         }
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        Ok((count(written.row_count), count(written.size_bytes)))
+        Ok(Contents {
+            row_count: count(written.row_count),
+            size_bytes: count(written.size_bytes),
+            owners: written.owners,
+        })
     }
 
     /// Adds the rows of one stream, which begins behind what is written.
@@ -87,6 +93,9 @@ impl MakeReport {
             file.put(bytes.into()).await?;
             written.size_bytes += size_bytes;
             written.row_count += page.contacts.len();
+            for contact in &page.contacts {
+                written.owners.add(&contact.owner_id);
+            }
             if let Some(last) = page.contacts.last() {
                 written.last_id.clone_from(&last.id);
             }

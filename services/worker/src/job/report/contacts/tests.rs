@@ -3,7 +3,8 @@
 use rowhouse_mq::{Handler as _, HandlerError};
 use rowhouse_proto::crm::v1::Contact;
 use rowhouse_status::Reason;
-use rowhouse_types::ContactId;
+use rowhouse_types::{ContactId, UserId};
+use uuid::Uuid;
 
 use super::*;
 use crate::job::tests::{NO_MAIL, queued};
@@ -81,6 +82,34 @@ async fn a_report_goes_on_behind_its_last_row_with_a_new_token_each_time() {
             .await,
         1
     );
+}
+
+#[tokio::test]
+async fn whose_records_stand_in_the_file_is_noted_over_all_streams() {
+    let world = World::new("owners").await;
+    let [ada, bob] = [(); 2].map(|()| UserId::generate());
+    let mut contacts = pages(&[2, 1]);
+    for (contact, owner) in contacts.iter_mut().flatten().zip([ada, bob, ada]) {
+        contact.owner_id = owner.to_string();
+    }
+    let script = Script {
+        pages: contacts,
+        cuts: vec![cut(1, Reason::DeadlineExceeded)],
+        ..Script::default()
+    };
+    let peers = Peers::start(script).await;
+    let (_, _, message) = queued(&world).await;
+    MakeReport::new(world.tools(&peers, NO_MAIL))
+        .handle(&message)
+        .await
+        .unwrap();
+    let noted: Option<Vec<Uuid>> = sqlx::query_scalar("SELECT owner_ids FROM worker.reports")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+    let mut expected = [ada.uuid(), bob.uuid()];
+    expected.sort_unstable();
+    assert_eq!(noted.as_deref(), Some(expected.as_slice()));
 }
 
 #[tokio::test]
