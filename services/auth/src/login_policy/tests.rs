@@ -80,7 +80,7 @@ async fn without_the_second_factor_that_is_asked_for_a_session_gives_nothing() {
     show(&bench, &Bench::ctx_in(&pair)).await;
     assert_eq!(rights(&bench, &pair).await.standing, Standing::Good);
 
-    // Neither a job that goes on for somebody, nor an operator, has a session in which it could be shown.
+    // A job that goes on for somebody has no session in which it could be shown, and an operator's is none of the tenant's.
     let job = Query {
         user: pair.session.user,
         session: None,
@@ -90,6 +90,16 @@ async fn without_the_second_factor_that_is_asked_for_a_session_gives_nothing() {
         by: None,
     };
     assert_eq!(bench.rights(job).await.standing, Standing::Good);
+    let password = bench.operator("first@rowhouse.example").await;
+    let operator = bench.login("first@rowhouse.example", &password, None).await.unwrap();
+    let looks_in = Query {
+        user: operator.session.user,
+        session: Some(operator.session.id),
+        platform: true,
+        ..job
+    };
+    let standing = bench.rights(looks_in).await.standing;
+    assert_eq!(standing, Standing::Good, "no tenant's policy asks it of operators");
     // The neighbour's policy is the neighbour's.
     let neighbour = bench.house("globex").await;
     let there = bench.login(&neighbour.email, PASSWORD, None).await.unwrap();
