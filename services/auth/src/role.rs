@@ -64,11 +64,19 @@ pub(crate) struct OwnRole {
     pub(crate) etag: Etag,
 }
 
-/// A role, and how many members have it.
+/// A role, and who has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) role: Known,
+    pub(crate) holders: Holders,
+}
+
+/// How many have a role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holders {
+    /// Members, disabled ones too.
     pub(crate) members: i64,
+    pub(crate) service_accounts: i64,
 }
 
 /// A role of either kind.

@@ -27,7 +27,7 @@ pub(crate) use origin::ClosedOrigins;
 pub(crate) use rpc::ServiceAccountRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{count_with_role, display_name, revoke_keys_made_by};
+pub(crate) use store::{counts, display_name, revoke_keys_made_by, with_role};
 
 /// Service accounts that a tenant can have.
 pub(crate) const ACCOUNTS_MAX: u32 = 100;

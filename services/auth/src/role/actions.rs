@@ -3,11 +3,11 @@
 use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
-use rowhouse_types::{Etag, TenantId};
+use rowhouse_types::{Etag, ServiceAccountId, TenantId};
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::{Change, Known, Listed, NewRole, OWN_ROLES_MAX, OwnRole, RoleName, TenantRole, covers, store};
+use super::{Change, Holders, Known, Listed, NewRole, OWN_ROLES_MAX, OwnRole, RoleName, TenantRole, covers, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::rights::{self, Query, Rights, Standing, Subject};
@@ -29,7 +29,7 @@ pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewRole) -> Result<Li
     tx.commit().await?;
     Ok(Listed {
         role: Known::Own(role),
-        members: 0,
+        holders: Holders::default(),
     })
 }
 
@@ -41,8 +41,8 @@ pub(crate) async fn get(ctx: &Ctx, state: &State, name: &TenantRole) -> Result<L
         TenantRole::BuiltIn(role) => Known::BuiltIn(*role),
         TenantRole::Own(name) => Known::Own(find(&mut conn, tenant, name).await?),
     };
-    let members = members(&mut conn, tenant, name.as_str()).await?;
-    Ok(Listed { role, members })
+    let holders = holders(&mut conn, tenant, name.as_str()).await?;
+    Ok(Listed { role, holders })
 }
 
 /// A page of roles, those that every tenant has first, then its own by name.
@@ -60,16 +60,17 @@ pub(crate) async fn list(ctx: &Ctx, state: &State, size: u32, token: &str) -> Re
     let paging = paging.map_err(|_| Error::PageToken)?;
     let mut conn = state.connection().await?;
     let own = store::all(&mut conn, tenant).await?;
-    let counts = store::members(&mut conn, tenant, None).await?;
+    let members = store::members(&mut conn, tenant, None).await?;
+    let programs = service_account::counts(&mut conn, tenant, None).await?;
     let built_in = Role::ALL.into_iter().filter(|role| role.is_of_tenant());
     let known = built_in.map(Known::BuiltIn).chain(own.into_iter().map(Known::Own));
     let rest = known.filter(|role| paging.after().is_none_or(|after| role.rank() > *after));
-    let listed = rest.map(|role| {
-        let members = counts.iter().find(|(counted, _)| counted == role.name());
-        Listed {
-            members: members.map_or(0, |(_, count)| *count),
-            role,
-        }
+    let listed = rest.map(|role| Listed {
+        holders: Holders {
+            members: of(&members, role.name()),
+            service_accounts: of(&programs, role.name()),
+        },
+        role,
     });
     let limit = usize::try_from(paging.limit()).unwrap_or(usize::MAX);
     let listed: Vec<Listed> = listed.take(limit).collect();
@@ -98,7 +99,7 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
     let held = held(&mut tx, ctx, tenant).await?;
     covers(&held, &role.grants)?;
     covers(&held, &changed.grants)?;
-    let members = members(&mut tx, tenant, change.name.as_str()).await?;
+    let holders = holders(&mut tx, tenant, change.name.as_str()).await?;
     if change.only_look || changed == role {
         tx.rollback().await?;
         if !change.only_look {
@@ -106,18 +107,20 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
             state.clock.acknowledge_all(ctx).await?;
         }
         let role = Known::Own(changed);
-        return Ok(Listed { role, members });
+        return Ok(Listed { role, holders });
     }
     let after = store::update(&mut tx, tenant, &changed).await?;
+    // Members can be asked for what they do; whoever knows a key of these does it unseen, so the log names them.
+    let programs = service_account::with_role(&mut tx, tenant, role.name.as_str()).await?;
     let entry = Entry::new("role.update", role.name.as_str())
         .before(facts(&role))
-        .after(facts(&after));
+        .after(facts_with(&after, &programs));
     audit::record(&mut tx, ctx, entry).await?;
     let version = rights::bump(&mut tx, &[Subject::Tenant(tenant)]).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await?;
     let role = Known::Own(after);
-    Ok(Listed { role, members })
+    Ok(Listed { role, holders })
 }
 
 /// Removes a role that nobody has or would get.
@@ -130,9 +133,11 @@ pub(crate) async fn delete(ctx: &Ctx, state: &State, name: &RoleName, etag: Opti
         return Err(Error::EtagMismatch);
     }
     covers(&held(&mut tx, ctx, tenant).await?, &role.grants)?;
-    let members = members(&mut tx, tenant, name.as_str()).await?;
+    let Holders {
+        members,
+        service_accounts,
+    } = holders(&mut tx, tenant, name.as_str()).await?;
     let invitations = store::open_invitations(&mut tx, tenant, name).await?;
-    let service_accounts = service_account::count_with_role(&mut tx, tenant, name.as_str()).await?;
     if members > 0 || invitations > 0 || service_accounts > 0 {
         return Err(Error::RoleHeld {
             members,
@@ -169,12 +174,28 @@ async fn find(conn: &mut PgConnection, tenant: TenantId, name: &RoleName) -> Res
     })
 }
 
-async fn members(conn: &mut PgConnection, tenant: TenantId, name: &str) -> Result<i64, Error> {
-    let counts = store::members(conn, tenant, Some(name)).await?;
-    Ok(counts.first().map_or(0, |(_, count)| *count))
+async fn holders(conn: &mut PgConnection, tenant: TenantId, name: &str) -> Result<Holders, Error> {
+    let members = store::members(conn, tenant, Some(name)).await?;
+    let programs = service_account::counts(conn, tenant, Some(name)).await?;
+    Ok(Holders {
+        members: of(&members, name),
+        service_accounts: of(&programs, name),
+    })
+}
+
+/// How many of those that were counted have a role.
+fn of(counts: &[(String, i64)], name: &str) -> i64 {
+    let counted = counts.iter().find(|(role, _)| role == name);
+    counted.map_or(0, |(_, count)| *count)
 }
 
 /// What the audit log says of a role.
 fn facts(role: &OwnRole) -> serde_json::Value {
     json!({ "permissions": role.grants.to_strings() })
+}
+
+/// The same with the service accounts that it concerns.
+fn facts_with(role: &OwnRole, programs: &[ServiceAccountId]) -> serde_json::Value {
+    let programs: Vec<String> = programs.iter().map(ToString::to_string).collect();
+    json!({ "permissions": role.grants.to_strings(), "service_accounts": programs })
 }

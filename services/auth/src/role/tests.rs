@@ -1,5 +1,7 @@
 //! Roles of tenants' own on a real database.
 
+mod programs;
+
 use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::Ctx;
 use rowhouse_status::{Failure, Reason};
@@ -100,7 +102,7 @@ async fn a_role_of_the_tenants_own_gives_what_it_lists_and_a_change_counts_at_on
     let answer = update(&admin, &bench.state, &to("auditor", &["contacts:read"]))
         .await
         .unwrap();
-    assert_eq!(answer.members, 1, "the answer says how many it concerns");
+    assert_eq!(answer.holders.members, 1, "the answer says how many it concerns");
     let after = bench.rights(query).await;
     assert!(after.grants.scope("contacts:read").is_some() && after.grants.scope("reports:read").is_none());
     assert!(after.version > before.version);
@@ -130,7 +132,7 @@ async fn looking_at_a_change_changes_nothing_and_repeating_it_neither() {
         ..to("auditor", &["contacts:*"])
     };
     let would = update(&admin, &bench.state, &look).await.unwrap();
-    assert_eq!(would.members, 1);
+    assert_eq!(would.holders.members, 1);
     assert!(matches!(&would.role, Known::Own(role) if role.grants.to_strings() == ["contacts:*"]));
     let kept = get(&admin, &bench.state, &own("auditor")).await.unwrap();
     assert_eq!(etag(&kept), etag(&created));
@@ -375,7 +377,7 @@ async fn roles_are_listed_with_those_of_every_tenant_first_and_how_many_have_the
         seen.extend(
             page.items
                 .iter()
-                .map(|listed| (listed.role.name().to_owned(), listed.members)),
+                .map(|listed| (listed.role.name().to_owned(), listed.holders.members)),
         );
         token = page.next_page_token;
         if token.is_empty() {

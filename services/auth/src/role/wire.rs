@@ -81,7 +81,9 @@ pub(super) fn removal(request: &proto::DeleteRoleRequest) -> Result<(RoleName, O
 }
 
 pub(super) fn role(listed: Listed) -> proto::Role {
-    let member_count = i32::try_from(listed.members).unwrap_or(i32::MAX);
+    let count = |holders| i32::try_from(holders).unwrap_or(i32::MAX);
+    let member_count = count(listed.holders.members);
+    let service_account_count = count(listed.holders.service_accounts);
     match listed.role {
         Known::BuiltIn(role) => proto::Role {
             name: role.to_string(),
@@ -89,6 +91,7 @@ pub(super) fn role(listed: Listed) -> proto::Role {
             permissions: role.grants().to_strings(),
             built_in: true,
             member_count,
+            service_account_count,
             ..proto::Role::default()
         },
         Known::Own(role) => proto::Role {
@@ -97,6 +100,7 @@ pub(super) fn role(listed: Listed) -> proto::Role {
             permissions: role.grants.to_strings(),
             built_in: false,
             member_count,
+            service_account_count,
             create_time: Some(timestamp(role.created)),
             update_time: Some(timestamp(role.updated)),
             etag: role.etag.to_string(),

@@ -11,6 +11,7 @@ use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::member::actions::{may_give, with_keys};
 use crate::rights::{self, Subject};
+use crate::role::TenantRole;
 use crate::state::State;
 use crate::{invitation, tenant};
 
@@ -38,18 +39,24 @@ pub(crate) async fn get(ctx: &Ctx, state: &State, id: ServiceAccountId) -> Resul
 
 /// A page of service accounts, the earliest first.
 ///
-/// `size`: how many. `token`: of the page before, or empty.
-pub(crate) async fn list(ctx: &Ctx, state: &State, size: u32, token: &str) -> Result<Page<ServiceAccount>, Error> {
+/// `role`: only those that have it. `size`: how many. `token`: of the page before, or empty.
+pub(crate) async fn list(
+    ctx: &Ctx,
+    state: &State,
+    role: Option<&TenantRole>,
+    size: u32,
+    token: &str,
+) -> Result<Page<ServiceAccount>, Error> {
     let tenant = ctx.tenant()?;
     let scope = PageScope {
         method: "ListServiceAccounts",
         tenant: Some(tenant),
         user: ctx.principal().user(),
-        fingerprint: Vec::new(),
+        fingerprint: role.map(|role| role.as_str().into()).unwrap_or_default(),
     };
     let paging = state.pages.begin(scope, size, token).map_err(|_| Error::PageToken)?;
     let mut conn = state.connection().await?;
-    let accounts = store::page(&mut conn, tenant, paging.after().copied(), paging.limit()).await?;
+    let accounts = store::page(&mut conn, tenant, role, paging.after().copied(), paging.limit()).await?;
     Ok(paging.finish(accounts, |last: &ServiceAccount| last.id))
 }
 

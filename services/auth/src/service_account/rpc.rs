@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::{actions, keys, wire};
 use crate::state::State;
+use crate::wire::optional;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -48,7 +49,8 @@ impl ServiceAccountService for ServiceAccountRpc {
         let ctx = ctx(&request)?;
         let request = request.get_ref();
         let size = page_size(request.page_size).map_err(|fault| Failure::field("page_size", fault))?;
-        let page = actions::list(&ctx, &self.state, size, &request.page_token).await;
+        let role = optional(&request.role).map_err(|fault| Failure::field("role", fault))?;
+        let page = actions::list(&ctx, &self.state, role.as_ref(), size, &request.page_token).await;
         let page = page.map_err(Failure::from)?;
         Ok(Response::new(proto::ListServiceAccountsResponse {
             service_accounts: page.items.into_iter().map(wire::account).collect(),

@@ -5,8 +5,9 @@ use rowhouse_types::{ApiKeyId, Etag, ServiceAccountId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{ApiKey, KeyHolder, ListedKey, NewAccount, ServiceAccount, USE_KNOWN};
+use super::{ACCOUNTS_MAX, ApiKey, KeyHolder, ListedKey, NewAccount, ServiceAccount, USE_KNOWN};
 use crate::error::Error;
+use crate::role::TenantRole;
 
 const INSERT: &str = "INSERT INTO auth.service_accounts (tenant_id, id, display_name, role) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (tenant_id, name_key) DO NOTHING \
@@ -17,11 +18,14 @@ const FIND: &str = "SELECT id, display_name, role, state, created_at, updated_at
 
 /// Ids begin with the time, so their order is that of creation.
 const PAGE: &str = "SELECT id, display_name, role, state, created_at, updated_at, revision FROM auth.service_accounts \
-    WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3";
+    WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id > $2) AND ($4::text IS NULL OR role = $4) ORDER BY id LIMIT $3";
 
 const COUNT: &str = "SELECT count(*) FROM auth.service_accounts WHERE tenant_id = $1";
 
-const COUNT_WITH_ROLE: &str = "SELECT count(*) FROM auth.service_accounts WHERE tenant_id = $1 AND own_role = $2";
+const COUNTS: &str = "SELECT role, count(*) FROM auth.service_accounts \
+    WHERE tenant_id = $1 AND ($2::text IS NULL OR role = $2) GROUP BY role";
+
+const WITH_ROLE: &str = "SELECT id FROM auth.service_accounts WHERE tenant_id = $1 AND role = $2 ORDER BY id LIMIT $3";
 
 const NAME_TAKEN: &str = "SELECT EXISTS (SELECT FROM auth.service_accounts \
     WHERE tenant_id = $1 AND name_key = lower($3) AND id <> $2)";
@@ -76,7 +80,8 @@ pub(crate) const STATEMENTS: &[&str] = &[
     FIND,
     PAGE,
     COUNT,
-    COUNT_WITH_ROLE,
+    COUNTS,
+    WITH_ROLE,
     NAME_TAKEN,
     UPDATE,
     DELETE,
@@ -157,10 +162,11 @@ pub(super) async fn find(
     row.map(account).transpose()
 }
 
-/// At most `limit` accounts after `after`, the earliest first.
+/// At most `limit` accounts after `after`, the earliest first; with a role only those that have it.
 pub(super) async fn page(
     conn: &mut PgConnection,
     tenant: TenantId,
+    role: Option<&TenantRole>,
     after: Option<ServiceAccountId>,
     limit: i64,
 ) -> Result<Vec<ServiceAccount>, Error> {
@@ -168,6 +174,7 @@ pub(super) async fn page(
         .bind(tenant.uuid())
         .bind(after.map(|after| after.uuid()))
         .bind(limit)
+        .bind(role.map(TenantRole::as_str))
         .fetch_all(conn)
         .await?;
     rows.into_iter().map(account).collect()
@@ -178,10 +185,28 @@ pub(super) async fn count(conn: &mut PgConnection, tenant: TenantId) -> Result<i
     Ok(sqlx::query_scalar(COUNT).bind(tenant.uuid()).fetch_one(conn).await?)
 }
 
-/// How many have one of the tenant's own roles; to be read under the tenant's lock.
-pub(crate) async fn count_with_role(conn: &mut PgConnection, tenant: TenantId, role: &str) -> Result<i64, Error> {
-    let count = sqlx::query_scalar(COUNT_WITH_ROLE).bind(tenant.uuid()).bind(role);
-    Ok(count.fetch_one(conn).await?)
+/// How many have each role, or one of them; roles that none has are left out.
+pub(crate) async fn counts(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    role: Option<&str>,
+) -> Result<Vec<(String, i64)>, Error> {
+    let counts = sqlx::query_as(COUNTS).bind(tenant.uuid()).bind(role);
+    Ok(counts.fetch_all(conn).await?)
+}
+
+/// Those that have a role.
+pub(crate) async fn with_role(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    role: &str,
+) -> Result<Vec<ServiceAccountId>, Error> {
+    let ids = sqlx::query_scalar(WITH_ROLE)
+        .bind(tenant.uuid())
+        .bind(role)
+        .bind(i64::from(ACCOUNTS_MAX));
+    let ids: Vec<Uuid> = ids.fetch_all(conn).await?;
+    Ok(ids.into_iter().map(ServiceAccountId::from_uuid).collect())
 }
 
 /// Whether another account of the tenant has a name; to be read under the tenant's lock.

@@ -362,8 +362,8 @@ async fn accounts_and_keys_are_bounded_named_once_and_listed_in_pages() {
         .await;
     let more = create(&admin, state, &new("One more", Role::User)).await;
     assert!(matches!(more, Err(Error::TooManyServiceAccounts { .. })), "{more:?}");
-    let page = list(&admin, state, 60, "").await.unwrap();
-    let rest = list(&admin, state, 60, &page.next_page_token).await.unwrap();
+    let page = list(&admin, state, None, 60, "").await.unwrap();
+    let rest = list(&admin, state, None, 60, &page.next_page_token).await.unwrap();
     assert_eq!(
         (page.items.len(), rest.items.len(), rest.next_page_token.as_str()),
         (60, 40, "")
@@ -404,7 +404,7 @@ async fn nobody_meets_another_tenants_accounts_or_keys() {
             "{refused:?}"
         );
     }
-    assert!(list(&there, state, 10, "").await.unwrap().items.is_empty());
+    assert!(list(&there, state, None, 10, "").await.unwrap().items.is_empty());
     let person = get(&admin, state, ServiceAccountId::from_uuid(UserId::generate().uuid())).await;
     assert!(matches!(person, Err(Error::NotFound { .. })));
 }
