@@ -6,8 +6,8 @@ use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey;
 use rowhouse_proto::auth::v1::{
     AuditEntry, AuditFilter, ChangePasswordRequest, CreateApiKeyRequest, EndImpersonationRequest,
-    ListAuditEntriesRequest, ListSessionsRequest, LogoutRequest, RenewImpersonationRequest, RevokeSessionRequest,
-    StartImpersonationRequest, UpdateMemberRequest, WhoAmIRequest,
+    ListAuditEntriesRequest, ListImpersonationsRequest, ListSessionsRequest, LogoutRequest, RenewImpersonationRequest,
+    RevokeSessionRequest, RunningImpersonation, StartImpersonationRequest, UpdateMemberRequest, WhoAmIRequest,
 };
 use rowhouse_proto::crm::v1::{GetContactRequest, ListContactsRequest};
 use rowhouse_proto::well_known;
@@ -16,7 +16,7 @@ use rowhouse_types::UserId;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::world::World;
+use crate::support::world::{House, World};
 
 fn reason(status: &Status) -> String {
     let details = status.get_error_details();
@@ -146,6 +146,16 @@ async fn an_operator_acts_as_a_member_for_a_while() -> Result<()> {
     Ok(())
 }
 
+/// Who acts as a member of the tenant, as operators see it.
+async fn running(world: &World, house: &House) -> Result<Vec<RunningImpersonation>> {
+    let request = ListImpersonationsRequest {
+        tenant_id: house.tenant.id.clone(),
+        ..ListImpersonationsRequest::default()
+    };
+    let listed = world.operator.impersonation().list_impersonations(request).await?;
+    Ok(listed.into_inner().impersonations)
+}
+
 #[tokio::test]
 async fn it_is_over_at_once_when_the_operator_or_the_member_ends_it() -> Result<()> {
     let world = World::start("impersonation-ends").await?;
@@ -158,11 +168,18 @@ async fn it_is_over_at_once_when_the_operator_or_the_member_ends_it() -> Result<
     let started = world.as_member(&house, &house.user).await?;
     let inside = world.anyone.with_token(&started.access_token)?;
     contacts(&inside).await?;
+    let seen = running(&world, &house).await?;
+    ensure!(seen.len() == 1 && seen[0].session_id == started.session_id, "{seen:?}");
+    ensure!(
+        seen[0].user_id == started.user_id && seen[0].end_time == started.end_time,
+        "{seen:?}"
+    );
     let end = EndImpersonationRequest {
         session_id: started.session_id.clone(),
     };
     world.operator.impersonation().end_impersonation(end).await?;
     ensure!(over(contacts(&inside).await), "ended by the operator");
+    ensure!(running(&world, &house).await?.is_empty(), "and listed no more");
     let renew = RenewImpersonationRequest {
         session_id: started.session_id,
     };

@@ -48,7 +48,19 @@ pub(crate) struct Opened {
     pub(crate) ends: DateTime<Utc>,
 }
 
-/// The same with a token.
+/// A session as a member that goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Running {
+    pub(crate) session: SessionId,
+    pub(crate) tenant: TenantId,
+    pub(crate) user: UserId,
+    pub(crate) operator: UserId,
+    pub(crate) address: Option<String>,
+    pub(crate) began: DateTime<Utc>,
+    pub(crate) ends: DateTime<Utc>,
+}
+
+/// A session that was opened, with a token.
 pub(crate) struct Impersonation {
     pub(crate) opened: Opened,
     pub(crate) access_token: String,

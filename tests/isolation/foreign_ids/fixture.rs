@@ -253,7 +253,12 @@ pub(super) fn fixture(path: &str, r: &Resources) -> Option<Fixture> {
 fn all_tenants(service: &str, rpc: &str) -> bool {
     let rpcs: &[&str] = match service {
         "auth.v1.KeyService" => &["ListSigningKeys", "RotateSigningKey", "RevokeSigningKey"],
-        "auth.v1.ImpersonationService" => &["StartImpersonation", "RenewImpersonation", "EndImpersonation"],
+        "auth.v1.ImpersonationService" => &[
+            "StartImpersonation",
+            "RenewImpersonation",
+            "EndImpersonation",
+            "ListImpersonations",
+        ],
         "auth.v1.ProvisioningService" => &["CreateFirstAdministrator", "SetTenantState"],
         "tenant.v1.DirectoryService" => &["Resolve", "GetLimits"],
         "tenant.v1.PlanService" => &[

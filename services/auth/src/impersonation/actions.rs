@@ -1,10 +1,11 @@
-//! Beginning and ending to act as a member.
+//! Beginning and ending to act as a member, and who does.
 
 use rowhouse_context::{Ctx, Impersonator, Principal};
-use rowhouse_types::SessionId;
+use rowhouse_db::paging::{Page, PageScope};
+use rowhouse_types::{SessionId, TenantId};
 use serde_json::json;
 
-use super::{Impersonation, Opened, Start, store};
+use super::{Impersonation, Opened, Running, Start, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity;
@@ -83,6 +84,28 @@ pub(crate) async fn end(ctx: &Ctx, state: &State, id: SessionId) -> Result<(), E
     let version = rights::bump(&mut tx, &[Subject::Session(id)]).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await
+}
+
+/// A page of the sessions of all operators that go on, the latest first.
+///
+/// `tenant`: only those in it. `size`: how many. `token`: of the page before, or empty.
+pub(crate) async fn list(
+    ctx: &Ctx,
+    state: &State,
+    tenant: Option<TenantId>,
+    size: u32,
+    token: &str,
+) -> Result<Page<Running>, Error> {
+    let scope = PageScope {
+        method: "ListImpersonations",
+        tenant: None,
+        user: ctx.principal().user(),
+        fingerprint: tenant.map(|tenant| tenant.to_string().into_bytes()).unwrap_or_default(),
+    };
+    let paging = state.pages.begin(scope, size, token).map_err(|_| Error::PageToken)?;
+    let mut conn = state.connection().await?;
+    let running = store::running(&mut conn, tenant, paging.after().copied(), paging.limit()).await?;
+    Ok(paging.finish(running, |last: &Running| last.session))
 }
 
 async fn with_token(state: &State, opened: Opened) -> Result<Impersonation, Error> {

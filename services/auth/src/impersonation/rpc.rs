@@ -50,4 +50,17 @@ impl ImpersonationService for ImpersonationRpc {
         ended.map_err(Failure::from)?;
         Ok(Response::new(proto::EndImpersonationResponse {}))
     }
+    async fn list_impersonations(
+        &self,
+        request: Request<proto::ListImpersonationsRequest>,
+    ) -> Answer<proto::ListImpersonationsResponse> {
+        let ctx = ctx(&request)?;
+        let (tenant, size) = wire::list(request.get_ref())?;
+        let page = actions::list(&ctx, &self.state, tenant, size, &request.get_ref().page_token).await;
+        let page = page.map_err(Failure::from)?;
+        Ok(Response::new(proto::ListImpersonationsResponse {
+            impersonations: page.items.into_iter().map(wire::running).collect(),
+            next_page_token: page.next_page_token,
+        }))
+    }
 }

@@ -6,7 +6,7 @@ use rowhouse_types::{SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Opened, Start};
+use super::{Opened, Running, Start};
 use crate::error::Error;
 
 const HOLD_MEMBER: &str = "SELECT true FROM auth.memberships AS membership \
@@ -32,9 +32,28 @@ const LOCK: &str = "SELECT identity_id, tenant_id, revoked_at IS NULL FROM auth.
 
 const END: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = 'revoked' WHERE id = $1";
 
+/// Of those whose tokens still give something, as `rights/store.rs` judges them but for the tenant, which may be opened again.
+const RUNNING: &str = "SELECT session.id, session.tenant_id, session.identity_id, session.impersonator_id, session.address, \
+    session.created_at, \
+    least(session.expires_at, session.created_at + make_interval(secs => policy.session_lifetime_s)) AS ends_at \
+    FROM auth.sessions AS session \
+    JOIN auth.sessions AS origin ON origin.id = session.origin_id AND origin.identity_id = session.impersonator_id \
+        AND origin.tenant_id IS NULL AND origin.revoked_at IS NULL AND origin.expires_at > clock_timestamp() \
+    JOIN auth.identities AS operator ON operator.id = origin.identity_id AND operator.state = 'active' \
+    JOIN auth.platform_grants AS granted ON granted.identity_id = operator.id \
+    JOIN auth.identities AS member ON member.id = session.identity_id AND member.state = 'active' \
+    JOIN auth.memberships AS membership ON membership.identity_id = session.identity_id \
+        AND membership.tenant_id = session.tenant_id AND membership.state = 'active' \
+    LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id \
+    WHERE session.impersonator_id IS NOT NULL AND session.revoked_at IS NULL AND session.expires_at > clock_timestamp() \
+    AND (policy.session_lifetime_s IS NULL \
+        OR session.created_at + make_interval(secs => policy.session_lifetime_s) > clock_timestamp()) \
+    AND ($1::uuid IS NULL OR session.tenant_id = $1) AND ($2::uuid IS NULL OR session.id < $2) \
+    ORDER BY session.id DESC LIMIT $3";
+
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[HOLD_MEMBER, INSERT, FIND, LOCK, END];
+pub(crate) const STATEMENTS: &[&str] = &[HOLD_MEMBER, INSERT, FIND, LOCK, END, RUNNING];
 
 /// Whether the person is an active member of the tenant; then they stay one until the transaction has ended.
 pub(super) async fn hold_member(conn: &mut PgConnection, user: UserId, tenant: TenantId) -> Result<bool, Error> {
@@ -108,4 +127,31 @@ pub(super) async fn lock(
 pub(super) async fn end(conn: &mut PgConnection, id: SessionId) -> Result<(), Error> {
     sqlx::query(END).bind(id.uuid()).execute(conn).await?;
     Ok(())
+}
+
+type RunningRow = (Uuid, Uuid, Uuid, Uuid, Option<String>, DateTime<Utc>, DateTime<Utc>);
+
+/// At most `limit` sessions that go on, before `before`, the latest first; with a tenant only those in it.
+pub(super) async fn running(
+    conn: &mut PgConnection,
+    tenant: Option<TenantId>,
+    before: Option<SessionId>,
+    limit: i64,
+) -> Result<Vec<Running>, Error> {
+    let rows: Vec<RunningRow> = sqlx::query_as(RUNNING)
+        .bind(tenant.map(|tenant| tenant.uuid()))
+        .bind(before.map(|before| before.uuid()))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    let running = |(session, tenant, user, operator, address, began, ends): RunningRow| Running {
+        session: SessionId::from_uuid(session),
+        tenant: TenantId::from_uuid(tenant),
+        user: UserId::from_uuid(user),
+        operator: UserId::from_uuid(operator),
+        address,
+        began,
+        ends,
+    };
+    Ok(rows.into_iter().map(running).collect())
 }

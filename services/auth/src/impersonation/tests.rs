@@ -53,6 +53,20 @@ impl Office {
         actions::start(&self.operator, &self.bench.state, &start).await.unwrap()
     }
 
+    /// The sessions that are listed as going on, two a page.
+    async fn running(&self, tenant: Option<TenantId>) -> Vec<SessionId> {
+        let (mut seen, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = actions::list(&self.colleague, &self.bench.state, tenant, 2, &token).await;
+            let page = page.unwrap();
+            seen.extend(page.items.iter().map(|running| running.session));
+            token = page.next_page_token;
+            if token.is_empty() {
+                return seen;
+            }
+        }
+    }
+
     /// What a token of this session gives that names `by`.
     async fn standing(&self, session: SessionId, by: Option<Impersonator>) -> Standing {
         let query = Query {
@@ -168,12 +182,15 @@ async fn it_ends_when_anything_ends_that_it_stands_on() {
             Standing::Good,
             "{what}"
         );
+        let runs = async || office.running(None).await.contains(&opened.session);
+        assert!(runs().await, "{what}");
         office.bench.execute(&about(end)).await;
         assert_eq!(
             office.standing(opened.session, Some(opened.by)).await,
             Standing::Revoked,
             "{what}"
         );
+        assert!(!runs().await, "{what}");
         office.bench.execute(&about(undo)).await;
     }
 }
@@ -350,4 +367,62 @@ async fn nobody_acts_in_a_tenant_that_is_suspended() {
     assert!(matches!(refused, Err(Error::TenantSuspended)));
     let refused = actions::renew(&office.operator, &office.bench.state, opened.session).await;
     assert!(matches!(refused, Err(Error::TenantSuspended)));
+}
+
+#[tokio::test]
+async fn who_acts_as_whom_is_listed_in_pages_until_it_ends() {
+    let office = Office::open("impersonation_list").await;
+    let elsewhere = office.bench.house("other").await;
+    let mut opened = Vec::new();
+    for _ in 0..3 {
+        opened.push(office.start().await.opened);
+    }
+    let there = Start {
+        tenant: elsewhere.tenant,
+        ..office.as_member(elsewhere.admin)
+    };
+    let from = office.operator.clone().with_origin(None, Some("192.0.2.1".to_owned()));
+    let there = actions::start(&from, &office.bench.state, &there).await.unwrap().opened;
+    let here: Vec<SessionId> = opened.iter().rev().map(|opened| opened.session).collect();
+    let all: Vec<SessionId> = std::iter::once(there.session).chain(here.clone()).collect();
+    assert_eq!(
+        office.running(None).await,
+        all,
+        "the latest first, and nobody's own log-ins"
+    );
+    assert_eq!(office.running(Some(office.house.tenant)).await, here);
+    assert_eq!(office.running(Some(TenantId::generate())).await, []);
+    let listed = actions::list(&office.colleague, &office.bench.state, Some(elsewhere.tenant), 10, "").await;
+    let listed = listed.unwrap().items;
+    assert_eq!(
+        (listed[0].user, listed[0].operator, listed[0].ends),
+        (elsewhere.admin, there.by.operator, there.ends)
+    );
+    assert_eq!(listed[0].address.as_deref(), Some("192.0.2.1"));
+    // A page goes on in its own list alone.
+    let first = actions::list(&office.colleague, &office.bench.state, None, 2, "")
+        .await
+        .unwrap();
+    let tenant = Some(office.house.tenant);
+    let mixed = actions::list(
+        &office.colleague,
+        &office.bench.state,
+        tenant,
+        2,
+        &first.next_page_token,
+    )
+    .await;
+    assert!(matches!(mixed, Err(Error::PageToken)));
+
+    actions::end(&office.operator, &office.bench.state, there.session)
+        .await
+        .unwrap();
+    assert_eq!(office.running(None).await, here);
+    let stricter = format!(
+        "UPDATE auth.sessions SET created_at = now() - interval '20 minutes' WHERE impersonator_id IS NOT NULL;
+         INSERT INTO auth.login_policies (tenant_id, session_lifetime_s) VALUES ('{}', 900)",
+        office.house.tenant.uuid()
+    );
+    office.bench.execute(&stricter).await;
+    assert_eq!(office.running(None).await, [], "the tenant's bound holds here too");
 }
