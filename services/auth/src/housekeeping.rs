@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::state::State;
-use crate::{account_mail, attempt, request, rights, session};
+use crate::{account_mail, attempt, request, rights, rounds, session};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(60);
@@ -18,17 +17,7 @@ const CHANGES_KEPT: i64 = 10_000;
 
 /// Works until `stop`.
 pub(crate) async fn run(state: Arc<State>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        if let Err(error) = tidy(&state).await {
-            tracing::warn!(%error, "old rows were not removed");
-        }
-    }
+    rounds::run(EVERY, stop, "old rows were not removed", || tidy(&state)).await;
 }
 
 /// One round. Each table's part is bounded, so that a backlog is worked off in many rounds.

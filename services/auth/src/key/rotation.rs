@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::actions;
 use crate::error::Error;
+use crate::rounds;
 use crate::state::State;
 
 /// How often is looked. A key signs this much later than it might; what it replaces is honoured longer than that.
@@ -16,17 +17,7 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// Works until `stop`.
 pub(crate) async fn run(state: Arc<State>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        if let Err(error) = look(&state).await {
-            tracing::warn!(%error, "signing keys were not moved on");
-        }
-    }
+    rounds::run(EVERY, stop, "signing keys were not moved on", || look(&state)).await;
 }
 
 /// One round.
