@@ -5,7 +5,7 @@
 //! looks into both tables); what is about a person's account finds none. It cannot be the last administrator.
 
 pub(crate) mod actions;
-mod keys;
+pub(crate) mod keys;
 mod origin;
 mod rpc;
 mod store;
@@ -27,7 +27,7 @@ pub(crate) use origin::ClosedOrigins;
 pub(crate) use rpc::ServiceAccountRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{counts, display_name, revoke_keys_made_by, with_role};
+pub(crate) use store::{counts, display_name, revoke_keys_made_by, revoke_keys_of_role, with_role};
 
 /// Service accounts that a tenant can have.
 pub(crate) const ACCOUNTS_MAX: u32 = 100;

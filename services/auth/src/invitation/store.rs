@@ -42,6 +42,10 @@ const REVOKE_TO: &str = "UPDATE auth.invitations SET state = 'revoked' \
 const REVOKE_OF_SENDER: &str = "UPDATE auth.invitations SET state = 'revoked' \
     WHERE tenant_id = $1 AND invited_by = $2 AND state = 'open'";
 
+const REVOKE_OF_ROLE: &str = "UPDATE auth.invitations SET state = 'revoked' \
+    WHERE tenant_id = $1 AND state = 'open' AND invited_by IN \
+    (SELECT identity_id FROM auth.memberships WHERE tenant_id = $1 AND role = $2)";
+
 const ACCEPT: &str = "UPDATE auth.invitations SET state = 'accepted', accepted_by = $2 WHERE id = $1";
 
 const FOR_MAIL: &str = "SELECT invitation.email, tenant.display_name, invitation.nonce, invitation.token_hash, \
@@ -66,6 +70,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     REVOKE,
     REVOKE_TO,
     REVOKE_OF_SENDER,
+    REVOKE_OF_ROLE,
     ACCEPT,
     FOR_MAIL,
     SENT_WITHIN_A_DAY,
@@ -222,6 +227,13 @@ pub(crate) async fn revoke_to(conn: &mut PgConnection, tenant: TenantId, email: 
 /// Makes the links worthless that a member has sent.
 pub(crate) async fn revoke_of_sender(conn: &mut PgConnection, tenant: TenantId, sender: UserId) -> Result<(), Error> {
     let done = sqlx::query(REVOKE_OF_SENDER).bind(tenant.uuid()).bind(sender.uuid());
+    done.execute(conn).await?;
+    Ok(())
+}
+
+/// Makes the links worthless that members with a role have sent.
+pub(crate) async fn revoke_of_role(conn: &mut PgConnection, tenant: TenantId, role: &str) -> Result<(), Error> {
+    let done = sqlx::query(REVOKE_OF_ROLE).bind(tenant.uuid()).bind(role);
     done.execute(conn).await?;
     Ok(())
 }

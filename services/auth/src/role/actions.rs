@@ -12,7 +12,7 @@ use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::rights::{self, Query, Rights, Standing, Subject};
 use crate::state::State;
-use crate::{service_account, tenant};
+use crate::{invitation, service_account, tenant};
 
 /// Adds a role.
 pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewRole) -> Result<Listed, Error> {
@@ -108,6 +108,12 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
         }
         let role = Known::Own(changed);
         return Ok(Listed { role, holders });
+    }
+    // What members with the role have handed on must not give what they no longer hold. Every right in the tenant is read anew
+    // below, that of the keys too.
+    if !changed.grants.covers(&role.grants) {
+        invitation::revoke_of_role(&mut tx, tenant, role.name.as_str()).await?;
+        service_account::revoke_keys_of_role(&mut tx, tenant, role.name.as_str()).await?;
     }
     let after = store::update(&mut tx, tenant, &changed).await?;
     // Members can be asked for what they do; whoever knows a key of these does it unseen, so the log names them.

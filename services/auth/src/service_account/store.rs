@@ -59,6 +59,10 @@ const REVOKE_KEY: &str = "UPDATE auth.api_keys SET revoked_at = now() WHERE tena
 const REVOKE_MADE_BY: &str = "UPDATE auth.api_keys SET revoked_at = now() \
     WHERE tenant_id = $1 AND created_by = $2 AND revoked_at IS NULL RETURNING id";
 
+const REVOKE_OF_ROLE: &str = "UPDATE auth.api_keys SET revoked_at = now() \
+    WHERE tenant_id = $1 AND revoked_at IS NULL AND created_by IN \
+    (SELECT identity_id FROM auth.memberships WHERE tenant_id = $1 AND role = $2)";
+
 const REVOKE_OF_ACCOUNT: &str = "UPDATE auth.api_keys SET revoked_at = now() \
     WHERE tenant_id = $1 AND service_account_id = $2 AND revoked_at IS NULL RETURNING id";
 
@@ -92,6 +96,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     FIND_KEY,
     REVOKE_KEY,
     REVOKE_MADE_BY,
+    REVOKE_OF_ROLE,
     REVOKE_OF_ACCOUNT,
     HOLDER,
     NOTE_USE,
@@ -325,6 +330,13 @@ pub(crate) async fn revoke_keys_made_by(
         .bind(creator.uuid());
     let ended: Vec<Uuid> = ended.fetch_all(conn).await?;
     Ok(ended.into_iter().map(ApiKeyId::from_uuid).collect())
+}
+
+/// Ends the keys that members with a role have made and so know; under the tenant's lock.
+pub(crate) async fn revoke_keys_of_role(conn: &mut PgConnection, tenant: TenantId, role: &str) -> Result<(), Error> {
+    let done = sqlx::query(REVOKE_OF_ROLE).bind(tenant.uuid()).bind(role);
+    done.execute(conn).await?;
+    Ok(())
 }
 
 /// Ends all keys of an account; under the tenant's lock.

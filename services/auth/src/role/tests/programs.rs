@@ -4,6 +4,7 @@ use rowhouse_types::ServiceAccountId;
 
 use super::*;
 use crate::service_account::{self, AccountName, NewAccount};
+use crate::tests::bench::anonymous;
 
 async fn program(bench: &Bench, by: &Ctx, name: &str, role: TenantRole) -> ServiceAccountId {
     let new = NewAccount {
@@ -96,4 +97,47 @@ async fn who_changes_a_role_sees_which_service_accounts_it_concerns_and_the_log_
         .await
         .unwrap();
     assert_eq!(logged(&bench, "auditor").await, serde_json::json!([]));
+}
+
+/// What somebody with the role has handed on, before it loses something and before it does not.
+#[tokio::test]
+async fn what_members_have_handed_on_ends_when_their_role_loses_something() {
+    let (bench, house, admin) = start("role_narrowed").await;
+    let grants = ["contacts:*", "members:*", "service_accounts:*"];
+    create(&admin, &bench.state, &role("deputy", &grants)).await.unwrap();
+    create(&admin, &bench.state, &role("writer", &["contacts:*"]))
+        .await
+        .unwrap();
+    let deputy = member_with(&bench, &admin, "bob@acme.example", "deputy").await;
+    let deputy = bench.ctx_of(deputy, house.tenant).await;
+    let importer = program(&bench, &admin, "Importer", own("writer")).await;
+    let mut keys = Vec::new();
+    for by in [&deputy, &admin] {
+        let made = service_account::keys::create(by, &bench.state, importer, 1).await;
+        keys.push(made.unwrap().1);
+    }
+    for (by, email) in [(&deputy, "eve@acme.example"), (&admin, "ada@acme.example")] {
+        let invite = invite_to(email, own("writer"));
+        member::actions::invite(by, &bench.state, &invite).await.unwrap();
+    }
+    let good = async || {
+        let mut good = Vec::new();
+        for key in &keys {
+            good.push(
+                service_account::keys::exchange(&anonymous(), &bench.state, key)
+                    .await
+                    .is_ok(),
+            );
+        }
+        let open = "SELECT count(*) FROM auth.invitations WHERE state = 'open'";
+        (good, bench.count(open).await)
+    };
+    assert_eq!(good().await, (vec![true, true], 2));
+    // The control: more than before ends nothing.
+    let wider = [grants.as_slice(), &["reports:read"]].concat();
+    update(&admin, &bench.state, &to("deputy", &wider)).await.unwrap();
+    assert_eq!(good().await, (vec![true, true], 2));
+    let narrower = ["contacts:read", "members:*", "service_accounts:*"];
+    update(&admin, &bench.state, &to("deputy", &narrower)).await.unwrap();
+    assert_eq!(good().await, (vec![false, true], 1));
 }
