@@ -56,12 +56,11 @@ use crate::key::{self, KeyRpc, OwnKeys, Signing};
 use crate::link::LinkTokens;
 use crate::login_policy::LoginPolicyRpc;
 use crate::mail::MailDataRpc;
-use crate::master::Purpose;
+use crate::master::{self, Purpose};
 use crate::member::MemberRpc;
 use crate::purge::RecordsRpc;
 use crate::rights::{Clock, OwnRights, RightsRpc};
 use crate::role::RoleRpc;
-use crate::seal::Sealer;
 use crate::service_account::{ClosedOrigins, ServiceAccountRpc};
 use crate::session::AuthRpc;
 use crate::state::State;
@@ -284,7 +283,7 @@ async fn state(config: ServeConfig, limits: LimitsClient) -> Result<State> {
         hasher: Hasher::new(config.hash_concurrency)?,
         invitation_tokens: LinkTokens::new(&master_key, Purpose::Invitations)?,
         account_tokens: LinkTokens::new(&master_key, Purpose::AccountLinks)?,
-        second_factors: Sealer::new(&master_key, Purpose::SecondFactors)?,
+        second_factors: master::sealer(&master_key, Purpose::SecondFactors)?,
         signing: Signing::new(master_key, config.identity.token_issuer, config.keys),
         clock: Clock::new(db.clone()),
         pages: PageTokens::new(page_token_key.expose()),

@@ -283,6 +283,12 @@ impl From<NoTenant> for Error {
     }
 }
 
+impl From<rowhouse_seal::Error> for Error {
+    fn from(fault: rowhouse_seal::Error) -> Self {
+        Self::fault(fault)
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let away = match &error {

@@ -22,7 +22,7 @@
 //! - `delegation`: tokens for jobs.
 //! - `mail`: what mails need.
 //! - `bootstrap`: the first platform operator. `break_glass`: the way back for who has lost everything.
-//! - `audit`, `request`, `rounds`, `housekeeping`, `master`, `seal`, `random`, `state`, `error`: what these stand on.
+//! - `audit`, `request`, `rounds`, `housekeeping`, `master`, `random`, `state`, `error`: what these stand on.
 
 mod account;
 mod account_mail;
@@ -52,7 +52,6 @@ mod request;
 mod rights;
 mod role;
 mod rounds;
-mod seal;
 mod second_factor;
 mod service_account;
 mod session;

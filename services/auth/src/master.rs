@@ -1,7 +1,7 @@
 //! Keys derived from the master key, one per purpose, so that none can stand in for another.
 
-use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use rowhouse_config::secret::SecretKey;
+use rowhouse_seal::Sealer;
 
 use crate::error::Error;
 
@@ -32,15 +32,14 @@ impl Purpose {
     }
 }
 
-/// The key for a purpose: HKDF with SHA-256 (RFC 5869). No salt: the master key is random already.
+/// The key for a purpose.
 pub(crate) fn derive(master: &SecretKey, purpose: Purpose) -> Result<[u8; 32], Error> {
-    let mut key = [0; 32];
-    Salt::new(HKDF_SHA256, &[])
-        .extract(master.expose())
-        .expand(&[purpose.label()], HKDF_SHA256)
-        .and_then(|okm| okm.fill(&mut key))
-        .map_err(|_| Error::fault("a key cannot be derived"))?;
-    Ok(key)
+    Ok(rowhouse_seal::derive(master, purpose.label())?)
+}
+
+/// Seals and opens the secrets of a purpose.
+pub(crate) fn sealer(master: &SecretKey, purpose: Purpose) -> Result<Sealer, Error> {
+    Ok(Sealer::new(master, purpose.label())?)
 }
 
 #[cfg(test)]

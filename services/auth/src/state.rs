@@ -7,6 +7,7 @@ use rowhouse_client::LimitsClient;
 use rowhouse_db::ControlDb;
 use rowhouse_db::paging::PageTokens;
 use rowhouse_mq::Wake;
+use rowhouse_seal::Sealer;
 use sqlx::pool::PoolConnection;
 use sqlx::{Postgres, Transaction};
 
@@ -15,7 +16,6 @@ use crate::identity::Hasher;
 use crate::key::{Signer, Signing};
 use crate::link::LinkTokens;
 use crate::rights::Clock;
-use crate::seal::Sealer;
 use crate::service_account::ClosedOrigins;
 
 /// Everything an action may need. One per process, shared.

@@ -10,10 +10,9 @@ use super::store::SealedKey;
 use super::{KeyState, KnownKey, PublishedKey, Reason, Schedule, Signer, key_id, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
-use crate::master::Purpose;
+use crate::master::{self, Purpose};
 use crate::random;
 use crate::rights::{self, Subject};
-use crate::seal::Sealer;
 use crate::state::State;
 
 /// The key that signs now, sealed; one is made where there is none yet. Of two processes that start at once, one inserts its
@@ -29,7 +28,7 @@ pub(super) async fn active_or_first(conn: &mut PgConnection, master: &SecretKey)
 
 /// Opens a key for signing.
 pub(super) fn open(sealed: &SealedKey, master: &SecretKey, issuer: String) -> Result<Signer, Error> {
-    let seed = Sealer::new(master, Purpose::SigningKeys)?.open(sealed.id.as_str(), &sealed.sealed)?;
+    let seed = master::sealer(master, Purpose::SigningKeys)?.open(sealed.id.as_str(), &sealed.sealed)?;
     let key = SigningKey::from_seed(&seed).map_err(Error::fault)?;
     if key_id(key.public()) != sealed.id.as_str() {
         return Err(Error::fault("a signing key does not fit its id"));
@@ -43,7 +42,7 @@ fn make(master: &SecretKey) -> Result<SealedKey, Error> {
     let public = SigningKey::from_seed(&seed).map_err(Error::fault)?.public();
     let id = key_id(public);
     Ok(SealedKey {
-        sealed: Sealer::new(master, Purpose::SigningKeys)?.seal(&id, &seed)?,
+        sealed: master::sealer(master, Purpose::SigningKeys)?.seal(&id, &seed)?,
         public: public.bytes().to_vec(),
         id: id.parse().map_err(Error::fault)?,
     })

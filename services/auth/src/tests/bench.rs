@@ -25,11 +25,10 @@ use crate::identity::{DisplayName, Hasher, NewPassword, OfferedPassword};
 use crate::invitation::{self, Acceptance, Joined};
 use crate::key::{Schedule, Signing};
 use crate::link::{LinkTokens, Token};
-use crate::master::Purpose;
+use crate::master::{self, Purpose};
 use crate::member::Invite;
 use crate::rights::{Clock, Query, Rights, Standing};
 use crate::role::TenantRole;
-use crate::seal::Sealer;
 use crate::service_account::ClosedOrigins;
 use crate::session::{Attempt, Pair};
 use crate::state::State;
@@ -114,7 +113,7 @@ impl Bench {
             hasher: Hasher::new(4).unwrap(),
             invitation_tokens: LinkTokens::new(&master, Purpose::Invitations).unwrap(),
             account_tokens: LinkTokens::new(&master, Purpose::AccountLinks).unwrap(),
-            second_factors: Sealer::new(&master, Purpose::SecondFactors).unwrap(),
+            second_factors: master::sealer(&master, Purpose::SecondFactors).unwrap(),
             signing: Signing::new(master, "rowhouse".to_owned(), schedule),
             clock: Clock::new(db.clone()),
             pages: PageTokens::new(&[7; 32]),

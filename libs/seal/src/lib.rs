@@ -1,0 +1,12 @@
+//! Secrets at rest.
+//!
+//! - [`sealer`]: [`Sealer`], secrets that are read again: sealed under a key derived from the master key.
+//! - [`scram`]: what PostgreSQL and `PgBouncer` keep instead of a password.
+//! - [`error`]: why it could not be done, [`Error`].
+
+pub mod error;
+pub mod scram;
+pub mod sealer;
+
+pub use error::Error;
+pub use sealer::{Sealer, derive};
