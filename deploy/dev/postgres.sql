@@ -4,6 +4,7 @@ ALTER ROLE rowhouse_owner PASSWORD 'development-only';
 ALTER ROLE rowhouse_app PASSWORD 'development-only';
 ALTER ROLE rowhouse_relay PASSWORD 'development-only';
 ALTER ROLE rowhouse_keeper PASSWORD 'development-only';
+ALTER ROLE rowhouse_pooler PASSWORD 'development-only';
 ALTER ROLE rowhouse_ctl_tenant PASSWORD 'development-only';
 ALTER ROLE rowhouse_ctl_auth PASSWORD 'development-only';
 ALTER ROLE rowhouse_ctl_worker PASSWORD 'development-only';

@@ -150,6 +150,21 @@ fn the_pooler_has_an_alias_for_every_lane_and_a_connection_for_every_neighbour()
 }
 
 #[test]
+fn the_pooler_asks_tenants_own_databases_for_their_logins() {
+    let pooler = manifest("pgbouncer", "pgbouncer.ini");
+    let asked = |line: &str| line.contains("auth_user=rowhouse_pooler");
+    let entries: Vec<&str> = pooler.lines().filter(|line| asked(line)).collect();
+    assert!(
+        matches!(entries.as_slice(), [all] if all.starts_with("* = ")),
+        "who is unknown is looked for in tenants' own databases and nowhere else: {entries:?}"
+    );
+    let query = "auth_query = SELECT name, verifier FROM rowhouse.pooled_login($1)";
+    assert!(pooler.lines().any(|line| line == query), "{query}");
+    let tools = fs::read_to_string(root().join("libs/devkit/src/servers/pgbouncer.rs")).expect("a laptop's pooler");
+    assert!(tools.contains(query), "what runs on a laptop is what runs in a cluster");
+}
+
+#[test]
 fn the_owners_credentials_are_where_homes_are_built_only() {
     let mut faults = Vec::new();
     for service in ["tenant", "auth", "crm", "worker"] {

@@ -165,7 +165,7 @@ async fn work(
 /// Terminates back ends of the application until it is told to stop; how many.
 async fn terminate(superuser: Client, databases: Vec<String>, counts: Arc<Counts>) -> Result<u64> {
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE usename = 'rowhouse_app' AND datname = ANY ($1) ORDER BY random() LIMIT 1";
+                WHERE usename IN ('rowhouse_app', datname) AND datname = ANY ($1) ORDER BY random() LIMIT 1";
     let mut killed = 0;
     let mut ticks = tokio::time::interval(Duration::from_millis(50));
     while !counts.stop.load(Ordering::Relaxed) {

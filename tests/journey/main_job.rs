@@ -33,6 +33,7 @@ pub(super) async fn main_job_in(world: &World, placement: Placement) -> Result<T
 
     let contacts = journey::contacts(&ada.caller).await?;
     if placement == Placement::Database {
+        its_own_login_has_written(world, tenant.id.parse()?).await?;
         events_are_published(world, tenant.id.parse()?).await?;
     }
     let report = journey::run_report(&ada.caller).await?;
@@ -44,6 +45,19 @@ pub(super) async fn main_job_in(world: &World, placement: Placement) -> Result<T
         .wait_for_mail(&address, journey::BACKGROUND_MAX, |mail| mail.text.contains(&report.id))
         .await?;
     Ok(tenant.id.parse()?)
+}
+
+/// The contacts are there, and the services' common login could not have written them.
+async fn its_own_login_has_written(world: &World, tenant: TenantId) -> Result<()> {
+    let name = format!("t_{}", tenant.uuid().simple());
+    let superuser = cluster::connect(&world.suite.databases().data_superuser_url()).await?;
+    let may_connect = "SELECT has_database_privilege(login, $1::text, 'CONNECT') FROM unnest($2::text[]) AS login";
+    let rows = superuser
+        .query(may_connect, &[&name, &vec![name.as_str(), "rowhouse_app"]])
+        .await?;
+    let may_connect: Vec<bool> = rows.iter().map(|row| row.get(0)).collect();
+    ensure!(may_connect == [true, false], "{name}, rowhouse_app: {may_connect:?}");
+    Ok(())
 }
 
 /// Waits until the relay has been in the tenant's own database and has left nothing in its outbox.

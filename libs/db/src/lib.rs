@@ -25,6 +25,7 @@ pub mod statement;
 pub mod tenant;
 pub mod testing;
 
+mod login;
 mod wire;
 
 pub use bind::{Bind, Value};

@@ -16,6 +16,7 @@ mod database;
 mod deferred;
 mod house;
 mod ledger;
+mod login;
 mod registry;
 mod rows;
 

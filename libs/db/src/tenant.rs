@@ -17,6 +17,7 @@ mod server;
 mod tidy;
 
 pub(crate) mod homes;
+pub(crate) mod login;
 
 pub use databases::OwnDatabases;
 pub use db::{Mode, TenantDb, TenantDbConfig};

@@ -4,11 +4,14 @@
 //! - [`directory`]: a directory that knows what it is told, [`StaticDirectory`].
 //! - [`statements`]: whether statements fit the schema, [`check_statements`].
 //! - [`audit`]: whether every wall of a home stands, [`audit_home`].
+//! - [`logins`]: the login of a tenant's own database, [`own_login`].
 
 pub mod audit;
 pub mod directory;
+pub mod logins;
 pub mod statements;
 
 pub use audit::audit_home;
 pub use directory::StaticDirectory;
+pub use logins::{MASTER_KEY, own_login};
 pub use statements::check_statements;

@@ -2,6 +2,7 @@
 
 mod tls;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Error;
 use crate::tenant::homes::Homes;
+use crate::tenant::login::OwnLogin;
 
 /// A server on the same network answers at once; a lost packet costs one to three seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +33,8 @@ pub(crate) struct Target {
     /// Distinct homes after which a connection is retired.
     homes_max: Option<usize>,
     config: Config,
+    /// Where the database has a login of its own, in place of the URL's.
+    login: Option<OwnLogin>,
     tls: Option<MakeRustlsConnect>,
     tasks: TaskTracker,
     /// Ends the tasks of all connections.
@@ -75,6 +79,7 @@ impl Target {
             lane: String::new(),
             homes_max: None,
             config,
+            login: None,
             tls,
             tasks,
             stop,
@@ -82,9 +87,10 @@ impl Target {
         })
     }
 
-    /// Connects to another database of the same server.
-    pub(crate) fn in_database(mut self, name: &str) -> Self {
-        self.config.dbname(name);
+    /// Connects to a tenant's own database of the same server, by the login that it has.
+    pub(crate) fn in_own_database(mut self, login: OwnLogin) -> Self {
+        self.config.dbname(&login.name);
+        self.login = Some(login);
         self
     }
 
@@ -125,14 +131,20 @@ impl Target {
         *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
-    async fn open(&self) -> Result<Connection, tokio_postgres::Error> {
+    /// Opens a connection that no pool owns.
+    pub(crate) async fn open(&self) -> Result<Connection, Error> {
+        let refused = |error: tokio_postgres::Error| {
+            self.note(Some(cause(&error)));
+            Error::from_driver("connect", &error)
+        };
+        let config = self.config().await?;
         let stop = self.stop.child_token();
         let client = if let Some(tls) = &self.tls {
-            let (client, connection) = self.config.connect(tls.clone()).await?;
+            let (client, connection) = config.connect(tls.clone()).await.map_err(refused)?;
             self.keep(connection, &stop);
             client
         } else {
-            let (client, connection) = self.config.connect(NoTls).await?;
+            let (client, connection) = config.connect(NoTls).await.map_err(refused)?;
             self.keep(connection, &stop);
             client
         };
@@ -146,6 +158,23 @@ impl Target {
             count,
             stop,
         })
+    }
+
+    /// With the login of now.
+    async fn config(&self) -> Result<Cow<'_, Config>, Error> {
+        let Some(login) = &self.login else {
+            return Ok(Cow::Borrowed(&self.config));
+        };
+        let asked = login.password().await;
+        if let Err(error) = &asked {
+            self.note(Some(error.to_string()));
+        }
+        let Some(password) = asked? else {
+            return Ok(Cow::Borrowed(&self.config));
+        };
+        let mut own = self.config.clone();
+        own.user(&login.name).password(password.expose());
+        Ok(Cow::Owned(own))
     }
 
     /// Runs a connection's task until its client is dropped, the connection breaks, or it is stopped.
@@ -170,15 +199,15 @@ impl Target {
 
 impl ManageConnection for Target {
     type Connection = Connection;
-    type Error = tokio_postgres::Error;
+    type Error = Error;
 
-    async fn connect(&self) -> Result<Connection, tokio_postgres::Error> {
-        let opened = self.open().await;
-        self.note(opened.as_ref().err().map(cause));
-        opened
+    async fn connect(&self) -> Result<Connection, Error> {
+        let opened = self.open().await?;
+        self.note(None);
+        Ok(opened)
     }
 
-    async fn is_valid(&self, _: &mut Connection) -> Result<(), tokio_postgres::Error> {
+    async fn is_valid(&self, _: &mut Connection) -> Result<(), Error> {
         Ok(())
     }
 

@@ -43,7 +43,7 @@ impl Kind {
                 Login::ControlAuth,
                 Login::ControlWorker,
             ],
-            Self::Data => &[Login::Owner, Login::App, Login::Relay, Login::Keeper],
+            Self::Data => &[Login::Owner, Login::App, Login::Relay, Login::Keeper, Login::Pooler],
         }
     }
 }
@@ -179,6 +179,18 @@ pub async fn drop_database(servers: &Servers, name: &str) -> Result<()> {
     let client = connect(&servers.superuser_url("postgres")).await?;
     client
         .batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote_name(name)))
+        .await?;
+    Ok(())
+}
+
+/// Drops the login of a tenant's database, after the database.
+///
+/// # Errors
+/// When PostgreSQL refuses.
+pub async fn drop_login(servers: &Servers, name: &str) -> Result<()> {
+    let client = connect(&servers.superuser_url("postgres")).await?;
+    client
+        .batch_execute(&format!("DROP ROLE IF EXISTS {}", quote_name(name)))
         .await?;
     Ok(())
 }

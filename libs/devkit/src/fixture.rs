@@ -150,8 +150,13 @@ impl Drop for Databases {
             runtime.block_on(async {
                 for name in &names {
                     // The control database has no such registry.
-                    for name in cluster::tenants_databases(&servers, name).await.unwrap_or_default() {
-                        cluster::drop_database(&servers, &name).await?;
+                    let own = cluster::tenants_databases(&servers, name).await.unwrap_or_default();
+                    for name in &own {
+                        cluster::drop_database(&servers, name).await?;
+                    }
+                    // After all databases, in which a test may have granted them something.
+                    for name in &own {
+                        cluster::drop_login(&servers, name).await?;
                     }
                     cluster::drop_database(&servers, name).await?;
                 }

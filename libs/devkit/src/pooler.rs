@@ -57,7 +57,7 @@ impl Pooler {
             user: CONSOLE.to_owned(),
             password: random_word(),
         };
-        let app_password = servers.password(Login::App);
+        let (app_password, pooler_password) = (servers.password(Login::App), servers.password(Login::Pooler));
         let app = match servers.private_superuser() {
             Some(_) => scram::verifier(&app_password)?,
             None => app_password.clone(),
@@ -79,7 +79,10 @@ impl Pooler {
             account,
             files: vec![
                 (configuration, settings),
-                (users, pgbouncer::logins(&app, &scram::verifier(&console.password)?)),
+                (
+                    users,
+                    pgbouncer::logins(&app, &pooler_password, &scram::verifier(&console.password)?),
+                ),
             ],
         };
         let console_url = console.postgres_url(&console.user, &console.password, "pgbouncer");

@@ -1,6 +1,6 @@
 //! What the processes of one suite are configured with: one place that knows who gets which variable.
 //!
-//! A process gets what it reads and no more: `crm serve` has no owner's URL, only `auth` has the master key.
+//! A process gets what it reads and no more: `crm serve` has no owner's URL, only `auth` has the master key of what it seals.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -112,6 +112,7 @@ pub struct Keys {
     seeds: BTreeMap<&'static str, String>,
     public: String,
     master: String,
+    data_master: String,
     page_token: String,
 }
 
@@ -133,6 +134,7 @@ impl Keys {
             seeds,
             public: public.join(","),
             master: secrets.key("master_key")?,
+            data_master: secrets.key("data_master_key")?,
             page_token: secrets.key("page_token_key")?,
         })
     }
@@ -191,6 +193,11 @@ impl Settings {
     /// The seed of a service's identity, 32 bytes in base64.
     pub fn service_key(&self, process: Process) -> String {
         self.keys.seeds.get(process.service()).cloned().unwrap_or_default()
+    }
+
+    /// The master key of the logins that tenants' own databases have, 32 bytes in base64.
+    pub fn data_master_key(&self) -> &str {
+        &self.keys.data_master
     }
 
     /// The variables of a process that serves.
@@ -254,8 +261,12 @@ impl Settings {
                 );
                 variables.set("ROWHOUSE_DATA_LANES", self.servers.lanes().to_string());
                 variables.set("ROWHOUSE_DATA_RELAY_URLS", self.of_each_data_server(relay));
+                variables.set("ROWHOUSE_DATA_MASTER_KEY", &self.keys.data_master);
             }
-            Process::CrmProvision => variables.set("ROWHOUSE_DATA_OWNER_URLS", self.data_owner_urls()),
+            Process::CrmProvision => {
+                variables.set("ROWHOUSE_DATA_OWNER_URLS", self.data_owner_urls());
+                variables.set("ROWHOUSE_DATA_MASTER_KEY", &self.keys.data_master);
+            }
             Process::Worker => {
                 variables.set("ROWHOUSE_SMTP_URL", &self.smtp_url);
                 variables.set("ROWHOUSE_MAIL_FROM", "Rowhouse <no-reply@rowhouse.example>");
@@ -278,6 +289,7 @@ impl Settings {
             }
         } else {
             variables.set("ROWHOUSE_DATA_OWNER_URLS", self.data_owner_urls());
+            variables.set("ROWHOUSE_DATA_MASTER_KEY", &self.keys.data_master);
         }
         variables.0
     }

@@ -177,7 +177,7 @@ async fn placed(
     let ada = members.first().context("a caller")?;
     let listed = ada.contacts().list_contacts(request).await?.into_inner();
     let contacts: Vec<String> = listed.contacts.into_iter().map(|contact| contact.id).collect();
-    let reference = Reference::new(resident, tenant, contacts.first().context("a contact")?, duration)?;
+    let reference = Reference::new(resident, tenant, contacts.first().context("a contact")?, duration).await?;
     // A warm-up, so that connections are open and the caches hold the tenant's home and rights.
     load::get(members, CALLERS, &contacts, Duration::from_secs(2)).await?;
     let read = load::get(members, CALLERS, &contacts, duration).await?;

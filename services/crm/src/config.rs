@@ -25,6 +25,8 @@ pub struct ServeConfig {
     pub data_connections_max: u32,
     /// How the connections to each data server are divided.
     pub data_lanes: Lanes,
+    /// Opens the logins of tenants' own databases; there once the environment was found without fault.
+    pub data_master_key: Option<SecretKey>,
     /// RabbitMQ, for the relay.
     pub amqp_url: Secret,
     /// Redis, for homes and the rights of callers.
@@ -46,6 +48,8 @@ pub struct MigrateConfig {
     pub telemetry: Telemetry,
     /// The data servers by name, with the owner's login, direct.
     pub data_owner_urls: BTreeMap<String, Secret>,
+    /// Seals the logins of tenants' own databases; there once the environment was found without fault.
+    pub data_master_key: Option<SecretKey>,
 }
 
 /// What `provision` needs.
@@ -59,9 +63,15 @@ pub struct ProvisionConfig {
     pub identity: Identity,
     /// The data servers by name, with the owner's login, direct.
     pub data_owner_urls: BTreeMap<String, Secret>,
+    /// Seals the logins of tenants' own databases; there once the environment was found without fault.
+    pub data_master_key: Option<SecretKey>,
     /// Homes that are built, migrated or dropped at once.
     pub builds_max: usize,
 }
+
+/// The key of the logins that tenants' own databases have, the same in all three. Not auth's master key, which would open the
+/// keys that sign tokens.
+const MASTER_KEY: &str = "ROWHOUSE_DATA_MASTER_KEY";
 
 /// Connections to each data server's pooler, where nothing else is said: enough for the calls that one process has in
 /// flight, since a transaction holds one for a round trip.
@@ -92,6 +102,7 @@ impl ServeConfig {
             data_relay_urls: server_urls(env, "ROWHOUSE_DATA_RELAY_URLS"),
             data_connections_max: env.or("ROWHOUSE_DATA_CONNECTIONS_MAX", DATA_CONNECTIONS_MAX),
             data_lanes: lanes(env),
+            data_master_key: env.secret_key(MASTER_KEY),
             amqp_url: env.secret("ROWHOUSE_AMQP_URL"),
             redis_url: env.secret("ROWHOUSE_REDIS_URL"),
             redis_prefix: env.or("ROWHOUSE_REDIS_PREFIX", "rowhouse".to_owned()),
@@ -120,6 +131,7 @@ impl MigrateConfig {
         Self {
             telemetry: Telemetry::read(env),
             data_owner_urls: server_urls(env, "ROWHOUSE_DATA_OWNER_URLS"),
+            data_master_key: env.secret_key(MASTER_KEY),
         }
     }
 }
@@ -134,6 +146,7 @@ impl ProvisionConfig {
             telemetry: Telemetry::read(env),
             identity: Identity::read(env),
             data_owner_urls: server_urls(env, "ROWHOUSE_DATA_OWNER_URLS"),
+            data_master_key: env.secret_key(MASTER_KEY),
             builds_max: env.or("ROWHOUSE_BUILDS_MAX", BUILDS_MAX).max(1),
         }
     }

@@ -198,6 +198,8 @@ impl From<Error> for Failure {
             | ProvisionError::VersionUnknown(_)
             | ProvisionError::HousesFailed { .. }
             | ProvisionError::Rule(_)
+            | ProvisionError::ClusterOutdated
+            | ProvisionError::Seal(_)
             | ProvisionError::Damaged(_) => Self::internal(text),
         }
     }

@@ -5,9 +5,9 @@ use uuid::Uuid;
 
 use super::ProvisionError;
 
-/// Who may connect besides the owner: whoever enters, whoever publishes, whoever counts. Not PUBLIC: every other login of
-/// the server could look at the catalogue, and hold up a drop.
-const GUESTS: &str = "rowhouse_app, rowhouse_relay, rowhouse_keeper";
+/// Who may connect besides the owner and the database's own login, which enters: whoever publishes, whoever counts. Not PUBLIC:
+/// every other login of the server could look at the catalogue, and hold up a drop.
+const GUESTS: &str = "rowhouse_relay, rowhouse_keeper";
 
 /// Events that are carried over in one step.
 const CARRIED_AT_ONCE: i64 = 500;

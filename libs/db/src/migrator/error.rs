@@ -53,6 +53,12 @@ pub enum ProvisionError {
     /// Schema `rowhouse` of the tenant's own database could not be brought to the newest version.
     #[error("schema rowhouse of the tenant's database was not migrated")]
     Platform(#[source] sqlx::migrate::MigrateError),
+    /// The cluster lacks the functions that make the logins of tenants' own databases.
+    #[error("the data server's cluster is older than cluster/roles.sql: run what it lacks of it")]
+    ClusterOutdated,
+    /// A login's password could not be sealed.
+    #[error("a login's password was not sealed")]
+    Seal(#[source] rowhouse_seal::Error),
     /// What the registry says makes no sense.
     #[error("the registry of homes is damaged: {0}")]
     Damaged(String),
@@ -64,6 +70,12 @@ pub enum ProvisionError {
 impl From<sqlx::migrate::MigrateError> for ProvisionError {
     fn from(error: sqlx::migrate::MigrateError) -> Self {
         Self::Platform(error)
+    }
+}
+
+impl From<rowhouse_seal::Error> for ProvisionError {
+    fn from(error: rowhouse_seal::Error) -> Self {
+        Self::Seal(error)
     }
 }
 

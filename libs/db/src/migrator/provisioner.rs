@@ -6,9 +6,11 @@ pub(super) mod own;
 mod spare;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rowhouse_config::Secret;
+use rowhouse_config::secret::SecretKey;
 use rowhouse_context::ServiceName;
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
 use sqlx::postgres::PgPoolOptions;
@@ -19,6 +21,7 @@ use super::house::Wall;
 use super::registry::{self, Entry, House, databases};
 use super::{ProvisionError, TenantMigrations, house, rows};
 use crate::home::Home;
+use crate::login::OwnLogins;
 use crate::{control, platform};
 
 /// Homes that are built at once on one server. Four in parallel took 20-25 ms each on two cores.
@@ -48,6 +51,7 @@ pub struct Provisioner {
     pub(super) participant: ServiceName,
     pub(super) migrations: TenantMigrations,
     pub(super) servers: BTreeMap<String, PgPool>,
+    pub(super) logins: Arc<OwnLogins>,
 }
 
 // === impl Provisioner ===
@@ -55,10 +59,11 @@ pub struct Provisioner {
 impl Provisioner {
     /// A provisioner. Connections are opened when they are needed.
     ///
-    /// `owner_urls`: the login `rowhouse_owner`, direct, by the data server's registered name.
+    /// `owner_urls`: the login `rowhouse_owner`, direct, by the data server's registered name. `master_key`: seals the
+    /// passwords of tenants' own databases; [`crate::TenantDb`] has the same.
     ///
     /// # Errors
-    /// When a URL cannot be read; the error does not hold it.
+    /// When a URL or the key cannot be used; the error does not hold it.
     #[expect(
         clippy::unused_async,
         reason = "a pool belongs to a runtime, which an async function is sure to have"
@@ -67,6 +72,7 @@ impl Provisioner {
         participant: ServiceName,
         owner_urls: &BTreeMap<String, Secret>,
         migrations: TenantMigrations,
+        master_key: &SecretKey,
     ) -> Result<Self, ProvisionError> {
         let mut servers = BTreeMap::new();
         for (name, url) in owner_urls {
@@ -80,6 +86,7 @@ impl Provisioner {
             participant,
             migrations,
             servers,
+            logins: Arc::new(OwnLogins::new(master_key)?),
         })
     }
 

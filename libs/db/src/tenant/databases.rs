@@ -1,7 +1,7 @@
 //! Pools of tenants' own databases.
 //!
 //! There may be many, most of them idle at any time, so a pool is made when its database is first used and closed when it
-//! has been idle for a while. `PgBouncer` reaches each by its `*` entry. There are no lanes: a back end of such a database
+//! has been idle for a while. Each is entered by a login of its own. `PgBouncer` reaches each by its `*` entry. There are no lanes: a back end of such a database
 //! remembers one home.
 
 use std::collections::HashMap;
@@ -9,15 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8::{Pool, RunError};
-use rowhouse_config::Secret;
 use rowhouse_types::TenantId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::server::{Borrowed, Held};
+use super::login::OwnLogin;
+use super::server::{Borrowed, Held, Server};
 use crate::Error;
 use crate::home::Home;
+use crate::login::OwnLogins;
 use crate::migrator::own_name;
 use crate::wire::{LastFault, Target};
 
@@ -38,6 +39,7 @@ pub struct OwnDatabases {
 /// The pools. A database is named by its server and its tenant.
 pub(super) struct Databases {
     bounds: OwnDatabases,
+    logins: Arc<OwnLogins>,
     open: Arc<Mutex<Open>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -69,11 +71,12 @@ impl Default for OwnDatabases {
 
 impl Databases {
     /// No pool yet, and a task among `tasks` that closes idle ones until `stop`.
-    pub(super) fn new(bounds: OwnDatabases, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+    pub(super) fn new(bounds: OwnDatabases, logins: OwnLogins, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
         let open = Arc::new(Mutex::new(Open::new()));
         tasks.spawn(close_idle(Arc::clone(&open), bounds.idle_max, stop.clone()));
         Self {
             bounds,
+            logins: Arc::new(logins),
             open,
             tasks: tasks.clone(),
             stop: stop.clone(),
@@ -82,16 +85,16 @@ impl Databases {
 
     /// A free connection to the database of the home's tenant.
     ///
-    /// `url`: of the server's main database; the tenant's is beside it, named by the tenant's id.
-    pub(super) async fn connection(&self, home: &Home, url: &Secret, deadline: Instant) -> Result<Borrowed, Error> {
-        let (pool, last_fault) = self.pool(home, url)?;
+    /// `server`: whose main database the tenant's is beside, named by the tenant's id.
+    pub(super) async fn connection(&self, home: &Home, server: &Server, deadline: Instant) -> Result<Borrowed, Error> {
+        let (pool, last_fault) = self.pool(home, server)?;
         let exhausted = || {
             let fault = last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
             fault.map(Error::Unavailable)
         };
         match tokio::time::timeout_at(deadline, pool.get_owned()).await {
             Ok(Ok(connection)) => Ok(Box::new(Held::to_own_database(connection))),
-            Ok(Err(RunError::User(error))) => Err(Error::from_driver("connect", &error)),
+            Ok(Err(RunError::User(error))) => Err(error),
             Ok(Err(RunError::TimedOut)) => Err(exhausted().unwrap_or(Error::PoolTimeout)),
             Err(_) => Err(exhausted().unwrap_or(Error::DeadlineExceeded)),
         }
@@ -102,15 +105,19 @@ impl Databases {
         lock(&self.open).len()
     }
 
-    fn pool(&self, home: &Home, url: &Secret) -> Result<(Pool<Target>, LastFault), Error> {
+    fn pool(&self, home: &Home, server: &Server) -> Result<(Pool<Target>, LastFault), Error> {
         let key = (home.server.as_str().to_owned(), home.tenant);
         let mut open = lock(&self.open);
         if let Some(used) = open.get_mut(&key) {
             used.last = Instant::now();
             return Ok((used.pool.clone(), Arc::clone(&used.last_fault)));
         }
-        let target = Target::new(&key.0, url, self.tasks.clone(), self.stop.clone())?;
-        let target = target.in_database(&own_name(home.tenant));
+        let target = Target::new(&key.0, server.url(), self.tasks.clone(), self.stop.clone())?;
+        let target = target.in_own_database(OwnLogin {
+            name: own_name(home.tenant),
+            main: Arc::clone(server.main()),
+            logins: Arc::clone(&self.logins),
+        });
         while open.len() >= self.bounds.open_max.max(1) {
             let Some(oldest) = oldest(&open) else { break };
             // A transaction that holds one of its connections ends undisturbed: the connection is closed when it comes back.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowhouse_config::Secret;
+use rowhouse_config::secret::SecretKey;
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_types::{Placement, TenantId};
 use tokio::runtime::Handle;
@@ -22,6 +23,7 @@ use super::tidy::Tidy;
 use super::tx::TenantTx;
 use crate::Error;
 use crate::home::{Directory, DirectoryError, Home};
+use crate::login::OwnLogins;
 
 /// Longest time to ask a server whether it is there.
 const PING_MAX: Duration = Duration::from_secs(2);
@@ -49,6 +51,8 @@ pub struct TenantDbConfig {
     pub pool_size_max: u32,
     /// Pools of tenants' own databases.
     pub own_databases: OwnDatabases,
+    /// Opens the passwords of their logins.
+    pub master_key: SecretKey,
     /// How each data server's connections are divided.
     pub lanes: Lanes,
     /// Versions of the tenant migrations that this code serves.
@@ -81,7 +85,7 @@ impl TenantDb {
     /// Makes the pools. Connections are opened when they are needed, so no server has to be there yet.
     ///
     /// # Errors
-    /// [`Error::Fault`] for a URL that cannot be read; it never holds the URL.
+    /// [`Error::Fault`] for a URL or a key that cannot be used; it never holds them.
     #[expect(
         clippy::unused_async,
         reason = "a pool belongs to a runtime, which an async function is sure to have"
@@ -92,7 +96,8 @@ impl TenantDb {
         for (name, url) in &config.urls {
             servers.insert(name.clone(), Server::new(name, url, &config, &tasks, &stop)?);
         }
-        let databases = Databases::new(config.own_databases, &tasks, &stop);
+        let logins = OwnLogins::new(&config.master_key).map_err(|error| Error::Fault(error.to_string()))?;
+        let databases = Databases::new(config.own_databases, logins, &tasks, &stop);
         Ok(Self {
             inner: Arc::new(Inner {
                 participant: config.participant,
@@ -241,7 +246,7 @@ impl Inner {
             return Err(Error::Fault(format!("no URL is configured for data server {name}")));
         };
         if home.placement == Placement::Database {
-            return self.databases.connection(home, server.url(), deadline).await;
+            return self.databases.connection(home, server, deadline).await;
         }
         server.connection(home.tenant, way, permit, deadline).await
     }

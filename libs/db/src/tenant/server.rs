@@ -32,6 +32,9 @@ const TABLES_PER_HOME: usize = 4;
 /// about 14 ms, which is a quarter of what so many first transactions take.
 const HOMES_PER_CONNECTION_MAX: usize = MEMORY_MAX / (TABLE_BYTES * TABLES_PER_HOME);
 
+/// What connections that ask for logins count as in the metrics.
+const LOGINS_LANE: &str = "logins";
+
 /// Homes of one lane that are counted; it is a figure for whoever looks whether there are enough lanes.
 const HOMES_PER_LANE_COUNTED: usize = 10_000;
 
@@ -51,6 +54,8 @@ pub(super) struct Server {
     lanes: Vec<Lane>,
     /// Only beside lanes.
     bulk: Option<Lane>,
+    /// Its main database, to ask for the logins of others.
+    main: Arc<Target>,
 }
 
 /// A pool, and how much is under way in it.
@@ -100,9 +105,11 @@ impl Server {
             }
             Ok(Lane::new(name, lane, target, connections_max))
         };
+        let main = Arc::new(Target::new(name, url, tasks.clone(), stop.clone())?.in_lane(LOGINS_LANE));
         if !lanes.are_on() {
             return Ok(Self {
                 url: url.clone(),
+                main,
                 lanes: vec![lane("all", config.pool_size_max)?],
                 bulk: None,
             });
@@ -110,6 +117,7 @@ impl Server {
         let each_max = lanes.connections_per_lane_max;
         Ok(Self {
             url: url.clone(),
+            main,
             lanes: (0..lanes.count)
                 .map(|number| lane(&Lanes::name(number), each_max))
                 .collect::<Result<_, _>>()?,
@@ -120,6 +128,11 @@ impl Server {
     /// Of its main database.
     pub(super) fn url(&self) -> &Secret {
         &self.url
+    }
+
+    /// Its main database, to ask for the logins of others.
+    pub(super) fn main(&self) -> &Arc<Target> {
+        &self.main
     }
 
     /// A free connection for a transaction of the tenant.
@@ -192,7 +205,7 @@ impl Lane {
         let begun = Instant::now();
         let connection = match tokio::time::timeout_at(deadline, self.pool.get_owned()).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(RunError::User(error))) => return Err(Error::from_driver("connect", &error)),
+            Ok(Err(RunError::User(error))) => return Err(error),
             Ok(Err(RunError::TimedOut)) => return Err(self.exhausted().unwrap_or(Error::PoolTimeout)),
             Err(_) => return Err(self.exhausted().unwrap_or(Error::DeadlineExceeded)),
         };

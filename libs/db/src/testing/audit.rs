@@ -165,16 +165,21 @@ const RULES: &[Rule] = &[
         of: Of::Every,
         sql: "SELECT relname || ' ' || grantee::regrole::text || ' ' || privilege_type
               FROM pg_class, aclexplode(relacl)
-              WHERE relnamespace = 'rowhouse'::regnamespace AND relname IN ('homes', 'houses') AND grantee <> relowner
+              WHERE relnamespace = 'rowhouse'::regnamespace AND relname IN ('homes', 'houses', 'pooled_logins')
+                  AND grantee <> relowner
                   AND $1::text IS NOT NULL AND $2::text IS NOT NULL",
     },
     Rule {
-        name: "only rowhouse_app enters",
+        name: "only rowhouse_app enters, and the login of a tenant's own database; the pooler asks for that login",
         of: Of::Every,
         sql: "SELECT proname || ' ' || CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
               FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner)))
               WHERE pronamespace = 'rowhouse'::regnamespace AND grantee <> proowner
-                  AND grantee <> 'rowhouse_app'::regrole AND $1::text IS NOT NULL AND $2::text IS NOT NULL",
+                  AND grantee <> 'rowhouse_app'::regrole
+                  AND NOT (grantee = 'rowhouse_pooler'::regrole AND proname = 'pooled_login')
+                  AND NOT (grantee <> 0 AND pg_get_userbyid(grantee) = current_database() AND current_database() = $1
+                      AND has_function_privilege('rowhouse_app', pg_proc.oid, 'EXECUTE'))
+                  AND $1::text IS NOT NULL AND $2::text IS NOT NULL",
     },
     Rule {
         name: "PUBLIC may make no temporary tables and no schemas",

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowhouse_config::Secret;
+use rowhouse_config::secret::SecretKey;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
-use rowhouse_db::testing::StaticDirectory;
+use rowhouse_db::testing::{self, StaticDirectory};
 use rowhouse_db::{
     Error, Home, Lanes, Mode, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, TenantMigrations, migrate_platform,
 };
@@ -101,15 +102,24 @@ impl Bench {
         cluster::connect(&self.databases.data_pooled_url()).await.unwrap()
     }
 
-    /// The same two for the tenant's own database.
+    /// The same two for the tenant's own database, which has a login of its own.
     pub(crate) async fn superuser_of(&self, tenant: TenantId) -> tokio_postgres::Client {
         let url = self.databases.servers().superuser_url(&schema(tenant));
         cluster::connect(&url).await.unwrap()
     }
 
     pub(crate) async fn app_of(&self, tenant: TenantId) -> tokio_postgres::Client {
-        let url = self.databases.servers().pooled_url(&schema(tenant));
+        let (name, password) = self.own_login(tenant).await;
+        let url = self.databases.servers().pooled_url_of(&name, &password, &name);
         cluster::connect(&url).await.unwrap()
+    }
+
+    /// Name and password of that login.
+    pub(crate) async fn own_login(&self, tenant: TenantId) -> (String, String) {
+        let main = Secret::new(self.databases.data_url(Login::Owner));
+        let login = testing::own_login(&main, &master_key(), tenant).await.unwrap();
+        let (name, password) = login.expect("the database has a login of its own");
+        (name, password.expose().to_owned())
     }
 
     /// Backends of the application's login that are inside a transaction, or run something.
@@ -117,7 +127,7 @@ impl Bench {
         let row = superuser
             .query_one(
                 "SELECT count(*) FROM pg_stat_activity
-                 WHERE usename = 'rowhouse_app' AND datname = current_database() AND state <> 'idle'",
+                 WHERE usename IN ('rowhouse_app', datname) AND datname = current_database() AND state <> 'idle'",
                 &[],
             )
             .await
@@ -133,7 +143,13 @@ impl Bench {
 
 pub(crate) async fn provisioner(databases: &Databases, migrations: TenantMigrations) -> Provisioner {
     let urls = BTreeMap::from([("data1".to_owned(), Secret::new(databases.data_url(Login::Owner)))]);
-    Provisioner::connect(ServiceName::Crm, &urls, migrations).await.unwrap()
+    Provisioner::connect(ServiceName::Crm, &urls, migrations, &master_key())
+        .await
+        .unwrap()
+}
+
+pub(crate) fn master_key() -> SecretKey {
+    SecretKey::from_base64(testing::MASTER_KEY).unwrap()
 }
 
 async fn connect(
@@ -157,6 +173,7 @@ pub(crate) fn config(url: String, lanes: Lanes) -> TenantDbConfig {
         pool_size_max: 1,
         lanes,
         own_databases: OwnDatabases::default(),
+        master_key: master_key(),
         versions: 1..=2,
     }
 }

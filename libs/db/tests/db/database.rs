@@ -2,6 +2,7 @@
 
 mod crashes;
 mod fleet;
+mod logins;
 mod pools;
 
 use rowhouse_config::Secret;
@@ -86,7 +87,12 @@ async fn only_those_who_must_may_connect() {
         }
         refused
     };
-    let strangers = ["rowhouse_ctl_tenant", "rowhouse_ctl_auth", "rowhouse_ctl_worker"];
+    let strangers = [
+        "rowhouse_app",
+        "rowhouse_ctl_tenant",
+        "rowhouse_ctl_auth",
+        "rowhouse_ctl_worker",
+    ];
     assert_eq!(refused().await, strangers);
     // The control: it is PUBLIC that has no right.
     let superuser = bench.superuser().await;

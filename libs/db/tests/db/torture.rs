@@ -118,7 +118,7 @@ async fn round(torture: &mut Torture, dice: &Dice) {
         killed += superuser
             .execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                 WHERE usename = 'rowhouse_app' AND datname = ANY ($1) ORDER BY random() LIMIT 1",
+                 WHERE usename IN ('rowhouse_app', datname) AND datname = ANY ($1) ORDER BY random() LIMIT 1",
                 &[&databases],
             )
             .await

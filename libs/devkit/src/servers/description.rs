@@ -21,6 +21,8 @@ pub enum Login {
     Relay,
     /// `rowhouse_keeper`: claims homes, seals audit entries.
     Keeper,
+    /// `rowhouse_pooler`: PgBouncer asks by it who may log in to a tenant's own database.
+    Pooler,
     /// `rowhouse_ctl_tenant`: the tenant service's schema of the control database.
     ControlTenant,
     /// `rowhouse_ctl_auth`: the auth service's schema of the control database.
@@ -31,11 +33,12 @@ pub enum Login {
 
 impl Login {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Owner,
         Self::App,
         Self::Relay,
         Self::Keeper,
+        Self::Pooler,
         Self::ControlTenant,
         Self::ControlAuth,
         Self::ControlWorker,
@@ -48,6 +51,7 @@ impl Login {
             Self::App => "rowhouse_app",
             Self::Relay => "rowhouse_relay",
             Self::Keeper => "rowhouse_keeper",
+            Self::Pooler => "rowhouse_pooler",
             Self::ControlTenant => "rowhouse_ctl_tenant",
             Self::ControlAuth => "rowhouse_ctl_auth",
             Self::ControlWorker => "rowhouse_ctl_worker",
@@ -158,6 +162,16 @@ impl Servers {
     pub fn pooled_url(&self, database: &str) -> String {
         self.pgbouncer
             .postgres_url(Login::App.name(), &self.password(Login::App), database)
+    }
+
+    /// The URL of one database by a login that is not the suite's own, such as a tenant's database has; direct.
+    pub fn url_of(&self, user: &str, password: &str, database: &str) -> String {
+        self.postgres.postgres_url(user, password, database)
+    }
+
+    /// The same through PgBouncer.
+    pub fn pooled_url_of(&self, user: &str, password: &str, database: &str) -> String {
+        self.pgbouncer.postgres_url(user, password, database)
     }
 
     /// Lanes that PgBouncer has aliases for, in the data database of `cargo xtask up`; 0 for none.

@@ -62,6 +62,7 @@ pub(super) fn plan(
     let port = plan.port("pgbouncer", "pgbouncer")?;
     let password = plan.secrets.password(CONSOLE)?;
     let app_password = plan.secrets.password(Login::App.name())?;
+    let pooler_password = plan.secrets.password(Login::Pooler.name())?;
     let folder = plan.data.join("pgbouncer");
     Account::folder(plan.account.as_ref(), &folder)?;
     let (configuration, users) = (folder.join("pgbouncer.ini"), folder.join("users.txt"));
@@ -72,7 +73,7 @@ pub(super) fn plan(
     } else {
         app_password
     };
-    let logins = logins(&app, &scram::verifier(&password)?);
+    let logins = logins(&app, &pooler_password, &scram::verifier(&password)?);
     let aliases = match plan.stack.profile() {
         Profile::Dev => [cluster::DATA, cluster::SECOND_DATA]
             .map(|database| aliases(database, &postgres.endpoint, DEV_LANES))
@@ -114,9 +115,16 @@ pub(super) fn plan(
     })
 }
 
-/// The file of those who may log in, with the verifier or password of each.
-pub(crate) fn logins(app: &str, console: &str) -> String {
-    format!("\"{}\" \"{app}\"\n\"{CONSOLE}\" \"{console}\"\n", Login::App.name())
+/// The file of those who may log in, with the verifier or password of each. `pooler`: a password, since PgBouncer logs in with
+/// it by itself and no client proves it.
+pub(crate) fn logins(app: &str, pooler: &str, console: &str) -> String {
+    let logins = [
+        (Login::App.name(), app),
+        (Login::Pooler.name(), pooler),
+        (CONSOLE, console),
+    ];
+    let lines = logins.map(|(name, secret)| format!("\"{name}\" \"{secret}\"\n"));
+    lines.concat()
 }
 
 /// The pools of databases that have no entry of their own.
@@ -152,6 +160,8 @@ pub(crate) fn aliases(database: &str, postgres: &Endpoint, lanes: LanePools) -> 
 }
 
 /// - `*`: databases that are made later (tenants' own, tests') are served without a reload.
+/// - `auth_user`: who is not in the file is looked for in the database that is asked for, where the verifier of a tenant's
+///   login stands. It is PostgreSQL's too, so what the client has proved is handed on, and no password is kept here.
 /// - `autodb_idle_timeout`: never. PgBouncer takes such a database for unused where it looks while its first client logs in, and
 ///   cuts that client's connection when the time is over, whatever it does then (its issue 288; seen with 1.18).
 /// - `server_lifetime`: a server connection that is closed is what makes a back end forget the homes that it has served.
@@ -164,13 +174,14 @@ pub(crate) fn settings(port: u16, postgres: &Endpoint, users: &Path, pools: Pool
     } = pools;
     format!(
         "[databases]\n\
-         {aliases}* = host={host} port={postgres_port}\n\
+         {aliases}* = host={host} port={postgres_port} auth_user={pooler}\n\
          [pgbouncer]\n\
          listen_addr = 127.0.0.1\n\
          listen_port = {port}\n\
          unix_socket_dir =\n\
          auth_type = scram-sha-256\n\
          auth_file = {users}\n\
+         auth_query = SELECT name, verifier FROM rowhouse.pooled_login($1)\n\
          pool_mode = transaction\n\
          default_pool_size = {pool_size}\n\
          server_idle_timeout = {idle_s}\n\
@@ -185,6 +196,7 @@ pub(crate) fn settings(port: u16, postgres: &Endpoint, users: &Path, pools: Pool
          log_disconnections = 0\n",
         host = postgres.host,
         postgres_port = postgres.port,
+        pooler = Login::Pooler.name(),
         users = users.display(),
     )
 }

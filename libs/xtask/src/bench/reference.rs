@@ -4,8 +4,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+use rowhouse_config::Secret;
+use rowhouse_config::secret::SecretKey;
+use rowhouse_db::testing::own_login;
 use rowhouse_devkit::resident::Resident;
+use rowhouse_devkit::servers::Login;
+use rowhouse_devkit::settings::Settings;
 use rowhouse_devkit::{cluster, servers};
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::tenant::v1::Tenant;
@@ -31,18 +36,17 @@ pub(super) struct Reference {
 
 impl Reference {
     /// Prepares the reference.
-    pub(super) fn new(resident: &Resident, tenant: &Tenant, contact: &str, duration: Duration) -> Result<Self> {
+    pub(super) async fn new(resident: &Resident, tenant: &Tenant, contact: &str, duration: Duration) -> Result<Self> {
         let settings = resident.settings();
         let id = tenant.id.parse::<TenantId>()?.uuid();
-        let own = format!("t_{}", id.simple());
-        let database = match tenant.placement() {
-            Placement::Database => own.as_str(),
-            _ => cluster::DATA,
+        let url = match tenant.placement() {
+            Placement::Database => own_url(settings, TenantId::from_uuid(id)).await?,
+            _ => settings.servers.pooled_url(cluster::DATA),
         };
         let folder = resident.mail_folder().with_file_name("bench");
         fs::create_dir_all(&folder)?;
         Ok(Self {
-            url: settings.servers.pooled_url(database),
+            url,
             folder,
             tenant: id,
             contact: contact.parse::<ContactId>()?.uuid(),
@@ -126,4 +130,15 @@ impl Reference {
             _ => bail!("pgbench {name}: {}", String::from_utf8_lossy(&output.stderr)),
         }
     }
+}
+
+/// The tenant's own database through PgBouncer, by the login that it has.
+async fn own_url(settings: &Settings, tenant: TenantId) -> Result<String> {
+    let main = Secret::new(settings.servers.login_url(Login::Owner, cluster::DATA));
+    let master_key = SecretKey::from_base64(settings.data_master_key()).context("a key is 32 bytes of base64")?;
+    let login = own_login(&main, &master_key, tenant)
+        .await
+        .map_err(|error| anyhow!(error))?;
+    let (name, password) = login.context("the tenant's database has no login of its own")?;
+    Ok(settings.servers.pooled_url_of(&name, password.expose(), &name))
 }

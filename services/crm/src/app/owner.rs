@@ -3,11 +3,14 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use rowhouse_auth_kit::ServiceVerifier;
 use rowhouse_client::Identity;
+use rowhouse_config::Secret;
+use rowhouse_config::secret::SecretKey;
 use rowhouse_context::ServiceName;
 use rowhouse_db::Provisioner;
 use rowhouse_middleware::Security;
@@ -29,7 +32,7 @@ pub async fn migrate(config: MigrateConfig) -> Result<()> {
         let migrated = rowhouse_db::migrate_platform(url).await;
         migrated.with_context(|| format!("schema rowhouse of {server} was not migrated"))?;
     }
-    let provisioner = Provisioner::connect(ServiceName::Crm, &config.data_owner_urls, MIGRATIONS).await?;
+    let provisioner = provisioner(&config.data_owner_urls, config.data_master_key.as_ref()).await?;
     let migrated = provisioner.migrate_all().await.context("not every home was migrated")?;
     tracing::info!(homes = migrated, "homes are at the newest version");
     provisioner.shutdown().await;
@@ -41,11 +44,16 @@ pub async fn migrate(config: MigrateConfig) -> Result<()> {
 /// # Errors
 /// When an address or key cannot be used.
 pub async fn provision(config: ProvisionConfig, process: Process) -> Result<()> {
-    let provisioner = Provisioner::connect(ServiceName::Crm, &config.data_owner_urls, MIGRATIONS).await?;
+    let provisioner = provisioner(&config.data_owner_urls, config.data_master_key.as_ref()).await?;
     let server = server(&config, &provisioner).await?.metrics(process.metrics);
     let served = server.run(process.stop).await;
     provisioner.shutdown().await;
     Ok(served?)
+}
+
+async fn provisioner(owner_urls: &BTreeMap<String, Secret>, master_key: Option<&SecretKey>) -> Result<Provisioner> {
+    let master_key = master_key.context("ROWHOUSE_DATA_MASTER_KEY is missing")?;
+    Ok(Provisioner::connect(ServiceName::Crm, owner_urls, MIGRATIONS, master_key).await?)
 }
 
 async fn server(config: &ProvisionConfig, provisioner: &Provisioner) -> Result<Server> {

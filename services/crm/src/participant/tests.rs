@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rowhouse_config::Secret;
+use rowhouse_config::secret::SecretKey;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::migrate_platform;
+use rowhouse_db::testing::MASTER_KEY;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_types::HomeState;
@@ -26,7 +28,10 @@ impl Bench {
         let url = Secret::new(databases.data_url(Login::Owner));
         migrate_platform(&url).await.unwrap();
         let urls = BTreeMap::from([("data1".to_owned(), url)]);
-        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS).await.unwrap();
+        let master_key = SecretKey::from_base64(MASTER_KEY).unwrap();
+        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_key)
+            .await
+            .unwrap();
         Self {
             homes: Homes::new(provisioner, builds_max),
             _databases: databases,

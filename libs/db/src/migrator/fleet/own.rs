@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::home::Home;
 use crate::migrator::provisioner::own::bounded;
 use crate::migrator::registry::{self, House, databases};
-use crate::migrator::{ProvisionError, Provisioner, house, ledger};
+use crate::migrator::{ProvisionError, Provisioner, house, ledger, login};
 use crate::platform;
 
 /// Tenants read at once.
@@ -47,7 +47,7 @@ impl Provisioner {
         house::run(&mut main, HOLD.to_owned()).await?;
         let name = house::own_name(tenant);
         let mut own = self.open(server, Some(&name)).await?;
-        platform::migrate(&mut own).await?;
+        self.migrate_platform(&mut own, &name).await?;
         databases::set_platform_version(&mut main, tenant, platform::newest()).await?;
         let mut tx = bounded(&mut own).await?;
         let house = self.lock_own(&mut tx, tenant).await?;
@@ -100,8 +100,8 @@ impl Provisioner {
         Ok(Some(home))
     }
 
-    /// Brings schema `rowhouse` in every such database of the server to the newest version; where none is behind, it is one
-    /// query. One that fails keeps no other from it.
+    /// Brings schema `rowhouse` in every such database of the server to the newest version, and gives those a login of their own
+    /// that were made without; where none is behind, it is one query. One that fails keeps no other from it.
     ///
     /// # Errors
     /// The first that failed.
@@ -128,10 +128,42 @@ impl Provisioner {
             Ok(None) | Err(ProvisionError::HomeAbsent) => return Ok(()),
             Err(error) => return Err(error),
         };
-        platform::migrate(&mut own).await?;
+        self.migrate_platform(&mut own, &house::own_name(tenant)).await?;
+        self.give_login(&mut own, tenant, server).await?;
         own.close().await?;
         let mut main = self.pool(server)?.acquire().await?;
         databases::set_platform_version(&mut main, tenant, platform::newest()).await?;
+        Ok(())
+    }
+
+    /// Brings schema `rowhouse` to the newest version, of which the login may do what `rowhouse_app` may.
+    async fn migrate_platform(&self, own: &mut PgConnection, name: &str) -> Result<(), ProvisionError> {
+        platform::migrate(own).await?;
+        let mut tx = bounded(own).await?;
+        login::admit(&mut tx, name).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Gives a database a login of its own that was made without. `rowhouse_app` may go on connecting to it: older processes
+    /// may be serving still.
+    async fn give_login(
+        &self,
+        own: &mut PgConnection,
+        tenant: TenantId,
+        server: &ServerName,
+    ) -> Result<(), ProvisionError> {
+        let mut main = self.begin(server).await?;
+        registry::lock_work(&mut main, tenant).await?;
+        // Another may have been quicker.
+        if databases::lacks_login(&mut main, tenant).await? {
+            let mut tx = bounded(own).await?;
+            let sealed = self.make_login(&mut tx, server, &house::own_name(tenant)).await?;
+            tx.commit().await?;
+            databases::set_sealed_password(&mut main, tenant, &sealed).await?;
+            main.commit().await?;
+            tracing::info!(tenant = %tenant, server = %server, "a database was given a login of its own");
+        }
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 use super::{ACQUIRE_MAX, BEGIN, Provisioner};
 use crate::home::Home;
 use crate::migrator::house::Wall;
+use crate::migrator::login::{self, CLUSTER_DATABASE};
 use crate::migrator::registry::House;
 use crate::migrator::registry::databases::{self, State};
 use crate::migrator::{ProvisionError, database, house, registry};
@@ -72,8 +73,9 @@ impl Provisioner {
         let home = match self.look(&mut main, tenant, operation).await? {
             None => return Err(ProvisionError::HomeDropped),
             Some((State::Building, generation)) => {
-                let (home, house) = self.build_own(tenant, server, operation, generation).await?;
-                databases::set_ready(&mut main, tenant, self.participant, &house, platform::newest()).await?;
+                let (home, house, sealed) = self.build_own(tenant, server, operation, generation).await?;
+                let newest = platform::newest();
+                databases::set_ready(&mut main, tenant, self.participant, &house, newest, &sealed).await?;
                 home
             }
             Some((State::Ready | State::Leaving, _)) => {
@@ -86,7 +88,7 @@ impl Provisioner {
         Ok(home)
     }
 
-    /// Removes the tenant's own database; `None` where the tenant has none.
+    /// Removes the tenant's own database, then its login; `None` where the tenant has none.
     pub(super) async fn drop_own(&self, tenant: TenantId, server: &ServerName) -> Result<Option<()>, ProvisionError> {
         let mut main = self.begin(server).await?;
         registry::lock_work(&mut main, tenant).await?;
@@ -104,8 +106,12 @@ impl Provisioner {
         // Another may have finished meanwhile, and a newer operation begun.
         if databases::state_of(&mut main, tenant, self.participant).await? == Some(State::Leaving) {
             let mut admin = self.open(server, None).await?;
-            database::drop(&mut admin, &house::own_name(tenant)).await?;
+            let name = house::own_name(tenant);
+            database::drop(&mut admin, &name).await?;
             admin.close().await?;
+            let mut cluster = self.open(server, Some(CLUSTER_DATABASE)).await?;
+            login::remove(&mut cluster, &name).await?;
+            cluster.close().await?;
             databases::forget(&mut main, tenant).await?;
             main.commit().await?;
             tracing::info!(tenant = %tenant, server = %server, "a home was dropped with its database");
@@ -136,14 +142,15 @@ impl Provisioner {
         }
     }
 
-    /// Creates the database and the home in it, as far as they are not there.
+    /// Creates the database and the home in it, as far as they are not there, and its login with a new password: the home, its
+    /// house, and the password, sealed.
     async fn build_own(
         &self,
         tenant: TenantId,
         server: &ServerName,
         operation: OperationId,
         generation: i64,
-    ) -> Result<(Home, House), ProvisionError> {
+    ) -> Result<(Home, House, Vec<u8>), ProvisionError> {
         let name = house::own_name(tenant);
         let mut admin = self.open(server, None).await?;
         if !database::exists(&mut admin, &name).await? {
@@ -155,7 +162,7 @@ impl Provisioner {
         let mut own = self.open(server, Some(&name)).await?;
         platform::migrate(&mut own).await?;
         let mut tx = bounded(&mut own).await?;
-        let built = match registry::find(&mut tx, tenant, self.participant).await? {
+        let (home, house) = match registry::find(&mut tx, tenant, self.participant).await? {
             Some(entry) if entry.operation == Some(operation.uuid()) && entry.generation == generation => {
                 let home = entry.home(tenant, server);
                 home.zip(entry.place.map(|(house, _)| house))
@@ -164,7 +171,8 @@ impl Provisioner {
             Some(_) => return Err(ProvisionError::HomeExists),
             None => {
                 let placement = Placement::Database;
-                let house = self.build(&mut tx, name, placement, Wall::Number(tenant)).await?;
+                let wall = Wall::Number(tenant);
+                let house = self.build(&mut tx, name.clone(), placement, wall).await?;
                 registry::insert_home_as(&mut tx, tenant, self.participant, &house, operation, generation).await?;
                 let home = Home {
                     tenant,
@@ -178,9 +186,28 @@ impl Provisioner {
                 (home, house)
             }
         };
+        // Not before it is known whose database this is.
+        let sealed = self.make_login(&mut tx, server, &name).await?;
+        login::keep_others_out(&mut tx, &name).await?;
         tx.commit().await?;
         own.close().await?;
-        Ok(built)
+        Ok((home, house, sealed))
+    }
+
+    /// Makes the login of a tenant's own database, or gives it another password, which is returned sealed.
+    ///
+    /// `own`: a transaction in that database. The caller is the only one who works on it.
+    pub(in crate::migrator) async fn make_login(
+        &self,
+        own: &mut PgConnection,
+        server: &ServerName,
+        name: &str,
+    ) -> Result<Vec<u8>, ProvisionError> {
+        let mut cluster = self.open(server, Some(CLUSTER_DATABASE)).await?;
+        let made = login::make(&mut cluster, &self.logins, name).await?;
+        cluster.close().await?;
+        login::let_in(own, name, &made).await?;
+        Ok(made.sealed)
     }
 
     /// Takes the home out of its database, so that a late Thaw finds none, and what was not published yet.

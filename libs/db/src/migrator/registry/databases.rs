@@ -65,21 +65,24 @@ pub(in crate::migrator) async fn claim(
     .map(drop)
 }
 
-/// Says that the database is complete, and enters its house into the ledger.
+/// Says that the database is complete and what opens it, and enters its house into the ledger.
 pub(in crate::migrator) async fn set_ready(
     connection: &mut PgConnection,
     tenant: TenantId,
     participant: ServiceName,
     house: &House,
     platform_version: i64,
+    sealed_password: &[u8],
 ) -> Result<(), sqlx::Error> {
     registry::insert_house(connection, participant, house).await?;
     sqlx::query(
-        "UPDATE rowhouse.databases SET state = 'ready', house_id = $2, platform_version = $3 WHERE tenant_id = $1",
+        "UPDATE rowhouse.databases SET state = 'ready', house_id = $2, platform_version = $3, sealed_password = $4
+         WHERE tenant_id = $1",
     )
     .bind(tenant.uuid())
     .bind(house.house_id)
     .bind(platform_version)
+    .bind(sealed_password)
     .execute(connection)
     .await
     .map(drop)
@@ -113,8 +116,8 @@ pub(in crate::migrator) async fn forget(connection: &mut PgConnection, tenant: T
         .map(drop)
 }
 
-/// Tenants with a database in use whose schema `rowhouse` is older than `platform_version`, after `after`, at
-/// most `limit`.
+/// Tenants with a database in use whose schema `rowhouse` is older than `platform_version`, or which has no login of its own,
+/// after `after`, at most `limit`.
 pub(in crate::migrator) async fn behind(
     connection: &mut PgConnection,
     participant: ServiceName,
@@ -124,7 +127,8 @@ pub(in crate::migrator) async fn behind(
 ) -> Result<Vec<TenantId>, ProvisionError> {
     let tenants: Vec<Uuid> = sqlx::query_scalar(
         "SELECT tenant_id FROM rowhouse.databases
-         WHERE participant = $1 AND state = 'ready' AND platform_version < $2 AND tenant_id > $3
+         WHERE participant = $1 AND state = 'ready' AND (platform_version < $2 OR sealed_password IS NULL)
+             AND tenant_id > $3
          ORDER BY tenant_id
          LIMIT $4",
     )
@@ -135,6 +139,34 @@ pub(in crate::migrator) async fn behind(
     .fetch_all(connection)
     .await?;
     Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
+}
+
+/// Whether the tenant's database is in use and has no login of its own.
+pub(in crate::migrator) async fn lacks_login(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM rowhouse.databases
+                        WHERE tenant_id = $1 AND state = 'ready' AND sealed_password IS NULL)",
+    )
+    .bind(tenant.uuid())
+    .fetch_one(connection)
+    .await
+}
+
+/// Says what opens the tenant's database.
+pub(in crate::migrator) async fn set_sealed_password(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    sealed_password: &[u8],
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE rowhouse.databases SET sealed_password = $2 WHERE tenant_id = $1")
+        .bind(tenant.uuid())
+        .bind(sealed_password)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// Records up to which migration a database's schema `rowhouse` is.

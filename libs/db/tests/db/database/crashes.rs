@@ -6,7 +6,7 @@ use super::*;
 use crate::notes::NEWEST;
 
 /// As if the process had died before it said more of the databases than this.
-async fn unsay(main: &Client, state: &str) {
+pub(super) async fn unsay(main: &Client, state: &str) {
     let unsay = format!(
         "UPDATE rowhouse.databases SET state = '{state}', house_id = NULL;
          DELETE FROM rowhouse.houses WHERE placement = 'database'"
@@ -14,7 +14,7 @@ async fn unsay(main: &Client, state: &str) {
     main.batch_execute(&unsay).await.unwrap();
 }
 
-async fn remove(main: &Client, tenant: TenantId) {
+pub(super) async fn remove(main: &Client, tenant: TenantId) {
     let drop = format!("DROP DATABASE {} WITH (FORCE)", schema(tenant));
     main.batch_execute(&drop).await.unwrap();
 }

@@ -24,7 +24,7 @@ async fn list(db: &TenantDb, tenant: TenantId) {
 
 async fn connections(superuser: &Client, tenant: TenantId) -> i64 {
     let sql = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = 'rowhouse_app'",
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = datname",
         schema(tenant)
     );
     count(superuser, &sql).await

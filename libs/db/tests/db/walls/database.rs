@@ -1,6 +1,5 @@
 //! T05 in placement `database`: the neighbours' rows are in another database, which nothing in a transaction can reach.
 
-use rowhouse_devkit::cluster;
 use rowhouse_types::Placement;
 use tokio_postgres::error::SqlState;
 
@@ -79,24 +78,24 @@ async fn a_wrong_bind_meets_the_check_and_the_policy() {
     walls.leave().await;
 }
 
-/// The connection leads to another database than the tenant's: a neighbour's, or the server's main one.
+/// The connection leads to another database than the tenant's, the server's main one or a neighbour's, by a login that may
+/// connect to it; the tenant's own may not (`database/logins.rs`).
 #[tokio::test]
 async fn a_wrong_database_meets_enter_and_the_check() {
     let mut walls = start("own_wrong").await;
-    let servers = walls.bench.databases.servers().clone();
     let enter = format!(
         "BEGIN; SELECT rowhouse.enter('{}', 'crm', 1, 'write', 1, 2, 5000)",
         walls.own.uuid()
     );
     let neighbours = schema(walls.foreign);
-    for database in [walls.bench.databases.data_name(), &neighbours] {
-        walls.app = cluster::connect(&servers.pooled_url(database)).await.unwrap();
+    for wrong in [walls.bench.app().await, walls.bench.app_of(walls.foreign).await] {
+        walls.app = wrong;
         let refused = walls.run(&enter).await.unwrap_err();
-        assert_eq!(refused.code(), NO_HOME, "{database}");
+        assert_eq!(refused.code(), NO_HOME);
         walls.leave().await;
     }
     // The second wall, with the first one taken away: a neighbour's registry that lets the tenant in.
-    walls.superuser = cluster::connect(&servers.superuser_url(&neighbours)).await.unwrap();
+    walls.superuser = walls.bench.superuser_of(walls.foreign).await;
     let let_in = format!(
         "INSERT INTO rowhouse.homes (tenant_id, participant, house_id, generation, state, operation_id)
          SELECT '{}', participant, house_id, 1, 'active', operation_id FROM rowhouse.homes",
@@ -123,9 +122,8 @@ async fn without_the_role_there_is_no_right_to_anything() {
         walls.leave().await;
     }
     let home = schema(walls.own);
-    let rights = format!(
-        "GRANT USAGE ON SCHEMA {home} TO rowhouse_app; GRANT SELECT ON ALL TABLES IN SCHEMA {home} TO rowhouse_app"
-    );
+    let rights =
+        format!("GRANT USAGE ON SCHEMA {home} TO {home}; GRANT SELECT ON ALL TABLES IN SCHEMA {home} TO {home}");
     walls.without(&rights).await;
     walls.enter("RESET ROLE").await;
     assert_eq!(walls.read_all().await, own(), "the control");
@@ -157,7 +155,7 @@ async fn a_planted_temporary_table_is_not_seen() {
     );
     assert_eq!(walls.run(&plant).await, Err(DENIED.clone()));
     // With the first wall taken away it still stands behind the home.
-    let grant = format!("GRANT TEMPORARY ON DATABASE {} TO rowhouse_app", schema(walls.own));
+    let grant = format!("GRANT TEMPORARY ON DATABASE {0} TO {0}", schema(walls.own));
     walls.without(&grant).await;
     walls.run(&plant).await.unwrap();
     assert_eq!(

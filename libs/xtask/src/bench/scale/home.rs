@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rowhouse_config::Secret;
+use rowhouse_config::secret::SecretKey;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
-use rowhouse_db::testing::StaticDirectory;
+use rowhouse_db::testing::{MASTER_KEY, StaticDirectory};
 use rowhouse_db::{Error, FromRow, Migration, Provisioner, Row, Statement, TenantMigrations, Type, migrate_platform};
 use rowhouse_devkit::cluster;
 use rowhouse_devkit::servers::{Login, Servers};
@@ -68,6 +69,11 @@ pub(super) struct Homes {
     pub(super) tenants: Arc<[TenantId]>,
 }
 
+/// No home here is in a database of its own, so it seals nothing.
+pub(super) fn master_key() -> Result<SecretKey> {
+    SecretKey::from_base64(MASTER_KEY).context("a key is 32 bytes of base64")
+}
+
 // === impl Homes ===
 
 impl Homes {
@@ -76,7 +82,7 @@ impl Homes {
         let owner = Secret::new(servers.login_url(Login::Owner, database));
         migrate_platform(&owner).await?;
         let urls = BTreeMap::from([(SERVER.to_owned(), owner)]);
-        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS).await?;
+        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_key()?).await?;
         let directory = Arc::new(StaticDirectory::default());
         let tenants: Arc<[TenantId]> = (0..count).map(|_| TenantId::generate()).collect();
         let mut building = JoinSet::new();

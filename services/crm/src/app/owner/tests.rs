@@ -8,6 +8,7 @@ use rowhouse_client::Peer;
 use rowhouse_config::Secret;
 use rowhouse_config::section::{Identity, Listen, Telemetry};
 use rowhouse_context::{Ctx, Principal, RequestId};
+use rowhouse_db::testing::MASTER_KEY;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::port;
 use rowhouse_devkit::servers::Login;
@@ -58,6 +59,7 @@ fn config(databases: &Databases, internal: u16, admin: u16) -> ProvisionConfig {
             token_issuer: "rowhouse".to_owned(),
         },
         data_owner_urls: BTreeMap::from([("data1".to_owned(), owner_url)]),
+        data_master_key: SecretKey::from_base64(MASTER_KEY),
         builds_max: 3,
     }
 }
@@ -103,9 +105,10 @@ async fn only_the_tenant_service_is_served() {
     let migrating = MigrateConfig {
         telemetry: config.telemetry.clone(),
         data_owner_urls: config.data_owner_urls.clone(),
+        data_master_key: config.data_master_key.clone(),
     };
     migrate(migrating).await.unwrap();
-    let provisioner = Provisioner::connect(ServiceName::Crm, &config.data_owner_urls, MIGRATIONS)
+    let provisioner = provisioner(&config.data_owner_urls, config.data_master_key.as_ref())
         .await
         .unwrap();
     let stop = CancellationToken::new();

@@ -1,0 +1,139 @@
+//! The login of a tenant's own database: made, let in, removed. It is named like the database.
+//!
+//! Roles are the cluster's. The owner may not make them; two functions in a database that every cluster has do it for it
+//! (`cluster/roles.sql`).
+
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rowhouse_config::Secret;
+use rowhouse_seal::scram::{self, SALT_BYTES};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::ProvisionError;
+use crate::login::OwnLogins;
+
+/// Where the functions are.
+pub(super) const CLUSTER_DATABASE: &str = "postgres";
+
+/// Bytes of a password, all random: nobody guesses it.
+const PASSWORD_BYTES: usize = 32;
+
+/// As many as PostgreSQL's own verifiers have. A client needs a few milliseconds for them, once a connection.
+const ITERATIONS: u32 = 4096;
+
+/// A login that can be used from now on.
+pub(super) struct Made {
+    /// The password, for whoever has the master key.
+    pub(super) sealed: Vec<u8>,
+    /// What PostgreSQL has of it; the pooler needs the same.
+    verifier: String,
+}
+
+/// Makes the login, or gives it another password: whoever was told the old one has died.
+///
+/// `cluster`: a connection to [`CLUSTER_DATABASE`].
+pub(super) async fn make(cluster: &mut PgConnection, logins: &OwnLogins, name: &str) -> Result<Made, ProvisionError> {
+    let password = Secret::new(URL_SAFE_NO_PAD.encode(random::<PASSWORD_BYTES>()?));
+    let verifier = scram::verifier(password.expose(), &random::<SALT_BYTES>()?, ITERATIONS)?;
+    sqlx::query("SELECT rowhouse_logins.put($1, $2)")
+        .bind(name)
+        .bind(&verifier)
+        .execute(cluster)
+        .await
+        .map_err(without_functions)?;
+    let sealed = logins.seal(name, &password)?;
+    Ok(Made { sealed, verifier })
+}
+
+/// Lets the login do in its database what `rowhouse_app` does in others, and the pooler know it. May be repeated.
+///
+/// `own`: a transaction in that database.
+pub(super) async fn let_in(own: &mut PgConnection, name: &str, made: &Made) -> Result<(), ProvisionError> {
+    admit(own, name).await?;
+    run(
+        own,
+        format!("GRANT CONNECT ON DATABASE {name} TO {name}, rowhouse_pooler"),
+    )
+    .await?;
+    sqlx::query(
+        "INSERT INTO rowhouse.pooled_logins (name, verifier) VALUES ($1, $2)
+         ON CONFLICT (name) DO UPDATE SET verifier = excluded.verifier",
+    )
+    .bind(name)
+    .bind(&made.verifier)
+    .execute(own)
+    .await?;
+    Ok(())
+}
+
+/// Grants the login what migrations have granted `rowhouse_app` of schema `rowhouse`, where there is such a login.
+///
+/// `own`: a transaction in that database.
+pub(super) async fn admit(own: &mut PgConnection, name: &str) -> Result<(), ProvisionError> {
+    // Of two that grant at once the second fails ('tuple concurrently updated').
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('rowhouse.own_login', 0))")
+        .execute(&mut *own)
+        .await?;
+    let functions: Vec<String> = sqlx::query_scalar(
+        "SELECT function.oid::regprocedure::text
+         FROM pg_catalog.pg_proc AS function
+         JOIN pg_catalog.pg_roles AS login ON login.rolname = $1
+         WHERE function.pronamespace = 'rowhouse'::regnamespace
+             AND has_function_privilege('rowhouse_app', function.oid, 'EXECUTE')
+             AND NOT has_function_privilege(login.oid, function.oid, 'EXECUTE')",
+    )
+    .bind(name)
+    .fetch_all(&mut *own)
+    .await?;
+    if functions.is_empty() {
+        return Ok(());
+    }
+    let functions = functions.join(", ");
+    run(
+        own,
+        format!("GRANT USAGE ON SCHEMA rowhouse TO {name}; GRANT EXECUTE ON FUNCTION {functions} TO {name}"),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Keeps the services' common login out of a database that has a login of its own.
+pub(super) async fn keep_others_out(own: &mut PgConnection, name: &str) -> Result<(), ProvisionError> {
+    run(own, format!("REVOKE CONNECT ON DATABASE {name} FROM rowhouse_app")).await?;
+    Ok(())
+}
+
+/// Removes the login, after its database, where it is there.
+///
+/// `cluster`: a connection to [`CLUSTER_DATABASE`].
+pub(super) async fn remove(cluster: &mut PgConnection, name: &str) -> Result<(), ProvisionError> {
+    sqlx::query("SELECT rowhouse_logins.remove($1)")
+        .bind(name)
+        .execute(cluster)
+        .await
+        .map_err(without_functions)?;
+    Ok(())
+}
+
+/// `cluster/roles.sql` may be older than this code.
+fn without_functions(error: sqlx::Error) -> ProvisionError {
+    let code = error.as_database_error().and_then(|error| error.code());
+    match code.as_deref() {
+        // invalid_schema_name, undefined_function.
+        Some("3F000" | "42883") => ProvisionError::ClusterOutdated,
+        _ => error.into(),
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], ProvisionError> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(|_| rowhouse_seal::Error::Sealing)?;
+    Ok(bytes)
+}
+
+/// Runs statements of this file. Whatever is put into them is a name of letters, digits and underscores, or a function that
+/// the catalogue has named.
+async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
+}

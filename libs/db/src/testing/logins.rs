@@ -1,0 +1,37 @@
+//! The logins of tenants' own databases, for tests that log in by one.
+
+use rowhouse_config::Secret;
+use rowhouse_config::secret::SecretKey;
+use rowhouse_types::TenantId;
+use sqlx::{Connection as _, PgConnection};
+
+use crate::control;
+use crate::login::OwnLogins;
+use crate::migrator::own_name;
+
+/// The master key of tests and benches, in base64.
+pub const MASTER_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+/// Name and password of the login that the tenant's own database has; `None` where it has none.
+///
+/// `main_url`: the server's main database, by a login that may read its registry.
+///
+/// # Errors
+/// When the server does not answer, or another master key has sealed the password.
+pub async fn own_login(
+    main_url: &Secret,
+    master_key: &SecretKey,
+    tenant: TenantId,
+) -> Result<Option<(String, Secret)>, Box<dyn std::error::Error + Send + Sync>> {
+    let mut connection = PgConnection::connect_with(&control::options(main_url)?).await?;
+    let sql = "SELECT sealed_password FROM rowhouse.databases WHERE tenant_id = $1 AND sealed_password IS NOT NULL";
+    let sealed: Option<Vec<u8>> = sqlx::query_scalar(sql)
+        .bind(tenant.uuid())
+        .fetch_optional(&mut connection)
+        .await?;
+    connection.close().await?;
+    let Some(sealed) = sealed else { return Ok(None) };
+    let name = own_name(tenant);
+    let password = OwnLogins::new(master_key)?.open(&name, &sealed)?;
+    Ok(Some((name, password)))
+}
