@@ -74,7 +74,8 @@ async fn answer(shared: &Shared, routes: Router, request: Request) -> Response {
     // Before any other check, so that who is not known learns nothing but that.
     let next = move |request| authentication::layer(shared, request, next);
     // The checks inside go by the policy. What it tells, that an RPC exists, reflection tells too.
-    let next = move |request| policy::layer(shared, request, next);
+    // Boxed, so that what lies inside is not moved from layer to layer on the way in.
+    let next = move |request| Box::pin(policy::layer(shared, request, next));
     // Before anything that costs: a signature is 30 microseconds, rights may be a call to auth.
     let next = move |request| load_shed::layer(shared, request, next);
     // Before anything that may wait: the place, auth's answer, the handler.

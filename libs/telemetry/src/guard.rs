@@ -90,6 +90,8 @@ where
         // Source locations and thread names say nothing to an operator and double the size of a span.
         .with_location(false)
         .with_threads(false)
+        // How long a span was polled and how long it waited would be counted at each step of each call.
+        .with_tracked_inactivity(false)
         .with_filter(ours)
 }
 

@@ -11,7 +11,7 @@ use axum::response::Response;
 use futures_util::FutureExt as _;
 use rowhouse_status::Failure;
 use tokio::runtime::Handle;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::answer;
 use crate::layer::Next;
@@ -27,9 +27,9 @@ pub(crate) async fn layer(shared: &Shared, request: Request, next: impl Next + '
         drop(place);
         done.unwrap_or_else(|_| answer::refuse(Failure::internal("the handler panicked")))
     };
-    let work = shared.tasks.track_future(work.in_current_span());
     Finishing {
-        work: Some(Box::pin(work)),
+        work: Some(Box::pin(shared.tasks.track_future(work))),
+        span: Span::current(),
     }
     .await
 }
@@ -37,6 +37,8 @@ pub(crate) async fn layer(shared: &Shared, request: Request, next: impl Next + '
 /// Work that goes on where nobody waits for it any more.
 struct Finishing<F: Future<Output: Send> + Send + 'static> {
     work: Option<Pin<Box<F>>>,
+    /// In which it goes on; until then it is polled inside of it anyway.
+    span: Span,
 }
 
 // === impl Finishing ===
@@ -60,7 +62,7 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for Finishing<F> {
         if let Some(work) = self.work.take()
             && let Ok(runtime) = Handle::try_current()
         {
-            drop(runtime.spawn(work));
+            drop(runtime.spawn(work.instrument(self.span.clone())));
         }
     }
 }
