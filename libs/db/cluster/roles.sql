@@ -50,11 +50,12 @@ CREATE SCHEMA rowhouse_logins AUTHORIZATION rowhouse_registrar;
 GRANT USAGE ON SCHEMA rowhouse_logins TO rowhouse_owner;
 SET ROLE rowhouse_registrar;
 
--- Makes the login, or gives it another password. It is to the tenant's database what rowhouse_app is to the others, with the
--- same constant settings. The password comes as a verifier, so that no log ever has it.
+-- Makes the login, or gives it another password. It is to the tenant's database what rowhouse_app is to the others, with those
+-- settings that stand above. The password comes as a verifier, so that no log ever has it.
 CREATE FUNCTION rowhouse_logins.put(login text, verifier text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '30s'
 AS $$
 DECLARE
     setting text;
@@ -73,7 +74,9 @@ BEGIN
             'IN ROLE rowhouse_tenant', login, verifier);
     END IF;
     FOR setting IN
-        SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setrole = 'rowhouse_app'::regrole AND setdatabase = 0
+        SELECT config FROM pg_db_role_setting, unnest(setconfig) AS config
+        WHERE setrole = 'rowhouse_app'::regrole AND setdatabase = 0 AND split_part(config, '=', 1) IN
+            ('idle_in_transaction_session_timeout', 'lock_timeout', 'client_connection_check_interval')
     LOOP
         EXECUTE format('ALTER ROLE %I SET %I = %L', login,
             split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1));
@@ -85,6 +88,7 @@ $$;
 CREATE FUNCTION rowhouse_logins.remove(login text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '30s'
 AS $$
 BEGIN
     IF login IS NULL OR login !~ '^t_[0-9a-f]{32}$' THEN

@@ -26,8 +26,20 @@ BEGIN
 END
 $$";
 
-/// Brings schema `rowhouse` of a data database to the newest version, and takes TEMPORARY and CREATE from PUBLIC.
-/// Concurrent runs wait for each other.
+/// Who may connect to a server's main database. PostgreSQL lets everybody connect to a new one, and the logins of tenants' own
+/// databases are somebody.
+const MAIN_DATABASE_GRANTS: &str = "
+DO $$
+BEGIN
+    IF has_database_privilege('public', current_database(), 'CONNECT') THEN
+        EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', current_database());
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO rowhouse_app, rowhouse_relay, rowhouse_keeper', current_database());
+    END IF;
+END
+$$";
+
+/// Brings schema `rowhouse` of a data server's main database to the newest version, takes TEMPORARY and CREATE from PUBLIC, and
+/// lets only the suite's logins connect. Concurrent runs wait for each other.
 ///
 /// `owner_url`: `rowhouse_owner`, direct; it owns the database.
 ///
@@ -36,12 +48,14 @@ $$";
 pub async fn migrate_platform(owner_url: &Secret) -> Result<(), MigrateError> {
     let options = control::options(owner_url)?;
     let mut connection = PgConnection::connect_with(&options).await?;
-    migrate(&mut connection).await?;
+    let grants = [DATABASE_GRANTS, MAIN_DATABASE_GRANTS].join(";");
+    control::create_schema(&mut connection, SCHEMA, grants).await?;
+    control::migrate(&mut connection, SCHEMA, &MIGRATIONS).await?;
     connection.close().await?;
     Ok(())
 }
 
-/// The same on a connection.
+/// The same for a tenant's own database, on a connection to it; who may connect is said where it is made.
 pub(crate) async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
     control::create_schema(connection, SCHEMA, DATABASE_GRANTS.to_owned()).await?;
     control::migrate(connection, SCHEMA, &MIGRATIONS).await

@@ -88,6 +88,11 @@ pub async fn ensure_roles(servers: &Servers) -> Result<()> {
              xtask up --fresh`, or create the missing ones",
             Login::ALL.len()
         );
+        let functions = "SELECT to_regprocedure('rowhouse_logins.put(text, text)') IS NOT NULL";
+        ensure!(
+            client.query_one(functions, &[]).await?.get::<_, bool>(0),
+            "the cluster lacks the functions of libs/db/cluster/roles.sql. Run `cargo xtask up --fresh`, or that part of it"
+        );
     }
     let mut passwords = Vec::new();
     for login in Login::ALL {

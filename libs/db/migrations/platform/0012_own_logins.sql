@@ -1,6 +1,6 @@
 -- A tenant's own database is entered by a login of its own, named like it. In the main database stands its password, sealed
 -- under the master key; in its own the verifier, for the pooler. The login itself is made and removed by the functions of
--- cluster/roles.sql, which also makes `rowhouse_pooler`: an older cluster needs that part of it first.
+-- cluster/roles.sql: an older cluster needs that part of it before such databases are made.
 -- Locks: databases, against everybody, for a moment. Safe for old code: it knows none of this and enters by rowhouse_app, which
 -- may connect to the databases that were there before, and to none that newer code makes.
 
@@ -37,6 +37,5 @@ BEGIN
     RETURN QUERY SELECT login.name, login.verifier FROM rowhouse.pooled_logins AS login WHERE login.name = wanted;
 END
 $$;
+-- The pooler is granted it in tenants' own databases, where it asks, so that a cluster without them need not know it.
 REVOKE ALL ON FUNCTION rowhouse.pooled_login(text) FROM PUBLIC;
-GRANT USAGE ON SCHEMA rowhouse TO rowhouse_pooler;
-GRANT EXECUTE ON FUNCTION rowhouse.pooled_login(text) TO rowhouse_pooler;

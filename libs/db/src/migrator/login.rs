@@ -53,7 +53,11 @@ pub(super) async fn let_in(own: &mut PgConnection, name: &str, made: &Made) -> R
     admit(own, name).await?;
     run(
         own,
-        format!("GRANT CONNECT ON DATABASE {name} TO {name}, rowhouse_pooler"),
+        format!(
+            "GRANT CONNECT ON DATABASE {name} TO {name}, rowhouse_pooler;
+             GRANT USAGE ON SCHEMA rowhouse TO rowhouse_pooler;
+             GRANT EXECUTE ON FUNCTION rowhouse.pooled_login(text) TO rowhouse_pooler"
+        ),
     )
     .await?;
     sqlx::query(
@@ -71,10 +75,7 @@ pub(super) async fn let_in(own: &mut PgConnection, name: &str, made: &Made) -> R
 ///
 /// `own`: a transaction in that database.
 pub(super) async fn admit(own: &mut PgConnection, name: &str) -> Result<(), ProvisionError> {
-    // Of two that grant at once the second fails ('tuple concurrently updated').
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('rowhouse.own_login', 0))")
-        .execute(&mut *own)
-        .await?;
+    lock(own).await?;
     let functions: Vec<String> = sqlx::query_scalar(
         "SELECT function.oid::regprocedure::text
          FROM pg_catalog.pg_proc AS function
@@ -96,6 +97,17 @@ pub(super) async fn admit(own: &mut PgConnection, name: &str) -> Result<(), Prov
     )
     .await?;
     Ok(())
+}
+
+/// Waits until nobody else works on the login, and keeps others from it until the end of the transaction: of two that grant at once
+/// the second fails ('tuple concurrently updated'), and of two passwords the role and the pooler must have the same.
+///
+/// `own`: a transaction in the login's database.
+pub(super) async fn lock(own: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('rowhouse.own_login', 0))")
+        .execute(own)
+        .await
+        .map(drop)
 }
 
 /// Keeps the services' common login out of a database that has a login of its own.

@@ -239,7 +239,17 @@ async fn a_migration_that_fails_leaves_nothing_half_done() {
 async fn the_platform_is_migrated_by_many_at_once_and_again() {
     let bench = Bench::start("platform", 1).await;
     let url = Secret::new(bench.databases.data_url(Login::Owner));
+    let superuser = bench.superuser().await;
+    let name = bench.databases.data_name();
+    // As PostgreSQL makes every database.
+    let open =
+        format!("REVOKE CONNECT ON DATABASE {name} FROM rowhouse_app; GRANT CONNECT ON DATABASE {name} TO PUBLIC");
+    superuser.batch_execute(&open).await.unwrap();
     for outcome in futures_util::future::join_all((0..4).map(|_| migrate_platform(&url))).await {
         outcome.unwrap();
     }
+    let may_connect = "SELECT count(*) FILTER (WHERE has_database_privilege(name, current_database(), 'CONNECT'))
+        FROM unnest(ARRAY['rowhouse_app', 'rowhouse_relay', 'rowhouse_keeper', 'public']) AS name";
+    let count: i64 = superuser.query_one(may_connect, &[]).await.unwrap().get(0);
+    assert_eq!(count, 3, "the suite's logins, and nobody else");
 }

@@ -158,7 +158,7 @@ impl Provisioner {
         // Another may have been quicker.
         if databases::lacks_login(&mut main, tenant).await? {
             let mut tx = bounded(own).await?;
-            let sealed = self.make_login(&mut tx, server, &house::own_name(tenant)).await?;
+            let sealed = self.make_login((&mut main, tenant), &mut tx, server).await?;
             tx.commit().await?;
             databases::set_sealed_password(&mut main, tenant, &sealed).await?;
             main.commit().await?;

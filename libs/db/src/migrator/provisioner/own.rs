@@ -73,7 +73,9 @@ impl Provisioner {
         let home = match self.look(&mut main, tenant, operation).await? {
             None => return Err(ProvisionError::HomeDropped),
             Some((State::Building, generation)) => {
-                let (home, house, sealed) = self.build_own(tenant, server, operation, generation).await?;
+                let (home, house, sealed) = self
+                    .build_own(&mut main, tenant, server, (operation, generation))
+                    .await?;
                 let newest = platform::newest();
                 databases::set_ready(&mut main, tenant, self.participant, &house, newest, &sealed).await?;
                 home
@@ -144,12 +146,14 @@ impl Provisioner {
 
     /// Creates the database and the home in it, as far as they are not there, and its login with a new password: the home, its
     /// house, and the password, sealed.
+    ///
+    /// `main`: the transaction in the main database that keeps others from this tenant.
     async fn build_own(
         &self,
+        main: &mut PgConnection,
         tenant: TenantId,
         server: &ServerName,
-        operation: OperationId,
-        generation: i64,
+        (operation, generation): (OperationId, i64),
     ) -> Result<(Home, House, Vec<u8>), ProvisionError> {
         let name = house::own_name(tenant);
         let mut admin = self.open(server, None).await?;
@@ -187,7 +191,7 @@ impl Provisioner {
             }
         };
         // Not before it is known whose database this is.
-        let sealed = self.make_login(&mut tx, server, &name).await?;
+        let sealed = self.make_login((main, tenant), &mut tx, server).await?;
         login::keep_others_out(&mut tx, &name).await?;
         tx.commit().await?;
         own.close().await?;
@@ -196,13 +200,18 @@ impl Provisioner {
 
     /// Makes the login of a tenant's own database, or gives it another password, which is returned sealed.
     ///
-    /// `own`: a transaction in that database. The caller is the only one who works on it.
+    /// `main`: the transaction in the main database that keeps others from this tenant. It is idle while the database is made, and may
+    /// have been ended for that: then another has begun, and would not know of this password. `own`: a transaction in the
+    /// tenant's database.
     pub(in crate::migrator) async fn make_login(
         &self,
+        (main, tenant): (&mut PgConnection, TenantId),
         own: &mut PgConnection,
         server: &ServerName,
-        name: &str,
     ) -> Result<Vec<u8>, ProvisionError> {
+        let name = &house::own_name(tenant);
+        login::lock(own).await?;
+        databases::state_of(main, tenant, self.participant).await?;
         let mut cluster = self.open(server, Some(CLUSTER_DATABASE)).await?;
         let made = login::make(&mut cluster, &self.logins, name).await?;
         cluster.close().await?;

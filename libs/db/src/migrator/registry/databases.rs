@@ -141,18 +141,18 @@ pub(in crate::migrator) async fn behind(
     Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
 }
 
-/// Whether the tenant's database is in use and has no login of its own.
+/// Whether the tenant's database is in use and has no login of its own; whoever works on it is waited for.
 pub(in crate::migrator) async fn lacks_login(
     connection: &mut PgConnection,
     tenant: TenantId,
 ) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM rowhouse.databases
-                        WHERE tenant_id = $1 AND state = 'ready' AND sealed_password IS NULL)",
+    let lacks: Option<bool> = sqlx::query_scalar(
+        "SELECT sealed_password IS NULL FROM rowhouse.databases WHERE tenant_id = $1 AND state = 'ready' FOR UPDATE",
     )
     .bind(tenant.uuid())
-    .fetch_one(connection)
-    .await
+    .fetch_optional(connection)
+    .await?;
+    Ok(lacks.unwrap_or_default())
 }
 
 /// Says what opens the tenant's database.
