@@ -7,12 +7,14 @@ use anyhow::{Result, bail};
 use rowhouse_devkit::journey;
 use tonic::{Code, Status};
 
-/// A call that a killed process cut off; anything else is an answer.
+/// A call that a killed process cut off; anything else is an answer. The suite's own have details: where it was another process that
+/// was killed, they say that it is away or late.
 pub(crate) fn was_cut(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded
-    )
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded => true,
+        Code::Unknown | Code::Cancelled | Code::Internal => status.details().is_empty(),
+        _ => false,
+    }
 }
 
 /// Repeats what a killed process cut off until it is answered, and counts how often it was. What was cut may have happened: each try

@@ -47,7 +47,7 @@ pub struct Stack {
 
 /// The stack before users' and operators' calls.
 ///
-/// `tasks`: where handlers run; to be closed and waited for when the server drains.
+/// `tasks`: the handlers' work, wherever it runs; to be closed and waited for when the server drains.
 pub fn public(routes: Routes, security: Security, limits: Limits, tasks: TaskTracker) -> Stack {
     Stack::new(routes, Shared::new(Listener::Public, security, limits, tasks))
 }

@@ -154,16 +154,16 @@ impl Certificates {
         let mut shown = read.clone();
         let mut material = Material::read(&shown, self.inner.own)?;
         if let Some(flaw) = &material.flaw {
-            if is_new {
+            let older = looked.shown.with_authorities_of(&read);
+            let kept = Material::read(&older, self.inner.own);
+            let kept = kept.ok().filter(|kept| kept.flaw.is_none());
+            // When it comes, and again when there is nothing better left.
+            if is_new || kept.is_none() {
                 metrics::counter!(READS, "outcome" => "refused").increment(1);
                 tracing::error!(cause = %flaw, "peers with the same authorities will refuse the new certificate");
             }
-            let kept = looked.shown.with_authorities_of(&read);
-            if let Some(good) = Material::read(&kept, self.inner.own)
-                .ok()
-                .filter(|kept| kept.flaw.is_none())
-            {
-                (shown, material) = (kept, good);
+            if let Some(kept) = kept {
+                (shown, material) = (older, kept);
             }
         }
         looked.read = read;

@@ -103,7 +103,7 @@ impl App {
         let crm = Peer::connect(ServiceName::Crm, &config.crm_addr, &identity)?;
         let worker = Peer::connect(ServiceName::Worker, &config.worker_addr, &identity)?;
         let limits = LimitsClient::new(&tenant, cache.clone());
-        let quotas = Quotas::new(ServiceName::Auth, limits.clone(), cache.clone());
+        let quotas = Quotas::new(ServiceName::Auth, limits.clone(), cache);
         let services = ServiceVerifier::new(ServiceName::Auth, &config.identity.keys)?;
         let tokens = Arc::new(AccessTokenVerifier::new(&config.identity.token_issuer));
         let listen = config.listen.clone();
@@ -117,7 +117,7 @@ impl App {
         };
         let keys = OwnKeys::new(state.clone(), tokens.clone());
         let own = OwnRights { state: state.clone() };
-        let rights = RightsClient::of(ServiceName::Auth, Arc::new(own), cache);
+        let rights = RightsClient::of_auth(Arc::new(own));
         let security = Security {
             service: ServiceName::Auth,
             tokens,

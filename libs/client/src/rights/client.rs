@@ -68,7 +68,7 @@ struct Inner {
     /// Answers with an older version than one before.
     set_back: Outage,
     memory: Memory<RightsQuery, Arc<Rights>>,
-    cache: Cache,
+    cache: Option<Cache>,
     now: fn() -> Now,
 }
 
@@ -78,16 +78,22 @@ impl RightsClient {
     /// A client of `auth`. `cache`: Redis, which only saves refills.
     #[must_use]
     pub fn new(auth: &Peer, cache: Cache) -> Self {
-        Self::of(auth.own_name(), Arc::new(RemoteAuth::new(auth)), cache)
+        Self::with_clock(auth.own_name(), Arc::new(RemoteAuth::new(auth)), Some(cache), Now::read)
     }
 
-    /// The same for who is auth itself, or reaches it otherwise.
+    /// Of auth itself. What others have written into Redis it does not take for the rights of its own callers: it would only
+    /// save one statement, and whoever has Redis would be anybody here.
     #[must_use]
-    pub fn of(own_name: ServiceName, auth: Arc<dyn RightsAuthority>, cache: Cache) -> Self {
-        Self::with_clock(own_name, auth, cache, Now::read)
+    pub fn of_auth(auth: Arc<dyn RightsAuthority>) -> Self {
+        Self::with_clock(ServiceName::Auth, auth, None, Now::read)
     }
 
-    fn with_clock(own_name: ServiceName, auth: Arc<dyn RightsAuthority>, cache: Cache, now: fn() -> Now) -> Self {
+    fn with_clock(
+        own_name: ServiceName,
+        auth: Arc<dyn RightsAuthority>,
+        cache: Option<Cache>,
+        now: fn() -> Now,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 auth,
@@ -190,15 +196,18 @@ impl Inner {
 
     /// Rights from Redis, if they may be used, else from auth.
     async fn refill(&self, ctx: &Ctx, query: &RightsQuery) -> Result<Arc<Rights>, RightsError> {
+        let Some(cache) = &self.cache else {
+            return self.ask(ctx, query, "miss").await;
+        };
         let key = entry::key(query);
-        let stored = self.cache.get::<StoredRights>(&key).await;
+        let stored = cache.get::<StoredRights>(&key).await;
         if let Some(rights) = stored.and_then(|stored| stored.open(query))
             && self.may_use(query, &rights)
         {
             return Ok(Arc::new(rights));
         }
         let rights = self.ask(ctx, query, "miss").await?;
-        self.cache.set(&key, &StoredRights::new(query, &rights), KEPT).await;
+        cache.set(&key, &StoredRights::new(query, &rights), KEPT).await;
         Ok(rights)
     }
 

@@ -18,7 +18,7 @@ use crate::stack::Shared;
 /// When to try again. A typical call takes a few milliseconds, so that places come free much sooner.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// One place among the calls at once, in the request's extensions. It is free again when the handler's task, the
+/// One place among the calls at once, in the request's extensions. It is free again when the handler's work, the
 /// answer's body and the call itself have all ended: a client that goes away does not make room for work that goes on.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {

@@ -5,6 +5,6 @@
 
 SET LOCAL lock_timeout = '5s';
 
--- A digest, as in auth.attempts: no address of a machine lies here. To the minute.
+-- A digest, as in auth.attempts; who tries all addresses can still tell which it is of. To the minute.
 ALTER TABLE auth.api_keys ADD COLUMN used_from bytea;
 CREATE INDEX api_keys_by_origin ON auth.api_keys (used_from) WHERE used_from IS NOT NULL AND revoked_at IS NULL;

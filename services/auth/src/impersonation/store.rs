@@ -35,7 +35,7 @@ const END: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revo
 /// Of those whose tokens still give something, as `rights/store.rs` judges them but for the tenant, which may be opened again.
 const RUNNING: &str = "SELECT session.id, session.tenant_id, session.identity_id, session.impersonator_id, session.address, \
     session.created_at, \
-    least(session.expires_at, session.created_at + make_interval(secs => policy.session_lifetime_s)) AS ends_at \
+    least(session.expires_at, origin.expires_at, session.created_at + make_interval(secs => policy.session_lifetime_s)) \
     FROM auth.sessions AS session \
     JOIN auth.sessions AS origin ON origin.id = session.origin_id AND origin.identity_id = session.impersonator_id \
         AND origin.tenant_id IS NULL AND origin.revoked_at IS NULL AND origin.expires_at > clock_timestamp() \
@@ -46,7 +46,7 @@ const RUNNING: &str = "SELECT session.id, session.tenant_id, session.identity_id
         AND membership.tenant_id = session.tenant_id AND membership.state = 'active' \
     LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id \
     WHERE session.impersonator_id IS NOT NULL AND session.revoked_at IS NULL AND session.expires_at > clock_timestamp() \
-    AND (policy.session_lifetime_s IS NULL \
+    AND (policy.second_factor_required IS NOT TRUE OR origin.second_factor) AND (policy.session_lifetime_s IS NULL \
         OR session.created_at + make_interval(secs => policy.session_lifetime_s) > clock_timestamp()) \
     AND ($1::uuid IS NULL OR session.tenant_id = $1) AND ($2::uuid IS NULL OR session.id < $2) \
     ORDER BY session.id DESC LIMIT $3";

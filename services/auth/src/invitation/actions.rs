@@ -93,7 +93,8 @@ async fn prove(
     if !right || !account.active {
         return Err(Error::LoginFailed);
     }
-    attempt::succeeded(state, &attempted).await?;
+    // No second factor is shown here: how many codes were wrong at log-ins is not forgotten for a password.
+    attempt::give_back(state, &attempted).await?;
     Ok(Known::Yes(account.id, hash))
 }
 

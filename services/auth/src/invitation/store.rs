@@ -44,7 +44,8 @@ const REVOKE_OF_SENDER: &str = "UPDATE auth.invitations SET state = 'revoked' \
 
 const REVOKE_OF_ROLE: &str = "UPDATE auth.invitations SET state = 'revoked' \
     WHERE tenant_id = $1 AND state = 'open' AND invited_by IN \
-    (SELECT identity_id FROM auth.memberships WHERE tenant_id = $1 AND role = $2)";
+    (SELECT identity_id FROM auth.memberships WHERE tenant_id = $1 AND role = $2 \
+    UNION ALL SELECT id FROM auth.service_accounts WHERE tenant_id = $1 AND role = $2)";
 
 const ACCEPT: &str = "UPDATE auth.invitations SET state = 'accepted', accepted_by = $2 WHERE id = $1";
 
@@ -231,7 +232,7 @@ pub(crate) async fn revoke_of_sender(conn: &mut PgConnection, tenant: TenantId, 
     Ok(())
 }
 
-/// Makes the links worthless that members with a role have sent.
+/// Makes the links worthless that whoever has a role, members and service accounts, has sent.
 pub(crate) async fn revoke_of_role(conn: &mut PgConnection, tenant: TenantId, role: &str) -> Result<(), Error> {
     let done = sqlx::query(REVOKE_OF_ROLE).bind(tenant.uuid()).bind(role);
     done.execute(conn).await?;

@@ -3,7 +3,7 @@
 use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
-use rowhouse_types::{Etag, ServiceAccountId, TenantId};
+use rowhouse_types::{ApiKeyId, Etag, ServiceAccountId, TenantId};
 use serde_json::json;
 use sqlx::PgConnection;
 
@@ -109,18 +109,20 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
         let role = Known::Own(changed);
         return Ok(Listed { role, holders });
     }
-    // What members with the role have handed on must not give what they no longer hold. Every right in the tenant is read anew
+    // What those with the role have handed on must not give what they no longer hold. Every right in the tenant is read anew
     // below, that of the keys too.
-    if !changed.grants.covers(&role.grants) {
+    let ended = if changed.grants.covers(&role.grants) {
+        Vec::new()
+    } else {
         invitation::revoke_of_role(&mut tx, tenant, role.name.as_str()).await?;
-        service_account::revoke_keys_of_role(&mut tx, tenant, role.name.as_str()).await?;
-    }
+        service_account::revoke_keys_of_role(&mut tx, tenant, role.name.as_str()).await?
+    };
     let after = store::update(&mut tx, tenant, &changed).await?;
     // Members can be asked for what they do; whoever knows a key of these does it unseen, so the log names them.
     let programs = service_account::with_role(&mut tx, tenant, role.name.as_str()).await?;
     let entry = Entry::new("role.update", role.name.as_str())
         .before(facts(&role))
-        .after(facts_with(&after, &programs));
+        .after(facts_with(&after, &programs, &ended));
     audit::record(&mut tx, ctx, entry).await?;
     let version = rights::bump(&mut tx, &[Subject::Tenant(tenant)]).await?;
     tx.commit().await?;
@@ -200,8 +202,9 @@ fn facts(role: &OwnRole) -> serde_json::Value {
     json!({ "permissions": role.grants.to_strings() })
 }
 
-/// The same with the service accounts that it concerns.
-fn facts_with(role: &OwnRole, programs: &[ServiceAccountId]) -> serde_json::Value {
+/// The same with the service accounts that it concerns, and the keys that end with what it loses.
+fn facts_with(role: &OwnRole, programs: &[ServiceAccountId], ended: &[ApiKeyId]) -> serde_json::Value {
     let programs: Vec<String> = programs.iter().map(ToString::to_string).collect();
-    json!({ "permissions": role.grants.to_strings(), "service_accounts": programs })
+    let ended: Vec<String> = ended.iter().map(ToString::to_string).collect();
+    json!({ "permissions": role.grants.to_strings(), "service_accounts": programs, "keys_ended": ended })
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use rowhouse_context::Ctx;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{ApiKey, store};
@@ -34,6 +35,8 @@ const KNOWN_MAX: i64 = 10_000;
 #[derive(Debug)]
 pub(crate) struct ClosedOrigins {
     closed: Cache<Vec<u8>, Arc<Closed>>,
+    /// Held by who reads what is known of a network.
+    closing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -51,7 +54,10 @@ impl ClosedOrigins {
             .max_capacity(ORIGINS_MAX)
             .time_to_live(FORGOTTEN_AFTER)
             .build();
-        Self { closed }
+        Self {
+            closed,
+            closing: Mutex::default(),
+        }
     }
 
     /// Refuses a key from a network that must not present one now, where it is not known there.
@@ -87,6 +93,7 @@ pub(super) async fn not_good(ctx: &Ctx, state: &State, origin: Vec<u8>) -> Error
 }
 
 async fn close(state: &State, origin: Vec<u8>, retry: Duration) -> Result<(), Error> {
+    let _closing = state.closed_origins.closing.lock().await;
     // Of many at once, the first has read what is known there.
     if state.closed_origins.left(&origin).await.is_some() {
         return Ok(());

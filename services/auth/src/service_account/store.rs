@@ -61,7 +61,8 @@ const REVOKE_MADE_BY: &str = "UPDATE auth.api_keys SET revoked_at = now() \
 
 const REVOKE_OF_ROLE: &str = "UPDATE auth.api_keys SET revoked_at = now() \
     WHERE tenant_id = $1 AND revoked_at IS NULL AND created_by IN \
-    (SELECT identity_id FROM auth.memberships WHERE tenant_id = $1 AND role = $2)";
+    (SELECT identity_id FROM auth.memberships WHERE tenant_id = $1 AND role = $2 \
+    UNION ALL SELECT id FROM auth.service_accounts WHERE tenant_id = $1 AND role = $2) RETURNING id";
 
 const REVOKE_OF_ACCOUNT: &str = "UPDATE auth.api_keys SET revoked_at = now() \
     WHERE tenant_id = $1 AND service_account_id = $2 AND revoked_at IS NULL RETURNING id";
@@ -332,11 +333,15 @@ pub(crate) async fn revoke_keys_made_by(
     Ok(ended.into_iter().map(ApiKeyId::from_uuid).collect())
 }
 
-/// Ends the keys that members with a role have made and so know; under the tenant's lock.
-pub(crate) async fn revoke_keys_of_role(conn: &mut PgConnection, tenant: TenantId, role: &str) -> Result<(), Error> {
-    let done = sqlx::query(REVOKE_OF_ROLE).bind(tenant.uuid()).bind(role);
-    done.execute(conn).await?;
-    Ok(())
+/// Ends the keys that whoever has a role, members and service accounts, has made and so knows; under the tenant's lock.
+pub(crate) async fn revoke_keys_of_role(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    role: &str,
+) -> Result<Vec<ApiKeyId>, Error> {
+    let ended = sqlx::query_scalar(REVOKE_OF_ROLE).bind(tenant.uuid()).bind(role);
+    let ended: Vec<Uuid> = ended.fetch_all(conn).await?;
+    Ok(ended.into_iter().map(ApiKeyId::from_uuid).collect())
 }
 
 /// Ends all keys of an account; under the tenant's lock.

@@ -37,7 +37,7 @@ fn standing_still() -> Now {
 /// A client without a lease yet.
 fn unleased(auth: &FakeAuth, cache: Cache) -> RightsClient {
     let auth = Arc::new(RemoteAuth::new(&auth.peer()));
-    RightsClient::with_clock(ServiceName::Crm, auth, cache, standing_still)
+    RightsClient::with_clock(ServiceName::Crm, auth, Some(cache), standing_still)
 }
 
 /// A client whose lease has just begun.

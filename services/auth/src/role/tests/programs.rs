@@ -1,6 +1,6 @@
 //! A change of a role concerns the service accounts that have it, and says so.
 
-use rowhouse_types::ServiceAccountId;
+use rowhouse_types::{ServiceAccountId, UserId};
 
 use super::*;
 use crate::service_account::{self, AccountName, NewAccount};
@@ -111,8 +111,10 @@ async fn what_members_have_handed_on_ends_when_their_role_loses_something() {
     let deputy = member_with(&bench, &admin, "bob@acme.example", "deputy").await;
     let deputy = bench.ctx_of(deputy, house.tenant).await;
     let importer = program(&bench, &admin, "Importer", own("writer")).await;
+    let robot = program(&bench, &admin, "Robot", own("deputy")).await;
+    let robot = bench.ctx_of(UserId::from_uuid(robot.uuid()), house.tenant).await;
     let mut keys = Vec::new();
-    for by in [&deputy, &admin] {
+    for by in [&deputy, &robot, &admin] {
         let made = service_account::keys::create(by, &bench.state, importer, 1).await;
         keys.push(made.unwrap().1);
     }
@@ -132,12 +134,15 @@ async fn what_members_have_handed_on_ends_when_their_role_loses_something() {
         let open = "SELECT count(*) FROM auth.invitations WHERE state = 'open'";
         (good, bench.count(open).await)
     };
-    assert_eq!(good().await, (vec![true, true], 2));
+    assert_eq!(good().await, (vec![true, true, true], 2));
     // The control: more than before ends nothing.
     let wider = [grants.as_slice(), &["reports:read"]].concat();
     update(&admin, &bench.state, &to("deputy", &wider)).await.unwrap();
-    assert_eq!(good().await, (vec![true, true], 2));
+    assert_eq!(good().await, (vec![true, true, true], 2));
     let narrower = ["contacts:read", "members:*", "service_accounts:*"];
     update(&admin, &bench.state, &to("deputy", &narrower)).await.unwrap();
-    assert_eq!(good().await, (vec![false, true], 1));
+    assert_eq!(good().await, (vec![false, false, true], 1));
+    let ended =
+        "SELECT coalesce(sum(jsonb_array_length(after->'keys_ended')), 0) FROM auth.audit WHERE action = 'role.update'";
+    assert_eq!(bench.count(ended).await, 2, "the log names those that ended");
 }
