@@ -198,14 +198,15 @@ mod tests {
     /// How long a connection on which a certificate was shown is served.
     #[tokio::test]
     async fn a_connection_is_over_when_certificates_are_replaced_and_after_ten_minutes() {
-        let (folder, ours) = (tempfile::tempdir().unwrap(), Authority::new("ours").unwrap());
+        let (root, ours) = (tempfile::tempdir().unwrap(), Authority::new("ours").unwrap());
+        let folder = root.path().join("tls");
         let write = |authority: &Authority| {
             let issued = authority.issue(&["crm.rowhouse.internal"]).unwrap();
-            issued.write(folder.path(), &[authority]).unwrap();
+            issued.write(&folder, &[authority]).unwrap();
         };
         write(&ours);
         let section = Tls {
-            folder: folder.path().to_owned(),
+            folder: folder.clone(),
             plain: false,
         };
         let certificates = Certificates::load(ServiceName::Crm, &section).await.unwrap();

@@ -110,11 +110,9 @@ mod tests {
     async fn calls_go_over_a_new_connection_after_ten_minutes() {
         let (folder, ours) = (tempfile::tempdir().unwrap(), Authority::new("ours").unwrap());
         let issued = ours.issue(&["crm.rowhouse.internal"]).unwrap();
-        issued.write(folder.path(), &[&ours]).unwrap();
-        let section = Tls {
-            folder: folder.path().to_owned(),
-            plain: false,
-        };
+        let (folder, _root) = (folder.path().join("tls"), folder);
+        issued.write(&folder, &[&ours]).unwrap();
+        let section = Tls { folder, plain: false };
         let certificates = Certificates::load(ServiceName::Crm, &section).await.unwrap();
         let endpoint = Endpoint::from_static("http://127.0.0.1:1");
         let route = SecureRoute::new(endpoint, ServiceName::Auth, certificates);

@@ -51,6 +51,8 @@ struct Used {
     pool: Pool<Target>,
     last_fault: LastFault,
     last: Instant,
+    /// Each call that waits for a connection has one, too: it may wait for longer than a pool is kept.
+    waiting: Arc<()>,
 }
 
 // === impl OwnDatabases ===
@@ -87,7 +89,7 @@ impl Databases {
     ///
     /// `server`: whose main database the tenant's is beside, named by the tenant's id.
     pub(super) async fn connection(&self, home: &Home, server: &Server, deadline: Instant) -> Result<Borrowed, Error> {
-        let (pool, last_fault) = self.pool(home, server)?;
+        let (pool, last_fault, _waiting) = self.pool(home, server)?;
         let exhausted = || {
             let fault = last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
             fault.map(Error::Unavailable)
@@ -105,12 +107,16 @@ impl Databases {
         lock(&self.open).len()
     }
 
-    fn pool(&self, home: &Home, server: &Server) -> Result<(Pool<Target>, LastFault), Error> {
+    fn pool(&self, home: &Home, server: &Server) -> Result<(Pool<Target>, LastFault, Arc<()>), Error> {
         let key = (home.server.as_str().to_owned(), home.tenant);
         let mut open = lock(&self.open);
         if let Some(used) = open.get_mut(&key) {
             used.last = Instant::now();
-            return Ok((used.pool.clone(), Arc::clone(&used.last_fault)));
+            return Ok((
+                used.pool.clone(),
+                Arc::clone(&used.last_fault),
+                Arc::clone(&used.waiting),
+            ));
         }
         let target = Target::new(&key.0, server.url(), self.tasks.clone(), self.stop.clone())?;
         let target = target.in_own_database(OwnLogin {
@@ -135,10 +141,12 @@ impl Databases {
             pool: pool.clone(),
             last_fault: Arc::clone(&last_fault),
             last: Instant::now(),
+            waiting: Arc::default(),
         };
+        let waiting = Arc::clone(&used.waiting);
         open.insert(key, used);
         report(&open);
-        Ok((pool, last_fault))
+        Ok((pool, last_fault, waiting))
     }
 }
 
@@ -177,6 +185,6 @@ fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
 impl Used {
     fn is_in_use(&self) -> bool {
         let state = self.pool.state();
-        state.connections > state.idle_connections
+        state.connections > state.idle_connections || Arc::strong_count(&self.waiting) > 1
     }
 }

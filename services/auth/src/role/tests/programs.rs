@@ -1,10 +1,11 @@
 //! A change of a role concerns the service accounts that have it, and says so.
 
-use rowhouse_types::{ServiceAccountId, UserId};
+use rowhouse_context::Principal;
+use rowhouse_types::ServiceAccountId;
 
 use super::*;
 use crate::service_account::{self, AccountName, NewAccount};
-use crate::tests::bench::anonymous;
+use crate::tests::bench::{anonymous, ctx};
 
 async fn program(bench: &Bench, by: &Ctx, name: &str, role: TenantRole) -> ServiceAccountId {
     let new = NewAccount {
@@ -112,7 +113,15 @@ async fn what_members_have_handed_on_ends_when_their_role_loses_something() {
     let deputy = bench.ctx_of(deputy, house.tenant).await;
     let importer = program(&bench, &admin, "Importer", own("writer")).await;
     let robot = program(&bench, &admin, "Robot", own("deputy")).await;
-    let robot = bench.ctx_of(UserId::from_uuid(robot.uuid()), house.tenant).await;
+    let (own_key, _) = service_account::keys::create(&admin, &bench.state, robot, 1)
+        .await
+        .unwrap();
+    let principal = Principal::Member {
+        user: service_account::user_of(robot),
+        session: service_account::session_of(own_key.id),
+        tenant: house.tenant,
+    };
+    let robot = ctx(principal, Some(house.tenant));
     let mut keys = Vec::new();
     for by in [&deputy, &robot, &admin] {
         let made = service_account::keys::create(by, &bench.state, importer, 1).await;
