@@ -31,7 +31,7 @@ pub struct Listen {
 /// What is logged and where traces go.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
-    /// Filter in the syntax of `tracing_subscriber::EnvFilter`.
+    /// Filter in the syntax of `tracing_subscriber::filter::Targets`.
     pub filter: String,
     /// `json` or `pretty`.
     pub json: bool,

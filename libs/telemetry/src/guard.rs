@@ -92,6 +92,8 @@ where
         .with_threads(false)
         // How long a span was polled and how long it waited would be counted at each step of each call.
         .with_tracked_inactivity(false)
+        // Nobody here asks OpenTelemetry itself which span is the current one: it would be told so at each step too.
+        .with_context_activation(false)
         .with_filter(ours)
 }
 

@@ -46,6 +46,8 @@ async fn our_spans_are_exported_under_the_callers_trace_and_others_are_not() {
         let span = info_span!(target: "rowhouse_crm", "get_contact");
         rowhouse_telemetry::trace::set_parent(&span, PARENT);
         let _entered = span.enter();
+        rowhouse_telemetry::trace::set_attribute(&span, "code", "NOT_FOUND");
+        drop(info_span!(target: "rowhouse_crm", "load").entered());
         let _theirs = info_span!(target: "tokio_postgres", "query", password = "hunter2").entered();
     }
     guard.shutdown().await;
@@ -55,7 +57,19 @@ async fn our_spans_are_exported_under_the_callers_trace_and_others_are_not() {
     assert!(shown.contains("get_contact") && shown.contains("service.name") && shown.contains("crm"));
     assert!(!shown.contains("hunter2"), "{shown}");
     let spans = &export.resource_spans[0].scope_spans[0].spans;
-    assert_eq!(spans.len(), 1);
-    assert_eq!(spans[0].trace_id[..4], [0x0a, 0xf7, 0x65, 0x19]);
-    assert_eq!(spans[0].parent_span_id[..2], [0xb7, 0xad]);
+    let [inner, outer] = &spans[..] else {
+        panic!("{spans:?}")
+    };
+    assert_eq!((&*inner.name, &*outer.name), ("load", "get_contact"));
+    assert_eq!(outer.trace_id[..4], [0x0a, 0xf7, 0x65, 0x19]);
+    assert_eq!(outer.parent_span_id[..2], [0xb7, 0xad]);
+    assert_eq!(
+        (&inner.trace_id, &inner.parent_span_id),
+        (&outer.trace_id, &outer.span_id)
+    );
+    let code = outer.attributes.iter().find(|attribute| attribute.key == "code");
+    assert!(
+        code.is_some_and(|code| format!("{code:?}").contains("NOT_FOUND")),
+        "{outer:?}"
+    );
 }

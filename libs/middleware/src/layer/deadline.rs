@@ -47,10 +47,10 @@ pub(crate) async fn layer(shared: &Shared, mut request: Request, next: impl Next
     let now = Instant::now();
     let at = now + time;
     request.extensions_mut().insert(Deadline { at });
-    let receive_until = at.min(now + RECEIVE_TIME_MAX);
-    let request = request.map(|body| watched(body, Receiving::until(receive_until)));
+    let receive_until = Bound::new(at.min(now + RECEIVE_TIME_MAX));
+    let request = request.map(|body| watched(body, Receiving { bound: receive_until }));
     match timeout_at(at, next.run(request)).await {
-        Ok(response) => response.map(|body| watched(body, Sending::until(at))),
+        Ok(response) => response.map(|body| watched(body, Sending { bound: Bound::new(at) })),
         Err(_) => answer::refuse(expired()),
     }
 }
@@ -94,51 +94,54 @@ fn parse(text: &str) -> Option<Duration> {
 
 /// The body of an answer: at the deadline its stream ends with a status.
 struct Sending {
-    sleep: Pin<Box<Sleep>>,
+    bound: Bound,
 }
 
 /// The body of a request: at its bound the handler that reads it hears of it.
 struct Receiving {
-    sleep: Pin<Box<Sleep>>,
+    bound: Bound,
+}
+
+/// A time until which may be waited. Nearly every body is there when it is asked for and needs no timer.
+struct Bound {
+    at: Instant,
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 // === impl Sending ===
-
-impl Sending {
-    fn until(at: Instant) -> Self {
-        Self {
-            sleep: Box::pin(sleep_until(at)),
-        }
-    }
-}
 
 impl Watch for Sending {
     fn poll(&mut self, inner: Pin<&mut Body>, cx: &mut Context<'_>) -> Poll<Item> {
         if let Poll::Ready(item) = inner.poll_frame(cx) {
             return Poll::Ready(item);
         }
-        let over = self.sleep.as_mut().poll(cx);
+        let over = self.bound.poll(cx);
         over.map(|()| Some(Ok(Frame::trailers(answer::trailers(expired())))))
     }
 }
 
 // === impl Receiving ===
 
-impl Receiving {
-    fn until(at: Instant) -> Self {
-        Self {
-            sleep: Box::pin(sleep_until(at)),
-        }
-    }
-}
-
 impl Watch for Receiving {
     fn poll(&mut self, inner: Pin<&mut Body>, cx: &mut Context<'_>) -> Poll<Item> {
         if let Poll::Ready(item) = inner.poll_frame(cx) {
             return Poll::Ready(item);
         }
-        let over = self.sleep.as_mut().poll(cx);
+        let over = self.bound.poll(cx);
         over.map(|()| Some(Err(axum::Error::new(Status::from(expired())))))
+    }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    fn new(at: Instant) -> Self {
+        Self { at, sleep: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(self.at)));
+        sleep.as_mut().poll(cx)
     }
 }
 

@@ -10,7 +10,6 @@ use http::HeaderMap;
 use rowhouse_context::RequestId;
 use rowhouse_telemetry::trace;
 use tonic::Code;
-use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use crate::body::{Item, Watch, watched};
@@ -18,7 +17,7 @@ use crate::layer::Next;
 use crate::layer::metrics::{code_name, code_of};
 use crate::rpc;
 
-/// Runs the call, and polls the body of its answer, in a span with the names `rpc`, `request_id` and `code`. A damaged
+/// Runs the call, and polls the body of its answer, in a span with the names `rpc` and `request_id`; the trace is told the `code` too. A damaged
 /// `traceparent` is ignored, as the W3C recommendation asks.
 pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
     let span = tracing::info_span!(
@@ -26,7 +25,6 @@ pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
         otel.kind = "server",
         rpc = rpc::identify(request.uri().path()).name(),
         request_id = request.extensions().get::<RequestId>().map(RequestId::as_str),
-        code = Empty,
     );
     trace::set_parent_from(&span, request.headers());
     let response = next.run(request).instrument(span.clone()).await;
@@ -40,8 +38,8 @@ pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
 }
 
 fn end(span: &Span, code: Code) {
-    span.record("code", code_name(code));
-    span.in_scope(|| tracing::debug!(code = code_name(code), "a call ended"));
+    trace::set_attribute(span, "code", code_name(code));
+    tracing::debug!(parent: span, code = code_name(code), "a call ended");
 }
 
 struct InSpan {
