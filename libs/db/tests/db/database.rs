@@ -4,6 +4,7 @@ mod crashes;
 mod fleet;
 mod logins;
 mod pools;
+mod roles;
 
 use rowhouse_config::Secret;
 use rowhouse_db::testing::audit_home;

@@ -53,7 +53,13 @@ async fn refusal(url: &str) -> Option<SqlState> {
     }
 }
 
-async fn has_role(superuser: &Client, tenant: TenantId) -> bool {
+/// What PostgreSQL knows of the login's password.
+async fn verifier(superuser: &Client, tenant: TenantId) -> String {
+    let sql = "SELECT rolpassword FROM pg_authid WHERE rolname = $1";
+    superuser.query_one(sql, &[&schema(tenant)]).await.unwrap().get(0)
+}
+
+pub(super) async fn has_role(superuser: &Client, tenant: TenantId) -> bool {
     let sql = format!("SELECT count(*) FROM pg_roles WHERE rolname = '{}'", schema(tenant));
     count(superuser, &sql).await == 1
 }
@@ -242,6 +248,47 @@ async fn a_login_that_was_half_made_is_given_another_password() {
     assert!(has_role(&main, tenant).await);
     assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
     assert!(!has_role(&main, tenant).await);
+}
+
+/// What a password is sealed for is rolled back with the main transaction. Whoever has lost that one must not give the login
+/// another password, which nobody would know: the tenant would be locked out.
+#[tokio::test]
+async fn a_provisioner_whose_main_transaction_has_ended_leaves_the_password_alone() {
+    let bench = Bench::start("login_lost", 1).await;
+    let main = bench.superuser().await;
+    let (tenant, operation) = (TenantId::generate(), OperationId::generate());
+    let home = prepare(&bench, tenant, operation).await.unwrap();
+    bench.directory.put(home.clone());
+    let (told, before) = (bench.own_login(tenant).await, verifier(&main, tenant).await);
+    crashes::unsay(&main, "building").await;
+    // Somebody else works on the login, so it waits with everything else done.
+    let own = bench.superuser_of(tenant).await;
+    own.batch_execute("SELECT pg_advisory_lock(hashtextextended('rowhouse.own_login', 0))")
+        .await
+        .unwrap();
+    let provisioner = bench.provisioner.clone();
+    let preparing = tokio::spawn(async move { provisioner.prepare(tenant, &server(), DATABASE, operation).await });
+    until(|| async { waiting(&own).await == 1 }).await;
+    // As idle_in_transaction_session_timeout would. It answers when the back end is gone.
+    let end = "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'rowhouse_owner' AND state = 'idle in transaction'";
+    assert!(main.query_one(end, &[]).await.unwrap().get::<_, bool>(0));
+    own.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    let lost = preparing.await.unwrap();
+    assert!(matches!(lost, Err(ProvisionError::Database(_))), "{lost:?}");
+    assert_eq!(verifier(&main, tenant).await, before);
+    assert_eq!(bench.own_login(tenant).await, told);
+    let (servers, (name, password)) = (bench.databases.servers(), told);
+    assert_eq!(refusal(&servers.url_of(&name, &password, &name)).await, None);
+    assert_eq!(refusal(&servers.pooled_url_of(&name, &password, &name)).await, None);
+    let fresh = serving(&bench, rowhouse_db::testing::MASTER_KEY).await;
+    assert_eq!(list(&fresh, tenant).await, Ok(0));
+    fresh.shutdown().await;
+    // The control: whoever comes next with its transaction whole gives it another.
+    assert_eq!(prepare(&bench, tenant, operation).await.unwrap(), home);
+    assert_ne!(verifier(&main, tenant).await, before);
+    let (_, password) = bench.own_login(tenant).await;
+    assert_eq!(refusal(&servers.url_of(&name, &password, &name)).await, None);
 }
 
 #[tokio::test]
