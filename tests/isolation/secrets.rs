@@ -1,6 +1,7 @@
 //! T09 in short form: what is secret is looked for in logs with every level switched on, in traces, in statuses, in the databases,
 //! where events and mails wait too, in Redis, and in what RabbitMQ holds, parked messages above all. Nothing of it is found.
 
+mod own_database;
 mod watched;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,6 +20,7 @@ use rowhouse_proto::crm::v1::ListContactsRequest;
 use totp_rs::{Builder, Secret};
 use uuid::Uuid;
 
+use self::own_database::OwnDatabase;
 use self::watched::Watched;
 use crate::support::collector::Collector;
 use crate::support::redis::Keys;
@@ -181,14 +183,17 @@ fn configured(world: &World, watched: &mut Watched) {
     }
 }
 
-/// Everything that a database holds, as text.
-async fn database(url: &str) -> Result<String> {
+/// Everything that a database holds, as text. `but`: tables that are left out.
+async fn database(url: &str, but: &[&str]) -> Result<String> {
     let client = cluster::connect(url).await?;
     let tables = "SELECT format('%I.%I', table_schema, table_name) FROM information_schema.tables
         WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')";
     let mut all = String::new();
     for table in client.query(tables, &[]).await? {
         let table: String = table.get(0);
+        if but.contains(&table.as_str()) {
+            continue;
+        }
         let rows = format!("SELECT coalesce(string_agg(line::text, E'\\n'), '') FROM {table} AS line");
         let rows: String = client.query_one(&rows, &[]).await?.get(0);
         all.push_str(&rows);
@@ -222,7 +227,7 @@ async fn stop(suite: &Suite) -> Result<()> {
 }
 
 /// Everywhere that something is kept or told, after the processes have ended.
-async fn places(suite: &Suite, watched: &Watched, collector: &Collector) -> Result<Vec<Place>> {
+async fn places(suite: &Suite, watched: &Watched, collector: &Collector, own: &OwnDatabase) -> Result<Vec<Place>> {
     let letters = letters::all(suite).await?;
     let mut places = Vec::new();
     let mut place = |name: String, text: String, is_home| places.push(Place { name, text, is_home });
@@ -246,8 +251,9 @@ async fn places(suite: &Suite, watched: &Watched, collector: &Collector) -> Resu
         ("the control database", databases.control_superuser_url()),
         ("the data database", databases.data_superuser_url()),
     ] {
-        place(name.to_owned(), database(&url).await?, true);
+        place(name.to_owned(), database(&url, &[]).await?, true);
     }
+    place("a tenant's own database".to_owned(), own.text(suite).await?, true);
     let redis = Keys::of(suite).await?.text().await?;
     ensure!(redis.contains(":rights:"), "Redis holds no rights: {redis}");
     place("Redis".to_owned(), redis, false);
@@ -277,6 +283,7 @@ async fn round(torture: &mut Torture, mut dice: Dice) -> Result<()> {
     configured(&world, &mut watched);
     let caller = passwords(&world, &house, &mut watched).await?;
     factors(&world, &house, &caller, &mut watched).await?;
+    let own = OwnDatabase::begin(&world, &mut watched).await?;
     // From here on requests have the id that is found again.
     let administrator = house.administrator.caller.with("x-request-id", PLANTED)?;
     let operator = world.operator.with("x-request-id", PLANTED)?;
@@ -298,7 +305,7 @@ async fn round(torture: &mut Torture, mut dice: Dice) -> Result<()> {
     );
     stop(&world.suite).await?;
 
-    let seen = places(&world.suite, &watched, &collector).await?;
+    let seen = places(&world.suite, &watched, &collector, &own).await?;
     torture.trials(watched.count() * seen.len());
     torture.count("secrets", watched.count());
     torture.count("places", seen.len());
@@ -317,11 +324,12 @@ async fn round(torture: &mut Torture, mut dice: Dice) -> Result<()> {
         let found = personal.found_in(&place.text);
         ensure!(found.is_empty(), "{found:?} in {}", place.name);
     }
+    own.control(&world.suite, &watched).await?;
     control(&world.suite, &seen, &personal).await
 }
 
 /// The control: the same search in the same places finds what is there. The id of some requests is everywhere but in Redis, where it
-/// is planted, and in the queues, where work was done; the data database holds the contact.
+/// is planted, and in the queues, where work was done; the databases of tenants hold the contact.
 async fn control(suite: &Suite, seen: &[Place], personal: &Watched) -> Result<()> {
     let mut planted = Watched::new(&mut Dice::new(0));
     planted.secret("what was planted", PLANTED);
@@ -329,7 +337,7 @@ async fn control(suite: &Suite, seen: &[Place], personal: &Watched) -> Result<()
         let may_lack_it = ["Redis", "the queues"].contains(&place.name.as_str());
         let is_seen = !planted.found_in(&place.text).is_empty();
         ensure!(is_seen || may_lack_it, "what was planted is not seen in {}", place.name);
-        if place.name == "the data database" {
+        if ["the data database", "a tenant's own database"].contains(&place.name.as_str()) {
             let found = personal.found_in(&place.text);
             ensure!(found.contains(&"a contact's name"), "{found:?} in {}", place.name);
         }
