@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rowhouse_config::Secret;
 use rowhouse_seal::scram::{self, SALT_BYTES};
+use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::ProvisionError;
@@ -34,6 +35,13 @@ pub(super) struct Made {
 ///
 /// `cluster`: a connection to [`CLUSTER_DATABASE`].
 pub(super) async fn make(cluster: &mut PgConnection, logins: &OwnLogins, name: &str) -> Result<Made, ProvisionError> {
+    let (password, verifier) = put(cluster, name).await?;
+    let sealed = logins.seal(name, &password)?;
+    Ok(Made { sealed, verifier })
+}
+
+/// Gives the login, which is made where it is not there, a new password: the password, and its verifier.
+async fn put(cluster: &mut PgConnection, name: &str) -> Result<(Secret, String), ProvisionError> {
     let password = Secret::new(URL_SAFE_NO_PAD.encode(random::<PASSWORD_BYTES>()?));
     let verifier = scram::verifier(password.expose(), &random::<SALT_BYTES>()?, ITERATIONS)?;
     sqlx::query("SELECT rowhouse_logins.put($1, $2)")
@@ -42,8 +50,7 @@ pub(super) async fn make(cluster: &mut PgConnection, logins: &OwnLogins, name: &
         .execute(cluster)
         .await
         .map_err(without_functions)?;
-    let sealed = logins.seal(name, &password)?;
-    Ok(Made { sealed, verifier })
+    Ok((password, verifier))
 }
 
 /// Lets the login do in its database what `rowhouse_app` does in others, and the pooler know it. May be repeated.
@@ -118,14 +125,36 @@ pub(super) async fn keep_others_out(own: &mut PgConnection, name: &str) -> Resul
 
 /// Removes the login, after its database, where it is there.
 ///
+/// PostgreSQL keeps a role that somebody has granted something in another database, and only an operator can take that back. It
+/// must not keep the tenant's purge from going on, which has more to erase: such a login is left, with a password that nobody
+/// has, and the log says so.
+///
 /// `cluster`: a connection to [`CLUSTER_DATABASE`].
 pub(super) async fn remove(cluster: &mut PgConnection, name: &str) -> Result<(), ProvisionError> {
-    sqlx::query("SELECT rowhouse_logins.remove($1)")
+    let removed = sqlx::query("SELECT rowhouse_logins.remove($1)")
         .bind(name)
-        .execute(cluster)
-        .await
-        .map_err(without_functions)?;
+        .execute(&mut *cluster)
+        .await;
+    let Err(error) = removed else { return Ok(()) };
+    let Some(granted) = granted_elsewhere(&error) else {
+        return Err(without_functions(error));
+    };
+    put(cluster, name).await?;
+    tracing::warn!(
+        login = name,
+        granted,
+        "the login of a dropped database was granted something elsewhere and is left, with a password that nobody has: \
+         revoke that and drop the role"
+    );
     Ok(())
+}
+
+/// Why a login was not removed: what it has outside its own database, where it has something. PostgreSQL names databases and
+/// shared objects there, and nothing of what they hold.
+fn granted_elsewhere(error: &sqlx::Error) -> Option<&str> {
+    let fault = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    // dependent_objects_still_exist.
+    (fault.code() == "2BP01").then(|| fault.detail().unwrap_or_default())
 }
 
 /// `cluster/roles.sql` may be older than this code.

@@ -317,6 +317,35 @@ async fn a_dropped_home_takes_its_login_along() {
     }
 }
 
+/// A purge has more to erase than the database, and would try this step for ever: PostgreSQL does not let go of such a role.
+#[tokio::test]
+async fn a_login_that_was_granted_something_elsewhere_is_left_without_use_and_the_drop_goes_on() {
+    let bench = Bench::start("login_granted", 1).await;
+    let main = bench.superuser().await;
+    let (tenant, neighbour) = (bench.tenant_in(DATABASE).await, bench.tenant_in(DATABASE).await);
+    let (servers, (name, password)) = (bench.databases.servers(), bench.own_login(tenant).await);
+    let elsewhere = schema(neighbour);
+    let grant = format!("GRANT CONNECT ON DATABASE {elsewhere} TO {name}");
+    main.batch_execute(&grant).await.unwrap();
+    assert_eq!(refusal(&servers.url_of(&name, &password, &elsewhere)).await, None);
+    bench.freeze(tenant).await;
+    assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
+    assert!(!exists(&main, tenant).await && has_role(&main, tenant).await);
+    let refused = refusal(&servers.url_of(&name, &password, &elsewhere)).await;
+    assert_eq!(refused, Some(SqlState::INVALID_PASSWORD));
+    assert!(!bench.provisioner.drop(tenant, &server()).await.unwrap(), "again");
+    // The next database takes it over, and once nothing is granted it goes.
+    bench.directory.put(bench.prepare_in(tenant, DATABASE).await);
+    let (_, password) = bench.own_login(tenant).await;
+    assert_eq!(refusal(&servers.url_of(&name, &password, &name)).await, None);
+    let revoke = format!("REVOKE CONNECT ON DATABASE {elsewhere} FROM {name}");
+    main.batch_execute(&revoke).await.unwrap();
+    bench.freeze(tenant).await;
+    assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
+    assert!(!has_role(&main, tenant).await);
+    assert_eq!(bench.list(neighbour).await.unwrap(), []);
+}
+
 /// Roles are the cluster's: of two that change one role at once the second would fail.
 #[tokio::test]
 async fn logins_of_many_tenants_are_made_and_removed_at_once() {
