@@ -1,32 +1,62 @@
 //! T12 on the running suite: sessions go on by their refresh tokens while auth is killed with SIGKILL. Whoever asks again with the
 //! token whose answer was cut off stays logged in, by one live token; an old token ends the session all the same. The steps
 //! of a family, one by one, are in `services/auth`.
+//!
+//! That a kill falls into a call is not left to luck: refreshes are held inside PostgreSQL, before they have changed anything or
+//! while they commit, and let go when auth is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::cluster;
 use rowhouse_devkit::journey::BACKGROUND_MAX;
 use rowhouse_devkit::suite::Process;
 use rowhouse_devkit::torture::Torture;
+use rowhouse_devkit::wait;
 use rowhouse_proto::auth::v1::{RefreshRequest, TokenPair, WhoAmIRequest};
 use rowhouse_types::SessionId;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_postgres::Client;
 use tonic::Code;
 
 use crate::support::cut::surely;
+use crate::support::database;
 use crate::support::world::{House, World};
 
 /// Sessions at once.
 const FAMILIES: usize = 4;
 /// Tokens that each of them uses at least: an old one is one whose successor was used too.
 const USED_MIN: usize = 3;
-/// Kills of a round, in the short form and in the long one.
+/// Kills of a round, in the short form and in the long one: as many at each [`Moment`].
 const KILLS: [usize; 2] = [3, 12];
+
+/// Whoever commits a new refresh token waits for who holds lock 12.
+const GATE: &str = "
+    CREATE FUNCTION auth.pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_catalog.pg_advisory_xact_lock_shared(12);
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON auth.refresh_tokens DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION auth.pass_gate()";
+const CLOSE_GATE: &str = "SELECT pg_advisory_xact_lock(12)";
+
+/// When auth is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// Whenever.
+    Any,
+    /// While refreshes wait for their session: nothing has changed.
+    Before,
+    /// While refreshes commit: it has happened, and nobody is told.
+    Commit,
+}
+
+const MOMENTS: [Moment; 3] = [Moment::Any, Moment::Before, Moment::Commit];
 
 /// What a client holds, and what it has used up.
 struct Family {
@@ -45,7 +75,7 @@ async fn refresh(anyone: &Caller, token: &str) -> Result<TokenPair> {
 #[derive(Clone)]
 struct Work {
     stop: Arc<AtomicBool>,
-    /// Answers that a kill cut off.
+    /// Tries without an answer: cut off, or while auth was away.
     cuts: Arc<AtomicUsize>,
     /// Tokens that were used.
     used: watch::Sender<usize>,
@@ -61,6 +91,65 @@ async fn go_on(anyone: Caller, pair: TokenPair, work: Work) -> Result<Family> {
         work.used.send_modify(|used| *used += 1);
     }
     Ok(family)
+}
+
+/// Who waits for what this connection holds. The locks say so; `pg_stat_activity` does not change during a transaction.
+async fn held(control: &Client) -> Result<Vec<i32>> {
+    let sql = "SELECT DISTINCT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))";
+    Ok(control.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// Kills auth while refreshes wait for what `hold` locks, and lets go of them when it is gone. Returns how many calls it died in:
+/// one at least.
+async fn kill_at_work(world: &World, hold: &str) -> Result<usize> {
+    let control = cluster::connect(&world.suite.databases().control_superuser_url()).await?;
+    control.batch_execute(&format!("BEGIN; {hold}")).await?;
+    wait::until("a refresh that is held", BACKGROUND_MAX, || async {
+        Ok(!held(&control).await?.is_empty())
+    })
+    .await?;
+    world.suite.kill9(Process::Auth).await?;
+    // Back ends that wait for a lock do not notice.
+    let cut = held(&control).await?;
+    ensure!(!cut.is_empty(), "auth was not killed at work");
+    control.batch_execute("ROLLBACK").await?;
+    // They finish their statement, and end when they see that nobody is there.
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1)";
+    wait::until("the end of what was held", BACKGROUND_MAX, || async {
+        Ok(control.query_one(left, &[&cut]).await?.get::<_, i64>(0) == 0)
+    })
+    .await?;
+    Ok(cut.len())
+}
+
+/// Kills auth; in how many calls, where that is known.
+async fn kill(world: &World, moment: Moment, sessions: &[String]) -> Result<usize> {
+    match moment {
+        Moment::Any => {
+            world.suite.kill9(Process::Auth).await?;
+            Ok(0)
+        }
+        Moment::Before => {
+            let hold = format!(
+                "SELECT FROM auth.sessions WHERE id IN ({}) FOR UPDATE",
+                sessions.join(", ")
+            );
+            kill_at_work(world, &hold).await
+        }
+        Moment::Commit => kill_at_work(world, CLOSE_GATE).await,
+    }
+}
+
+/// How many tokens of a session were made, and never came to its client.
+async fn lost(world: &World, family: &Family) -> Result<usize> {
+    let session: SessionId = family.pair.session_id.parse()?;
+    let control = cluster::connect(&world.suite.databases().control_superuser_url()).await?;
+    let sql = "SELECT count(*) FROM auth.refresh_tokens WHERE session_id = $1";
+    let made: i64 = control.query_one(sql, &[&session.uuid()]).await?.get(0);
+    // Those that it has used, and the one that it holds.
+    let received = family.used.len() + 1;
+    let lost = usize::try_from(made)?.checked_sub(received);
+    lost.with_context(|| format!("{session}: a client holds tokens that were not made"))
 }
 
 /// How many tokens of a session could be used.
@@ -122,29 +211,45 @@ async fn round(torture: &mut Torture) -> Result<()> {
         used: watch::Sender::default(),
     };
     let mut used = work.used.subscribe();
-    let mut clients = JoinSet::new();
+    let (mut clients, mut sessions) = (JoinSet::new(), Vec::new());
+    database::execute(world.suite.databases(), GATE).await?;
     for pair in log_in(&world, &house).await? {
+        let session: SessionId = pair.session_id.parse()?;
+        sessions.push(format!("'{}'", session.uuid()));
         clients.spawn(go_on(world.anyone.clone(), pair, work.clone()));
     }
+    let (mut cut_before, mut cut_after) = (0, 0);
     let [short, long] = KILLS;
-    for _ in 0..torture.size(short, long) {
+    for moment in MOMENTS.into_iter().cycle().take(torture.size(short, long)) {
         // While all of them are at it.
         let before = *used.borrow_and_update();
         timeout(BACKGROUND_MAX, used.wait_for(|used| *used > before + FAMILIES)).await??;
-        world.suite.kill9(Process::Auth).await?;
+        let cut = kill(&world, moment, &sessions).await?;
+        match moment {
+            Moment::Any => {}
+            Moment::Before => cut_before += cut,
+            Moment::Commit => cut_after += cut,
+        }
         world.suite.restart(Process::Auth).await?;
         torture.count("kills", 1);
     }
     work.stop.store(true, Ordering::Relaxed);
+    let mut answers_lost = 0;
     while let Some(family) = clients.join_next().await {
         let family = family??;
+        answers_lost += lost(&world, &family).await?;
         check(&world, &family).await?;
         torture.trials(family.used.len());
         torture.count("families", 1);
     }
-    let cuts = work.cuts.load(Ordering::Relaxed);
-    torture.count("calls cut off", cuts);
-    ensure!(cuts > 0, "no call was cut off: nobody was killed at work");
+    torture.count("tries without an answer", work.cuts.load(Ordering::Relaxed));
+    torture.count("calls cut off before their commit", cut_before);
+    torture.count("calls cut off in their commit", cut_after);
+    torture.count("answers lost", answers_lost);
+    ensure!(
+        answers_lost >= cut_after,
+        "{cut_after} refreshes were cut off in their commit, and only {answers_lost} answers are missing"
+    );
     Ok(())
 }
 
