@@ -41,7 +41,7 @@ pub(crate) use rpc::KeyRpc;
 pub(crate) use store::STATEMENTS;
 pub(crate) use wire::to_jwks;
 
-/// How long an access token is valid.
+/// How long an access token is valid, where what it stands on does not end earlier.
 pub(crate) const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 
 /// How long what a replaced key has signed is honoured: the lifetime of a token, and a minute for clocks that differ and
@@ -162,41 +162,34 @@ impl Signer {
         Self { id, key, issuer }
     }
 
-    /// A token for a session: of a member where `tenant` is given, else of a platform operator.
+    /// A token for a session or an API key: of a member where `tenant` is given, else of a platform operator. It does not
+    /// outlast `ends`, when the session or the key ends; `None` where nothing is left of that.
     pub(crate) fn session_token(
         &self,
         user: UserId,
         session: SessionId,
         tenant: Option<TenantId>,
-    ) -> Result<AccessToken, Error> {
+        ends: DateTime<Utc>,
+    ) -> Result<Option<AccessToken>, Error> {
         let now = now_s()?;
-        let lifetime = ACCESS_TOKEN_LIFETIME.as_secs();
-        self.sign(&AccessClaims::for_session(
-            &self.issuer,
-            user,
-            session,
-            tenant,
-            now,
-            lifetime,
-        ))
+        let claims = lifetime_s(now, ends)
+            .map(|lifetime| AccessClaims::for_session(&self.issuer, user, session, tenant, now, lifetime));
+        claims.map(|claims| self.sign(&claims)).transpose()
     }
 
     /// A token for an operator who acts as a member (RFC 8693: `sub` the member, `act` the operator). It does not outlast the
-    /// session.
-    pub(crate) fn impersonation_token(&self, opened: &Opened) -> Result<AccessToken, Error> {
+    /// session; `None` where nothing is left of that.
+    pub(crate) fn impersonation_token(&self, opened: &Opened) -> Result<Option<AccessToken>, Error> {
         let now = now_s()?;
-        let left = u64::try_from(opened.ends.timestamp()).unwrap_or(0).saturating_sub(now);
-        self.sign(&AccessClaims::for_impersonation(
-            &self.issuer,
-            (opened.user, opened.session),
-            opened.tenant,
-            opened.by,
-            now,
-            left.min(ACCESS_TOKEN_LIFETIME.as_secs()),
-        ))
+        let claims = lifetime_s(now, opened.ends).map(|lifetime| {
+            let whose = (opened.user, opened.session);
+            AccessClaims::for_impersonation(&self.issuer, whose, opened.tenant, opened.by, now, lifetime)
+        });
+        claims.map(|claims| self.sign(&claims)).transpose()
     }
 
-    /// A token for a service that works for a user (RFC 8693: `sub` the user, `act` the service).
+    /// A token for a service that works for a user (RFC 8693: `sub` the user, `act` the service). It stands on no session:
+    /// the work goes on after the log-in in which it was asked for.
     pub(crate) fn job_token(&self, job: &Job) -> Result<AccessToken, Error> {
         let now = now_s()?;
         let lifetime = ACCESS_TOKEN_LIFETIME.as_secs();
@@ -261,6 +254,14 @@ impl FromStr for KeyState {
     }
 }
 
+/// How long a token is valid that must not outlast `ends`, in seconds; `None` where not one is left. Services remember for
+/// minutes that a session is good: what ends it by time is no change that they are told of, so its tokens end with it.
+fn lifetime_s(now_s: u64, ends: DateTime<Utc>) -> Option<u64> {
+    // Tokens count whole seconds; the last one, which is not whole, is left out.
+    let left = u64::try_from(ends.timestamp()).unwrap_or(0).saturating_sub(now_s);
+    (left > 0).then(|| left.min(ACCESS_TOKEN_LIFETIME.as_secs()))
+}
+
 fn now_s() -> Result<u64, Error> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Error::fault)?;
     Ok(since.as_secs())
@@ -275,6 +276,24 @@ mod rules {
     fn a_key_id_is_the_thumbprint_of_the_key() {
         let key = PublicKey::from_base64url("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
         assert_eq!(key_id(key), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    }
+
+    #[test]
+    fn a_token_does_not_outlast_what_it_stands_on() {
+        let now = 1_700_000_000;
+        let at = |seconds: i64, nanos: u32| DateTime::from_timestamp(1_700_000_000 + seconds, nanos).unwrap();
+        for (ends, lifetime) in [
+            (at(90 * 86_400, 0), Some(300)),
+            (at(301, 0), Some(300)),
+            (at(299, 999_999_999), Some(299)),
+            (at(1, 0), Some(1)),
+            (at(0, 999_999_999), None),
+            (at(0, 0), None),
+            (at(-1, 0), None),
+            (DateTime::<Utc>::MIN_UTC, None),
+        ] {
+            assert_eq!(lifetime_s(now, ends), lifetime, "{ends}");
+        }
     }
 }
 

@@ -119,6 +119,8 @@ pub(crate) struct KeyHolder {
     pub(crate) tenant: TenantId,
     pub(crate) account: ServiceAccountId,
     pub(crate) key: ApiKeyId,
+    /// When the key ends.
+    pub(crate) ends: DateTime<Utc>,
 }
 
 /// The subject of the tokens of a service account.

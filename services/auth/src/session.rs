@@ -78,6 +78,14 @@ pub(crate) struct Listed {
     pub(crate) impersonated: bool,
 }
 
+/// A refresh token that was made, and what it keeps alive.
+pub(crate) struct Kept {
+    pub(crate) session: Session,
+    /// When the session ends, however often it is refreshed.
+    pub(crate) ends: DateTime<Utc>,
+    pub(crate) refresh_token: RefreshToken,
+}
+
 /// What a log-in or a refresh gives.
 pub(crate) struct Pair {
     pub(crate) session: Session,

@@ -9,6 +9,7 @@ use super::{Impersonation, Opened, Running, Start, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity;
+use crate::key::Signer;
 use crate::rights::{self, Query, Standing, Subject};
 use crate::session::actions::open_access;
 use crate::state::State;
@@ -16,6 +17,8 @@ use crate::state::State;
 /// Opens a session as a member.
 pub(crate) async fn start(ctx: &Ctx, state: &State, start: &Start) -> Result<Impersonation, Error> {
     let by = operator(ctx)?;
+    // Before the transaction: it asks the database on a connection of its own.
+    let signer = state.signer().await?;
     let mut tx = state.begin().await?;
     // Whoever ends all sessions of the account, suspends the tenant, or disables or removes the member waits until the session
     // is there, and then ends it.
@@ -33,13 +36,15 @@ pub(crate) async fn start(ctx: &Ctx, state: &State, start: &Start) -> Result<Imp
     }
     let opened = store::insert(&mut tx, SessionId::generate(), start, by, ctx.address()).await?;
     let opened = opened.ok_or(Error::Revoked)?;
+    // It lasts a minute at least, so it is the operator's own session of which nothing is left.
+    let started = with_token(&signer, opened)?.ok_or(Error::Revoked)?;
     let entry = Entry::new("impersonation.start", start.user)
         .within(Some(start.tenant))
         .because(start.reason.as_str())
         .after(json!({ "session": opened.session.to_string(), "ends": opened.ends.to_rfc3339() }));
     audit::record(&mut tx, ctx, entry).await?;
     tx.commit().await?;
-    with_token(state, opened).await
+    Ok(started)
 }
 
 /// Another token of a session that the caller has opened, where it still gives something.
@@ -57,7 +62,10 @@ pub(crate) async fn renew(ctx: &Ctx, state: &State, id: SessionId) -> Result<Imp
         by: Some(by),
     };
     match rights::actions::rights_now(ctx, state, &query).await?.standing {
-        Standing::Good => with_token(state, opened).await,
+        Standing::Good => {
+            let signer = state.signer().await?;
+            with_token(&signer, opened)?.ok_or_else(over)
+        }
         Standing::TenantSuspended => Err(Error::TenantSuspended),
         Standing::SecondFactorNotShown => Err(Error::SecondFactorNotShown),
         Standing::Revoked | Standing::KeyRevoked | Standing::TenantUnknown => Err(over()),
@@ -108,13 +116,14 @@ pub(crate) async fn list(
     Ok(paging.finish(running, |last: &Running| last.session))
 }
 
-async fn with_token(state: &State, opened: Opened) -> Result<Impersonation, Error> {
-    let token = state.signer().await?.impersonation_token(&opened)?;
-    Ok(Impersonation {
+/// `None` where nothing is left of the session.
+fn with_token(signer: &Signer, opened: Opened) -> Result<Option<Impersonation>, Error> {
+    let token = signer.impersonation_token(&opened)?;
+    Ok(token.map(|token| Impersonation {
         opened,
         access_token: token.text,
         expires: token.expires,
-    })
+    }))
 }
 
 /// The caller, who is an operator by the RPC's audience.

@@ -24,8 +24,13 @@ const INSERT: &str = "INSERT INTO auth.sessions \
     WHERE origin.id = $7 AND origin.identity_id = $6 AND origin.revoked_at IS NULL AND origin.expires_at > now() \
     RETURNING expires_at";
 
-const FIND: &str = "SELECT identity_id, tenant_id, expires_at FROM auth.sessions \
-    WHERE id = $1 AND impersonator_id = $2 AND origin_id = $3 AND revoked_at IS NULL AND expires_at > now()";
+/// It ends when what it stands on does, also where the tenant has come to ask for less since.
+const FIND: &str = "SELECT session.identity_id, session.tenant_id, \
+    least(session.expires_at, origin.expires_at, session.created_at + make_interval(secs => policy.session_lifetime_s)) \
+    FROM auth.sessions AS session JOIN auth.sessions AS origin ON origin.id = session.origin_id \
+    LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id \
+    WHERE session.id = $1 AND session.impersonator_id = $2 AND session.origin_id = $3 \
+    AND session.revoked_at IS NULL AND session.expires_at > now()";
 
 const LOCK: &str = "SELECT identity_id, tenant_id, revoked_at IS NULL FROM auth.sessions \
     WHERE id = $1 AND impersonator_id = $2 FOR UPDATE";

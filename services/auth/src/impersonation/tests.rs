@@ -355,6 +355,42 @@ async fn the_tenants_policy_about_log_ins_holds() {
 }
 
 #[tokio::test]
+async fn a_new_token_ends_when_the_tenant_has_come_to_end_the_session() {
+    let office = Office::open("impersonation_stricter").await;
+    let opened = office.start().await.opened;
+    let stricter = format!(
+        "UPDATE auth.sessions SET created_at = now() - interval '11 minutes' WHERE impersonator_id IS NOT NULL;
+         INSERT INTO auth.login_policies (tenant_id, session_lifetime_s) VALUES ('{}', 900)",
+        office.house.tenant.uuid()
+    );
+    office.bench.execute(&stricter).await;
+    let renewed = actions::renew(&office.operator, &office.bench.state, opened.session).await;
+    let renewed = renewed.unwrap();
+    let ends = "SELECT floor(extract(epoch FROM created_at + interval '15 minutes'))::bigint FROM auth.sessions
+                WHERE impersonator_id IS NOT NULL";
+    let ends = office.bench.count(ends).await;
+    assert_eq!(renewed.opened.ends.timestamp(), ends, "it is told when it ends");
+    assert_eq!(renewed.expires.timestamp(), ends);
+}
+
+/// As in the last second of the operator's own session; no policy can ask for so little.
+#[tokio::test]
+async fn none_begins_of_which_nothing_is_left() {
+    let office = Office::open("impersonation_over").await;
+    let policy = format!(
+        "ALTER TABLE auth.login_policies DROP CONSTRAINT login_policies_session_lifetime;
+         INSERT INTO auth.login_policies (tenant_id, session_lifetime_s) VALUES ('{}', 0)",
+        office.house.tenant.uuid()
+    );
+    office.bench.execute(&policy).await;
+    let start = office.as_member(office.member);
+    let refused = actions::start(&office.operator, &office.bench.state, &start).await;
+    assert!(matches!(refused.map(drop), Err(Error::Revoked)));
+    let opened = "SELECT count(*) FROM auth.sessions WHERE impersonator_id IS NOT NULL";
+    assert_eq!(office.bench.count(opened).await, 0);
+}
+
+#[tokio::test]
 async fn nobody_acts_in_a_tenant_that_is_suspended() {
     let office = Office::open("impersonation_suspended").await;
     let opened = office.start().await.opened;

@@ -5,6 +5,7 @@ mod schedule;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use rowhouse_auth_kit::{AccessTokenVerifier, KeyId};
 use rowhouse_client::KeysSource as _;
 use rowhouse_context::Ctx;
@@ -12,26 +13,27 @@ use rowhouse_types::{SessionId, UserId};
 use uuid::Uuid;
 
 use super::actions::{list, revoke, rotate};
-use super::{KeyState, KnownKey, OwnKeys, Reason, Schedule, published, rotation, to_jwks};
+use super::{AccessToken, KeyState, KnownKey, OwnKeys, Reason, Schedule, Signer, published, rotation, to_jwks};
 use crate::error::Error;
 use crate::rights::actions::renew_lease;
 use crate::rights::{Query, Renewal, Standing, Version};
 use crate::tests::bench::{Bench, House, anonymous, service_ctx};
 
+/// A token for anybody's session, where something is left of it.
+fn token_until(signer: &Signer, ends: DateTime<Utc>) -> Option<AccessToken> {
+    let token = signer.session_token(UserId::generate(), SessionId::generate(), None, ends);
+    token.unwrap()
+}
+
+fn token(signer: &Signer) -> String {
+    token_until(signer, Utc::now() + TimeDelta::days(1)).unwrap().text
+}
+
 #[tokio::test]
 async fn processes_that_start_together_sign_with_one_key() {
     let bench = Bench::start("key_first").await;
     let replicas = [bench.replica().await, bench.replica().await, bench.state.clone()];
-    let starts = replicas.map(|state| {
-        tokio::spawn(async move {
-            let token = state
-                .signer()
-                .await
-                .unwrap()
-                .session_token(UserId::generate(), SessionId::generate(), None);
-            token.unwrap().text
-        })
-    });
+    let starts = replicas.map(|state| tokio::spawn(async move { token(&state.signer().await.unwrap()) }));
     let verifier = Arc::new(AccessTokenVerifier::new("rowhouse"));
     let mut tokens = Vec::new();
     for start in starts {
@@ -68,6 +70,24 @@ async fn the_published_set_is_a_jwks_of_the_keys_that_verify() {
 }
 
 #[tokio::test]
+async fn what_has_ended_gets_no_token_and_what_ends_soon_a_short_one() {
+    let bench = Bench::start("key_short").await;
+    let signer = bench.state.signer().await.unwrap();
+    let now = Utc::now();
+    for ended in [now, now - TimeDelta::days(1)] {
+        assert!(token_until(&signer, ended).is_none(), "{ended}");
+    }
+    let soon = now + TimeDelta::minutes(4);
+    let short = token_until(&signer, soon).unwrap();
+    assert_eq!(short.expires.timestamp(), soon.timestamp());
+    let verifier = AccessTokenVerifier::new("rowhouse");
+    let keys = published(&bench.state).await.unwrap();
+    verifier.set_keys(keys.into_iter().map(|published| (published.kid, published.key)));
+    let verified = verifier.verify(&short.text).unwrap();
+    assert_eq!(i64::try_from(verified.expires_at_s).unwrap(), soon.timestamp());
+}
+
+#[tokio::test]
 async fn another_master_key_opens_nothing_and_makes_no_key() {
     let bench = Bench::start("key_master").await;
     bench.state.signer().await.unwrap();
@@ -93,8 +113,7 @@ async fn states(bench: &Bench) -> Vec<KeyState> {
 /// A token that is signed now, and the key that signed it.
 async fn signed(bench: &Bench) -> (String, KeyId) {
     let signer = bench.state.signer().await.unwrap();
-    let token = signer.session_token(UserId::generate(), SessionId::generate(), None);
-    (token.unwrap().text, signer.id)
+    (token(&signer), signer.id)
 }
 
 /// Whether a service that reads the published keys now takes a token.

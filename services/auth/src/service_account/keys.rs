@@ -92,7 +92,8 @@ pub(crate) async fn revoke(ctx: &Ctx, state: &State, id: ApiKeyId) -> Result<Lis
     Ok(revoked)
 }
 
-/// An access token for a key. It is not audited: a program makes one each five minutes, and the key knows its last use.
+/// An access token for a key, which does not outlast it. It is not audited: a program makes one each five minutes, and the key
+/// knows its last use.
 pub(crate) async fn exchange(ctx: &Ctx, state: &State, presented: &ApiKey) -> Result<(AccessToken, TenantId), Error> {
     let origin = attempt::origin(ctx);
     state.closed_origins.admit(&origin, presented).await?;
@@ -123,9 +124,8 @@ async fn exchanged(state: &State, presented: &ApiKey, origin: &[u8]) -> Result<(
     }
     store::note_use(&mut conn, holder, origin).await?;
     drop(conn);
-    let token = state
-        .signer()
-        .await?
-        .session_token(user, session, Some(holder.tenant))?;
-    Ok((token, holder.tenant))
+    let signer = state.signer().await?;
+    let token = signer.session_token(user, session, Some(holder.tenant), holder.ends)?;
+    // In its last second a key is as good as over.
+    Ok((token.ok_or(Error::ApiKeyInvalid)?, holder.tenant))
 }

@@ -67,7 +67,7 @@ const REVOKE_OF_ROLE: &str = "UPDATE auth.api_keys SET revoked_at = now() \
 const REVOKE_OF_ACCOUNT: &str = "UPDATE auth.api_keys SET revoked_at = now() \
     WHERE tenant_id = $1 AND service_account_id = $2 AND revoked_at IS NULL RETURNING id";
 
-const HOLDER: &str = "SELECT tenant_id, service_account_id, id FROM auth.api_keys \
+const HOLDER: &str = "SELECT tenant_id, service_account_id, id, expires_at FROM auth.api_keys \
     WHERE key_hash = $1 AND revoked_at IS NULL AND expires_at > now()";
 
 /// Once a minute at most: whoever exchanges a key for each of many calls must not wait for a row.
@@ -359,14 +359,15 @@ pub(super) async fn revoke_keys_of(
 
 /// Whose a key is that is good.
 pub(super) async fn holder(conn: &mut PgConnection, presented: &ApiKey) -> Result<Option<KeyHolder>, Error> {
-    let row: Option<(Uuid, Uuid, Uuid)> = sqlx::query_as(HOLDER)
+    let row: Option<(Uuid, Uuid, Uuid, DateTime<Utc>)> = sqlx::query_as(HOLDER)
         .bind(presented.hash())
         .fetch_optional(conn)
         .await?;
-    Ok(row.map(|(tenant, account, key)| KeyHolder {
+    Ok(row.map(|(tenant, account, key, ends)| KeyHolder {
         tenant: TenantId::from_uuid(tenant),
         account: ServiceAccountId::from_uuid(account),
         key: ApiKeyId::from_uuid(key),
+        ends,
     }))
 }
 

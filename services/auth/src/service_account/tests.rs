@@ -104,6 +104,19 @@ async fn a_key_gives_a_token_with_the_accounts_rights_until_it_is_revoked() {
 }
 
 #[tokio::test]
+async fn a_token_does_not_outlast_its_key() {
+    let (bench, _, admin) = start("robot_ends").await;
+    let (_, _, key) = robot(&bench, &admin, Role::User).await;
+    // A token of its own would last five.
+    bench
+        .execute("UPDATE auth.api_keys SET expires_at = now() + interval '4 minutes'")
+        .await;
+    let (token, _) = keys::exchange(&anonymous(), &bench.state, &key).await.unwrap();
+    let ends = "SELECT floor(extract(epoch FROM expires_at))::bigint FROM auth.api_keys";
+    assert_eq!(token.expires.timestamp(), bench.count(ends).await);
+}
+
+#[tokio::test]
 async fn what_changes_about_an_account_counts_at_once() {
     let (bench, house, admin) = start("robot_change").await;
     let (account, listed, key) = robot(&bench, &admin, Role::Manager).await;

@@ -5,11 +5,12 @@ use rowhouse_types::{SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 
 use super::manage::caller;
-use super::{Attempt, EndReason, Pair, RefreshToken, Session, failed, store};
+use super::{Attempt, EndReason, Kept, Pair, RefreshToken, Session, failed, store};
 use crate::attempt;
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::{self, Person};
+use crate::key::Signer;
 use crate::rights::{self, Query, Rights, Subject};
 use crate::second_factor;
 use crate::service_account;
@@ -46,10 +47,13 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
     let user = user.filter(|_| right && active).ok_or(Error::LoginFailed)?;
     let mut tx = state.begin().await?;
     match open(&mut tx, ctx, state, attempt, (user, hash.as_deref())).await {
-        Ok((session, refresh_token)) => {
+        Ok(kept) => {
             tx.commit().await?;
             attempt::succeeded(state, &attempted).await?;
-            pair(state, session, refresh_token).await
+            let signer = state.signer().await?;
+            // A policy lets sessions last a quarter of an hour at least.
+            let ended = || Error::fault("a session has ended as it began: the database's clock is far behind");
+            pair(&signer, kept)?.ok_or_else(ended)
         }
         Err(error) => {
             tx.rollback().await?;
@@ -74,7 +78,7 @@ async fn open(
     state: &State,
     attempt: &Attempt,
     (user, hash): (UserId, Option<&str>),
-) -> Result<(Session, RefreshToken), Error> {
+) -> Result<Kept, Error> {
     // Whoever changed the password meanwhile has ended the sessions that they saw, and must not miss this one.
     if !identity::hold(conn, user, hash).await? {
         return Err(Error::LoginFailed);
@@ -88,10 +92,14 @@ async fn open(
     };
     let refresh_token = RefreshToken::generate()?;
     store::insert(conn, &session, ctx.address(), second_factor).await?;
-    store::insert_token(conn, session.id, &refresh_token).await?;
+    let ends = store::insert_token(conn, session.id, &refresh_token).await?;
     let entry = Entry::new("session.open", session.id).by(user).within(tenant);
     audit::record(conn, ctx, entry).await?;
-    Ok((session, refresh_token))
+    Ok(Kept {
+        session,
+        ends,
+        refresh_token,
+    })
 }
 
 /// Where the person logs in: the tenant they name, else the platform for an operator, else their only tenant.
@@ -121,18 +129,20 @@ pub(crate) async fn open_access(conn: &mut PgConnection, tenant: TenantId) -> Re
     }
 }
 
-/// Signs an access token to go with a refresh token.
-pub(super) async fn pair(state: &State, session: Session, refresh_token: RefreshToken) -> Result<Pair, Error> {
-    let access = state
-        .signer()
-        .await?
-        .session_token(session.user, session.id, session.tenant)?;
-    Ok(Pair {
+/// Signs an access token to go with a refresh token; `None` where nothing is left of the session.
+pub(super) fn pair(signer: &Signer, kept: Kept) -> Result<Option<Pair>, Error> {
+    let Kept {
+        session,
+        ends,
+        refresh_token,
+    } = kept;
+    let access = signer.session_token(session.user, session.id, session.tenant, ends)?;
+    Ok(access.map(|access| Pair {
         session,
         access_token: access.text,
         expires: access.expires,
         refresh_token,
-    })
+    }))
 }
 
 /// A service account as somebody who has a name and no address.

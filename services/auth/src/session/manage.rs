@@ -6,7 +6,7 @@ use rowhouse_types::{SessionId, TenantId, UserId};
 use serde_json::json;
 
 use super::actions::{open_access, pair};
-use super::{EndReason, Listed, Pair, RefreshToken, Scope, Session, store};
+use super::{EndReason, Kept, Listed, Pair, RefreshToken, Scope, Session, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity;
@@ -85,9 +85,11 @@ pub(crate) async fn revoke_all(ctx: &Ctx, state: &State, scope: Scope) -> Result
 }
 
 /// Opens a session in another of the caller's tenants, which ends when the caller's would have ended: going to and fro
-/// must not put off the day when the password is asked for again.
+/// must not put off the day when the password is asked for again. Where that tenant lets no session last so long, none is opened.
 pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result<Pair, Error> {
     let (user, current) = caller(ctx)?;
+    // Before the transaction: it asks the database on a connection of its own.
+    let signer = state.signer().await?;
     let mut tx = state.begin().await?;
     // Whoever ends all sessions of the account waits for this one, or has ended the caller's.
     if !identity::hold(&mut tx, user, None).await? {
@@ -106,11 +108,17 @@ pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result
     };
     let refresh_token = RefreshToken::generate()?;
     store::insert_beside(&mut tx, &session, ctx.address(), current).await?;
-    store::insert_token(&mut tx, session.id, &refresh_token).await?;
+    let ends = store::insert_token(&mut tx, session.id, &refresh_token).await?;
+    let kept = Kept {
+        session,
+        ends,
+        refresh_token,
+    };
+    let pair = pair(&signer, kept)?.ok_or(Error::Revoked)?;
     let entry = Entry::new("session.open", session.id)
         .within(session.tenant)
         .after(json!({ "from": current.to_string() }));
     audit::record(&mut tx, ctx, entry).await?;
     tx.commit().await?;
-    pair(state, session, refresh_token).await
+    Ok(pair)
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use sqlx::{Postgres, Transaction};
 
 use super::actions::pair;
-use super::{EndReason, Pair, RefreshToken, Session, Verdict, store};
+use super::{EndReason, Kept, Pair, RefreshToken, Session, Verdict, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::rights::{self, Query, Rights, Standing, Subject};
@@ -35,19 +35,27 @@ pub(crate) async fn refresh(ctx: &Ctx, state: &State, token: &RefreshToken) -> R
     };
     check_standing(&mut tx, session).await?;
     let successor = RefreshToken::generate()?;
-    match revoke {
+    let ends = match revoke {
         Some(lost) => {
             store::revoke_token(&mut tx, &lost).await?;
-            store::insert_token(&mut tx, session.id, &successor).await?;
+            let ends = store::insert_token(&mut tx, session.id, &successor).await?;
             store::mark_used(&mut tx, token, &successor).await?;
+            ends
         }
         None => {
             store::mark_used(&mut tx, token, &successor).await?;
-            store::insert_token(&mut tx, session.id, &successor).await?;
+            store::insert_token(&mut tx, session.id, &successor).await?
         }
-    }
+    };
     tx.commit().await?;
-    pair(state, session, successor).await
+    let kept = Kept {
+        session,
+        ends,
+        refresh_token: successor,
+    };
+    let signer = state.signer().await?;
+    // In its last second a session is as good as over.
+    pair(&signer, kept)?.ok_or(Error::RefreshTokenInvalid)
 }
 
 /// Refuses, and uses up nothing, where the person could do nothing with the new pair.

@@ -25,9 +25,14 @@ const INSERT_BESIDE: &str = "INSERT INTO auth.sessions \
     SELECT $1, $2, $3, $4, origin.second_factor, origin.created_at, origin.expires_at \
     FROM auth.sessions AS origin WHERE origin.id = $5";
 
+/// Answers when the session ends by its own time or the tenant's policy, as `rights/store.rs` judges it. That it dies of idleness
+/// is put off by this very token, for longer than any access token is valid.
 const INSERT_TOKEN: &str = "INSERT INTO auth.refresh_tokens (token_hash, session_id, expires_at) \
     SELECT $1, session.id, least(session.expires_at, clock_timestamp() + make_interval(days => $3)) \
-    FROM auth.sessions AS session WHERE session.id = $2";
+    FROM auth.sessions AS session WHERE session.id = $2 \
+    RETURNING (SELECT least(session.expires_at, session.created_at + make_interval(secs => policy.session_lifetime_s)) \
+        FROM auth.sessions AS session LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id \
+        WHERE session.id = $2)";
 
 const OF_TOKEN: &str = "SELECT session_id FROM auth.refresh_tokens WHERE token_hash = $1";
 
@@ -172,19 +177,18 @@ pub(super) async fn insert_beside(
     Ok(())
 }
 
-/// Adds the token that the session can be refreshed with. There is at most one that was neither used nor revoked.
+/// Adds the token that the session can be refreshed with, and says when the session ends. There is at most one token that was
+/// neither used nor revoked.
 pub(super) async fn insert_token(
     conn: &mut PgConnection,
     session: SessionId,
     token: &RefreshToken,
-) -> Result<(), Error> {
-    sqlx::query(INSERT_TOKEN)
+) -> Result<DateTime<Utc>, Error> {
+    let ends = sqlx::query_scalar(INSERT_TOKEN)
         .bind(token.hash())
         .bind(session.uuid())
-        .bind(IDLE_DAYS)
-        .execute(conn)
-        .await?;
-    Ok(())
+        .bind(IDLE_DAYS);
+    Ok(ends.fetch_one(conn).await?)
 }
 
 /// The session of a token.

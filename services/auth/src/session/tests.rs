@@ -1,5 +1,6 @@
 //! Logging in and out, and refreshing, on a real database.
 
+mod ends;
 mod failed;
 mod families;
 mod login;
