@@ -1,6 +1,7 @@
 //! What the tests of this service share, and the test of all its statements.
 
 pub(crate) mod bench;
+pub(crate) mod statements;
 
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 

@@ -107,23 +107,4 @@ async fn close(state: &State, origin: Vec<u8>, retry: Duration) -> Result<(), Er
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_network_is_refused_until_its_time_is_over() {
-        let origins = ClosedOrigins::new();
-        let (key, known) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
-        for (origin, seconds, refused) in [(b"now", 60, true), (b"old", 0, false)] {
-            let until = Instant::now() + Duration::from_secs(seconds);
-            let known = HashSet::from([known.hash()]);
-            origins
-                .closed
-                .insert(origin.to_vec(), Arc::new(Closed { until, known }))
-                .await;
-            assert_eq!(origins.admit(origin, &key).await.is_err(), refused);
-        }
-        origins.admit(b"now", &known).await.unwrap();
-        origins.admit(b"another", &key).await.unwrap();
-    }
-}
+mod tests;

@@ -1,19 +1,15 @@
 //! T15: who logs in with a wrong password does not learn whether there is such an account: not from the answer, nor from what was
 //! done for it, nor, where times are judged, from how long it took.
 
-use std::fmt;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rowhouse_devkit::torture::{Dice, Torture};
 use rowhouse_status::Failure;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 
 use crate::error::Error;
 use crate::identity;
 use crate::tests::bench::Bench;
+use crate::tests::statements::Statements;
 
 /// Log-ins of each kind in a round, in the short form and in the long one: a minute's worth.
 const LOGINS: [usize; 2] = [4, 1_000];
@@ -36,54 +32,6 @@ struct Tried {
     hashes: u64,
     statements: Vec<String>,
     took: Duration,
-}
-
-/// The beginnings of the statements that this thread sends to the database.
-#[derive(Clone, Default)]
-struct Statements {
-    summaries: Arc<Mutex<Vec<String>>>,
-}
-
-struct Summary(Option<String>);
-
-impl Statements {
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.summaries.lock().unwrap())
-    }
-}
-
-impl Subscriber for Statements {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut summary = Summary(None);
-        event.record(&mut summary);
-        self.summaries.lock().unwrap().extend(summary.0);
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-impl Visit for Summary {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "summary" {
-            self.0 = Some(value.to_owned());
-        }
-    }
-
-    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }
 
 /// A log-in as it is; or one that looks for the account first and stops where there is none.
