@@ -3,13 +3,15 @@
 use data_encoding::BASE32_NOPAD;
 use rowhouse_auth_kit::Role;
 use rowhouse_context::Ctx;
+use rowhouse_types::TenantId;
 
 use super::actions::{confirm, get, remove, renew_codes, set_up};
 use super::{Code, code_at, now_s};
 use crate::error::Error;
 use crate::identity::OfferedPassword;
 use crate::session::{Attempt, Pair, actions, manage};
-use crate::tests::bench::{Bench, House, PASSWORD, anonymous};
+use crate::tenant::{self, Access};
+use crate::tests::bench::{Bench, House, PASSWORD, anonymous, founding, service_ctx};
 
 const EMAIL: &str = "ada@acme.example";
 
@@ -174,6 +176,37 @@ async fn who_guesses_codes_waits_and_who_forgets_the_code_does_not() {
         let exists = set_up(&ada.ctx, &ada.bench.state, &password()).await;
         assert!(matches!(exists, Err(Error::SecondFactorExists)));
     }
+}
+
+/// Who has the password and a link, but not the device: an invitation that cannot be accepted yet stays open, so the password can
+/// be shown there between any two codes.
+#[tokio::test]
+async fn a_right_password_at_an_invitation_forgets_no_wrong_code() {
+    let ada = with_second_factor("factor_invited").await;
+    let state = &ada.bench.state;
+    let founding = founding(TenantId::generate(), EMAIL);
+    let sent = tenant::actions::create_first_administrator(&service_ctx(), state, &founding).await;
+    let invitation = sent.unwrap();
+    ada.bench.set_access(founding.tenant, Access::Suspended).await;
+    let (mut guesses, mut shown) = (0, 0);
+    loop {
+        match ada.login(Some(wrong())).await.map(drop) {
+            Err(Error::SecondFactorRequired) => guesses += 1,
+            Err(Error::TooManyAttempts { .. }) => break,
+            other => panic!("{other:?}"),
+        }
+        assert!(guesses < 10, "guesses are bounded");
+        match ada.bench.accept(invitation, PASSWORD).await {
+            Err(Error::TenantSuspended) => shown += 1,
+            // After the last of the codes that are looked at.
+            Err(Error::TooManyAttempts { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        guesses >= 6 && shown >= 5,
+        "a right password takes nobody's place: {guesses} codes, {shown} passwords"
+    );
 }
 
 #[tokio::test]
