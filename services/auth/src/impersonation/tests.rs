@@ -1,5 +1,7 @@
 //! Who may act as whom, and that it ends with everything that it stands on.
 
+mod policy;
+
 use std::time::Duration;
 
 use rowhouse_auth_kit::Role;
