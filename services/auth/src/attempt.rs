@@ -21,6 +21,7 @@
 //! account that does not exist has counts like any other; but who shares an owner's address, and uses up what that address
 //! may, sees from which account nobody is kept.
 
+pub(crate) mod failed;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 use super::store::Open;
 use super::{Acceptance, CREATED, Draft, Invitation, Joined, store};
 use crate::attempt;
+use crate::attempt::failed::{self, Failed};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::{self, Account, Chooser, NewIdentity};
@@ -16,6 +17,9 @@ use crate::rights::{self, Subject};
 use crate::state::State;
 use crate::tenant::Access;
 use crate::{login_policy, member, random, tenant};
+
+/// The RPC that accepts one.
+const ACCEPT: &str = "rowhouse.auth.v1.AuthService/AcceptInvitation";
 
 /// Writes an invitation with its event, in the caller's transaction, which has locked the tenant. An open invitation of
 /// the same address gives way: its link would give another role, or keep a way in that the new one was to replace.
@@ -57,25 +61,55 @@ pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) ->
         }
         // Hashing takes long: no connection waits for it.
         drop(conn);
-        let known = match account {
-            Some(account) => prove(ctx, state, acceptance, &open, account).await?,
-            None if acceptance.display_name.as_str().is_empty() => {
-                let description = "must not be empty for a new account".to_owned();
-                return Err(Error::Field {
-                    field: "display_name",
-                    description,
-                });
-            }
-            None => {
-                let chooser = Chooser::new("password", &open.email, acceptance.display_name.as_str());
-                Known::No(state.hasher.hash(ctx, &acceptance.password, &chooser).await?)
-            }
-        };
-        if let Some(joined) = join(ctx, state, acceptance, &open, known).await? {
+        let joined = accept_open(ctx, state, acceptance, &open, account).await;
+        if let Err(error) = &joined {
+            tell(ctx, state, &open, error);
+        }
+        if let Some(joined) = joined? {
             return Ok(joined);
         }
     }
     Err(Error::fault("an account comes and goes"))
+}
+
+/// Uses up an invitation that is open, to an address that has this account or none. `None` where one came into being meanwhile.
+async fn accept_open(
+    ctx: &Ctx,
+    state: &State,
+    acceptance: &Acceptance,
+    open: &Open,
+    account: Option<Account>,
+) -> Result<Option<Joined>, Error> {
+    let known = match account {
+        Some(account) => prove(ctx, state, acceptance, open, account).await?,
+        None if acceptance.display_name.as_str().is_empty() => {
+            let description = "must not be empty for a new account".to_owned();
+            return Err(Error::Field {
+                field: "display_name",
+                description,
+            });
+        }
+        None => {
+            let chooser = Chooser::new("password", &open.email, acceptance.display_name.as_str());
+            Known::No(state.hasher.hash(ctx, &acceptance.password, &chooser).await?)
+        }
+    };
+    join(ctx, state, acceptance, open, known).await
+}
+
+/// Tells the log of the tenant that has sent the invitation where a password was not the account's.
+///
+/// The entry is about the invitation. Whose account it is, that tenant learns when the person joins; and nothing is looked up for
+/// it, so one that is disabled is told, and takes as long, as any other.
+fn tell(ctx: &Ctx, state: &State, open: &Open, error: &Error) {
+    if let Some(reason) = failed::reason(error) {
+        let failed = Failed {
+            rpc: ACCEPT,
+            reason,
+            target: open.id.to_string(),
+        };
+        failed::tell(ctx, state, Some(open.tenant), &failed);
+    }
 }
 
 /// Compares the password with the account's. Whoever holds the link may guess here as at a log-in, and is counted as there.

@@ -1,5 +1,7 @@
 //! Invitations on a real database.
 
+mod failed;
+
 use futures_util::future::join_all;
 use rowhouse_auth_kit::Role;
 use rowhouse_context::Ctx;

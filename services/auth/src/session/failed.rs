@@ -1,16 +1,14 @@
 //! Log-ins that failed, for the audit logs: of the tenant that was named where it was about a member, else of all whose member
 //! it was about, else of the platform.
 //!
-//! An attempt on an account that does not exist goes the same way: the same statement, and an entry somewhere else. Entries
-//! are counted together like other refusals and written afterwards, so whoever guesses a thousand times fills no log.
+//! An attempt on an account that does not exist goes the same way: the same statement, and an entry somewhere else.
 
 use rowhouse_context::Ctx;
-use rowhouse_middleware::{Refusal, RefusalLog as _};
 use rowhouse_status::Reason;
 use rowhouse_types::TenantId;
-use tokio::time::Instant;
 
 use super::{Attempt, store};
+use crate::attempt::failed::{self, Failed};
 use crate::error::Error;
 use crate::state::State;
 
@@ -31,36 +29,25 @@ pub(super) async fn tell(ctx: &Ctx, state: &State, attempt: &Attempt, error: &Er
 /// Why, where it is one that somebody who guesses would have made.
 fn reason(attempt: &Attempt, error: &Error) -> Option<Reason> {
     match error {
-        Error::LoginFailed => Some(Reason::LoginFailed),
-        Error::TooManyAttempts { .. } => Some(Reason::TooManyAttempts),
         // Without a code it was a question.
         Error::SecondFactorRequired if attempt.second_factor.is_some() => Some(Reason::SecondFactorRequired),
-        _ => None,
+        other => failed::reason(other),
     }
 }
 
 async fn record(ctx: &Ctx, state: &State, attempt: &Attempt, reason: Reason) -> Result<(), Error> {
     let about = store::about(&mut *state.connection().await?, &attempt.email, attempt.tenant).await?;
-    let target = about.user.map(|user| user.to_string()).unwrap_or_default();
+    let failed = Failed {
+        rpc: LOGIN,
+        reason,
+        target: about.user.map(|user| user.to_string()).unwrap_or_default(),
+    };
     let logs: Vec<Option<TenantId>> = match about.tenants.as_slice() {
         [] => vec![None],
         tenants => tenants.iter().copied().map(Some).collect(),
     };
-    for tenant in logs {
-        let origin = ctx.address().map(str::to_owned);
-        let ctx = Ctx::new(
-            ctx.request_id().clone(),
-            ctx.principal().clone(),
-            tenant,
-            Instant::now(),
-        );
-        state.failed_logins.refused(Refusal {
-            ctx: ctx.with_origin(None, origin),
-            rpc: LOGIN,
-            reason: reason.as_info(),
-            permission: None,
-            target: target.clone(),
-        });
+    for log in logs {
+        failed::tell(ctx, state, log, &failed);
     }
     Ok(())
 }

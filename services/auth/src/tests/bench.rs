@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rowhouse_audit::Refusals;
+use rowhouse_audit::{ControlLog, Refusals};
 use rowhouse_auth_kit::Role;
 use rowhouse_cache::Cache;
 use rowhouse_client::LimitsClient;
@@ -16,10 +16,14 @@ use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
 use rowhouse_types::{InvitationId, Limits, OperationId, SessionId, TeamId, TenantId, UserId};
+use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use crate::audit::TABLE;
 use crate::error::Error;
 use crate::identity::{DisplayName, Hasher, NewPassword, OfferedPassword};
 use crate::invitation::{self, Acceptance, Joined};
@@ -55,6 +59,9 @@ pub(crate) struct Bench {
     pub(crate) superuser: PgPool,
     databases: Databases,
 }
+
+/// An entry about guesses that failed: whose log, what it was about, from where, what it says of why.
+pub(crate) type Told = (Option<Uuid>, String, Option<String>, Value);
 
 /// A tenant that is open, and its administrator.
 #[derive(Clone, Debug)]
@@ -252,6 +259,19 @@ impl Bench {
         password
     }
 
+    /// Writes the guesses that were counted, and reads those at one RPC back.
+    pub(crate) async fn told(&self, rpc: &str) -> Vec<Told> {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let log = ControlLog::new(self.state.db.pool().clone(), TABLE);
+        self.state.failed_logins.run(&log, stop).await;
+        let rows = "SELECT tenant_id, target, address, after FROM auth.audit \
+            WHERE action = $1 AND outcome = 'refused' AND actor = 'anonymous' \
+            ORDER BY tenant_id NULLS LAST, target, address, after->>'reason'";
+        let told = sqlx::query_as(rows).bind(rpc);
+        told.fetch_all(&self.superuser).await.unwrap()
+    }
+
     pub(crate) async fn execute(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
             .execute(&self.superuser)
@@ -298,6 +318,11 @@ impl Bench {
         }
         all
     }
+}
+
+/// What an entry about guesses says of why.
+pub(crate) fn why(reason: &str, times: u64) -> Value {
+    serde_json::json!({ "reason": reason, "permission": null, "times": times })
 }
 
 pub(crate) fn founding(tenant: TenantId, email: &str) -> Founding {

@@ -1,22 +1,16 @@
 //! What the audit logs keep of log-ins that failed.
 
-use rowhouse_audit::ControlLog;
 use rowhouse_auth_kit::Role;
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_types::{TenantId, UserId};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use crate::audit::TABLE;
 use crate::identity::OfferedPassword;
 use crate::session::{self, actions};
-use crate::tests::bench::{Bench, PASSWORD, ctx};
+use crate::tests::bench::{Bench, PASSWORD, Told, ctx, why};
 
+const LOGIN: &str = "rowhouse.auth.v1.AuthService/Login";
 const WRONG: &str = "wrong horse battery";
-
-/// One entry: whose log, whom it was about, from where, what it says of why.
-type Kept = (Option<Uuid>, String, Option<String>, Value);
 
 async fn fail(bench: &Bench, from: &str, email: &str) {
     let from: Ctx = ctx(Principal::Anonymous, None).with_origin(None, Some(from.to_owned()));
@@ -29,23 +23,7 @@ async fn fail(bench: &Bench, from: &str, email: &str) {
     assert!(actions::login(&from, &bench.state, &attempt).await.is_err());
 }
 
-/// Writes what was counted, and reads it back.
-async fn kept(bench: &Bench) -> Vec<Kept> {
-    let stop = CancellationToken::new();
-    stop.cancel();
-    let log = ControlLog::new(bench.state.db.pool().clone(), TABLE);
-    bench.state.failed_logins.run(&log, stop).await;
-    let rows = "SELECT tenant_id, target, address, after FROM auth.audit \
-        WHERE action = 'rowhouse.auth.v1.AuthService/Login' AND outcome = 'refused' AND actor = 'anonymous' \
-        ORDER BY tenant_id NULLS LAST, target, address, after->>'reason'";
-    sqlx::query_as(rows).fetch_all(&bench.superuser).await.unwrap()
-}
-
-fn why(reason: &str, times: u64) -> Value {
-    serde_json::json!({ "reason": reason, "permission": null, "times": times })
-}
-
-fn of(tenant: TenantId, user: UserId, from: &str, why: Value) -> Kept {
+fn of(tenant: TenantId, user: UserId, from: &str, why: Value) -> Told {
     (Some(tenant.uuid()), user.to_string(), Some(from.to_owned()), why)
 }
 
@@ -76,7 +54,7 @@ async fn a_member_s_failed_log_ins_stand_in_the_log_of_each_of_their_tenants() {
         Some("192.0.2.3".to_owned()),
         why("LOGIN_FAILED", 2),
     ));
-    assert_eq!(kept(&bench).await, wanted);
+    assert_eq!(bench.told(LOGIN).await, wanted);
     let named = "SELECT count(*) FROM auth.audit AS a WHERE a::text LIKE '%@%'";
     assert_eq!(
         bench.count(named).await,
@@ -96,5 +74,5 @@ async fn who_has_to_wait_is_recorded_as_that() {
         of(house.tenant, house.admin, "192.0.2.1", why("LOGIN_FAILED", 6)),
         of(house.tenant, house.admin, "192.0.2.1", why("TOO_MANY_ATTEMPTS", 2)),
     ];
-    assert_eq!(kept(&bench).await, wanted);
+    assert_eq!(bench.told(LOGIN).await, wanted);
 }
