@@ -6,7 +6,7 @@ use rowhouse_status::Failure;
 use tonic::Status;
 
 /// The answer to a refused call: a status in the headers and no body. A cause is logged here, once.
-pub(crate) fn refuse(failure: Failure) -> Response {
+pub(crate) fn refuse<B: Default>(failure: Failure) -> Response<B> {
     Status::from(failure).into_http()
 }
 

@@ -4,10 +4,16 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use axum::body::{Body, HttpBody};
+use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
+
+/// A body as the layers see it. Its type is known to the compiler, so that those which are put round one another are one: as
+/// `axum::body::Body` each would be boxed and asked through a table.
+pub(crate) trait Inner: Body<Data = Bytes, Error = axum::Error> + Default + Send + Unpin + 'static {}
+
+impl<B: Body<Data = Bytes, Error = axum::Error> + Default + Send + Unpin + 'static> Inner for B {}
 
 /// What a body yields.
 pub(crate) type Item = Option<Result<Frame<Bytes>, axum::Error>>;
@@ -15,7 +21,7 @@ pub(crate) type Item = Option<Result<Frame<Bytes>, axum::Error>>;
 /// What a layer does with a body. Dropped when the body has ended or nobody wants it any more.
 pub(crate) trait Watch: Send + Unpin + 'static {
     /// Polls `inner` in this layer's way.
-    fn poll(&mut self, inner: Pin<&mut Body>, cx: &mut Context<'_>) -> Poll<Item> {
+    fn poll(&mut self, inner: Pin<&mut impl Inner>, cx: &mut Context<'_>) -> Poll<Item> {
         inner.poll_frame(cx)
     }
 
@@ -26,24 +32,43 @@ pub(crate) trait Watch: Send + Unpin + 'static {
 }
 
 /// A body with a layer round it.
-struct Watched<W> {
-    inner: Body,
-    watch: W,
+pub(crate) struct Watched<B, W> {
+    inner: B,
+    /// Absent where the layer has nothing to do any more.
+    watch: Option<W>,
     ended: bool,
 }
 
-/// Puts `watch` round a body.
-pub(crate) fn watched(inner: Body, watch: impl Watch) -> Body {
-    Body::new(Watched {
-        inner,
-        watch,
-        ended: false,
-    })
+/// Puts `watch` round the answer's body.
+pub(crate) fn watched<B: Inner, W: Watch>(response: Response<B>, watch: W) -> Response<Watched<B, W>> {
+    response.map(|inner| Watched::new(inner, Some(watch)))
+}
+
+/// Leaves the answer's body alone: it had no need of the layer.
+pub(crate) fn unwatched<B: Inner, W: Watch>(response: Response<B>) -> Response<Watched<B, W>> {
+    response.map(|inner| Watched::new(inner, None))
 }
 
 // === impl Watched ===
 
-impl<W: Watch> HttpBody for Watched<W> {
+impl<B, W> Watched<B, W> {
+    pub(crate) fn new(inner: B, watch: Option<W>) -> Self {
+        Self {
+            inner,
+            watch,
+            ended: false,
+        }
+    }
+}
+
+/// Of an answer that is all in its headers.
+impl<B: Default, W> Default for Watched<B, W> {
+    fn default() -> Self {
+        Self::new(B::default(), None)
+    }
+}
+
+impl<B: Inner, W: Watch> Body for Watched<B, W> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -52,11 +77,14 @@ impl<W: Watch> HttpBody for Watched<W> {
         if this.ended {
             return Poll::Ready(None);
         }
-        let item = match ready!(this.watch.poll(Pin::new(&mut this.inner), cx)) {
+        let Some(watch) = &mut this.watch else {
+            return Pin::new(&mut this.inner).poll_frame(cx);
+        };
+        let item = match ready!(watch.poll(Pin::new(&mut this.inner), cx)) {
             Some(Ok(frame)) => match frame.into_trailers() {
                 Ok(trailers) => {
                     this.ended = true;
-                    Some(Ok(Frame::trailers(this.watch.trailers(trailers))))
+                    Some(Ok(Frame::trailers(watch.trailers(trailers))))
                 }
                 Err(frame) => Some(Ok(frame)),
             },

@@ -6,6 +6,8 @@ use std::future::Future;
 use axum::extract::Request;
 use axum::response::Response;
 
+use crate::body::Inner;
+
 pub(crate) mod authentication;
 pub(crate) mod authorisation;
 pub(crate) mod catch_panic;
@@ -25,16 +27,22 @@ pub(crate) mod tenant;
 /// What lies inside of a layer. Known to the compiler, so that all layers together are one future: `axum::middleware` would box
 /// each and clone whatever lies inside of it.
 pub(crate) trait Next: Send {
+    /// The body of its answers.
+    type Body: Inner;
+
     /// Answers the call.
-    fn run(self, request: Request) -> impl Future<Output = Response> + Send;
+    fn run(self, request: Request) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
-impl<F, Fut> Next for F
+impl<F, Fut, B> Next for F
 where
     F: FnOnce(Request) -> Fut + Send,
-    Fut: Future<Output = Response> + Send,
+    Fut: Future<Output = Response<B>> + Send,
+    B: Inner,
 {
-    fn run(self, request: Request) -> impl Future<Output = Response> + Send {
+    type Body = B;
+
+    fn run(self, request: Request) -> impl Future<Output = Response<B>> + Send {
         self(request)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use futures_util::future::BoxFuture;
@@ -91,7 +92,7 @@ async fn answer(shared: &Shared, routes: Router, request: Request) -> Response {
     // Every log line and every status inside names the request.
     let next = move |request| request_id::layer(request, next);
     // Outermost, so that everything counts, what is refused at once too.
-    metrics::layer(request, next).await
+    metrics::layer(request, next).await.map(Body::new)
 }
 
 /// The service that the path names.

@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::response::Response;
 use futures_util::FutureExt as _;
@@ -13,22 +12,22 @@ use http_body::Frame;
 use rowhouse_status::Failure;
 
 use crate::answer;
-use crate::body::{Item, Watch, watched};
+use crate::body::{Inner, Item, Watch, Watched, watched};
 use crate::layer::Next;
 
 /// Answers INTERNAL where anything inside panics.
-pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
+pub(crate) async fn layer<N: Next>(request: Request, next: N) -> Response<Watched<N::Body, Caught>> {
     // Safe to assert: what the panic left behind is dropped with the call.
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response.map(|body| watched(body, Caught)),
+        Ok(response) => watched(response, Caught),
         Err(_) => answer::refuse(Failure::internal("a layer panicked")),
     }
 }
 
-struct Caught;
+pub(crate) struct Caught;
 
 impl Watch for Caught {
-    fn poll(&mut self, inner: Pin<&mut Body>, cx: &mut Context<'_>) -> Poll<Item> {
+    fn poll(&mut self, inner: Pin<&mut impl Inner>, cx: &mut Context<'_>) -> Poll<Item> {
         catch_unwind(AssertUnwindSafe(|| inner.poll_frame(cx))).unwrap_or_else(|_| {
             let trailers = answer::trailers(Failure::internal("the body of an answer panicked"));
             Poll::Ready(Some(Ok(Frame::trailers(trailers))))

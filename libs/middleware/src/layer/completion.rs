@@ -8,22 +8,22 @@ use rowhouse_context::RequestId;
 use rowhouse_status::wire;
 use tonic::{Code, Status};
 
-use crate::body::{Watch, watched};
+use crate::body::{Watch, Watched, unwatched, watched};
 use crate::layer::Next;
 
 /// Adds what is missing to every status that is not OK, in headers (nothing was sent yet) or trailers.
-pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
+pub(crate) async fn layer<N: Next>(request: Request, next: N) -> Response<Watched<N::Body, Completed>> {
     let id = request.extensions().get::<RequestId>().cloned();
     let id = id.unwrap_or_else(RequestId::generate);
     let response = next.run(request).await;
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() != Code::Ok => wire::complete(status, id.as_str()).into_http(),
-        Some(_) => response,
-        None => response.map(|body| watched(body, Completed { id })),
+        Some(_) => unwatched(response),
+        None => watched(response, Completed { id }),
     }
 }
 
-struct Completed {
+pub(crate) struct Completed {
     id: RequestId,
 }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tonic::Status;
 
 use crate::answer;
-use crate::body::{Item, Watch, watched};
+use crate::body::{Inner, Item, Watch, Watched, watched};
 use crate::layer::Next;
 use crate::stack::Shared;
 
@@ -34,7 +34,11 @@ pub(crate) struct Deadline {
 }
 
 /// Ends the call at its deadline: before the answer, within a stream, and while the request still arrives.
-pub(crate) async fn layer(shared: &Shared, mut request: Request, next: impl Next) -> Response {
+pub(crate) async fn layer<N: Next>(
+    shared: &Shared,
+    mut request: Request,
+    next: N,
+) -> Response<Watched<N::Body, Sending>> {
     let time = match read(request.headers()) {
         Ok(asked) => asked.map_or(shared.limits.deadline_max, |asked| {
             asked.min(shared.limits.deadline_max)
@@ -48,9 +52,9 @@ pub(crate) async fn layer(shared: &Shared, mut request: Request, next: impl Next
     let at = now + time;
     request.extensions_mut().insert(Deadline { at });
     let receive_until = Bound::new(at.min(now + RECEIVE_TIME_MAX));
-    let request = request.map(|body| watched(body, Receiving { bound: receive_until }));
+    let request = request.map(|body| Body::new(Watched::new(body, Some(Receiving { bound: receive_until }))));
     match timeout_at(at, next.run(request)).await {
-        Ok(response) => response.map(|body| watched(body, Sending { bound: Bound::new(at) })),
+        Ok(response) => watched(response, Sending { bound: Bound::new(at) }),
         Err(_) => answer::refuse(expired()),
     }
 }
@@ -93,7 +97,7 @@ fn parse(text: &str) -> Option<Duration> {
 }
 
 /// The body of an answer: at the deadline its stream ends with a status.
-struct Sending {
+pub(crate) struct Sending {
     bound: Bound,
 }
 
@@ -111,7 +115,7 @@ struct Bound {
 // === impl Sending ===
 
 impl Watch for Sending {
-    fn poll(&mut self, inner: Pin<&mut Body>, cx: &mut Context<'_>) -> Poll<Item> {
+    fn poll(&mut self, inner: Pin<&mut impl Inner>, cx: &mut Context<'_>) -> Poll<Item> {
         if let Poll::Ready(item) = inner.poll_frame(cx) {
             return Poll::Ready(item);
         }
@@ -123,7 +127,7 @@ impl Watch for Sending {
 // === impl Receiving ===
 
 impl Watch for Receiving {
-    fn poll(&mut self, inner: Pin<&mut Body>, cx: &mut Context<'_>) -> Poll<Item> {
+    fn poll(&mut self, inner: Pin<&mut impl Inner>, cx: &mut Context<'_>) -> Poll<Item> {
         if let Poll::Ready(item) = inner.poll_frame(cx) {
             return Poll::Ready(item);
         }

@@ -10,7 +10,7 @@ use rowhouse_status::{Failure, Reason};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer;
-use crate::body::{Watch, watched};
+use crate::body::{Watch, Watched, unwatched, watched};
 use crate::layer::Next;
 use crate::rpc::{self, Rpc};
 use crate::stack::Shared;
@@ -26,9 +26,9 @@ pub(crate) struct Place {
 }
 
 /// Takes a place for the call, or answers OVERLOADED. A health check needs none: a busy process is not a sick one.
-pub(crate) async fn layer(shared: &Shared, mut request: Request, next: impl Next) -> Response {
+pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Request, next: N) -> Response<Watched<N::Body, Kept>> {
     if rpc::identify(request.uri().path()) == Rpc::HealthCheck {
-        return next.run(request).await;
+        return unwatched(next.run(request).await);
     }
     match Arc::clone(&shared.places).try_acquire_owned() {
         Ok(permit) => {
@@ -37,7 +37,7 @@ pub(crate) async fn layer(shared: &Shared, mut request: Request, next: impl Next
             };
             request.extensions_mut().insert(place.clone());
             let response = next.run(request).await;
-            response.map(|body| watched(body, Kept { _place: place }))
+            watched(response, Kept { _place: place })
         }
         Err(_) => {
             metrics::counter!("rowhouse_calls_shed_total").increment(1);
@@ -47,7 +47,7 @@ pub(crate) async fn layer(shared: &Shared, mut request: Request, next: impl Next
     }
 }
 
-struct Kept {
+pub(crate) struct Kept {
     _place: Place,
 }
 

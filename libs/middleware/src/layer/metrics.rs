@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::HeaderMap;
 use tonic::Code;
 
-use crate::body::{Watch, watched};
+use crate::body::{Watch, Watched, unwatched, watched};
 use crate::layer::Next;
 use crate::rpc;
 
@@ -17,7 +17,7 @@ pub(crate) const CALLS_TOTAL: &str = "rowhouse_rpc_calls_total";
 pub(crate) const CALL_SECONDS: &str = "rowhouse_rpc_duration_seconds";
 
 /// Records every call once, when its answer has ended or nobody waits for it any more.
-pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
+pub(crate) async fn layer<N: Next>(request: Request, next: N) -> Response<Watched<N::Body, Record>> {
     let mut record = Record {
         rpc: rpc::identify(request.uri().path()).name(),
         begun: Instant::now(),
@@ -27,9 +27,9 @@ pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
     match code_of(response.headers()) {
         Some(code) => {
             record.code = Some(code);
-            response
+            unwatched(response)
         }
-        None => response.map(|body| watched(body, record)),
+        None => watched(response, record),
     }
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn code_of(headers: &HeaderMap) -> Option<Code> {
 }
 
 /// Written when dropped. Without a code the client went away.
-struct Record {
+pub(crate) struct Record {
     rpc: &'static str,
     begun: Instant,
     code: Option<Code>,

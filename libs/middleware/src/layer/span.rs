@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
@@ -12,14 +11,14 @@ use rowhouse_telemetry::trace;
 use tonic::Code;
 use tracing::{Instrument as _, Span};
 
-use crate::body::{Item, Watch, watched};
+use crate::body::{Inner, Item, Watch, Watched, unwatched, watched};
 use crate::layer::Next;
 use crate::layer::metrics::{code_name, code_of};
 use crate::rpc;
 
-/// Runs the call, and polls the body of its answer, in a span with the names `rpc` and `request_id`; the trace is told the `code` too. A damaged
-/// `traceparent` is ignored, as the W3C recommendation asks.
-pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
+/// Runs the call, and polls the body of its answer, in a span with the names `rpc` and `request_id`; the trace is told the
+/// `code` too. A damaged `traceparent` is ignored, as the W3C recommendation asks.
+pub(crate) async fn layer<N: Next>(request: Request, next: N) -> Response<Watched<N::Body, InSpan>> {
     let span = tracing::info_span!(
         "rpc",
         otel.kind = "server",
@@ -31,9 +30,9 @@ pub(crate) async fn layer(request: Request, next: impl Next) -> Response {
     match code_of(response.headers()) {
         Some(code) => {
             end(&span, code);
-            response
+            unwatched(response)
         }
-        None => response.map(|body| watched(body, InSpan { span })),
+        None => watched(response, InSpan { span }),
     }
 }
 
@@ -42,12 +41,12 @@ fn end(span: &Span, code: Code) {
     tracing::debug!(parent: span, code = code_name(code), "a call ended");
 }
 
-struct InSpan {
+pub(crate) struct InSpan {
     span: Span,
 }
 
 impl Watch for InSpan {
-    fn poll(&mut self, inner: Pin<&mut Body>, cx: &mut Context<'_>) -> Poll<Item> {
+    fn poll(&mut self, inner: Pin<&mut impl Inner>, cx: &mut Context<'_>) -> Poll<Item> {
         let _entered = self.span.enter();
         inner.poll_frame(cx)
     }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use futures_util::future::BoxFuture;
@@ -81,15 +82,15 @@ async fn answer(
     let next = unless!(CatchPanic, next, move |request| catch_panic::layer(request, next));
     let next = unless!(Completion, next, move |request| completion::layer(request, next));
     let next = unless!(RequestId, next, move |request| request_id::layer(request, next));
-    Ok(next.run(request).await)
+    Ok(next.run(request).await.map(Body::new))
 }
 
 fn inside<'a>(next: impl Next + 'a) -> Inside<'a> {
-    Box::new(|request| Box::pin(next.run(request)))
+    Box::new(|request| Box::pin(async move { next.run(request).await.map(Body::new) }))
 }
 
 /// In the place of the tenant's layer: believes whatever the metadata says.
-async fn believe(mut request: Request, next: impl Next) -> Response {
+async fn believe<N: Next>(mut request: Request, next: N) -> Response<N::Body> {
     let named = request
         .headers()
         .get("x-tenant-id")
