@@ -1,18 +1,29 @@
 //! Credentials in metadata: each is sent once, in one spelling, and short.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use rowhouse_context::metadata;
 use rowhouse_status::{Failure, Reason};
 
 /// Longest credential, in bytes. Tokens of the suite have less than 1 KiB; nobody gets to make us hash more.
 pub(crate) const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;
 
+/// `authorization`.
+static AUTHORIZATION: Key = Key::new(metadata::AUTHORIZATION, "authorization-bin");
+/// `x-service-authorization`.
+static SERVICE_AUTHORIZATION: Key = Key::new(metadata::SERVICE_AUTHORIZATION, "x-service-authorization-bin");
+
+/// A name of metadata that may be sent once, and its binary form: read once and not for each call.
+pub(crate) struct Key {
+    text: HeaderName,
+    binary: HeaderName,
+}
+
 /// The token of a user from `authorization: Bearer <token>`. The scheme has this one spelling.
 ///
 /// # Errors
 /// CREDENTIALS_MISSING or CREDENTIALS_MALFORMED.
 pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
-    match once(headers, metadata::AUTHORIZATION) {
+    match once(headers, &AUTHORIZATION) {
         Once::Absent => Err(Failure::new(
             Reason::CredentialsMissing,
             "authorization must be sent: Bearer <access token>",
@@ -27,7 +38,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
 
 /// Whether a token of a service is sent, in whatever spelling.
 pub(crate) fn sends_service(headers: &HeaderMap) -> bool {
-    !matches!(once(headers, metadata::SERVICE_AUTHORIZATION), Once::Absent)
+    !matches!(once(headers, &SERVICE_AUTHORIZATION), Once::Absent)
 }
 
 /// The token of a service from `x-service-authorization: <token>`.
@@ -35,7 +46,7 @@ pub(crate) fn sends_service(headers: &HeaderMap) -> bool {
 /// # Errors
 /// SERVICE_IDENTITY_INVALID, whatever is wrong: a service that is set up right never sees it.
 pub(crate) fn service(headers: &HeaderMap) -> Result<&str, Failure> {
-    match once(headers, metadata::SERVICE_AUTHORIZATION) {
+    match once(headers, &SERVICE_AUTHORIZATION) {
         Once::Text(text) if is_token(text) => Ok(text),
         _ => Err(service_invalid()),
     }
@@ -66,15 +77,14 @@ pub(crate) enum Once<'a> {
 }
 
 /// Reads metadata that may be sent once. The binary form of the same name is another way to send it twice.
-pub(crate) fn once<'a>(headers: &'a HeaderMap, name: &str) -> Once<'a> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (None, _) if headers.contains_key(format!("{name}-bin")) => Once::Damaged,
-        (None, _) => Once::Absent,
-        (Some(value), None) if value.len() <= CREDENTIAL_BYTES_MAX && !headers.contains_key(format!("{name}-bin")) => {
+pub(crate) fn once<'a>(headers: &'a HeaderMap, key: &Key) -> Once<'a> {
+    let mut values = headers.get_all(&key.text).iter();
+    match (values.next(), values.next(), headers.contains_key(&key.binary)) {
+        (None, _, false) => Once::Absent,
+        (Some(value), None, false) if value.len() <= CREDENTIAL_BYTES_MAX => {
             value.to_str().map_or(Once::Damaged, Once::Text)
         }
-        (Some(_), _) => Once::Damaged,
+        _ => Once::Damaged,
     }
 }
 
@@ -82,4 +92,16 @@ pub(crate) fn once<'a>(headers: &'a HeaderMap, name: &str) -> Once<'a> {
 fn is_token(text: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     !text.is_empty() && text.bytes().all(known)
+}
+
+// === impl Key ===
+
+impl Key {
+    /// `binary`: the same name with `-bin` after it.
+    pub(crate) const fn new(text: &'static str, binary: &'static str) -> Self {
+        Self {
+            text: HeaderName::from_static(text),
+            binary: HeaderName::from_static(binary),
+        }
+    }
 }

@@ -29,7 +29,6 @@ pub(crate) async fn layer<N: Next + 'static>(shared: &Shared, request: Request, 
     };
     Finishing {
         work: Some(Box::pin(shared.tasks.track_future(work))),
-        span: Span::current(),
     }
     .await
 }
@@ -37,8 +36,6 @@ pub(crate) async fn layer<N: Next + 'static>(shared: &Shared, request: Request, 
 /// Work that goes on where nobody waits for it any more.
 struct Finishing<F: Future<Output: Send> + Send + 'static> {
     work: Option<Pin<Box<F>>>,
-    /// In which it goes on; until then it is polled inside of it anyway.
-    span: Span,
 }
 
 // === impl Finishing ===
@@ -62,7 +59,8 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for Finishing<F> {
         if let Some(work) = self.work.take()
             && let Ok(runtime) = Handle::try_current()
         {
-            drop(runtime.spawn(work.instrument(self.span.clone())));
+            // The call's span is entered to drop what is inside of it, so it is the current one here too.
+            drop(runtime.spawn(work.instrument(Span::current())));
         }
     }
 }

@@ -20,13 +20,16 @@ use std::net::IpAddr;
 use tonic::transport::server::TcpConnectInfo;
 
 use crate::answer;
-use crate::credentials::{Once, once};
+use crate::credentials::{Key, Once, once};
 use crate::layer::Next;
 use crate::layer::authentication;
 use crate::layer::deadline::Deadline;
 use crate::layer::policy::{self, Rule};
 use crate::layer::refusal;
 use crate::stack::Shared;
+
+/// `x-tenant-id`.
+static TENANT_ID: Key = Key::new(metadata::TENANT_ID, "x-tenant-id-bin");
 
 /// Where proxies add the address that they were called from.
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -77,10 +80,13 @@ pub(crate) fn address(request: &Request, trusted_hops: usize) -> Option<String> 
 /// The client's address, where so many proxies of ours have each added the one they were called from. What stands to the
 /// left of that was sent by the client, who may write there what they like.
 fn forwarded(headers: &HeaderMap, trusted_hops: usize) -> Option<IpAddr> {
+    if trusted_hops == 0 {
+        return None;
+    }
     let values = headers.get_all(FORWARDED_FOR).iter();
     let texts: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
     let added: Vec<&str> = texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
-    let at = added.len().checked_sub(trusted_hops).filter(|_| trusted_hops > 0)?;
+    let at = added.len().checked_sub(trusted_hops)?;
     added.get(at)?.parse().ok()
 }
 
@@ -115,7 +121,7 @@ pub(crate) fn scope(
             })?;
             Ok((Some(named), Some(reason(headers)?)))
         }
-        _ => match once(headers, metadata::TENANT_ID) {
+        _ => match once(headers, &TENANT_ID) {
             Once::Absent => Ok((None, None)),
             _ => Err(Failure::new(
                 Reason::TenantUnexpected,
@@ -133,7 +139,7 @@ fn impersonation(principal: &Principal) -> Option<String> {
 }
 
 fn named_tenant(headers: &HeaderMap) -> Result<Option<TenantId>, Failure> {
-    let parsed = match once(headers, metadata::TENANT_ID) {
+    let parsed = match once(headers, &TENANT_ID) {
         Once::Absent => return Ok(None),
         Once::Text(text) => text.parse().ok(),
         Once::Damaged => None,

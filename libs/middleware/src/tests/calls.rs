@@ -105,7 +105,8 @@ async fn a_panic_of_a_layer_is_internal_and_without_the_layer_that_catches_it_th
 }
 
 #[tokio::test]
-async fn a_handler_finishes_when_its_client_has_gone() {
+async fn a_handler_finishes_in_the_span_of_its_call_when_its_client_has_gone() {
+    let _local = tracing::subscriber::set_default(tracing_subscriber::registry());
     let world = World::new();
     let client = Client::of(world.public()).await;
     let call = get(&world, "wait");
@@ -118,6 +119,7 @@ async fn a_handler_finishes_when_its_client_has_gone() {
     world.tasks.close();
     world.tasks.wait().await;
     assert!(world.handler.finished.load(Ordering::SeqCst));
+    assert_eq!(*world.handler.span.lock().unwrap(), Some("rpc"));
 }
 
 /// The control: without a task of its own, the handler's future is dropped where it stands.

@@ -64,6 +64,8 @@ pub(super) struct Handler {
     pub(super) begun: Notify,
     pub(super) go_on: Notify,
     pub(super) finished: AtomicBool,
+    /// The span in which it finished.
+    pub(super) span: Mutex<Option<&'static str>>,
 }
 
 pub(super) struct FakeRights {
@@ -275,6 +277,7 @@ impl Handler {
     async fn wait(&self) {
         self.begun.notify_one();
         self.go_on.notified().await;
+        *self.span.lock().unwrap() = tracing::Span::current().metadata().map(|span| span.name());
         self.finished.store(true, Ordering::SeqCst);
     }
 }
