@@ -83,21 +83,13 @@ impl Env {
     /// A required secret, from the variable itself or from the file that `<name>_FILE` names.
     pub fn secret(&mut self, name: &'static str) -> Secret {
         self.note(name, true, true, None);
-        let file = self.values.get(&format!("{name}_FILE")).cloned();
-        let text = match (self.values.get(name).cloned(), file) {
-            (Some(_), Some(_)) => self.fault(name, "is set both directly and by file", String::new()),
-            (Some(text), None) => text,
-            (None, Some(path)) => match std::fs::read_to_string(path) {
-                Ok(text) => text.trim_end_matches(['\r', '\n']).to_owned(),
-                Err(error) => self.fault(
-                    name,
-                    &format!("its file cannot be read: {}", error.kind()),
-                    String::new(),
-                ),
-            },
-            (None, None) => self.fault(name, "is not set (nor is the same name with _FILE)", String::new()),
-        };
-        Secret::new(text)
+        match self.secret_if_set(name) {
+            Some(secret) => secret,
+            None => {
+                let stand_in = Secret::new(String::new());
+                self.fault(name, "is not set (nor is the same name with _FILE)", stand_in)
+            }
+        }
     }
 
     /// A required secret of 32 bytes in base64. A fault hands out `None`; after [`Env::finish`] it is there.
@@ -108,6 +100,24 @@ impl Env {
             self.faults.push(format!("{name}: must be 32 bytes in base64"));
         }
         key
+    }
+
+    /// Secrets of 32 bytes in base64, separated by commas or line breaks; none where the variable is absent or empty. A file that
+    /// is named has to be there: who misspells its name would have none, and not know.
+    pub fn secret_keys(&mut self, name: &'static str) -> Vec<SecretKey> {
+        self.note(name, false, true, None);
+        let Some(secret) = self.secret_if_set(name) else {
+            return Vec::new();
+        };
+        let texts = secret.expose().split([',', '\n']).map(str::trim);
+        let keys = texts.filter(|text| !text.is_empty()).map(SecretKey::from_base64);
+        match keys.collect::<Option<Vec<SecretKey>>>() {
+            Some(keys) => keys,
+            None => {
+                const WHAT: &str = "must be keys of 32 bytes in base64, separated by commas or line breaks";
+                self.fault(name, WHAT, Vec::new())
+            }
+        }
     }
 
     /// Notes a fault that a section found in a value of its own; never put the value into `what`.
@@ -131,6 +141,25 @@ impl Env {
     #[must_use]
     pub fn variables(&self) -> &[Variable] {
         &self.asked
+    }
+
+    /// The secret's text, from the variable itself or its file. A fault hands out an empty one.
+    fn secret_if_set(&mut self, name: &'static str) -> Option<Secret> {
+        let file = self.values.get(&format!("{name}_FILE")).cloned();
+        let text = match (self.values.get(name).cloned(), file) {
+            (Some(_), Some(_)) => self.fault(name, "is set both directly and by file", String::new()),
+            (Some(text), None) => text,
+            (None, Some(path)) => match std::fs::read_to_string(path) {
+                Ok(text) => text.trim_end_matches(['\r', '\n']).to_owned(),
+                Err(error) => self.fault(
+                    name,
+                    &format!("its file cannot be read: {}", error.kind()),
+                    String::new(),
+                ),
+            },
+            (None, None) => return None,
+        };
+        Some(Secret::new(text))
     }
 
     fn note(&mut self, name: &'static str, required: bool, secret: bool, default: Option<String>) {
@@ -225,6 +254,37 @@ mod tests {
         assert_eq!(secret.expose(), "hunter2");
         assert!(!format!("{secret:?}").contains("hunter2"));
         assert_eq!(env.finish(()), Ok(()));
+    }
+
+    #[test]
+    fn keys_that_may_be_absent_are_none_or_all_as_they_should_be() {
+        const KEYS: &str = "KEYS";
+        let key = |first: &str| format!("{first}{}=", "A".repeat(42));
+        for text in ["", "\n", " ,\n"] {
+            let mut env = env(&[(KEYS, text)]);
+            assert!(env.secret_keys(KEYS).is_empty(), "{text:?}");
+            assert_eq!(env.finish(()), Ok(()), "{text:?}");
+        }
+        let mut two = env(&[(KEYS, &format!("{}, {}\n", key("A"), key("B")))]);
+        let read = two.secret_keys(KEYS);
+        let read: Vec<u8> = read.iter().map(|key| key.expose()[0]).collect();
+        assert_eq!(read, [0, 4]);
+        let shown: Vec<String> = two.variables().iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["KEYS optional secret -"]);
+        // One that is wrong among others is not left out.
+        let mut wrong = env(&[(KEYS, &format!("{},hunter2", key("A")))]);
+        assert!(wrong.secret_keys(KEYS).is_empty());
+        let text = wrong.finish(()).unwrap_err().to_string();
+        assert!(
+            text.contains("KEYS: must be keys") && !text.contains("hunter2"),
+            "{text}"
+        );
+        // Nor is a file that is not there.
+        let folder = tempfile::tempdir().unwrap();
+        let mut lost = env(&[("KEYS_FILE", folder.path().join("lost").to_str().unwrap())]);
+        assert!(lost.secret_keys(KEYS).is_empty());
+        let text = lost.finish(()).unwrap_err().to_string();
+        assert!(text.contains("KEYS: its file cannot be read"), "{text}");
     }
 
     #[test]
