@@ -32,9 +32,10 @@ pub use bind::{Bind, Value};
 pub use control::{ControlDb, database_beside, migrate_control};
 pub use error::Error;
 pub use home::{Directory, DirectoryError, Home};
+pub use login::MasterKeys;
 pub use migrator::{
     Batch, BatchOrder, Census, Cohort, Deferred, Drift, DriftPage, Fault, FleetVersion, Migration, ProvisionError,
-    Provisioner, TenantMigrations,
+    Provisioner, Resealed, TenantMigrations,
 };
 pub use platform::migrate_platform;
 pub use row::{Field, FromRow, Row};

@@ -1,4 +1,9 @@
 //! Passwords of the logins that tenants' own databases have, sealed: who makes one and who uses one share a master key.
+//!
+//! While that is replaced both have the older one too, until [`crate::Provisioner::reseal_logins`] has sealed every password by
+//! the new one. Nothing says by which a password is sealed: only the key that has sealed it opens it.
+
+use std::iter;
 
 use rowhouse_config::Secret;
 use rowhouse_config::secret::SecretKey;
@@ -7,28 +12,60 @@ use rowhouse_seal::{Error, Sealer};
 /// The label of the key. Changing it loses every such password.
 const PURPOSE: &[u8] = b"rowhouse db own logins 1";
 
+/// The master keys of such passwords.
+#[derive(Clone, Debug)]
+pub struct MasterKeys {
+    /// Seals, and opens what it has sealed.
+    pub present: SecretKey,
+    /// Only open what they have sealed, before the present one took their place.
+    pub previous: Vec<SecretKey>,
+}
+
 /// Seals and opens the passwords.
 #[derive(Debug)]
 pub(crate) struct OwnLogins {
-    sealer: Sealer,
+    present: Sealer,
+    previous: Vec<Sealer>,
+}
+
+// === impl MasterKeys ===
+
+impl From<SecretKey> for MasterKeys {
+    /// The present one, without any previous ones.
+    fn from(present: SecretKey) -> Self {
+        Self {
+            present,
+            previous: Vec::new(),
+        }
+    }
 }
 
 // === impl OwnLogins ===
 
 impl OwnLogins {
-    pub(crate) fn new(master: &SecretKey) -> Result<Self, Error> {
-        let sealer = Sealer::new(master, PURPOSE)?;
-        Ok(Self { sealer })
+    pub(crate) fn new(master: &MasterKeys) -> Result<Self, Error> {
+        let previous = master.previous.iter().map(|key| Sealer::new(key, PURPOSE));
+        Ok(Self {
+            present: Sealer::new(&master.present, PURPOSE)?,
+            previous: previous.collect::<Result<_, _>>()?,
+        })
     }
 
     /// `name`: the login's and its database's; the sealed password fits no other.
     pub(crate) fn seal(&self, name: &str, password: &Secret) -> Result<Vec<u8>, Error> {
-        self.sealer.seal(name, password.expose().as_bytes())
+        self.present.seal(name, password.expose().as_bytes())
     }
 
+    /// By whichever key has sealed it.
     pub(crate) fn open(&self, name: &str, sealed: &[u8]) -> Result<Secret, Error> {
-        let password = self.sealer.open(name, sealed)?;
+        let mut keys = iter::once(&self.present).chain(&self.previous);
+        let password = keys.find_map(|key| key.open(name, sealed).ok()).ok_or(Error::Opening)?;
         String::from_utf8(password).map(Secret::new).map_err(|_| Error::Opening)
+    }
+
+    /// Whether the present key has sealed it.
+    pub(crate) fn is_present(&self, name: &str, sealed: &[u8]) -> bool {
+        self.present.open(name, sealed).is_ok()
     }
 }
 
@@ -36,8 +73,12 @@ impl OwnLogins {
 mod tests {
     use super::*;
 
+    fn key(first: &str) -> SecretKey {
+        SecretKey::from_base64(&format!("{first}{}=", "A".repeat(42))).unwrap()
+    }
+
     fn logins(first: &str) -> OwnLogins {
-        OwnLogins::new(&SecretKey::from_base64(&format!("{first}{}=", "A".repeat(42))).unwrap()).unwrap()
+        OwnLogins::new(&key(first).into()).unwrap()
     }
 
     #[test]
@@ -47,5 +88,23 @@ mod tests {
         assert_eq!(logins("A").open("t_1", &sealed).unwrap().expose(), "hush");
         assert_eq!(logins("A").open("t_2", &sealed).unwrap_err(), Error::Opening);
         assert_eq!(logins("B").open("t_1", &sealed).unwrap_err(), Error::Opening);
+    }
+
+    #[test]
+    fn a_previous_key_opens_and_never_seals() {
+        let password = Secret::new("hush".to_owned());
+        let keys = MasterKeys {
+            present: key("B"),
+            previous: vec![key("C"), key("A")],
+        };
+        let both = OwnLogins::new(&keys).unwrap();
+        let older = logins("A").seal("t_1", &password).unwrap();
+        assert_eq!(both.open("t_1", &older).unwrap().expose(), "hush");
+        assert!(!both.is_present("t_1", &older));
+        assert_eq!(both.open("t_2", &older).unwrap_err(), Error::Opening);
+        let newer = both.seal("t_1", &password).unwrap();
+        assert!(both.is_present("t_1", &newer) && !both.is_present("t_2", &newer));
+        assert_eq!(logins("B").open("t_1", &newer).unwrap().expose(), "hush");
+        assert_eq!(logins("A").open("t_1", &newer).unwrap_err(), Error::Opening);
     }
 }

@@ -22,7 +22,7 @@ mod rows;
 
 pub use drift::{Drift, DriftPage};
 pub use error::ProvisionError;
-pub use fleet::{Batch, BatchOrder, Census, Cohort, Fault, FleetVersion};
+pub use fleet::{Batch, BatchOrder, Census, Cohort, Fault, FleetVersion, Resealed};
 pub(crate) use house::own_name;
 pub use migrations::{Deferred, Migration, TenantMigrations};
 pub use provisioner::Provisioner;

@@ -95,13 +95,13 @@ impl App {
             refusals: Some(Arc::new(refusals.clone())),
         };
 
-        let master_key = config.data_master_key;
+        let master_keys = config.data_master_keys;
         let db = TenantDbConfig {
             participant: ServiceName::Crm,
             urls: config.data_urls.clone(),
             pool_size_max: config.data_connections_max,
             own_databases: OwnDatabases::default(),
-            master_key: master_key.context("ROWHOUSE_DATA_MASTER_KEY is missing")?,
+            master_keys: master_keys.context("ROWHOUSE_DATA_MASTER_KEY is missing")?,
             lanes: config.data_lanes,
             versions: migrations::served(),
         };

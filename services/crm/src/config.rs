@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rowhouse_config::secret::SecretKey;
 use rowhouse_config::section::{Identity, Listen, Telemetry, server_urls};
 use rowhouse_config::{Env, Secret};
-use rowhouse_db::Lanes;
+use rowhouse_db::{Lanes, MasterKeys};
 
 /// What `serve` needs.
 #[derive(Clone, Debug)]
@@ -25,8 +25,8 @@ pub struct ServeConfig {
     pub data_connections_max: u32,
     /// How the connections to each data server are divided.
     pub data_lanes: Lanes,
-    /// Opens the logins of tenants' own databases; there once the environment was found without fault.
-    pub data_master_key: Option<SecretKey>,
+    /// Open the logins of tenants' own databases; there once the environment was found without fault.
+    pub data_master_keys: Option<MasterKeys>,
     /// RabbitMQ, for the relay.
     pub amqp_url: Secret,
     /// Redis, for homes and the rights of callers.
@@ -48,8 +48,9 @@ pub struct MigrateConfig {
     pub telemetry: Telemetry,
     /// The data servers by name, with the owner's login, direct.
     pub data_owner_urls: BTreeMap<String, Secret>,
-    /// Seals the logins of tenants' own databases; there once the environment was found without fault.
-    pub data_master_key: Option<SecretKey>,
+    /// Seal the logins of tenants' own databases, and open what is to be sealed anew; there once the environment was found
+    /// without fault.
+    pub data_master_keys: Option<MasterKeys>,
 }
 
 /// What `provision` needs.
@@ -63,8 +64,9 @@ pub struct ProvisionConfig {
     pub identity: Identity,
     /// The data servers by name, with the owner's login, direct.
     pub data_owner_urls: BTreeMap<String, Secret>,
-    /// Seals the logins of tenants' own databases; there once the environment was found without fault.
-    pub data_master_key: Option<SecretKey>,
+    /// Seal the logins of tenants' own databases, by the present one: it opens none, and is given no other. There once the
+    /// environment was found without fault.
+    pub data_master_keys: Option<MasterKeys>,
     /// Homes that are built, migrated or dropped at once.
     pub builds_max: usize,
 }
@@ -72,6 +74,9 @@ pub struct ProvisionConfig {
 /// The key of the logins that tenants' own databases have, the same in all three. Not auth's master key, which would open the
 /// keys that sign tokens.
 const MASTER_KEY: &str = "ROWHOUSE_DATA_MASTER_KEY";
+
+/// Keys in whose place that one is put, while what they have sealed is still to be opened.
+const MASTER_KEYS_PREVIOUS: &str = "ROWHOUSE_DATA_MASTER_KEYS_PREVIOUS";
 
 /// Connections to each data server's pooler, where nothing else is said: enough for the calls that one process has in
 /// flight, since a transaction holds one for a round trip.
@@ -102,7 +107,7 @@ impl ServeConfig {
             data_relay_urls: server_urls(env, "ROWHOUSE_DATA_RELAY_URLS"),
             data_connections_max: env.or("ROWHOUSE_DATA_CONNECTIONS_MAX", DATA_CONNECTIONS_MAX),
             data_lanes: lanes(env),
-            data_master_key: env.secret_key(MASTER_KEY),
+            data_master_keys: master_keys(env),
             amqp_url: env.secret("ROWHOUSE_AMQP_URL"),
             redis_url: env.secret("ROWHOUSE_REDIS_URL"),
             redis_prefix: env.or("ROWHOUSE_REDIS_PREFIX", "rowhouse".to_owned()),
@@ -111,6 +116,11 @@ impl ServeConfig {
             tenant_addr: env.required("ROWHOUSE_TENANT_ADDR", String::new()),
         }
     }
+}
+
+fn master_keys(env: &mut Env) -> Option<MasterKeys> {
+    let (present, previous) = (env.secret_key(MASTER_KEY), env.secret_keys(MASTER_KEYS_PREVIOUS));
+    present.map(|present| MasterKeys { present, previous })
 }
 
 /// Reads how connections are divided. Off, where nothing is said: lanes need aliases at the pooler.
@@ -131,7 +141,7 @@ impl MigrateConfig {
         Self {
             telemetry: Telemetry::read(env),
             data_owner_urls: server_urls(env, "ROWHOUSE_DATA_OWNER_URLS"),
-            data_master_key: env.secret_key(MASTER_KEY),
+            data_master_keys: master_keys(env),
         }
     }
 }
@@ -146,7 +156,7 @@ impl ProvisionConfig {
             telemetry: Telemetry::read(env),
             identity: Identity::read(env),
             data_owner_urls: server_urls(env, "ROWHOUSE_DATA_OWNER_URLS"),
-            data_master_key: env.secret_key(MASTER_KEY),
+            data_master_keys: env.secret_key(MASTER_KEY).map(MasterKeys::from),
             builds_max: env.or("ROWHOUSE_BUILDS_MAX", BUILDS_MAX).max(1),
         }
     }
@@ -169,6 +179,25 @@ mod tests {
         assert!(names(|env| drop(MigrateConfig::read(env))).contains(&"ROWHOUSE_DATA_OWNER_URLS"));
         let provision = names(|env| drop(ProvisionConfig::read(env)));
         assert!(provision.contains(&"ROWHOUSE_DATA_OWNER_URLS") && !provision.contains(&"ROWHOUSE_DATA_URLS"));
+    }
+
+    #[test]
+    fn who_opens_passwords_has_the_previous_keys_and_who_only_seals_has_none() {
+        let key = |first: &str| format!("{first}{}=", "A".repeat(42));
+        let environment = [
+            (MASTER_KEY, key("C")),
+            (MASTER_KEYS_PREVIOUS, format!("{},{}\n", key("B"), key("A"))),
+        ];
+        let mut env = Env::from_pairs(environment.map(|(name, value)| (name.to_owned(), value)));
+        let serve = ServeConfig::read(&mut env).data_master_keys;
+        let migrate = MigrateConfig::read(&mut env).data_master_keys;
+        let provision = ProvisionConfig::read(&mut env).data_master_keys;
+        for (keys, previous) in [(serve, [4, 0].as_slice()), (migrate, &[4, 0]), (provision, &[])] {
+            let keys = keys.unwrap();
+            let bytes: Vec<u8> = keys.previous.iter().map(|key| key.expose()[0]).collect();
+            assert_eq!((keys.present.expose()[0], bytes.as_slice()), (8, previous));
+        }
+        assert!(!names(|env| drop(ProvisionConfig::read(env))).contains(&MASTER_KEYS_PREVIOUS));
     }
 
     #[test]

@@ -200,6 +200,7 @@ impl From<Error> for Failure {
             | ProvisionError::Rule(_)
             | ProvisionError::ClusterOutdated
             | ProvisionError::Seal(_)
+            | ProvisionError::Unopened { .. }
             | ProvisionError::Damaged(_) => Self::internal(text),
         }
     }

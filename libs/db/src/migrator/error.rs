@@ -59,6 +59,14 @@ pub enum ProvisionError {
     /// A login's password could not be sealed.
     #[error("a login's password was not sealed")]
     Seal(#[source] rowhouse_seal::Error),
+    /// Some passwords of logins are not sealed by any of the master keys.
+    #[error("the passwords of {count} databases are sealed by none of the master keys, {first} the first of them")]
+    Unopened {
+        /// How many.
+        count: usize,
+        /// The name of one of the databases, and of its login.
+        first: String,
+    },
     /// What the registry says makes no sense.
     #[error("the registry of homes is damaged: {0}")]
     Damaged(String),

@@ -4,6 +4,7 @@
 //! house's transaction leaves is either the old version or the new one, and the ledger says which.
 
 mod own;
+mod reseal;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use sqlx::{Postgres, Transaction};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+pub use self::reseal::Resealed;
 use super::house::Wall;
 use super::ledger::{self, Binds};
 use super::registry::{self, House};

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowhouse_config::Secret;
-use rowhouse_config::secret::SecretKey;
 use rowhouse_context::ServiceName;
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
 use sqlx::postgres::PgPoolOptions;
@@ -21,7 +20,7 @@ use super::house::Wall;
 use super::registry::{self, Entry, House, databases};
 use super::{ProvisionError, TenantMigrations, house, rows};
 use crate::home::Home;
-use crate::login::OwnLogins;
+use crate::login::{MasterKeys, OwnLogins};
 use crate::{control, platform};
 
 /// Homes that are built at once on one server. Four in parallel took 20-25 ms each on two cores.
@@ -59,7 +58,7 @@ pub struct Provisioner {
 impl Provisioner {
     /// A provisioner. Connections are opened when they are needed.
     ///
-    /// `owner_urls`: the login `rowhouse_owner`, direct, by the data server's registered name. `master_key`: seals the
+    /// `owner_urls`: the login `rowhouse_owner`, direct, by the data server's registered name. `master_keys`: seal the
     /// passwords of tenants' own databases; [`crate::TenantDb`] has the same.
     ///
     /// # Errors
@@ -72,7 +71,7 @@ impl Provisioner {
         participant: ServiceName,
         owner_urls: &BTreeMap<String, Secret>,
         migrations: TenantMigrations,
-        master_key: &SecretKey,
+        master_keys: &MasterKeys,
     ) -> Result<Self, ProvisionError> {
         let mut servers = BTreeMap::new();
         for (name, url) in owner_urls {
@@ -86,7 +85,7 @@ impl Provisioner {
             participant,
             migrations,
             servers,
-            logins: Arc::new(OwnLogins::new(master_key)?),
+            logins: Arc::new(OwnLogins::new(master_keys)?),
         })
     }
 

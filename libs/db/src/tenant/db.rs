@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowhouse_config::Secret;
-use rowhouse_config::secret::SecretKey;
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_types::{Placement, TenantId};
 use tokio::runtime::Handle;
@@ -23,7 +22,7 @@ use super::tidy::Tidy;
 use super::tx::TenantTx;
 use crate::Error;
 use crate::home::{Directory, DirectoryError, Home};
-use crate::login::OwnLogins;
+use crate::login::{MasterKeys, OwnLogins};
 
 /// Longest time to ask a server whether it is there.
 const PING_MAX: Duration = Duration::from_secs(2);
@@ -51,8 +50,8 @@ pub struct TenantDbConfig {
     pub pool_size_max: u32,
     /// Pools of tenants' own databases.
     pub own_databases: OwnDatabases,
-    /// Opens the passwords of their logins.
-    pub master_key: SecretKey,
+    /// Open the passwords of their logins.
+    pub master_keys: MasterKeys,
     /// How each data server's connections are divided.
     pub lanes: Lanes,
     /// Versions of the tenant migrations that this code serves.
@@ -96,7 +95,7 @@ impl TenantDb {
         for (name, url) in &config.urls {
             servers.insert(name.clone(), Server::new(name, url, &config, &tasks, &stop)?);
         }
-        let logins = OwnLogins::new(&config.master_key).map_err(|error| Error::Fault(error.to_string()))?;
+        let logins = OwnLogins::new(&config.master_keys).map_err(|error| Error::Fault(error.to_string()))?;
         let databases = Databases::new(config.own_databases, logins, &tasks, &stop);
         Ok(Self {
             inner: Arc::new(Inner {

@@ -32,6 +32,6 @@ pub async fn own_login(
     connection.close().await?;
     let Some(sealed) = sealed else { return Ok(None) };
     let name = own_name(tenant);
-    let password = OwnLogins::new(master_key)?.open(&name, &sealed)?;
+    let password = OwnLogins::new(&master_key.clone().into())?.open(&name, &sealed)?;
     Ok(Some((name, password)))
 }

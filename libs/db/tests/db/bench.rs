@@ -143,7 +143,7 @@ impl Bench {
 
 pub(crate) async fn provisioner(databases: &Databases, migrations: TenantMigrations) -> Provisioner {
     let urls = BTreeMap::from([("data1".to_owned(), Secret::new(databases.data_url(Login::Owner)))]);
-    Provisioner::connect(ServiceName::Crm, &urls, migrations, &master_key())
+    Provisioner::connect(ServiceName::Crm, &urls, migrations, &master_key().into())
         .await
         .unwrap()
 }
@@ -173,7 +173,7 @@ pub(crate) fn config(url: String, lanes: Lanes) -> TenantDbConfig {
         pool_size_max: 1,
         lanes,
         own_databases: OwnDatabases::default(),
-        master_key: master_key(),
+        master_keys: master_key().into(),
         versions: 1..=2,
     }
 }

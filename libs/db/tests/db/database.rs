@@ -2,6 +2,7 @@
 
 mod crashes;
 mod fleet;
+mod keys;
 mod logins;
 mod pools;
 mod roles;

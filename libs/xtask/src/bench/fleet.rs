@@ -12,7 +12,7 @@ use rowhouse_config::Secret;
 use rowhouse_config::secret::SecretKey;
 use rowhouse_context::ServiceName;
 use rowhouse_db::testing::MASTER_KEY;
-use rowhouse_db::{Migration, Provisioner, TenantMigrations, migrate_platform};
+use rowhouse_db::{MasterKeys, Migration, Provisioner, TenantMigrations, migrate_platform};
 use rowhouse_devkit::checkout::Checkout;
 use rowhouse_devkit::cluster::{self, Kind};
 use rowhouse_devkit::servers::{self, Login, Servers};
@@ -108,8 +108,9 @@ async fn measure(stack: &Stack) -> Result<Figures> {
     migrate_platform(&owner).await?;
     let urls = BTreeMap::from([(SERVER.to_owned(), owner)]);
     let master_key = SecretKey::from_base64(MASTER_KEY).context("a key is 32 bytes of base64")?;
-    let older = Provisioner::connect(ServiceName::Crm, &urls, OLDER, &master_key).await?;
-    let newer = Provisioner::connect(ServiceName::Crm, &urls, NEWER, &master_key).await?;
+    let master_keys = MasterKeys::from(master_key);
+    let older = Provisioner::connect(ServiceName::Crm, &urls, OLDER, &master_keys).await?;
+    let newer = Provisioner::connect(ServiceName::Crm, &urls, NEWER, &master_keys).await?;
 
     let tenants = build(&older, BEHIND).await?;
     let begun = Instant::now();

@@ -10,9 +10,8 @@ use anyhow::{Context as _, Result};
 use rowhouse_auth_kit::ServiceVerifier;
 use rowhouse_client::Identity;
 use rowhouse_config::Secret;
-use rowhouse_config::secret::SecretKey;
 use rowhouse_context::ServiceName;
-use rowhouse_db::Provisioner;
+use rowhouse_db::{MasterKeys, ProvisionError, Provisioner};
 use rowhouse_middleware::Security;
 use rowhouse_proto::common::v1::tenant_participant_service_server::TenantParticipantServiceServer;
 use rowhouse_server::cli::Process;
@@ -23,19 +22,40 @@ use crate::config::{MigrateConfig, ProvisionConfig};
 use crate::participant::Homes;
 use crate::participant::rpc::ParticipantRpc;
 
-/// Brings schema `rowhouse` of each data server to the newest version, then every home that is behind.
+/// Brings schema `rowhouse` of each data server to the newest version, seals by the present master key what a previous one has
+/// sealed, then brings on every home that is behind.
 ///
 /// # Errors
-/// When a server does not answer, or a migration fails; what was migrated before stays so.
+/// When a server does not answer, a migration fails, or a password is sealed by another key; what was done before stays so.
 pub async fn migrate(config: MigrateConfig) -> Result<()> {
     for (server, url) in &config.data_owner_urls {
         let migrated = rowhouse_db::migrate_platform(url).await;
         migrated.with_context(|| format!("schema rowhouse of {server} was not migrated"))?;
     }
-    let provisioner = provisioner(&config.data_owner_urls, config.data_master_key.as_ref()).await?;
-    let migrated = provisioner.migrate_all().await.context("not every home was migrated")?;
+    let provisioner = provisioner(&config.data_owner_urls, config.data_master_keys.as_ref()).await?;
+    // Neither keeps the other from being done as far as it can.
+    let resealed = reseal_logins(&provisioner).await;
+    let migrated = provisioner.migrate_all().await;
+    // First, since what is wrong with homes has been logged.
+    resealed?;
+    let migrated = migrated.context("not every home was migrated")?;
     tracing::info!(homes = migrated, "homes are at the newest version");
     provisioner.shutdown().await;
+    Ok(())
+}
+
+async fn reseal_logins(provisioner: &Provisioner) -> Result<()> {
+    let resealed = provisioner.reseal_logins().await;
+    let what = match &resealed {
+        Err(ProvisionError::Unopened { .. }) => "a key is missing in ROWHOUSE_DATA_MASTER_KEYS_PREVIOUS",
+        _ => "ROWHOUSE_DATA_MASTER_KEY has not sealed every password of tenants' own databases",
+    };
+    let done = resealed.context(what)?;
+    tracing::info!(
+        logins = done.logins,
+        resealed = done.resealed,
+        "ROWHOUSE_DATA_MASTER_KEY has sealed every password of tenants' own databases"
+    );
     Ok(())
 }
 
@@ -44,16 +64,16 @@ pub async fn migrate(config: MigrateConfig) -> Result<()> {
 /// # Errors
 /// When an address or key cannot be used.
 pub async fn provision(config: ProvisionConfig, process: Process) -> Result<()> {
-    let provisioner = provisioner(&config.data_owner_urls, config.data_master_key.as_ref()).await?;
+    let provisioner = provisioner(&config.data_owner_urls, config.data_master_keys.as_ref()).await?;
     let server = server(&config, &provisioner).await?.metrics(process.metrics);
     let served = server.run(process.stop).await;
     provisioner.shutdown().await;
     Ok(served?)
 }
 
-async fn provisioner(owner_urls: &BTreeMap<String, Secret>, master_key: Option<&SecretKey>) -> Result<Provisioner> {
-    let master_key = master_key.context("ROWHOUSE_DATA_MASTER_KEY is missing")?;
-    Ok(Provisioner::connect(ServiceName::Crm, owner_urls, MIGRATIONS, master_key).await?)
+async fn provisioner(owner_urls: &BTreeMap<String, Secret>, master_keys: Option<&MasterKeys>) -> Result<Provisioner> {
+    let master_keys = master_keys.context("ROWHOUSE_DATA_MASTER_KEY is missing")?;
+    Ok(Provisioner::connect(ServiceName::Crm, owner_urls, MIGRATIONS, master_keys).await?)
 }
 
 async fn server(config: &ProvisionConfig, provisioner: &Provisioner) -> Result<Server> {

@@ -28,8 +28,8 @@ impl Bench {
         let url = Secret::new(databases.data_url(Login::Owner));
         migrate_platform(&url).await.unwrap();
         let urls = BTreeMap::from([("data1".to_owned(), url)]);
-        let master_key = SecretKey::from_base64(MASTER_KEY).unwrap();
-        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_key)
+        let master_keys = SecretKey::from_base64(MASTER_KEY).unwrap().into();
+        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_keys)
             .await
             .unwrap();
         Self {

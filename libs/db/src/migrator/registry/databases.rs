@@ -155,6 +155,43 @@ pub(in crate::migrator) async fn lacks_login(
     Ok(lacks.unwrap_or_default())
 }
 
+/// Tenants whose database has a login of its own, with its sealed password, after `after`, at most `limit`.
+pub(in crate::migrator) async fn sealed_passwords(
+    connection: &mut PgConnection,
+    participant: ServiceName,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<(TenantId, Vec<u8>)>, sqlx::Error> {
+    let logins: Vec<(Uuid, Vec<u8>)> = sqlx::query_as(
+        "SELECT tenant_id, sealed_password FROM rowhouse.databases
+         WHERE participant = $1 AND sealed_password IS NOT NULL AND tenant_id > $2
+         ORDER BY tenant_id
+         LIMIT $3",
+    )
+    .bind(participant.as_str())
+    .bind(after)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let logins = logins.into_iter();
+    Ok(logins
+        .map(|(tenant, sealed)| (TenantId::from_uuid(tenant), sealed))
+        .collect())
+}
+
+/// The sealed password of one, which nobody else changes before the end of the transaction; whoever does is waited for.
+pub(in crate::migrator) async fn lock_sealed_password(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let sql = "SELECT sealed_password FROM rowhouse.databases WHERE tenant_id = $1 FOR UPDATE";
+    let sealed: Option<Option<Vec<u8>>> = sqlx::query_scalar(sql)
+        .bind(tenant.uuid())
+        .fetch_optional(connection)
+        .await?;
+    Ok(sealed.flatten())
+}
+
 /// Says what opens the tenant's database.
 pub(in crate::migrator) async fn set_sealed_password(
     connection: &mut PgConnection,

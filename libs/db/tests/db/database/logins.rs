@@ -54,7 +54,7 @@ async fn refusal(url: &str) -> Option<SqlState> {
 }
 
 /// What PostgreSQL knows of the login's password.
-async fn verifier(superuser: &Client, tenant: TenantId) -> String {
+pub(super) async fn verifier(superuser: &Client, tenant: TenantId) -> String {
     let sql = "SELECT rolpassword FROM pg_authid WHERE rolname = $1";
     superuser.query_one(sql, &[&schema(tenant)]).await.unwrap().get(0)
 }
@@ -67,13 +67,13 @@ pub(super) async fn has_role(superuser: &Client, tenant: TenantId) -> bool {
 /// Straight to PostgreSQL, with a master key.
 async fn serving(bench: &Bench, master_key: &str) -> TenantDb {
     let config = TenantDbConfig {
-        master_key: SecretKey::from_base64(master_key).unwrap(),
+        master_keys: SecretKey::from_base64(master_key).unwrap().into(),
         ..config(bench.databases.data_url(Login::App), Lanes::OFF)
     };
     TenantDb::connect(config, bench.directory.clone()).await.unwrap()
 }
 
-async fn list(db: &TenantDb, tenant: TenantId) -> Result<usize, Error> {
+pub(super) async fn list(db: &TenantDb, tenant: TenantId) -> Result<usize, Error> {
     let mut tx = db
         .begin_single(&ctx(tenant, std::time::Duration::from_secs(2)), Mode::Read)
         .await?;

@@ -9,7 +9,9 @@ use rowhouse_config::Secret;
 use rowhouse_config::secret::SecretKey;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::testing::{MASTER_KEY, StaticDirectory};
-use rowhouse_db::{Error, FromRow, Migration, Provisioner, Row, Statement, TenantMigrations, Type, migrate_platform};
+use rowhouse_db::{
+    Error, FromRow, MasterKeys, Migration, Provisioner, Row, Statement, TenantMigrations, Type, migrate_platform,
+};
 use rowhouse_devkit::cluster;
 use rowhouse_devkit::servers::{Login, Servers};
 use rowhouse_types::{OperationId, Placement, ServerName, TenantId};
@@ -70,8 +72,9 @@ pub(super) struct Homes {
 }
 
 /// No home here is in a database of its own, so it seals nothing.
-pub(super) fn master_key() -> Result<SecretKey> {
-    SecretKey::from_base64(MASTER_KEY).context("a key is 32 bytes of base64")
+pub(super) fn master_keys() -> Result<MasterKeys> {
+    let key = SecretKey::from_base64(MASTER_KEY).context("a key is 32 bytes of base64")?;
+    Ok(key.into())
 }
 
 // === impl Homes ===
@@ -82,7 +85,7 @@ impl Homes {
         let owner = Secret::new(servers.login_url(Login::Owner, database));
         migrate_platform(&owner).await?;
         let urls = BTreeMap::from([(SERVER.to_owned(), owner)]);
-        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_key()?).await?;
+        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_keys()?).await?;
         let directory = Arc::new(StaticDirectory::default());
         let tenants: Arc<[TenantId]> = (0..count).map(|_| TenantId::generate()).collect();
         let mut building = JoinSet::new();

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::DATABASE;
-use super::home::{Body, GET, GET_SLOWLY, Homes, SERVER, ctx, master_key, note};
+use super::home::{Body, GET, GET_SLOWLY, Homes, SERVER, ctx, master_keys, note};
 use crate::bench::load::Measured;
 
 /// Callers at once.
@@ -107,7 +107,7 @@ impl Division {
                 are_aliases: true,
             },
             own_databases: OwnDatabases::default(),
-            master_key: master_key()?,
+            master_keys: master_keys()?,
             versions: 0..=i32::MAX,
         };
         Ok(TenantDb::connect(config, homes.directory.clone()).await?)

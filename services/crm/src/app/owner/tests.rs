@@ -6,15 +6,17 @@ use std::time::Duration;
 use rowhouse_auth_kit::{ServiceSigner, SigningKey};
 use rowhouse_client::Peer;
 use rowhouse_config::Secret;
+use rowhouse_config::secret::SecretKey;
 use rowhouse_config::section::{Identity, Listen, Telemetry};
 use rowhouse_context::{Ctx, Principal, RequestId};
-use rowhouse_db::testing::MASTER_KEY;
+use rowhouse_db::testing::own_login;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::port;
 use rowhouse_devkit::servers::Login;
 use rowhouse_proto::common::v1 as proto;
 use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
-use rowhouse_types::{OperationId, TenantId};
+use rowhouse_types::{OperationId, Placement, TenantId};
+use sqlx::{Connection as _, PgConnection};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -30,6 +32,18 @@ fn seed(name: ServiceName) -> [u8; 32] {
 
 fn public(seed: &[u8]) -> String {
     SigningKey::from_seed(seed).unwrap().public().to_base64url()
+}
+
+/// A master key by its first letter. What other tests have is "A".
+fn key(first: &str) -> SecretKey {
+    SecretKey::from_base64(&format!("{first}{}=", "A".repeat(42))).unwrap()
+}
+
+fn keys(present: &str, previous: &[&str]) -> MasterKeys {
+    MasterKeys {
+        present: key(present),
+        previous: previous.iter().map(|first| key(first)).collect(),
+    }
 }
 
 fn config(databases: &Databases, internal: u16, admin: u16) -> ProvisionConfig {
@@ -59,7 +73,7 @@ fn config(databases: &Databases, internal: u16, admin: u16) -> ProvisionConfig {
             token_issuer: "rowhouse".to_owned(),
         },
         data_owner_urls: BTreeMap::from([("data1".to_owned(), owner_url)]),
-        data_master_key: SecretKey::from_base64(MASTER_KEY),
+        data_master_keys: Some(keys("A", &[])),
         builds_max: 3,
     }
 }
@@ -105,10 +119,10 @@ async fn only_the_tenant_service_is_served() {
     let migrating = MigrateConfig {
         telemetry: config.telemetry.clone(),
         data_owner_urls: config.data_owner_urls.clone(),
-        data_master_key: config.data_master_key.clone(),
+        data_master_keys: config.data_master_keys.clone(),
     };
     migrate(migrating).await.unwrap();
-    let provisioner = provisioner(&config.data_owner_urls, config.data_master_key.as_ref())
+    let provisioner = provisioner(&config.data_owner_urls, config.data_master_keys.as_ref())
         .await
         .unwrap();
     let stop = CancellationToken::new();
@@ -151,4 +165,62 @@ async fn only_the_tenant_service_is_served() {
     stop.cancel();
     serving.await.unwrap().unwrap();
     provisioner.shutdown().await;
+}
+
+#[tokio::test]
+async fn migrate_seals_anew_what_a_previous_key_has_sealed_and_says_when_that_one_is_missing() {
+    let databases = Databases::empty("crm_reseal").await.unwrap();
+    let main = Secret::new(databases.data_url(Login::Owner));
+    let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
+    let migrate_by = |keys| {
+        migrate(MigrateConfig {
+            telemetry: Telemetry {
+                filter: "off".to_owned(),
+                json: true,
+                otlp_endpoint: None,
+            },
+            data_owner_urls: urls.clone(),
+            data_master_keys: Some(keys),
+        })
+    };
+    migrate_by(keys("A", &[])).await.unwrap();
+    let builder = provisioner(&urls, Some(&keys("A", &[]))).await.unwrap();
+    let (tenant, older) = (TenantId::generate(), TenantId::generate());
+    for tenant in [tenant, older] {
+        let (server, operation) = ("data1".parse().unwrap(), OperationId::generate());
+        let prepared = builder.prepare(tenant, &server, Placement::Database, operation).await;
+        prepared.unwrap();
+    }
+    builder.shutdown().await;
+    let opened_by = async |first: &str, tenant| {
+        let (_, password) = own_login(&main, &key(first), tenant).await.ok()??;
+        Some(password.expose().to_owned())
+    };
+    let password = opened_by("A", tenant).await;
+    assert!(password.is_some());
+    // As one that was made without a login: there is something else for `migrate` to do.
+    let mut owner = PgConnection::connect(main.expose()).await.unwrap();
+    sqlx::query("UPDATE rowhouse.databases SET sealed_password = NULL WHERE tenant_id = $1")
+        .bind(older.uuid())
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    owner.close().await.unwrap();
+
+    let refused = migrate_by(keys("B", &["C"])).await.unwrap_err();
+    let told = format!("{refused:#}");
+    let database = format!("t_{}", tenant.uuid().simple());
+    assert!(
+        told.contains("ROWHOUSE_DATA_MASTER_KEYS_PREVIOUS") && told.contains(&database),
+        "{told}"
+    );
+    assert_eq!(opened_by("A", tenant).await, password);
+    assert_eq!(opened_by("B", tenant).await, None);
+    assert!(opened_by("B", older).await.is_some(), "the others were seen to");
+
+    migrate_by(keys("B", &["C", "A"])).await.unwrap();
+    assert_eq!(opened_by("A", tenant).await, None);
+    assert_eq!(opened_by("B", tenant).await, password);
+    // The previous keys may go.
+    migrate_by(keys("B", &[])).await.unwrap();
 }

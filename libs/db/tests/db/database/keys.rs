@@ -1,0 +1,196 @@
+//! The master key is replaced: what the older one has sealed is opened, sealed anew by the newer one, then opened by that alone.
+
+use std::collections::BTreeMap;
+
+use rowhouse_config::secret::SecretKey;
+use rowhouse_context::ServiceName;
+use rowhouse_db::testing::own_login;
+use rowhouse_db::{Lanes, MasterKeys, Provisioner, Resealed, TenantDb, TenantDbConfig};
+
+use super::logins::{list, verifier};
+use super::*;
+use crate::bench::config;
+use crate::notes::NEWEST;
+
+/// A master key by its first letter. That of [`Bench`] is "A".
+fn key(first: &str) -> SecretKey {
+    SecretKey::from_base64(&format!("{first}{}=", "A".repeat(42))).unwrap()
+}
+
+fn keys(present: &str, previous: &[&str]) -> MasterKeys {
+    MasterKeys {
+        present: key(present),
+        previous: previous.iter().map(|first| key(first)).collect(),
+    }
+}
+
+/// Straight to PostgreSQL.
+async fn serving(bench: &Bench, keys: MasterKeys) -> TenantDb {
+    let config = TenantDbConfig {
+        master_keys: keys,
+        ..config(bench.databases.data_url(Login::App), Lanes::OFF)
+    };
+    TenantDb::connect(config, bench.directory.clone()).await.unwrap()
+}
+
+async fn provisioning(bench: &Bench, keys: &MasterKeys) -> Provisioner {
+    let urls = BTreeMap::from([("data1".to_owned(), Secret::new(bench.databases.data_url(Login::Owner)))]);
+    Provisioner::connect(ServiceName::Crm, &urls, NEWEST, keys)
+        .await
+        .unwrap()
+}
+
+/// The password of the tenant's login, where this key has sealed it.
+async fn opened_by(bench: &Bench, first: &str, tenant: TenantId) -> Option<String> {
+    let main = Secret::new(bench.databases.data_url(Login::Owner));
+    let login = own_login(&main, &key(first), tenant).await.ok()?;
+    let (_, password) = login.expect("the database has a login of its own");
+    Some(password.expose().to_owned())
+}
+
+async fn sealed(main: &Client, tenant: TenantId) -> Vec<u8> {
+    let sql = "SELECT sealed_password FROM rowhouse.databases WHERE tenant_id = $1";
+    main.query_one(sql, &[&tenant.uuid()]).await.unwrap().get(0)
+}
+
+async fn put_sealed(main: &Client, tenant: TenantId, sealed: &[u8]) {
+    let sql = "UPDATE rowhouse.databases SET sealed_password = $2 WHERE tenant_id = $1";
+    assert_eq!(main.execute(sql, &[&tenant.uuid(), &sealed]).await.unwrap(), 1);
+}
+
+/// By a connection that is opened for it: who serves by `keys` has none yet.
+async fn enters(bench: &Bench, keys: MasterKeys, tenant: TenantId) -> Result<bool, Error> {
+    let db = serving(bench, keys).await;
+    let listed = list(&db, tenant).await;
+    db.shutdown().await;
+    match listed {
+        Ok(_) => Ok(true),
+        Err(Error::Unavailable(why)) if why.contains("master key") => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_both_keys_enters_all_the_while() {
+    let bench = Bench::start("key_replaced", 1).await;
+    let main = bench.superuser().await;
+    let (one, two) = (bench.tenant_in(DATABASE).await, bench.tenant_in(DATABASE).await);
+    let known = (verifier(&main, one).await, verifier(&main, two).await);
+    let password = opened_by(&bench, "A", one).await;
+    assert!(password.is_some());
+
+    let both = serving(&bench, keys("B", &["C", "A"])).await;
+    assert_eq!(list(&both, one).await, Ok(0));
+    assert_eq!(enters(&bench, keys("B", &[]), one).await, Ok(false));
+
+    let migrator = provisioning(&bench, &keys("B", &["C", "A"])).await;
+    let done = migrator.reseal_logins().await.unwrap();
+    assert_eq!((done.logins, done.resealed), (2, 2));
+    // No password has changed, so connections that are open stay open, and PgBouncer has nothing to learn.
+    assert_eq!((verifier(&main, one).await, verifier(&main, two).await), known);
+    assert_eq!(opened_by(&bench, "B", one).await, password);
+    assert_eq!(opened_by(&bench, "A", one).await, None);
+    // It has no connection to this one yet.
+    assert_eq!(list(&both, two).await, Ok(0));
+    both.shutdown().await;
+
+    assert_eq!(enters(&bench, keys("B", &[]), one).await, Ok(true));
+    assert_eq!(enters(&bench, keys("B", &[]), two).await, Ok(true));
+    assert_eq!(enters(&bench, keys("A", &[]), one).await, Ok(false));
+    let (before, newer) = (sealed(&main, one).await, provisioning(&bench, &keys("B", &[])).await);
+    let nothing = Resealed { logins: 2, resealed: 0 };
+    assert_eq!(newer.reseal_logins().await.unwrap(), nothing);
+    assert_eq!(sealed(&main, one).await, before);
+    // Whoever thinks better of it goes back the same way.
+    let back = provisioning(&bench, &keys("A", &["B"])).await;
+    assert_eq!(back.reseal_logins().await.unwrap(), done);
+    assert_eq!(enters(&bench, keys("A", &[]), one).await, Ok(true));
+}
+
+#[tokio::test]
+async fn a_login_that_is_made_while_keys_are_replaced_is_sealed_by_the_present_one() {
+    let bench = Bench::start("key_made", 1).await;
+    let provisioner = provisioning(&bench, &keys("B", &["A"])).await;
+    let tenant = TenantId::generate();
+    let made = provisioner
+        .prepare(tenant, &server(), DATABASE, OperationId::generate())
+        .await;
+    made.unwrap();
+    assert!(opened_by(&bench, "B", tenant).await.is_some());
+    assert_eq!(opened_by(&bench, "A", tenant).await, None);
+    let nothing = Resealed { logins: 1, resealed: 0 };
+    assert_eq!(provisioner.reseal_logins().await.unwrap(), nothing);
+}
+
+#[tokio::test]
+async fn what_no_key_opens_is_named_and_keeps_no_other_from_being_sealed_anew() {
+    let bench = Bench::start("key_unknown", 1).await;
+    let main = bench.superuser().await;
+    let mut tenants = Vec::new();
+    for _ in 0..3 {
+        tenants.push(bench.tenant_in(DATABASE).await);
+    }
+    // They are worked on in the order of their ids: one comes before the one that is damaged, and one after it.
+    tenants.sort_by_key(|tenant| tenant.uuid());
+    let [first, damaged, last]: [TenantId; 3] = tenants.try_into().unwrap();
+    let all = async || {
+        let mut all = Vec::new();
+        for tenant in [first, damaged, last] {
+            all.push(sealed(&main, tenant).await);
+        }
+        all
+    };
+
+    let before = all().await;
+    let stranger = provisioning(&bench, &keys("C", &["B"])).await;
+    let refused = stranger.reseal_logins().await;
+    assert!(
+        matches!(&refused, Err(ProvisionError::Unopened { count: 3, first: name }) if *name == schema(first)),
+        "{refused:?}"
+    );
+    assert_eq!(all().await, before, "what it cannot open it leaves");
+
+    // What was sealed for another is opened by no key.
+    put_sealed(&main, damaged, &before[0]).await;
+    let migrator = provisioning(&bench, &keys("B", &["A"])).await;
+    let refused = migrator.reseal_logins().await;
+    assert!(
+        matches!(&refused, Err(ProvisionError::Unopened { count: 1, first: name }) if *name == schema(damaged)),
+        "{refused:?}"
+    );
+    assert_eq!(sealed(&main, damaged).await, before[0]);
+    for tenant in [first, last] {
+        assert!(opened_by(&bench, "B", tenant).await.is_some());
+    }
+}
+
+/// A provisioner gives the login another password after the old one was read, and before it is sealed anew: the old one in its
+/// place would lock the tenant out.
+#[tokio::test]
+async fn a_password_that_was_replaced_meanwhile_does_not_come_back() {
+    let bench = Bench::start("key_meanwhile", 1).await;
+    let main = bench.superuser().await;
+    let (tenant, operation) = (TenantId::generate(), OperationId::generate());
+    bench.directory.put(prepare(&bench, tenant, operation).await.unwrap());
+    let old = sealed(&main, tenant).await;
+    crashes::unsay(&main, "building").await;
+    prepare(&bench, tenant, operation).await.unwrap();
+    let (new, password) = (sealed(&main, tenant).await, opened_by(&bench, "A", tenant).await);
+    // The provisioner has made the new one and has not committed.
+    put_sealed(&main, tenant, &old).await;
+    let replacing = bench.superuser().await;
+    replacing.batch_execute("BEGIN").await.unwrap();
+    put_sealed(&replacing, tenant, &new).await;
+
+    let migrator = provisioning(&bench, &keys("B", &["A"])).await;
+    let resealing = tokio::spawn(async move { migrator.reseal_logins().await });
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'rowhouse_owner' AND wait_event_type = 'Lock'";
+    until(|| async { count(&main, waiting).await == 1 }).await;
+    replacing.batch_execute("COMMIT").await.unwrap();
+    let done = resealing.await.unwrap().unwrap();
+    assert_eq!((done.logins, done.resealed), (1, 1));
+    assert_ne!(opened_by(&bench, "B", tenant).await, None);
+    assert_eq!(opened_by(&bench, "B", tenant).await, password);
+    assert_eq!(enters(&bench, keys("B", &[]), tenant).await, Ok(true));
+}
