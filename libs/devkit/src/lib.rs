@@ -9,7 +9,7 @@
 //! - [`template`]: the migrated databases that tests clone.
 //! - [`smtp`]: a mail server that accepts everything and lets it be read.
 //! - [`caller`], [`journey`]: typed clients of the suite, and its main job step by step.
-//! - [`authority`]: certificates for tests of mutual TLS.
+//! - [`authority`]: certificates for tests of TLS. [`volume`]: files as a pod has them.
 //! - [`torture`]: the frame of a torture test: seed, rounds, its line of result.
 //! - [`checkout`], [`stack`], [`port`], [`mark`], [`spawn`], [`wait`], [`secrets`]: what these stand on.
 //!
@@ -38,4 +38,5 @@ pub mod stack;
 pub mod suite;
 pub mod template;
 pub mod torture;
+pub mod volume;
 pub mod wait;

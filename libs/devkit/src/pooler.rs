@@ -3,11 +3,14 @@
 //! The common one has no aliases, because each test's database is new, and to reload it for each would disturb the
 //! others. One more takes 30 ms and 5 MB.
 
+use std::fmt::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
 use anyhow::Result;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use crate::fixture::Databases;
 use crate::port::{self, Reservation};
@@ -15,19 +18,35 @@ use crate::secrets::random_word;
 use crate::servers::pgbouncer::{self, CONSOLE, Pools};
 use crate::servers::{Endpoint, LanePools, Login, Servers, pgbouncer_program};
 use crate::spawn::{Account, Launch};
+use crate::volume::Volume;
 use crate::{cluster, scram, wait};
+
+/// Where a pod has its volumes.
+const MOUNTED_AT: &str = "/run/secrets/";
 
 /// It takes 30 ms on an idle machine.
 const START_BOUND: Duration = Duration::from_secs(30);
 
 /// A PgBouncer with lanes for one test's data database; killed on drop.
-#[derive(Debug)]
 pub struct Pooler {
     child: Child,
     url: String,
-    console_url: String,
-    _folder: TempDir,
+    console: Endpoint,
+    account: Option<Account>,
+    folder: TempDir,
     _reservation: Reservation,
+}
+
+/// What one PgBouncer has that the others of the tests have not.
+#[derive(Debug, Default)]
+pub struct Particulars<'a> {
+    /// Files that its section `[pgbouncer]` includes, as `deploy/` has them: what lies in `/run/secrets` there is looked for in
+    /// the pooler's own folder here.
+    pub included: &'a [String],
+    /// What lies there.
+    pub volumes: &'a [Volume],
+    /// What it takes for PostgreSQL, where not PostgreSQL itself.
+    pub before: Option<&'a Pooler>,
 }
 
 // === impl Pooler ===
@@ -38,7 +57,21 @@ impl Pooler {
     /// # Errors
     /// When there is no PgBouncer on this machine, or it does not come up.
     pub async fn start(databases: &Databases, lanes: LanePools, pool_size: u32) -> Result<Self> {
-        Self::start_for(databases.servers(), databases.data_name(), lanes, pool_size).await
+        Self::start_with(databases, lanes, pool_size, &Particulars::default()).await
+    }
+
+    /// As [`Pooler::start`], with something particular. One that takes TLS alone has no console for [`cluster::connect`].
+    ///
+    /// # Errors
+    /// As [`Pooler::start`], and when the volumes cannot be written.
+    pub async fn start_with(
+        databases: &Databases,
+        lanes: LanePools,
+        pool_size: u32,
+        particulars: &Particulars<'_>,
+    ) -> Result<Self> {
+        let (servers, name) = (databases.servers(), databases.data_name());
+        Self::launch(servers, name, lanes, pool_size, particulars).await
     }
 
     /// As [`Pooler::start`], for a database that is no test's.
@@ -46,6 +79,16 @@ impl Pooler {
     /// # Errors
     /// As [`Pooler::start`].
     pub async fn start_for(servers: &Servers, database: &str, lanes: LanePools, pool_size: u32) -> Result<Self> {
+        Self::launch(servers, database, lanes, pool_size, &Particulars::default()).await
+    }
+
+    async fn launch(
+        servers: &Servers,
+        database: &str,
+        lanes: LanePools,
+        pool_size: u32,
+        particulars: &Particulars<'_>,
+    ) -> Result<Self> {
         let account = Account::unprivileged()?;
         let folder = tempfile::tempdir()?;
         Account::folder(account.as_ref(), folder.path())?;
@@ -62,40 +105,56 @@ impl Pooler {
             Some(_) => scram::verifier(&app_password)?,
             None => app_password.clone(),
         };
-        let aliases = pgbouncer::aliases(database, servers.postgres(), lanes);
+        for volume in particulars.volumes {
+            volume.write(folder.path(), account.as_ref())?;
+        }
+        let behind = particulars
+            .before
+            .map_or_else(|| servers.postgres(), |pooler| &pooler.console);
+        let aliases = pgbouncer::aliases(database, behind, lanes);
         let pools = Pools {
             size: pool_size,
             idle_s: 60,
         };
-        let settings = pgbouncer::settings(console.port, servers.postgres(), &users, pools, &aliases);
+        let mut settings = pgbouncer::settings(console.port, behind, &users, pools, &aliases);
+        let mut files = Vec::new();
+        let mounted_at = format!("{}/", folder.path().display());
+        for (number, text) in particulars.included.iter().enumerate() {
+            let file = folder.path().join(format!("included-{number}.ini"));
+            writeln!(settings, "%include {}", file.display())?;
+            files.push((file, text.replace(MOUNTED_AT, &mounted_at)));
+        }
+        let logins = pgbouncer::logins(&app, &pooler_password, &scram::verifier(&console.password)?);
+        files.extend([(configuration.clone(), settings), (users, logins)]);
         let log = servers.folder().join("log").join(format!("pgbouncer-{database}.log"));
         let launch = Launch {
             process: format!("pgbouncer-{database}"),
             program: pgbouncer_program()?,
-            arguments: vec![configuration.clone().into()],
+            arguments: vec![configuration.into()],
             environment: Vec::new(),
             folder: folder.path().to_owned(),
             log: log.clone(),
-            account,
-            files: vec![
-                (configuration, settings),
-                (
-                    users,
-                    pgbouncer::logins(&app, &pooler_password, &scram::verifier(&console.password)?),
-                ),
-            ],
+            account: account.clone(),
+            files,
         };
-        let console_url = console.postgres_url(&console.user, &console.password, "pgbouncer");
         // Made before it answers: whatever fails from here on kills it.
         let mut pooler = Self {
             child: launch.attached(servers.folder())?,
             url: console.postgres_url(Login::App.name(), &app_password, database),
-            console_url: console_url.clone(),
-            _folder: folder,
+            console,
+            account,
+            folder,
             _reservation: reservation,
         };
+        let (console_url, port) = (pooler.console_url(), pooler.console.port);
+        let is_particular = !particulars.included.is_empty();
         wait::until_up("PgBouncer", START_BOUND, &mut pooler.child, &log, || async {
-            cluster::connect(&console_url).await.map(|_| true)
+            if is_particular {
+                // It may refuse who comes without TLS. It listens once it has read its configuration.
+                Ok(TcpStream::connect(("127.0.0.1", port)).await.map(|_| true)?)
+            } else {
+                cluster::connect(&console_url).await.map(|_| true)
+            }
         })
         .await?;
         Ok(pooler)
@@ -107,8 +166,37 @@ impl Pooler {
     }
 
     /// Its own console, for `SHOW POOLS` and the like.
-    pub fn console_url(&self) -> &str {
-        &self.console_url
+    pub fn console_url(&self) -> String {
+        let Endpoint { user, password, .. } = &self.console;
+        self.console.postgres_url(user, password, "pgbouncer")
+    }
+
+    /// Its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes a volume into its folder, or replaces one, as the kubelet does: PgBouncer is not told. Answers where it is.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn mount(&self, volume: &Volume) -> Result<PathBuf> {
+        volume.write(self.folder.path(), self.account.as_ref())
+    }
+
+    /// Where its volumes are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+// It knows passwords.
+impl fmt::Debug for Pooler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pooler")
+            .field("process", &self.process())
+            .field("port", &self.console.port)
+            .finish_non_exhaustive()
     }
 }
 

@@ -61,7 +61,7 @@ impl Replicas {
 
     /// The aliases over which something is under way.
     async fn busy(&self) -> BTreeSet<String> {
-        let console = cluster::connect(self.pooler.console_url()).await.unwrap();
+        let console = cluster::connect(&self.pooler.console_url()).await.unwrap();
         let shown = console.simple_query("SHOW POOLS").await.unwrap();
         let rows = shown.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) if row.get("sv_active") != Some("0") => row.get("database"),
