@@ -227,7 +227,11 @@ impl ManageConnection for Target {
 fn cause(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => format!("SQLSTATE {}", db.code().code()),
-        None => error.to_string(),
+        // The driver says that a handshake failed, and only its source that it was the certificate.
+        None => match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        },
     }
 }
 
