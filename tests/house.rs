@@ -3,6 +3,7 @@
 mod dependencies;
 mod deploy;
 mod layout;
+mod pooler;
 mod walls;
 
 use std::fs;
