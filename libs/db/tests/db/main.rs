@@ -6,6 +6,7 @@
 //! - `shared`: houses of many tenants. `database`: tenants with a database of their own. `spares`: homes built ahead.
 //! - `lanes`: two choices, permits, slots. `neighbours`: T30.
 //! - `fleet`: houses migrated in waves, with faults, compared with the template. `wave`: T25.
+//! - `tls`: towards PgBouncer, and from there on, as `deploy/` has it.
 //! - `round_trips`. `torture`: T01. `control`: the services' own schemas.
 
 #![expect(
@@ -31,6 +32,7 @@ mod notes;
 mod round_trips;
 mod shared;
 mod spares;
+mod tls;
 mod torture;
 mod transactions;
 mod walls;
