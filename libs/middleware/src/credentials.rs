@@ -104,4 +104,21 @@ impl Key {
             binary: HeaderName::from_static(binary),
         }
     }
+
+    /// Whether one name is the other's binary form.
+    #[cfg(test)]
+    pub(crate) fn is_pair(&self) -> bool {
+        self.binary.as_str() == format!("{}-bin", self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_a_name_are_looked_for() {
+        assert!(AUTHORIZATION.is_pair() && SERVICE_AUTHORIZATION.is_pair());
+        assert!(!Key::new("x-one", "x-other-bin").is_pair());
+    }
 }

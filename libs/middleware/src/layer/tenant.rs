@@ -183,6 +183,11 @@ fn reason_required() -> Failure {
 mod tests {
     use super::*;
 
+    #[test]
+    fn both_forms_of_its_name_are_looked_for() {
+        assert!(TENANT_ID.is_pair());
+    }
+
     fn seen(values: &[&str], trusted_hops: usize) -> Option<String> {
         let mut headers = HeaderMap::new();
         for value in values {
