@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rowhouse_config::Secret;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Transaction};
 
 /// Logins of control data are called `rowhouse_ctl_<schema>`.
@@ -149,9 +149,48 @@ pub fn database_beside(main: &PgPool, name: &str) -> PgPool {
         .connect_lazy_with(options)
 }
 
-/// Reads a URL. sqlx's own error could hold a part of it.
+/// Reads a URL, whose `sslmode` means what it means to `wire::tls`. sqlx's own error could hold a part of the URL.
 pub(crate) fn options(url: &Secret) -> Result<PgConnectOptions, sqlx::Error> {
     let read = PgConnectOptions::from_str(url.expose());
     let read = read.map_err(|_| sqlx::Error::Configuration("the URL of a database cannot be read".into()))?;
-    Ok(read.application_name("rowhouse"))
+    let mode = verified(read.get_ssl_mode());
+    Ok(read.application_name("rowhouse").ssl_mode(mode))
+}
+
+/// TLS with a certificate whose authority and name are verified, or none. sqlx takes any certificate under `require` and any
+/// name under `verify-ca`, and where a URL says nothing it prefers TLS, which whoever is in between can talk it out of.
+const fn verified(asked: PgSslMode) -> PgSslMode {
+    match asked {
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => PgSslMode::Disable,
+        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => PgSslMode::VerifyFull,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a URL with these parameters makes of TLS. `PgSslMode` cannot be compared.
+    fn mode(parameters: &str) -> String {
+        let url = Secret::new(format!("postgres://u:p@h:1/d{parameters}"));
+        format!("{:?}", options(&url).unwrap().get_ssl_mode())
+    }
+
+    #[test]
+    fn there_is_no_tls_without_a_certificate_that_is_verified() {
+        for asked in ["require", "verify-ca", "verify-full"] {
+            assert_eq!(mode(&format!("?sslmode={asked}")), "VerifyFull", "{asked}");
+        }
+        for asked in ["disable", "allow", "prefer"] {
+            assert_eq!(mode(&format!("?sslmode={asked}")), "Disable", "{asked}");
+        }
+        assert_eq!(mode(""), "Disable", "a URL that says nothing");
+    }
+
+    #[test]
+    fn an_unknown_word_is_refused_and_the_url_is_not_told() {
+        let url = Secret::new("postgres://u:hush@h:1/d?sslmode=requires".to_owned());
+        let refused = options(&url).unwrap_err().to_string();
+        assert!(!refused.contains("hush") && !refused.contains("requires"), "{refused}");
+    }
 }
