@@ -83,6 +83,25 @@ fn the_pooler_shows_and_renews_the_certificate_that_it_is_given() {
 }
 
 #[test]
+fn who_changes_over_has_a_pooler_that_takes_both_and_is_the_same_else() {
+    let settings = |component: &str| -> Vec<String> {
+        let file = kubernetes(&format!("components/{component}/client-tls.ini"));
+        let lines = file.lines().filter(|line| !line.starts_with(";;"));
+        lines.map(str::to_owned).collect()
+    };
+    let both: Vec<String> = settings("pooler-tls")
+        .iter()
+        .map(|line| line.replace("= require", "= allow"))
+        .collect();
+    assert!(both.iter().any(|line| line == "client_tls_sslmode = allow"));
+    assert_eq!(settings("pooler-tls-permissive"), both);
+    let manifest = kubernetes("components/pooler-tls-permissive/kustomization.yaml");
+    assert!(says(&manifest, "- client-tls.ini"), "it is in the pod");
+    // Merged, it takes the place of the file of the component before it.
+    assert!(says(&manifest, "behavior: merge"));
+}
+
+#[test]
 fn crm_verifies_the_pooler_by_the_name_in_its_certificate() {
     let overlay = kubernetes("overlays/dev-mutual-tls/kustomization.yaml");
     assert!(says(&overlay, "- ../../components/pooler-tls"));
