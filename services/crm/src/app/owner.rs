@@ -35,10 +35,13 @@ pub async fn migrate(config: MigrateConfig) -> Result<()> {
     let provisioner = provisioner(&config.data_owner_urls, config.data_master_keys.as_ref()).await?;
     // Neither keeps the other from being done as far as it can.
     let resealed = reseal_logins(&provisioner).await;
-    let migrated = provisioner.migrate_all().await;
-    // First, since what is wrong with homes has been logged.
+    let migrated = provisioner.migrate_all().await.context("not every home was migrated");
+    // One error is answered with. Where both fail, the log has the other.
+    if let (Err(_), Err(error)) = (&resealed, &migrated) {
+        tracing::error!(error = format!("{error:#}"), "not every home was migrated");
+    }
     resealed?;
-    let migrated = migrated.context("not every home was migrated")?;
+    let migrated = migrated?;
     tracing::info!(homes = migrated, "homes are at the newest version");
     provisioner.shutdown().await;
     Ok(())

@@ -14,7 +14,7 @@ const PAGE: i64 = 500;
 /// What the present master key has sealed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resealed {
-    /// Logins of tenants' own databases: all that there are.
+    /// Logins of tenants' own databases: of all that are in use.
     pub logins: usize,
     /// Of these, those whose password an older key had sealed until now.
     pub resealed: usize,
@@ -73,7 +73,7 @@ impl Provisioner {
         }
     }
 
-    /// False where the present key has sealed it already, or the database is gone.
+    /// False where the present key has sealed it already, or the database is gone or going.
     ///
     /// `seen`: what is sealed, as it was read without a lock.
     async fn reseal_login(&self, tenant: TenantId, server: &ServerName, seen: &[u8]) -> Result<bool, ProvisionError> {

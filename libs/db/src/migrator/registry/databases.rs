@@ -155,7 +155,8 @@ pub(in crate::migrator) async fn lacks_login(
     Ok(lacks.unwrap_or_default())
 }
 
-/// Tenants whose database has a login of its own, with its sealed password, after `after`, at most `limit`.
+/// Tenants with a database in use that has a login of its own, with its sealed password, after `after`, at most `limit`. What
+/// opens one that is leaving nobody needs any more.
 pub(in crate::migrator) async fn sealed_passwords(
     connection: &mut PgConnection,
     participant: ServiceName,
@@ -164,7 +165,7 @@ pub(in crate::migrator) async fn sealed_passwords(
 ) -> Result<Vec<(TenantId, Vec<u8>)>, sqlx::Error> {
     let logins: Vec<(Uuid, Vec<u8>)> = sqlx::query_as(
         "SELECT tenant_id, sealed_password FROM rowhouse.databases
-         WHERE participant = $1 AND sealed_password IS NOT NULL AND tenant_id > $2
+         WHERE participant = $1 AND state = 'ready' AND sealed_password IS NOT NULL AND tenant_id > $2
          ORDER BY tenant_id
          LIMIT $3",
     )
@@ -179,12 +180,12 @@ pub(in crate::migrator) async fn sealed_passwords(
         .collect())
 }
 
-/// The sealed password of one, which nobody else changes before the end of the transaction; whoever does is waited for.
+/// The sealed password of one in use, which nobody else changes before the end of the transaction; whoever does is waited for.
 pub(in crate::migrator) async fn lock_sealed_password(
     connection: &mut PgConnection,
     tenant: TenantId,
 ) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    let sql = "SELECT sealed_password FROM rowhouse.databases WHERE tenant_id = $1 FOR UPDATE";
+    let sql = "SELECT sealed_password FROM rowhouse.databases WHERE tenant_id = $1 AND state = 'ready' FOR UPDATE";
     let sealed: Option<Option<Vec<u8>>> = sqlx::query_scalar(sql)
         .bind(tenant.uuid())
         .fetch_optional(connection)

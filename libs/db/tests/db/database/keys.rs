@@ -164,6 +164,26 @@ async fn what_no_key_opens_is_named_and_keeps_no_other_from_being_sealed_anew() 
     }
 }
 
+/// Whoever drops it needs no password, and may never come by: what no key opens there must not fail every run.
+#[tokio::test]
+async fn what_opens_a_database_that_is_leaving_is_not_looked_at() {
+    let bench = Bench::start("key_leaving", 1).await;
+    let main = bench.superuser().await;
+    let (stays, leaving) = (bench.tenant_in(DATABASE).await, bench.tenant_in(DATABASE).await);
+    let of_another = sealed(&main, stays).await;
+    put_sealed(&main, leaving, &of_another).await;
+    let leave = format!(
+        "UPDATE rowhouse.databases SET state = 'leaving', house_id = NULL WHERE tenant_id = '{}'",
+        leaving.uuid()
+    );
+    main.batch_execute(&leave).await.unwrap();
+    let migrator = provisioning(&bench, &keys("B", &["A"])).await;
+    let done = migrator.reseal_logins().await.unwrap();
+    assert_eq!((done.logins, done.resealed), (1, 1));
+    assert_eq!(sealed(&main, leaving).await, of_another);
+    assert!(opened_by(&bench, "B", stays).await.is_some());
+}
+
 /// A provisioner gives the login another password after the old one was read, and before it is sealed anew: the old one in its
 /// place would lock the tenant out.
 #[tokio::test]

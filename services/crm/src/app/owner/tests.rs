@@ -1,6 +1,8 @@
 //! The process `provision`, called over its real listener.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rowhouse_auth_kit::{ServiceSigner, SigningKey};
@@ -21,6 +23,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::*;
 
@@ -43,6 +48,44 @@ fn keys(present: &str, previous: &[&str]) -> MasterKeys {
     MasterKeys {
         present: key(present),
         previous: previous.iter().map(|first| key(first)).collect(),
+    }
+}
+
+/// The errors that this process logs while it is the thread's subscriber, each with all its fields.
+#[derive(Clone, Default)]
+struct Errors {
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+struct Line(String);
+
+impl Subscriber for Errors {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("rowhouse_crm") && *metadata.level() == Level::ERROR
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.lines.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0 += &format!(" {}={value:?}", field.name());
     }
 }
 
@@ -167,22 +210,24 @@ async fn only_the_tenant_service_is_served() {
     provisioner.shutdown().await;
 }
 
+fn migrating(urls: &BTreeMap<String, Secret>, keys: MasterKeys) -> MigrateConfig {
+    MigrateConfig {
+        telemetry: Telemetry {
+            filter: "off".to_owned(),
+            json: true,
+            otlp_endpoint: None,
+        },
+        data_owner_urls: urls.clone(),
+        data_master_keys: Some(keys),
+    }
+}
+
 #[tokio::test]
 async fn migrate_seals_anew_what_a_previous_key_has_sealed_and_says_when_that_one_is_missing() {
     let databases = Databases::empty("crm_reseal").await.unwrap();
     let main = Secret::new(databases.data_url(Login::Owner));
     let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
-    let migrate_by = |keys| {
-        migrate(MigrateConfig {
-            telemetry: Telemetry {
-                filter: "off".to_owned(),
-                json: true,
-                otlp_endpoint: None,
-            },
-            data_owner_urls: urls.clone(),
-            data_master_keys: Some(keys),
-        })
-    };
+    let migrate_by = |keys| migrate(migrating(&urls, keys));
     migrate_by(keys("A", &[])).await.unwrap();
     let builder = provisioner(&urls, Some(&keys("A", &[]))).await.unwrap();
     let (tenant, older) = (TenantId::generate(), TenantId::generate());
@@ -223,4 +268,44 @@ async fn migrate_seals_anew_what_a_previous_key_has_sealed_and_says_when_that_on
     assert_eq!(opened_by("B", tenant).await, password);
     // The previous keys may go.
     migrate_by(keys("B", &[])).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_hears_of_homes_that_fail_also_where_a_key_is_missing() {
+    let databases = Databases::empty("crm_both_fail").await.unwrap();
+    let main = Secret::new(databases.data_url(Login::Owner));
+    let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
+    migrate(migrating(&urls, keys("A", &[]))).await.unwrap();
+    let builder = provisioner(&urls, Some(&keys("A", &[]))).await.unwrap();
+    for placement in [Placement::Database, Placement::Schema] {
+        let (server, operation) = ("data1".parse().unwrap(), OperationId::generate());
+        let prepared = builder
+            .prepare(TenantId::generate(), &server, placement, operation)
+            .await;
+        prepared.unwrap();
+    }
+    builder.shutdown().await;
+    // Its tables are there: to make them again fails.
+    let mut owner = PgConnection::connect(main.expose()).await.unwrap();
+    sqlx::query("UPDATE rowhouse.houses SET version = 0, deferred_version = 0 WHERE placement = 'schema'")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    owner.close().await.unwrap();
+
+    let errors = Errors::default();
+    let listening = tracing::subscriber::set_default(errors.clone());
+    let refused = migrate(migrating(&urls, keys("B", &[]))).await.unwrap_err();
+    let told = format!("{refused:#}");
+    assert!(told.contains("ROWHOUSE_DATA_MASTER_KEYS_PREVIOUS"), "{told}");
+    let lines = errors.lines.lock().unwrap().clone();
+    assert!(
+        matches!(lines.as_slice(), [line] if line.contains("not every home was migrated") && line.contains("SQLSTATE")),
+        "{lines:?}"
+    );
+    // What is answered with is not logged here as well.
+    let refused = migrate(migrating(&urls, keys("A", &[]))).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("not every home was migrated"));
+    assert_eq!(errors.lines.lock().unwrap().len(), 1);
+    drop(listening);
 }
