@@ -182,3 +182,22 @@ fn the_owners_credentials_are_where_homes_are_built_only() {
         &faults,
     );
 }
+
+#[test]
+fn a_process_that_shares_secrets_with_others_is_given_those_that_it_reads() {
+    let provision = manifest("crm", "provision.yaml");
+    let count = |line: &str| provision.lines().filter(|found| found.trim() == line).count();
+    assert!(count("- secret:") > 0);
+    assert_eq!(
+        count("- secret:"),
+        count("items:"),
+        "a Secret without items lies in the pod as a whole"
+    );
+    let keys = provision.lines().filter_map(|line| line.trim().strip_prefix("- key: "));
+    let keys: BTreeSet<String> = keys.map(str::to_owned).collect();
+    assert_eq!(keys, secrets(&provision));
+    assert!(
+        !keys.contains("ROWHOUSE_DATA_MASTER_KEYS_PREVIOUS"),
+        "whoever takes provision over opens nothing that an older key has sealed"
+    );
+}
