@@ -87,11 +87,22 @@ impl Target {
         })
     }
 
-    /// Connects to a tenant's own database of the same server, by the login that it has.
-    pub(crate) fn in_own_database(mut self, login: OwnLogin) -> Self {
-        self.config.dbname(&login.name);
-        self.login = Some(login);
-        self
+    /// A tenant's own database of the same server, by the login that it has. No file is read again: the authority is the one
+    /// that was trusted when the process started.
+    pub(crate) fn for_own_database(&self, login: OwnLogin) -> Self {
+        let mut config = self.config.clone();
+        config.dbname(&login.name);
+        Self {
+            server: self.server.clone(),
+            lane: String::new(),
+            homes_max: None,
+            config,
+            login: Some(login),
+            tls: self.tls.clone(),
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+            last_fault: Arc::default(),
+        }
     }
 
     /// Names the lane that its connections belong to.

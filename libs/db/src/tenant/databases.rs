@@ -1,8 +1,8 @@
 //! Pools of tenants' own databases.
 //!
 //! There may be many, most of them idle at any time, so a pool is made when its database is first used and closed when it
-//! has been idle for a while. Each is entered by a login of its own. `PgBouncer` reaches each by its `*` entry. There are no lanes: a back end of such a database
-//! remembers one home.
+//! has been idle for a while. Each is entered by a login of its own. `PgBouncer` reaches each by its `*` entry. There are no
+//! lanes: a back end of such a database remembers one home.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,8 +41,6 @@ pub(super) struct Databases {
     bounds: OwnDatabases,
     logins: Arc<OwnLogins>,
     open: Arc<Mutex<Open>>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
 }
 
 type Open = HashMap<(String, TenantId), Used>;
@@ -80,8 +78,6 @@ impl Databases {
             bounds,
             logins: Arc::new(logins),
             open,
-            tasks: tasks.clone(),
-            stop: stop.clone(),
         }
     }
 
@@ -89,7 +85,7 @@ impl Databases {
     ///
     /// `server`: whose main database the tenant's is beside, named by the tenant's id.
     pub(super) async fn connection(&self, home: &Home, server: &Server, deadline: Instant) -> Result<Borrowed, Error> {
-        let (pool, last_fault, _waiting) = self.pool(home, server)?;
+        let (pool, last_fault, _waiting) = self.pool(home, server);
         let exhausted = || {
             let fault = last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
             fault.map(Error::Unavailable)
@@ -107,19 +103,18 @@ impl Databases {
         lock(&self.open).len()
     }
 
-    fn pool(&self, home: &Home, server: &Server) -> Result<(Pool<Target>, LastFault, Arc<()>), Error> {
+    fn pool(&self, home: &Home, server: &Server) -> (Pool<Target>, LastFault, Arc<()>) {
         let key = (home.server.as_str().to_owned(), home.tenant);
         let mut open = lock(&self.open);
         if let Some(used) = open.get_mut(&key) {
             used.last = Instant::now();
-            return Ok((
+            return (
                 used.pool.clone(),
                 Arc::clone(&used.last_fault),
                 Arc::clone(&used.waiting),
-            ));
+            );
         }
-        let target = Target::new(&key.0, server.url(), self.tasks.clone(), self.stop.clone())?;
-        let target = target.in_own_database(OwnLogin {
+        let target = server.main().for_own_database(OwnLogin {
             name: own_name(home.tenant),
             main: Arc::clone(server.main()),
             logins: Arc::clone(&self.logins),
@@ -146,7 +141,7 @@ impl Databases {
         let waiting = Arc::clone(&used.waiting);
         open.insert(key, used);
         report(&open);
-        Ok((pool, last_fault, waiting))
+        (pool, last_fault, waiting)
     }
 }
 

@@ -49,12 +49,11 @@ pub(super) enum Way {
 
 /// A data server.
 pub(super) struct Server {
-    url: Secret,
     /// As many as there are lanes; or one, which serves everybody.
     lanes: Vec<Lane>,
     /// Only beside lanes.
     bulk: Option<Lane>,
-    /// Its main database, to ask for the logins of others.
+    /// Its main database, to ask for the logins of others, which are reached as it is.
     main: Arc<Target>,
 }
 
@@ -108,7 +107,6 @@ impl Server {
         let main = Arc::new(Target::new(name, url, tasks.clone(), stop.clone())?.in_lane(LOGINS_LANE));
         if !lanes.are_on() {
             return Ok(Self {
-                url: url.clone(),
                 main,
                 lanes: vec![lane("all", config.pool_size_max)?],
                 bulk: None,
@@ -116,7 +114,6 @@ impl Server {
         }
         let each_max = lanes.connections_per_lane_max;
         Ok(Self {
-            url: url.clone(),
             main,
             lanes: (0..lanes.count)
                 .map(|number| lane(&Lanes::name(number), each_max))
@@ -125,12 +122,7 @@ impl Server {
         })
     }
 
-    /// Of its main database.
-    pub(super) fn url(&self) -> &Secret {
-        &self.url
-    }
-
-    /// Its main database, to ask for the logins of others.
+    /// Its main database, to ask for the logins of others, which are reached as it is.
     pub(super) fn main(&self) -> &Arc<Target> {
         &self.main
     }

@@ -12,7 +12,7 @@ use rowhouse_devkit::cluster;
 use rowhouse_devkit::pooler::{Particulars, Pooler};
 use rowhouse_devkit::servers::LanePools;
 use rowhouse_devkit::volume::Volume;
-use rowhouse_types::TenantId;
+use rowhouse_types::{Placement, TenantId};
 use uuid::Uuid;
 
 use crate::bench::{Bench, LONG, config, ctx, until};
@@ -108,15 +108,18 @@ async fn fault(db: &TenantDb, tenant: TenantId) -> String {
 #[tokio::test]
 async fn tenants_are_served_by_tls_and_nobody_without_it() {
     let (bench, authority) = (Bench::start("tls", 1).await, Authority::new("ours").unwrap());
-    let tenant = bench.tenant().await;
+    let (tenant, apart) = (bench.tenant().await, bench.tenant_in(Placement::Database).await);
     let required = with_tls(&bench, &authority).await;
     let ca = trusted(&required, "ours", &authority);
     let db = connect(&bench, url(&required, POOLER, "verify-full", &ca)).await;
+    // It has been read.
+    fs::remove_file(&ca).unwrap();
     let mut tx = db.begin(&ctx(tenant, LONG), Mode::Write).await.unwrap();
     tx.fetch_one(&INSERT, &[&Uuid::now_v7(), &"by TLS"]).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(list(&db, tenant, LONG).await, Ok(1));
     assert_eq!(list(&db.bulk(), tenant, LONG).await, Ok(1));
+    assert_eq!(list(&db, apart, LONG).await, Ok(0));
     // And of those without: libs/db, and any other client.
     let plain = connect(&bench, url(&required, POOLER, "disable", &ca)).await;
     let refused = fault(&plain, tenant).await;
