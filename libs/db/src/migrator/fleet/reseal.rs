@@ -20,40 +20,45 @@ pub struct Resealed {
     pub resealed: usize,
 }
 
+/// What has come of a run so far.
+#[derive(Default)]
+struct Run {
+    done: Resealed,
+    unopened: usize,
+    first_unopened: Option<TenantId>,
+    /// The first failure that is not of the keys.
+    failed: Option<ProvisionError>,
+}
+
 // === impl Provisioner ===
 
 impl Provisioner {
-    /// Seals by the present master key, on every server, what a previous one has sealed. What none of them opens stays as it is,
-    /// and keeps no other from it.
+    /// Seals by the present master key, on every server, what a previous one has sealed. What none of them opens stays as it is;
+    /// neither that nor what fails keeps any other from it.
     ///
     /// Where no process that seals by a previous key was left when it began, nothing needs that key once it has returned.
     ///
     /// # Errors
-    /// [`ProvisionError::Unopened`] where none of the keys opens some; and when a server fails. What was done stays done.
+    /// The first failure of a server or of one login; where there is none, [`ProvisionError::Unopened`] if none of the keys opens
+    /// some. What was done stays done.
     pub async fn reseal_logins(&self) -> Result<Resealed, ProvisionError> {
-        let (mut done, mut unopened) = (Resealed::default(), Vec::new());
+        let mut run = Run::default();
         for name in self.servers.keys() {
-            let server: ServerName = name.parse().map_err(|_| ProvisionError::ServerUnknown(name.clone()))?;
-            self.reseal_logins_of(&server, &mut done, &mut unopened).await?;
+            if let Err(error) = self.reseal_logins_of(name, &mut run).await {
+                run.failed.get_or_insert(error);
+            }
         }
-        match unopened.first() {
-            None => Ok(done),
-            Some(first) => Err(ProvisionError::Unopened {
-                count: unopened.len(),
-                first: house::own_name(*first),
-            }),
-        }
+        run.outcome()
     }
 
-    async fn reseal_logins_of(
-        &self,
-        server: &ServerName,
-        done: &mut Resealed,
-        unopened: &mut Vec<TenantId>,
-    ) -> Result<(), ProvisionError> {
+    /// Fails where the server cannot be asked for its logins.
+    async fn reseal_logins_of(&self, name: &str, run: &mut Run) -> Result<(), ProvisionError> {
+        let server: ServerName = name
+            .parse()
+            .map_err(|_| ProvisionError::ServerUnknown(name.to_owned()))?;
         let mut after = Uuid::nil();
         loop {
-            let mut main = self.pool(server)?.acquire().await?;
+            let mut main = self.pool(&server)?.acquire().await?;
             let logins = databases::sealed_passwords(&mut main, self.participant, after, PAGE).await?;
             drop(main);
             let Some((last, _)) = logins.last() else {
@@ -61,14 +66,7 @@ impl Provisioner {
             };
             after = last.uuid();
             for (tenant, sealed) in logins {
-                match self.reseal_login(tenant, server, &sealed).await {
-                    Ok(resealed) => {
-                        done.logins += 1;
-                        done.resealed += usize::from(resealed);
-                    }
-                    Err(ProvisionError::Seal(Opening)) => unopened.push(tenant),
-                    Err(error) => return Err(error),
-                }
+                run.note(tenant, self.reseal_login(tenant, &server, &sealed).await);
             }
         }
     }
@@ -91,5 +89,36 @@ impl Provisioner {
         databases::set_sealed_password(&mut main, tenant, &resealed).await?;
         main.commit().await?;
         Ok(true)
+    }
+}
+
+// === impl Run ===
+
+impl Run {
+    fn note(&mut self, tenant: TenantId, resealed: Result<bool, ProvisionError>) {
+        match resealed {
+            Ok(resealed) => {
+                self.done.logins += 1;
+                self.done.resealed += usize::from(resealed);
+            }
+            Err(ProvisionError::Seal(Opening)) => {
+                self.unopened += 1;
+                self.first_unopened.get_or_insert(tenant);
+            }
+            Err(error) => {
+                self.failed.get_or_insert(error);
+            }
+        }
+    }
+
+    fn outcome(self) -> Result<Resealed, ProvisionError> {
+        match (self.failed, self.first_unopened) {
+            (Some(error), _) => Err(error),
+            (None, Some(first)) => Err(ProvisionError::Unopened {
+                count: self.unopened,
+                first: house::own_name(first),
+            }),
+            (None, None) => Ok(self.done),
+        }
     }
 }

@@ -164,6 +164,34 @@ async fn what_no_key_opens_is_named_and_keeps_no_other_from_being_sealed_anew() 
     }
 }
 
+/// A server that cannot be asked, and a line that cannot be changed, each before one that can.
+#[tokio::test]
+async fn what_fails_keeps_no_other_from_being_sealed_anew() {
+    let bench = Bench::start("key_fault", 1).await;
+    let main = bench.superuser().await;
+    let mut tenants = [bench.tenant_in(DATABASE).await, bench.tenant_in(DATABASE).await];
+    tenants.sort_by_key(|tenant| tenant.uuid());
+    let [first, last] = tenants;
+    let refuse = format!(
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql
+             AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$;
+         CREATE TRIGGER refuse BEFORE UPDATE ON rowhouse.databases FOR EACH ROW
+             WHEN (new.tenant_id = '{}') EXECUTE FUNCTION public.refuse()",
+        first.uuid()
+    );
+    main.batch_execute(&refuse).await.unwrap();
+    let nowhere = bench.databases.servers().login_url(Login::Owner, "no_such_database");
+    let urls = BTreeMap::from([
+        ("data0".to_owned(), Secret::new(nowhere)),
+        ("data1".to_owned(), Secret::new(bench.databases.data_url(Login::Owner))),
+    ]);
+    let migrator = Provisioner::connect(ServiceName::Crm, &urls, NEWEST, &keys("B", &["A"])).await;
+    let refused = migrator.unwrap().reseal_logins().await;
+    assert!(matches!(&refused, Err(ProvisionError::Database(_))), "{refused:?}");
+    assert!(opened_by(&bench, "A", first).await.is_some());
+    assert!(opened_by(&bench, "B", last).await.is_some());
+}
+
 /// Whoever drops it needs no password, and may never come by: what no key opens there must not fail every run.
 #[tokio::test]
 async fn what_opens_a_database_that_is_leaving_is_not_looked_at() {
