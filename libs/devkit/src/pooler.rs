@@ -34,6 +34,7 @@ pub struct Pooler {
     console: Endpoint,
     account: Option<Account>,
     folder: TempDir,
+    log: PathBuf,
     _reservation: Reservation,
 }
 
@@ -126,9 +127,11 @@ impl Pooler {
         }
         let logins = pgbouncer::logins(&app, &pooler_password, &scram::verifier(&console.password)?);
         files.extend([(configuration.clone(), settings), (users, logins)]);
-        let log = servers.folder().join("log").join(format!("pgbouncer-{database}.log"));
+        // A test may have several, and reads what one of them has logged.
+        let process = format!("pgbouncer-{database}-{}", random_word());
+        let log = servers.folder().join("log").join(format!("{process}.log"));
         let launch = Launch {
-            process: format!("pgbouncer-{database}"),
+            process,
             program: pgbouncer_program()?,
             arguments: vec![configuration.into()],
             environment: Vec::new(),
@@ -144,6 +147,7 @@ impl Pooler {
             console,
             account,
             folder,
+            log: log.clone(),
             _reservation: reservation,
         };
         let (console_url, port) = (pooler.console_url(), pooler.console.port);
@@ -174,6 +178,11 @@ impl Pooler {
     /// Its process.
     pub fn process(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where it logs, and no other.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Writes a volume into its folder, or replaces one, as the kubelet does: PgBouncer is not told. Answers where it is.
