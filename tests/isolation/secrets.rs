@@ -328,8 +328,8 @@ async fn round(torture: &mut Torture, mut dice: Dice) -> Result<()> {
     control(&world.suite, &seen, &personal).await
 }
 
-/// The control: the same search in the same places finds what is there. The id of some requests is everywhere but in Redis, where it
-/// is planted, and in the queues, where work was done; the databases of tenants hold the contact.
+/// The control: the same search in the same places finds what is there. The id of some requests is everywhere but in Redis,
+/// where it is planted, and in the queues, where work was done; the databases of tenants hold the contact.
 async fn control(suite: &Suite, seen: &[Place], personal: &Watched) -> Result<()> {
     let mut planted = Watched::new(&mut Dice::new(0));
     planted.secret("what was planted", PLANTED);

@@ -89,8 +89,8 @@ impl Provisioner {
         })
     }
 
-    /// Makes the tenant's home ready, at the newest version: claims the spare, or builds a home where there is none. A repeated call with the same
-    /// operation answers with the home that the first one built, in whatever state it is by now.
+    /// Makes the tenant's home ready, at the newest version: claims the spare, or builds a home where there is none. A repeated
+    /// call with the same operation answers with the home that the first one built, in whatever state it is by now.
     ///
     /// # Errors
     /// [`ProvisionError::HomeExists`] where another operation built the home, or is building it in a database of its own;
@@ -175,8 +175,8 @@ impl Provisioner {
     /// Forbids reads and writes. Returns only when no transaction that had entered the home before is left.
     ///
     /// # Errors
-    /// [`ProvisionError::HomeAbsent`]; [`ProvisionError::Overtaken`] where a newer operation has frozen or thawed it; [`ProvisionError::Busy`] when an older transaction does not end within 30 s, and
-    /// nothing has changed then.
+    /// [`ProvisionError::HomeAbsent`]; [`ProvisionError::Overtaken`] where a newer operation has frozen or thawed it;
+    /// [`ProvisionError::Busy`] when an older transaction does not end within 30 s, and nothing has changed then.
     pub async fn freeze(
         &self,
         tenant: TenantId,

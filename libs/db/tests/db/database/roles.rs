@@ -49,7 +49,8 @@ async fn a_login_is_given_three_settings_of_the_common_one() {
     ];
     assert_eq!(given, written.map(|setting| (0, setting.to_owned())));
     assert_eq!(given, settings(&client, "rowhouse_app").await);
-    // What an operator makes of those is followed. What is for one database, or may be set by superusers alone, is left where it is.
+    // What an operator makes of those is followed. What is for one database, or may be set by superusers alone, is left where it
+    // is.
     let change = "ALTER ROLE rowhouse_app SET lock_timeout = '7s'; ALTER ROLE rowhouse_app SET log_statement = 'all';
         ALTER ROLE rowhouse_app SET work_mem = '8MB'; ALTER ROLE rowhouse_app IN DATABASE postgres SET lock_timeout = '1h'";
     client.batch_execute(change).await.unwrap();
