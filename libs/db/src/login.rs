@@ -72,39 +72,32 @@ impl OwnLogins {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::master_keys;
 
-    fn key(first: &str) -> SecretKey {
-        SecretKey::from_base64(&format!("{first}{}=", "A".repeat(42))).unwrap()
-    }
-
-    fn logins(first: &str) -> OwnLogins {
-        OwnLogins::new(&key(first).into()).unwrap()
+    fn logins(key: u8) -> OwnLogins {
+        OwnLogins::new(&master_keys(key, b"")).unwrap()
     }
 
     #[test]
     fn a_password_is_opened_by_its_master_key_for_its_database_alone() {
         let password = Secret::new("hush".to_owned());
-        let sealed = logins("A").seal("t_1", &password).unwrap();
-        assert_eq!(logins("A").open("t_1", &sealed).unwrap().expose(), "hush");
-        assert_eq!(logins("A").open("t_2", &sealed).unwrap_err(), Error::Opening);
-        assert_eq!(logins("B").open("t_1", &sealed).unwrap_err(), Error::Opening);
+        let sealed = logins(b'A').seal("t_1", &password).unwrap();
+        assert_eq!(logins(b'A').open("t_1", &sealed).unwrap().expose(), "hush");
+        assert_eq!(logins(b'A').open("t_2", &sealed).unwrap_err(), Error::Opening);
+        assert_eq!(logins(b'B').open("t_1", &sealed).unwrap_err(), Error::Opening);
     }
 
     #[test]
     fn a_previous_key_opens_and_never_seals() {
         let password = Secret::new("hush".to_owned());
-        let keys = MasterKeys {
-            present: key("B"),
-            previous: vec![key("C"), key("A")],
-        };
-        let both = OwnLogins::new(&keys).unwrap();
-        let older = logins("A").seal("t_1", &password).unwrap();
+        let both = OwnLogins::new(&master_keys(b'B', b"CA")).unwrap();
+        let older = logins(b'A').seal("t_1", &password).unwrap();
         assert_eq!(both.open("t_1", &older).unwrap().expose(), "hush");
         assert!(!both.is_present("t_1", &older));
         assert_eq!(both.open("t_2", &older).unwrap_err(), Error::Opening);
         let newer = both.seal("t_1", &password).unwrap();
         assert!(both.is_present("t_1", &newer) && !both.is_present("t_2", &newer));
-        assert_eq!(logins("B").open("t_1", &newer).unwrap().expose(), "hush");
-        assert_eq!(logins("A").open("t_1", &newer).unwrap_err(), Error::Opening);
+        assert_eq!(logins(b'B').open("t_1", &newer).unwrap().expose(), "hush");
+        assert_eq!(logins(b'A').open("t_1", &newer).unwrap_err(), Error::Opening);
     }
 }

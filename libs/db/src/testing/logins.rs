@@ -6,11 +6,18 @@ use rowhouse_types::TenantId;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::control;
-use crate::login::OwnLogins;
+use crate::login::{MasterKeys, OwnLogins};
 use crate::migrator::own_name;
 
-/// The master key of tests and benches, in base64.
-pub const MASTER_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+/// Master keys of tests and benches, each named by the byte that it consists of. Whoever needs one and does not care has `b'A'`.
+#[must_use]
+pub fn master_keys(present: u8, previous: &[u8]) -> MasterKeys {
+    let key = |byte: u8| SecretKey::from([byte; 32]);
+    MasterKeys {
+        present: key(present),
+        previous: previous.iter().copied().map(key).collect(),
+    }
+}
 
 /// Name and password of the login that the tenant's own database has; `None` where it has none.
 ///

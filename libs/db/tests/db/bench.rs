@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowhouse_config::Secret;
-use rowhouse_config::secret::SecretKey;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
-use rowhouse_db::testing::{self, StaticDirectory};
+use rowhouse_db::testing::{StaticDirectory, master_keys, own_login};
 use rowhouse_db::{
-    Error, Home, Lanes, Mode, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, TenantMigrations, migrate_platform,
+    Error, Home, Lanes, MasterKeys, Mode, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, TenantMigrations,
+    migrate_platform,
 };
 use rowhouse_devkit::cluster;
 use rowhouse_devkit::fixture::Databases;
@@ -117,7 +117,7 @@ impl Bench {
     /// Name and password of that login.
     pub(crate) async fn own_login(&self, tenant: TenantId) -> (String, String) {
         let main = Secret::new(self.databases.data_url(Login::Owner));
-        let login = testing::own_login(&main, &master_key(), tenant).await.unwrap();
+        let login = own_login(&main, &master_keys(b'A', b"").present, tenant).await.unwrap();
         let (name, password) = login.expect("the database has a login of its own");
         (name, password.expose().to_owned())
     }
@@ -142,14 +142,18 @@ impl Bench {
 }
 
 pub(crate) async fn provisioner(databases: &Databases, migrations: TenantMigrations) -> Provisioner {
-    let urls = BTreeMap::from([("data1".to_owned(), Secret::new(databases.data_url(Login::Owner)))]);
-    Provisioner::connect(ServiceName::Crm, &urls, migrations, &master_key().into())
-        .await
-        .unwrap()
+    provisioner_with(databases, migrations, &master_keys(b'A', b"")).await
 }
 
-pub(crate) fn master_key() -> SecretKey {
-    SecretKey::from_base64(testing::MASTER_KEY).unwrap()
+pub(crate) async fn provisioner_with(
+    databases: &Databases,
+    migrations: TenantMigrations,
+    master_keys: &MasterKeys,
+) -> Provisioner {
+    let urls = BTreeMap::from([("data1".to_owned(), Secret::new(databases.data_url(Login::Owner)))]);
+    Provisioner::connect(ServiceName::Crm, &urls, migrations, master_keys)
+        .await
+        .unwrap()
 }
 
 async fn connect(
@@ -173,7 +177,7 @@ pub(crate) fn config(url: String, lanes: Lanes) -> TenantDbConfig {
         pool_size_max: 1,
         lanes,
         own_databases: OwnDatabases::default(),
-        master_keys: master_key().into(),
+        master_keys: master_keys(b'A', b""),
         versions: 1..=2,
     }
 }

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rowhouse_config::Secret;
-use rowhouse_config::secret::SecretKey;
 use rowhouse_context::ServiceName;
-use rowhouse_db::testing::MASTER_KEY;
-use rowhouse_db::{MasterKeys, Migration, Provisioner, TenantMigrations, migrate_platform};
+use rowhouse_db::testing::master_keys;
+use rowhouse_db::{Migration, Provisioner, TenantMigrations, migrate_platform};
 use rowhouse_devkit::checkout::Checkout;
 use rowhouse_devkit::cluster::{self, Kind};
 use rowhouse_devkit::servers::{self, Login, Servers};
@@ -107,8 +106,7 @@ async fn measure(stack: &Stack) -> Result<Figures> {
     let owner = Secret::new(servers.login_url(Login::Owner, DATABASE));
     migrate_platform(&owner).await?;
     let urls = BTreeMap::from([(SERVER.to_owned(), owner)]);
-    let master_key = SecretKey::from_base64(MASTER_KEY).context("a key is 32 bytes of base64")?;
-    let master_keys = MasterKeys::from(master_key);
+    let master_keys = master_keys(b'A', b"");
     let older = Provisioner::connect(ServiceName::Crm, &urls, OLDER, &master_keys).await?;
     let newer = Provisioner::connect(ServiceName::Crm, &urls, NEWER, &master_keys).await?;
 

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rowhouse_config::Secret;
-use rowhouse_config::secret::SecretKey;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::migrate_platform;
-use rowhouse_db::testing::MASTER_KEY;
+use rowhouse_db::testing::master_keys;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_types::HomeState;
@@ -28,8 +27,7 @@ impl Bench {
         let url = Secret::new(databases.data_url(Login::Owner));
         migrate_platform(&url).await.unwrap();
         let urls = BTreeMap::from([("data1".to_owned(), url)]);
-        let master_keys = SecretKey::from_base64(MASTER_KEY).unwrap().into();
-        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_keys)
+        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_keys(b'A', b""))
             .await
             .unwrap();
         Self {

@@ -2,48 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use rowhouse_config::secret::SecretKey;
 use rowhouse_context::ServiceName;
-use rowhouse_db::testing::own_login;
-use rowhouse_db::{Lanes, MasterKeys, Provisioner, Resealed, TenantDb, TenantDbConfig};
+use rowhouse_db::testing::{master_keys, own_login};
+use rowhouse_db::{MasterKeys, Provisioner, Resealed};
 
-use super::logins::{list, verifier};
+use super::logins::{list, serving, verifier};
 use super::*;
-use crate::bench::config;
+use crate::bench::provisioner_with;
 use crate::notes::NEWEST;
 
-/// A master key by its first letter. That of [`Bench`] is "A".
-fn key(first: &str) -> SecretKey {
-    SecretKey::from_base64(&format!("{first}{}=", "A".repeat(42))).unwrap()
-}
-
-fn keys(present: &str, previous: &[&str]) -> MasterKeys {
-    MasterKeys {
-        present: key(present),
-        previous: previous.iter().map(|first| key(first)).collect(),
-    }
-}
-
-/// Straight to PostgreSQL.
-async fn serving(bench: &Bench, keys: MasterKeys) -> TenantDb {
-    let config = TenantDbConfig {
-        master_keys: keys,
-        ..config(bench.databases.data_url(Login::App), Lanes::OFF)
-    };
-    TenantDb::connect(config, bench.directory.clone()).await.unwrap()
-}
-
 async fn provisioning(bench: &Bench, keys: &MasterKeys) -> Provisioner {
-    let urls = BTreeMap::from([("data1".to_owned(), Secret::new(bench.databases.data_url(Login::Owner)))]);
-    Provisioner::connect(ServiceName::Crm, &urls, NEWEST, keys)
-        .await
-        .unwrap()
+    provisioner_with(&bench.databases, NEWEST, keys).await
 }
 
 /// The password of the tenant's login, where this key has sealed it.
-async fn opened_by(bench: &Bench, first: &str, tenant: TenantId) -> Option<String> {
+async fn opened_by(bench: &Bench, key: u8, tenant: TenantId) -> Option<String> {
     let main = Secret::new(bench.databases.data_url(Login::Owner));
-    let login = own_login(&main, &key(first), tenant).await.ok()?;
+    let login = own_login(&main, &master_keys(key, b"").present, tenant).await.ok()?;
     let (_, password) = login.expect("the database has a login of its own");
     Some(password.expose().to_owned())
 }
@@ -76,48 +51,51 @@ async fn whoever_has_both_keys_enters_all_the_while() {
     let main = bench.superuser().await;
     let (one, two) = (bench.tenant_in(DATABASE).await, bench.tenant_in(DATABASE).await);
     let known = (verifier(&main, one).await, verifier(&main, two).await);
-    let password = opened_by(&bench, "A", one).await;
+    let password = opened_by(&bench, b'A', one).await;
     assert!(password.is_some());
 
-    let both = serving(&bench, keys("B", &["C", "A"])).await;
+    let both = serving(&bench, master_keys(b'B', b"CA")).await;
     assert_eq!(list(&both, one).await, Ok(0));
-    assert_eq!(enters(&bench, keys("B", &[]), one).await, Ok(false));
+    assert_eq!(enters(&bench, master_keys(b'B', b""), one).await, Ok(false));
 
-    let migrator = provisioning(&bench, &keys("B", &["C", "A"])).await;
+    let migrator = provisioning(&bench, &master_keys(b'B', b"CA")).await;
     let done = migrator.reseal_logins().await.unwrap();
     assert_eq!((done.logins, done.resealed), (2, 2));
     // No password has changed, so connections that are open stay open, and PgBouncer has nothing to learn.
     assert_eq!((verifier(&main, one).await, verifier(&main, two).await), known);
-    assert_eq!(opened_by(&bench, "B", one).await, password);
-    assert_eq!(opened_by(&bench, "A", one).await, None);
+    assert_eq!(opened_by(&bench, b'B', one).await, password);
+    assert_eq!(opened_by(&bench, b'A', one).await, None);
     // It has no connection to this one yet.
     assert_eq!(list(&both, two).await, Ok(0));
     both.shutdown().await;
 
-    assert_eq!(enters(&bench, keys("B", &[]), one).await, Ok(true));
-    assert_eq!(enters(&bench, keys("B", &[]), two).await, Ok(true));
-    assert_eq!(enters(&bench, keys("A", &[]), one).await, Ok(false));
-    let (before, newer) = (sealed(&main, one).await, provisioning(&bench, &keys("B", &[])).await);
+    assert_eq!(enters(&bench, master_keys(b'B', b""), one).await, Ok(true));
+    assert_eq!(enters(&bench, master_keys(b'B', b""), two).await, Ok(true));
+    assert_eq!(enters(&bench, master_keys(b'A', b""), one).await, Ok(false));
+    let (before, newer) = (
+        sealed(&main, one).await,
+        provisioning(&bench, &master_keys(b'B', b"")).await,
+    );
     let nothing = Resealed { logins: 2, resealed: 0 };
     assert_eq!(newer.reseal_logins().await.unwrap(), nothing);
     assert_eq!(sealed(&main, one).await, before);
     // Whoever thinks better of it goes back the same way.
-    let back = provisioning(&bench, &keys("A", &["B"])).await;
+    let back = provisioning(&bench, &master_keys(b'A', b"B")).await;
     assert_eq!(back.reseal_logins().await.unwrap(), done);
-    assert_eq!(enters(&bench, keys("A", &[]), one).await, Ok(true));
+    assert_eq!(enters(&bench, master_keys(b'A', b""), one).await, Ok(true));
 }
 
 #[tokio::test]
 async fn a_login_that_is_made_while_keys_are_replaced_is_sealed_by_the_present_one() {
     let bench = Bench::start("key_made", 1).await;
-    let provisioner = provisioning(&bench, &keys("B", &["A"])).await;
+    let provisioner = provisioning(&bench, &master_keys(b'B', b"A")).await;
     let tenant = TenantId::generate();
     let made = provisioner
         .prepare(tenant, &server(), DATABASE, OperationId::generate())
         .await;
     made.unwrap();
-    assert!(opened_by(&bench, "B", tenant).await.is_some());
-    assert_eq!(opened_by(&bench, "A", tenant).await, None);
+    assert!(opened_by(&bench, b'B', tenant).await.is_some());
+    assert_eq!(opened_by(&bench, b'A', tenant).await, None);
     let nothing = Resealed { logins: 1, resealed: 0 };
     assert_eq!(provisioner.reseal_logins().await.unwrap(), nothing);
 }
@@ -142,7 +120,7 @@ async fn what_no_key_opens_is_named_and_keeps_no_other_from_being_sealed_anew() 
     };
 
     let before = all().await;
-    let stranger = provisioning(&bench, &keys("C", &["B"])).await;
+    let stranger = provisioning(&bench, &master_keys(b'C', b"B")).await;
     let refused = stranger.reseal_logins().await;
     assert!(
         matches!(&refused, Err(ProvisionError::Unopened { count: 3, first: name }) if *name == schema(first)),
@@ -152,7 +130,7 @@ async fn what_no_key_opens_is_named_and_keeps_no_other_from_being_sealed_anew() 
 
     // What was sealed for another is opened by no key.
     put_sealed(&main, damaged, &before[0]).await;
-    let migrator = provisioning(&bench, &keys("B", &["A"])).await;
+    let migrator = provisioning(&bench, &master_keys(b'B', b"A")).await;
     let refused = migrator.reseal_logins().await;
     assert!(
         matches!(&refused, Err(ProvisionError::Unopened { count: 1, first: name }) if *name == schema(damaged)),
@@ -160,7 +138,7 @@ async fn what_no_key_opens_is_named_and_keeps_no_other_from_being_sealed_anew() 
     );
     assert_eq!(sealed(&main, damaged).await, before[0]);
     for tenant in [first, last] {
-        assert!(opened_by(&bench, "B", tenant).await.is_some());
+        assert!(opened_by(&bench, b'B', tenant).await.is_some());
     }
 }
 
@@ -185,11 +163,11 @@ async fn what_fails_keeps_no_other_from_being_sealed_anew() {
         ("data0".to_owned(), Secret::new(nowhere)),
         ("data1".to_owned(), Secret::new(bench.databases.data_url(Login::Owner))),
     ]);
-    let migrator = Provisioner::connect(ServiceName::Crm, &urls, NEWEST, &keys("B", &["A"])).await;
+    let migrator = Provisioner::connect(ServiceName::Crm, &urls, NEWEST, &master_keys(b'B', b"A")).await;
     let refused = migrator.unwrap().reseal_logins().await;
     assert!(matches!(&refused, Err(ProvisionError::Database(_))), "{refused:?}");
-    assert!(opened_by(&bench, "A", first).await.is_some());
-    assert!(opened_by(&bench, "B", last).await.is_some());
+    assert!(opened_by(&bench, b'A', first).await.is_some());
+    assert!(opened_by(&bench, b'B', last).await.is_some());
 }
 
 /// Whoever drops it needs no password, and may never come by: what no key opens there must not fail every run.
@@ -205,11 +183,11 @@ async fn what_opens_a_database_that_is_leaving_is_not_looked_at() {
         leaving.uuid()
     );
     main.batch_execute(&leave).await.unwrap();
-    let migrator = provisioning(&bench, &keys("B", &["A"])).await;
+    let migrator = provisioning(&bench, &master_keys(b'B', b"A")).await;
     let done = migrator.reseal_logins().await.unwrap();
     assert_eq!((done.logins, done.resealed), (1, 1));
     assert_eq!(sealed(&main, leaving).await, of_another);
-    assert!(opened_by(&bench, "B", stays).await.is_some());
+    assert!(opened_by(&bench, b'B', stays).await.is_some());
 }
 
 /// A provisioner gives the login another password after the old one was read, and before it is sealed anew: the old one in its
@@ -223,14 +201,14 @@ async fn a_password_that_was_replaced_meanwhile_does_not_come_back() {
     let old = sealed(&main, tenant).await;
     crashes::unsay(&main, "building").await;
     prepare(&bench, tenant, operation).await.unwrap();
-    let (new, password) = (sealed(&main, tenant).await, opened_by(&bench, "A", tenant).await);
+    let (new, password) = (sealed(&main, tenant).await, opened_by(&bench, b'A', tenant).await);
     // The provisioner has made the new one and has not committed.
     put_sealed(&main, tenant, &old).await;
     let replacing = bench.superuser().await;
     replacing.batch_execute("BEGIN").await.unwrap();
     put_sealed(&replacing, tenant, &new).await;
 
-    let migrator = provisioning(&bench, &keys("B", &["A"])).await;
+    let migrator = provisioning(&bench, &master_keys(b'B', b"A")).await;
     let resealing = tokio::spawn(async move { migrator.reseal_logins().await });
     let waiting = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND usename = 'rowhouse_owner' AND wait_event_type = 'Lock'";
@@ -238,7 +216,7 @@ async fn a_password_that_was_replaced_meanwhile_does_not_come_back() {
     replacing.batch_execute("COMMIT").await.unwrap();
     let done = resealing.await.unwrap().unwrap();
     assert_eq!((done.logins, done.resealed), (1, 1));
-    assert_ne!(opened_by(&bench, "B", tenant).await, None);
-    assert_eq!(opened_by(&bench, "B", tenant).await, password);
-    assert_eq!(enters(&bench, keys("B", &[]), tenant).await, Ok(true));
+    assert_ne!(opened_by(&bench, b'B', tenant).await, None);
+    assert_eq!(opened_by(&bench, b'B', tenant).await, password);
+    assert_eq!(enters(&bench, master_keys(b'B', b""), tenant).await, Ok(true));
 }

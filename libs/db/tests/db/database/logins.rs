@@ -1,7 +1,7 @@
 //! The login that a tenant's own database has: what it may, who else may not, and what becomes of it.
 
-use rowhouse_config::secret::SecretKey;
-use rowhouse_db::{Lanes, TenantDb, TenantDbConfig};
+use rowhouse_db::testing::master_keys;
+use rowhouse_db::{Lanes, MasterKeys, TenantDb, TenantDbConfig};
 use tokio_postgres::error::SqlState;
 
 use super::*;
@@ -64,10 +64,10 @@ pub(super) async fn has_role(superuser: &Client, tenant: TenantId) -> bool {
     count(superuser, &sql).await == 1
 }
 
-/// Straight to PostgreSQL, with a master key.
-async fn serving(bench: &Bench, master_key: &str) -> TenantDb {
+/// Straight to PostgreSQL, with these master keys.
+pub(super) async fn serving(bench: &Bench, master_keys: MasterKeys) -> TenantDb {
     let config = TenantDbConfig {
-        master_keys: SecretKey::from_base64(master_key).unwrap().into(),
+        master_keys,
         ..config(bench.databases.data_url(Login::App), Lanes::OFF)
     };
     TenantDb::connect(config, bench.directory.clone()).await.unwrap()
@@ -191,9 +191,9 @@ async fn nobody_takes_over_a_login_by_what_makes_them() {
 async fn with_another_master_key_nobody_enters() {
     let bench = Bench::start("login_key", 1).await;
     let (one, two) = (bench.tenant_in(DATABASE).await, bench.tenant_in(DATABASE).await);
-    let right = serving(&bench, rowhouse_db::testing::MASTER_KEY).await;
+    let right = serving(&bench, master_keys(b'A', b"")).await;
     assert_eq!(list(&right, one).await, Ok(0));
-    let wrong = serving(&bench, "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").await;
+    let wrong = serving(&bench, master_keys(b'B', b"")).await;
     let refused = list(&wrong, one).await;
     assert!(
         matches!(&refused, Err(Error::Unavailable(why)) if why.contains("master key")),
@@ -240,7 +240,7 @@ async fn a_login_that_was_half_made_is_given_another_password() {
     // Through the pooler and straight.
     assert_eq!(refusal(&servers.pooled_url_of(&name, &new, &name)).await, None);
     assert_eq!(bench.list(tenant).await.unwrap().len(), 1);
-    let fresh = serving(&bench, rowhouse_db::testing::MASTER_KEY).await;
+    let fresh = serving(&bench, master_keys(b'A', b"")).await;
     assert_eq!(list(&fresh, tenant).await, Ok(1));
     fresh.shutdown().await;
     // It goes with the database, also where both are there in part.
@@ -281,7 +281,7 @@ async fn a_provisioner_whose_main_transaction_has_ended_leaves_the_password_alon
     let (servers, (name, password)) = (bench.databases.servers(), told);
     assert_eq!(refusal(&servers.url_of(&name, &password, &name)).await, None);
     assert_eq!(refusal(&servers.pooled_url_of(&name, &password, &name)).await, None);
-    let fresh = serving(&bench, rowhouse_db::testing::MASTER_KEY).await;
+    let fresh = serving(&bench, master_keys(b'A', b"")).await;
     assert_eq!(list(&fresh, tenant).await, Ok(0));
     fresh.shutdown().await;
     // The control: whoever comes next with its transaction whole gives it another.
@@ -388,7 +388,7 @@ async fn a_database_without_a_login_is_entered_by_the_common_one_until_it_is_giv
         .await
         .unwrap();
     let by = async |login: &str| {
-        let db = serving(&bench, rowhouse_db::testing::MASTER_KEY).await;
+        let db = serving(&bench, master_keys(b'A', b"")).await;
         assert_eq!(list(&db, tenant).await, Ok(0));
         let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND usename = '{login}'");
         let connections = count(&main, &sql).await;

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rowhouse_config::Secret;
-use rowhouse_config::secret::SecretKey;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
-use rowhouse_db::testing::{MASTER_KEY, StaticDirectory};
+use rowhouse_db::testing::{self, StaticDirectory};
 use rowhouse_db::{
     Error, FromRow, MasterKeys, Migration, Provisioner, Row, Statement, TenantMigrations, Type, migrate_platform,
 };
@@ -72,9 +71,8 @@ pub(super) struct Homes {
 }
 
 /// No home here is in a database of its own, so it seals nothing.
-pub(super) fn master_keys() -> Result<MasterKeys> {
-    let key = SecretKey::from_base64(MASTER_KEY).context("a key is 32 bytes of base64")?;
-    Ok(key.into())
+pub(super) fn master_keys() -> MasterKeys {
+    testing::master_keys(b'A', b"")
 }
 
 // === impl Homes ===
@@ -85,7 +83,7 @@ impl Homes {
         let owner = Secret::new(servers.login_url(Login::Owner, database));
         migrate_platform(&owner).await?;
         let urls = BTreeMap::from([(SERVER.to_owned(), owner)]);
-        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_keys()?).await?;
+        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_keys()).await?;
         let directory = Arc::new(StaticDirectory::default());
         let tenants: Arc<[TenantId]> = (0..count).map(|_| TenantId::generate()).collect();
         let mut building = JoinSet::new();

@@ -8,10 +8,9 @@ use std::time::Duration;
 use rowhouse_auth_kit::{ServiceSigner, SigningKey};
 use rowhouse_client::Peer;
 use rowhouse_config::Secret;
-use rowhouse_config::secret::SecretKey;
 use rowhouse_config::section::{Identity, Listen, Telemetry};
 use rowhouse_context::{Ctx, Principal, RequestId};
-use rowhouse_db::testing::own_login;
+use rowhouse_db::testing::{master_keys, own_login};
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::port;
 use rowhouse_devkit::servers::Login;
@@ -37,18 +36,6 @@ fn seed(name: ServiceName) -> [u8; 32] {
 
 fn public(seed: &[u8]) -> String {
     SigningKey::from_seed(seed).unwrap().public().to_base64url()
-}
-
-/// A master key by its first letter. What other tests have is "A".
-fn key(first: &str) -> SecretKey {
-    SecretKey::from_base64(&format!("{first}{}=", "A".repeat(42))).unwrap()
-}
-
-fn keys(present: &str, previous: &[&str]) -> MasterKeys {
-    MasterKeys {
-        present: key(present),
-        previous: previous.iter().map(|first| key(first)).collect(),
-    }
 }
 
 /// The errors that this process logs while it is the thread's subscriber, each with all its fields.
@@ -116,7 +103,7 @@ fn config(databases: &Databases, internal: u16, admin: u16) -> ProvisionConfig {
             token_issuer: "rowhouse".to_owned(),
         },
         data_owner_urls: BTreeMap::from([("data1".to_owned(), owner_url)]),
-        data_master_keys: Some(keys("A", &[])),
+        data_master_keys: Some(master_keys(b'A', b"")),
         builds_max: 3,
     }
 }
@@ -228,8 +215,8 @@ async fn migrate_seals_anew_what_a_previous_key_has_sealed_and_says_when_that_on
     let main = Secret::new(databases.data_url(Login::Owner));
     let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
     let migrate_by = |keys| migrate(migrating(&urls, keys));
-    migrate_by(keys("A", &[])).await.unwrap();
-    let builder = provisioner(&urls, Some(&keys("A", &[]))).await.unwrap();
+    migrate_by(master_keys(b'A', b"")).await.unwrap();
+    let builder = provisioner(&urls, Some(&master_keys(b'A', b""))).await.unwrap();
     let (tenant, older) = (TenantId::generate(), TenantId::generate());
     for tenant in [tenant, older] {
         let (server, operation) = ("data1".parse().unwrap(), OperationId::generate());
@@ -237,11 +224,11 @@ async fn migrate_seals_anew_what_a_previous_key_has_sealed_and_says_when_that_on
         prepared.unwrap();
     }
     builder.shutdown().await;
-    let opened_by = async |first: &str, tenant| {
-        let (_, password) = own_login(&main, &key(first), tenant).await.ok()??;
+    let opened_by = async |key: u8, tenant| {
+        let (_, password) = own_login(&main, &master_keys(key, b"").present, tenant).await.ok()??;
         Some(password.expose().to_owned())
     };
-    let password = opened_by("A", tenant).await;
+    let password = opened_by(b'A', tenant).await;
     assert!(password.is_some());
     // As one that was made without a login: there is something else for `migrate` to do.
     let mut owner = PgConnection::connect(main.expose()).await.unwrap();
@@ -252,22 +239,22 @@ async fn migrate_seals_anew_what_a_previous_key_has_sealed_and_says_when_that_on
         .unwrap();
     owner.close().await.unwrap();
 
-    let refused = migrate_by(keys("B", &["C"])).await.unwrap_err();
+    let refused = migrate_by(master_keys(b'B', b"C")).await.unwrap_err();
     let told = format!("{refused:#}");
     let database = format!("t_{}", tenant.uuid().simple());
     assert!(
         told.contains("ROWHOUSE_DATA_MASTER_KEYS_PREVIOUS") && told.contains(&database),
         "{told}"
     );
-    assert_eq!(opened_by("A", tenant).await, password);
-    assert_eq!(opened_by("B", tenant).await, None);
-    assert!(opened_by("B", older).await.is_some(), "the others were seen to");
+    assert_eq!(opened_by(b'A', tenant).await, password);
+    assert_eq!(opened_by(b'B', tenant).await, None);
+    assert!(opened_by(b'B', older).await.is_some(), "the others were seen to");
 
-    migrate_by(keys("B", &["C", "A"])).await.unwrap();
-    assert_eq!(opened_by("A", tenant).await, None);
-    assert_eq!(opened_by("B", tenant).await, password);
+    migrate_by(master_keys(b'B', b"CA")).await.unwrap();
+    assert_eq!(opened_by(b'A', tenant).await, None);
+    assert_eq!(opened_by(b'B', tenant).await, password);
     // The previous keys may go.
-    migrate_by(keys("B", &[])).await.unwrap();
+    migrate_by(master_keys(b'B', b"")).await.unwrap();
 }
 
 #[tokio::test]
@@ -275,8 +262,8 @@ async fn an_operator_hears_of_homes_that_fail_also_where_a_key_is_missing() {
     let databases = Databases::empty("crm_both_fail").await.unwrap();
     let main = Secret::new(databases.data_url(Login::Owner));
     let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
-    migrate(migrating(&urls, keys("A", &[]))).await.unwrap();
-    let builder = provisioner(&urls, Some(&keys("A", &[]))).await.unwrap();
+    migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap();
+    let builder = provisioner(&urls, Some(&master_keys(b'A', b""))).await.unwrap();
     for placement in [Placement::Database, Placement::Schema] {
         let (server, operation) = ("data1".parse().unwrap(), OperationId::generate());
         let prepared = builder
@@ -295,7 +282,7 @@ async fn an_operator_hears_of_homes_that_fail_also_where_a_key_is_missing() {
 
     let errors = Errors::default();
     let listening = tracing::subscriber::set_default(errors.clone());
-    let refused = migrate(migrating(&urls, keys("B", &[]))).await.unwrap_err();
+    let refused = migrate(migrating(&urls, master_keys(b'B', b""))).await.unwrap_err();
     let told = format!("{refused:#}");
     assert!(told.contains("ROWHOUSE_DATA_MASTER_KEYS_PREVIOUS"), "{told}");
     let lines = errors.lines.lock().unwrap().clone();
@@ -304,7 +291,7 @@ async fn an_operator_hears_of_homes_that_fail_also_where_a_key_is_missing() {
         "{lines:?}"
     );
     // What is answered with is not logged here as well.
-    let refused = migrate(migrating(&urls, keys("A", &[]))).await.unwrap_err();
+    let refused = migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap_err();
     assert!(format!("{refused:#}").contains("not every home was migrated"));
     assert_eq!(errors.lines.lock().unwrap().len(), 1);
     drop(listening);

@@ -9,11 +9,10 @@ use rowhouse_auth_kit::Grants;
 use rowhouse_cache::Cache;
 use rowhouse_client::{LimitsClient, Rights, RightsError, RightsQuery, RightsSource, Standing};
 use rowhouse_config::Secret;
-use rowhouse_config::secret::SecretKey;
 use rowhouse_context::{Ctx, Principal, Reach, RequestId, ServiceName};
 use rowhouse_db::paging::PageTokens;
-use rowhouse_db::testing::{MASTER_KEY, StaticDirectory};
-use rowhouse_db::{Home, Lanes, MasterKeys, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, migrate_platform};
+use rowhouse_db::testing::{StaticDirectory, master_keys};
+use rowhouse_db::{Home, Lanes, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, migrate_platform};
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
@@ -60,7 +59,7 @@ impl Bench {
         let owner_url = Secret::new(databases.data_url(Login::Owner));
         migrate_platform(&owner_url).await.unwrap();
         let urls = BTreeMap::from([(SERVER.to_owned(), owner_url)]);
-        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_keys())
+        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_keys(b'A', b""))
             .await
             .unwrap();
         let (one, two) = (TenantId::generate(), TenantId::generate());
@@ -226,10 +225,6 @@ impl Bench {
     }
 }
 
-fn master_keys() -> MasterKeys {
-    SecretKey::from_base64(MASTER_KEY).unwrap().into()
-}
-
 async fn connect(databases: &Databases, homes: Vec<Home>) -> TenantDb {
     let pooled = Secret::new(databases.data_pooled_url());
     let config = TenantDbConfig {
@@ -237,7 +232,7 @@ async fn connect(databases: &Databases, homes: Vec<Home>) -> TenantDb {
         urls: BTreeMap::from([(SERVER.to_owned(), pooled)]),
         pool_size_max: 8,
         own_databases: OwnDatabases::default(),
-        master_keys: master_keys(),
+        master_keys: master_keys(b'A', b""),
         lanes: Lanes::OFF,
         versions: migrations::served(),
     };
