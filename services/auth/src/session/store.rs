@@ -77,10 +77,13 @@ const PAGE: &str = "SELECT session.id, session.tenant_id, session.address, sessi
     AND ($2::uuid IS NULL OR session.id < $2) \
     ORDER BY session.id DESC LIMIT $3";
 
-/// Of which tenants somebody is a member; of who is in more than fifty, the first.
+/// Of which tenants somebody is a member; of who is in more than fifty, the first. The one that is named stands for all where they
+/// are its member, and for none where they are not: who guesses may name any.
 const ABOUT: &str = "SELECT identity.id, ARRAY(SELECT membership.tenant_id FROM auth.memberships AS membership \
     WHERE membership.identity_id = identity.id AND membership.state = 'active' \
-    AND ($2::uuid IS NULL OR membership.tenant_id = $2) ORDER BY membership.tenant_id LIMIT 50) \
+    AND (membership.tenant_id = $2 OR NOT EXISTS (SELECT FROM auth.memberships AS named \
+        WHERE named.identity_id = identity.id AND named.tenant_id = $2 AND named.state = 'active')) \
+    ORDER BY membership.tenant_id LIMIT 50) \
     FROM auth.identities AS identity WHERE identity.email_key = lower($1)";
 
 /// Refresh tokens go with their session. A day later nobody's access token names it any more.
@@ -341,8 +344,8 @@ pub(crate) async fn prune(conn: &mut PgConnection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whom an address belongs to, and whose active member they are, of the tenant that is named where one is; nobody where there
-/// is no such account.
+/// Whom an address belongs to, and whose active member they are: of the tenant that is named alone, where they are its member;
+/// nobody where there is no such account.
 pub(super) async fn about(conn: &mut PgConnection, email: &Email, tenant: Option<TenantId>) -> Result<About, Error> {
     let found = sqlx::query_as(ABOUT).bind(email.as_str());
     let found = found.bind(tenant.map(|tenant| tenant.uuid()));

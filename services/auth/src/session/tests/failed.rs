@@ -13,11 +13,15 @@ const LOGIN: &str = "rowhouse.auth.v1.AuthService/Login";
 const WRONG: &str = "wrong horse battery";
 
 async fn fail(bench: &Bench, from: &str, email: &str) {
+    fail_at(bench, from, email, None).await;
+}
+
+async fn fail_at(bench: &Bench, from: &str, email: &str, named: Option<TenantId>) {
     let from: Ctx = ctx(Principal::Anonymous, None).with_origin(None, Some(from.to_owned()));
     let attempt = session::Attempt {
         email: email.parse().unwrap(),
         password: OfferedPassword::parse(WRONG).unwrap(),
-        tenant: None,
+        tenant: named,
         second_factor: None,
     };
     assert!(actions::login(&from, &bench.state, &attempt).await.is_err());
@@ -74,5 +78,42 @@ async fn who_has_to_wait_is_recorded_as_that() {
         of(house.tenant, house.admin, "192.0.2.1", why("LOGIN_FAILED", 6)),
         of(house.tenant, house.admin, "192.0.2.1", why("TOO_MANY_ATTEMPTS", 2)),
     ];
+    assert_eq!(bench.told(LOGIN).await, wanted);
+}
+
+/// Who guesses chooses what to name, and finds the password by it all the same.
+#[tokio::test]
+async fn naming_a_tenant_that_somebody_is_not_in_keeps_no_guess_from_those_that_they_are_in() {
+    let bench = Bench::start("failed_named").await;
+    let (acme, globex) = (bench.house("acme").await, bench.house("globex").await);
+    let left = bench.house("initech").await;
+    for house in [&globex, &left] {
+        bench.join(house, &acme.email, Role::User).await;
+    }
+    let leaves = format!(
+        "UPDATE auth.memberships SET state = 'disabled' WHERE tenant_id = '{}' AND identity_id = '{}'",
+        left.tenant.uuid(),
+        acme.admin.uuid()
+    );
+    bench.execute(&leaves).await;
+    for foreign in [bench.house("umbrella").await.tenant, left.tenant, TenantId::generate()] {
+        fail_at(&bench, "192.0.2.1", &acme.email, Some(foreign)).await;
+    }
+    // One that they are in is the only one that it is about.
+    fail_at(&bench, "192.0.2.2", &acme.email, Some(acme.tenant)).await;
+    fail_at(&bench, "192.0.2.3", "nobody@acme.example", Some(acme.tenant)).await;
+
+    let mut wanted = vec![
+        of(acme.tenant, acme.admin, "192.0.2.1", why("LOGIN_FAILED", 3)),
+        of(acme.tenant, acme.admin, "192.0.2.2", why("LOGIN_FAILED", 1)),
+        of(globex.tenant, acme.admin, "192.0.2.1", why("LOGIN_FAILED", 3)),
+    ];
+    wanted.sort_by_key(|(tenant, _, from, _)| (*tenant, from.clone()));
+    wanted.push((
+        None,
+        String::new(),
+        Some("192.0.2.3".to_owned()),
+        why("LOGIN_FAILED", 1),
+    ));
     assert_eq!(bench.told(LOGIN).await, wanted);
 }
