@@ -9,7 +9,6 @@ use rowhouse_status::Reason;
 use rowhouse_types::TenantId;
 use tokio::time::Instant;
 
-use crate::error::Error;
 use crate::state::State;
 
 /// A guess that failed.
@@ -20,15 +19,6 @@ pub(crate) struct Failed {
     pub(crate) reason: Reason,
     /// What it was about, as the API writes its id; empty where nobody knows.
     pub(crate) target: String,
-}
-
-/// Why a password was not taken, where it is a reason that somebody who guesses would hear.
-pub(crate) fn reason(error: &Error) -> Option<Reason> {
-    match error {
-        Error::LoginFailed => Some(Reason::LoginFailed),
-        Error::TooManyAttempts { .. } => Some(Reason::TooManyAttempts),
-        _ => None,
-    }
 }
 
 /// Tells a tenant's log of it, or the platform's.

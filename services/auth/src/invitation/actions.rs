@@ -2,6 +2,7 @@
 
 use rowhouse_context::Ctx;
 use rowhouse_mq::Event;
+use rowhouse_status::Reason;
 use rowhouse_types::{Email, UserId};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -100,12 +101,13 @@ async fn accept_open(
 /// Tells the log of the tenant that has sent the invitation where a password was not the account's.
 ///
 /// The entry is about the invitation. Whose account it is, that tenant learns when the person joins; and nothing is looked up for
-/// it, so one that is disabled is told, and takes as long, as any other.
+/// it, so one that is disabled is told, and takes as long, as any other. Who has to wait is not told: what used up the attempts may
+/// have been log-ins, and those are nothing to a tenant that the person is not in.
 fn tell(ctx: &Ctx, state: &State, open: &Open, error: &Error) {
-    if let Some(reason) = failed::reason(error) {
+    if matches!(error, Error::LoginFailed) {
         let failed = Failed {
             rpc: ACCEPT,
-            reason,
+            reason: Reason::LoginFailed,
             target: open.id.to_string(),
         };
         failed::tell(ctx, state, Some(open.tenant), &failed);

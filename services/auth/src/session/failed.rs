@@ -31,7 +31,9 @@ fn reason(attempt: &Attempt, error: &Error) -> Option<Reason> {
     match error {
         // Without a code it was a question.
         Error::SecondFactorRequired if attempt.second_factor.is_some() => Some(Reason::SecondFactorRequired),
-        other => failed::reason(other),
+        Error::LoginFailed => Some(Reason::LoginFailed),
+        Error::TooManyAttempts { .. } => Some(Reason::TooManyAttempts),
+        _ => None,
     }
 }
 
