@@ -44,6 +44,7 @@ fn is_passed_on(reason: Reason) -> bool {
             | Reason::LinkInvalid
             | Reason::SecondFactorRequired
             | Reason::SecondFactorNotShown
+            | Reason::SessionTooOld
             | Reason::TooManyAttempts
             | Reason::PermissionMissing
             | Reason::TenantSuspended
@@ -105,6 +106,7 @@ mod tests {
     fn refusals_about_the_person_or_the_resource_are_passed_on() {
         for reason in [
             Reason::SessionRevoked,
+            Reason::SessionTooOld,
             Reason::ResourceNotFound,
             Reason::TenantSuspended,
         ] {

@@ -47,6 +47,7 @@ pub fn code(reason: Reason) -> Code {
         | Reason::ServerNotReady
         | Reason::NoServerFits
         | Reason::SecondFactorNotShown
+        | Reason::SessionTooOld
         | Reason::MigrationRunning => Code::FailedPrecondition,
         Reason::ResourceNotFound => Code::NotFound,
         Reason::ResourceAlreadyExists => Code::AlreadyExists,

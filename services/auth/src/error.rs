@@ -69,6 +69,9 @@ pub(crate) enum Error {
     /// The session, the account or the membership was ended.
     #[error("the session was revoked or the account disabled")]
     Revoked,
+    /// The tenant lets no session last as long as the caller's has, which goes on where it is.
+    #[error("the tenant lets no session last as long as this one has; log in there")]
+    SessionTooOld,
     /// There is no such thing, or none that the caller may know of.
     #[error("{kind} not found")]
     NotFound {
@@ -208,6 +211,7 @@ impl Error {
             Self::SecondFactorRequired => Reason::SecondFactorRequired,
             Self::SecondFactorNotShown => Reason::SecondFactorNotShown,
             Self::Revoked => Reason::SessionRevoked,
+            Self::SessionTooOld => Reason::SessionTooOld,
             Self::NotFound { .. } => Reason::ResourceNotFound,
             Self::MemberExists
             | Self::EmailTaken

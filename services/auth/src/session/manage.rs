@@ -114,7 +114,8 @@ pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result
         ends,
         refresh_token,
     };
-    let pair = pair(&signer, kept)?.ok_or(Error::Revoked)?;
+    // The caller's session is alive: whoever heard that it was revoked would drop it.
+    let pair = pair(&signer, kept)?.ok_or(Error::SessionTooOld)?;
     let entry = Entry::new("session.open", session.id)
         .within(session.tenant)
         .after(json!({ "from": current.to_string() }));

@@ -2,8 +2,12 @@
 
 use chrono::Utc;
 use rowhouse_auth_kit::Role;
+use rowhouse_status::wire::code;
+use rowhouse_status::{Failure, Reason};
+use tonic::Code;
 
 use crate::error::Error;
+use crate::rights::Standing;
 use crate::session::manage::switch;
 use crate::session::refresh::refresh;
 use crate::session::{Pair, RefreshToken};
@@ -92,12 +96,21 @@ async fn who_goes_to_another_tenant_goes_for_as_long_as_that_one_allows() {
     let ends = at(&bench, &there, "created_at + interval '15 minutes'").await;
     assert_eq!(there.expires.timestamp(), ends);
 
-    // Nothing is left of it there: no session is opened that could not act.
-    bench
-        .execute("UPDATE auth.sessions SET created_at = now() - interval '16 minutes'")
-        .await;
+    // Nothing is left of it there: no session is opened that could not act. Here it goes on, and that is what is answered.
+    let older = format!(
+        "UPDATE auth.sessions SET created_at = now() - interval '16 minutes';
+         DELETE FROM auth.login_policies WHERE tenant_id = '{}'",
+        house.tenant.uuid()
+    );
+    bench.execute(&older).await;
     let refused = switch(&ada, &bench.state, neighbour.tenant).await.map(drop);
-    assert!(matches!(refused, Err(Error::Revoked)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::SessionTooOld)), "{refused:?}");
+    let reason = Failure::from(refused.unwrap_err()).reason();
+    assert_eq!(
+        (reason, code(reason)),
+        (Reason::SessionTooOld, Code::FailedPrecondition)
+    );
+    assert_eq!(bench.standing(&pair).await, Standing::Good);
     let opened = format!(
         "SELECT count(*) FROM auth.sessions WHERE tenant_id = '{}' AND identity_id = '{}'",
         neighbour.tenant.uuid(),
