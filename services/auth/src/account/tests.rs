@@ -240,6 +240,45 @@ async fn the_list_holds_the_sessions_that_can_be_used_the_newest_first() {
 }
 
 #[tokio::test]
+async fn a_session_is_listed_until_its_tenant_ends_it() {
+    let (bench, house, own) = start("account_list_policy").await;
+    let elsewhere = bench.house("globex").await;
+    bench.member(&elsewhere, &house.email, Role::User).await;
+    let there = bench.login(&house.email, PASSWORD, Some(elsewhere.tenant)).await;
+    let (own_id, there) = (own.session.id, there.unwrap());
+    let id = there.session.id;
+    let ctx = Bench::ctx_in(&own);
+    let listed = async || {
+        let sessions = list(&ctx, &bench.state, 10, "").await.unwrap().items;
+        let ends = sessions.iter().map(|listed| (listed.id, listed.expires.timestamp()));
+        ends.collect::<Vec<_>>()
+    };
+    let at = async |id: SessionId, time: &str| {
+        let id = id.uuid();
+        let sql = format!("SELECT floor(extract(epoch FROM {time}))::bigint FROM auth.sessions WHERE id = '{id}'");
+        bench.count(&sql).await
+    };
+    let here = (own_id, at(own_id, "expires_at").await);
+    assert_eq!(listed().await, [(id, at(id, "expires_at").await), here]);
+
+    // What the one tenant asks for ends nothing in the other.
+    let stricter = format!(
+        "INSERT INTO auth.login_policies (tenant_id, session_lifetime_s) VALUES ('{}', 900);
+         UPDATE auth.sessions SET created_at = now() - interval '11 minutes'",
+        elsewhere.tenant.uuid()
+    );
+    bench.execute(&stricter).await;
+    let ends = at(id, "created_at + interval '15 minutes'").await;
+    assert_eq!(listed().await, [(id, ends), here]);
+    assert_eq!(bench.standing(&there).await, Standing::Good);
+    bench
+        .execute("UPDATE auth.sessions SET created_at = now() - interval '16 minutes'")
+        .await;
+    assert_eq!(listed().await, [here]);
+    assert_eq!(bench.standing(&there).await, Standing::Revoked);
+}
+
+#[tokio::test]
 async fn one_ends_ones_own_sessions_and_nobody_elses() {
     let (bench, house, own) = start("account_revoke").await;
     let other = bench.login(&house.email, PASSWORD, None).await.unwrap();

@@ -66,14 +66,16 @@ const END_OF_ACCOUNT: &str = "UPDATE auth.sessions SET revoked_at = clock_timest
 const BELONGS_TO: &str = "SELECT EXISTS (SELECT FROM auth.sessions WHERE id = $1 AND identity_id = $2)";
 
 /// Ids are in the order of time (UUIDv7). A session whose last refresh token has died of idleness is no longer usable; one
-/// that an operator has opened has none.
+/// that an operator has opened has none. It ends by its own time or the tenant's policy, as `rights/store.rs` judges it.
 const PAGE: &str = "SELECT session.id, session.tenant_id, session.address, session.created_at, \
-    coalesce(token.refreshed_at, session.created_at), session.expires_at, session.impersonator_id IS NOT NULL \
-    FROM auth.sessions AS session \
+    coalesce(token.refreshed_at, session.created_at), bound.expires_at, session.impersonator_id IS NOT NULL \
+    FROM auth.sessions AS session LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id \
+    CROSS JOIN LATERAL (SELECT least(session.expires_at, \
+        session.created_at + make_interval(secs => policy.session_lifetime_s)) AS expires_at) AS bound \
     CROSS JOIN LATERAL (SELECT max(created_at) AS refreshed_at, max(expires_at) AS expires_at \
         FROM auth.refresh_tokens WHERE session_id = session.id) AS token \
     WHERE session.identity_id = $1 AND session.revoked_at IS NULL \
-    AND least(session.expires_at, token.expires_at) > clock_timestamp() \
+    AND least(bound.expires_at, token.expires_at) > clock_timestamp() \
     AND ($2::uuid IS NULL OR session.id < $2) \
     ORDER BY session.id DESC LIMIT $3";
 
