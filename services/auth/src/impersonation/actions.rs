@@ -64,7 +64,9 @@ pub(crate) async fn renew(ctx: &Ctx, state: &State, id: SessionId) -> Result<Imp
     match rights::actions::rights_now(ctx, state, &query).await?.standing {
         Standing::Good => {
             let signer = state.signer().await?;
-            with_token(&signer, opened)?.ok_or_else(over)
+            // Read again after it was judged: since the first look the tenant may have come to end it sooner.
+            let opened = store::find(&mut *state.connection().await?, id, by).await?;
+            with_token(&signer, opened.ok_or_else(over)?)?.ok_or_else(over)
         }
         Standing::TenantSuspended => Err(Error::TenantSuspended),
         Standing::SecondFactorNotShown => Err(Error::SecondFactorNotShown),

@@ -1,4 +1,7 @@
-//! A second factor that the tenant asks for: sessions are listed as going on where they give something, and nowhere else.
+//! What the tenant asks of log-ins: sessions are listed as going on where they give something, and nowhere else; and what it has come
+//! to ask counts for the next token.
+
+use sqlx::AssertSqlSafe;
 
 use super::*;
 
@@ -52,4 +55,38 @@ async fn a_session_is_listed_where_the_second_factor_that_the_tenant_asks_for_wa
             assert_eq!(office.running(None).await, all, "{case}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_the_tenant_has_come_to_ask_counts_while_a_token_is_renewed() {
+    let office = Office::open("impersonation_renewing").await;
+    let opened = office.start().await.opened;
+    // Between the look for the session and the judgement, which reads the clock.
+    let mut changing = office.bench.superuser.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE auth.rights_clock IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *changing)
+        .await
+        .unwrap();
+    let (state, operator) = (office.bench.state.clone(), office.operator.clone());
+    let renewing = tokio::spawn(async move { actions::renew(&operator, &state, opened.session).await });
+    office.bench.until_somebody_waits().await;
+    // A token of its own would last five minutes.
+    let stricter = format!(
+        "UPDATE auth.sessions SET created_at = now() - interval '11 minutes' WHERE impersonator_id IS NOT NULL;
+         INSERT INTO auth.login_policies (tenant_id, session_lifetime_s) VALUES ('{}', 900)",
+        office.house.tenant.uuid()
+    );
+    sqlx::raw_sql(AssertSqlSafe(stricter))
+        .execute(&mut *changing)
+        .await
+        .unwrap();
+    changing.commit().await.unwrap();
+    let renewed = renewing.await.unwrap().unwrap();
+    let ends = "SELECT floor(extract(epoch FROM created_at + interval '15 minutes'))::bigint FROM auth.sessions
+                WHERE impersonator_id IS NOT NULL";
+    let ends = office.bench.count(ends).await;
+    assert_eq!(
+        (renewed.opened.ends.timestamp(), renewed.expires.timestamp()),
+        (ends, ends)
+    );
 }
