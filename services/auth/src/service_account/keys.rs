@@ -6,7 +6,7 @@ use rowhouse_types::{ApiKeyId, ServiceAccountId, TenantId};
 use serde_json::json;
 
 use super::actions::find;
-use super::{ApiKey, KEYS_MAX, ListedKey, origin, session_of, store, user_of};
+use super::{ApiKey, KEYS_MAX, KeyHolder, ListedKey, origin, session_of, store, user_of};
 use crate::attempt;
 use crate::audit::{self, Entry};
 use crate::error::Error;
@@ -97,19 +97,26 @@ pub(crate) async fn revoke(ctx: &Ctx, state: &State, id: ApiKeyId) -> Result<Lis
 pub(crate) async fn exchange(ctx: &Ctx, state: &State, presented: &ApiKey) -> Result<(AccessToken, TenantId), Error> {
     let origin = attempt::origin(ctx);
     state.closed_origins.admit(&origin, presented).await?;
-    match exchanged(state, presented, &origin).await {
-        Err(Error::ApiKeyInvalid) => Err(origin::not_good(ctx, state, origin).await),
-        other => other,
-    }
+    let holder = match good(state, presented).await {
+        Err(Error::ApiKeyInvalid) => return Err(origin::not_good(ctx, state, origin).await),
+        other => other?,
+    };
+    let (user, session) = (user_of(holder.account), session_of(holder.key));
+    let signer = state.signer().await?;
+    let token = signer.session_token(user, session, Some(holder.tenant), holder.ends)?;
+    // In its last second a key is as good as over. Nobody has invented it, so it is not counted as one that is not good.
+    let token = token.ok_or(Error::ApiKeyInvalid)?;
+    store::note_use(&mut *state.connection().await?, holder, &origin).await?;
+    Ok((token, holder.tenant))
 }
 
-async fn exchanged(state: &State, presented: &ApiKey, origin: &[u8]) -> Result<(AccessToken, TenantId), Error> {
+/// Whose a key is, where it gives something now.
+async fn good(state: &State, presented: &ApiKey) -> Result<KeyHolder, Error> {
     let mut conn = state.connection().await?;
     let holder = store::holder(&mut conn, presented).await?.ok_or(Error::ApiKeyInvalid)?;
-    let (user, session) = (user_of(holder.account), session_of(holder.key));
     let query = Query {
-        user,
-        session: Some(session),
+        user: user_of(holder.account),
+        session: Some(session_of(holder.key)),
         tenant: Some(holder.tenant),
         platform: false,
         key: None,
@@ -117,15 +124,9 @@ async fn exchanged(state: &State, presented: &ApiKey, origin: &[u8]) -> Result<(
     };
     let facts = rights::read(&mut conn, &query).await?;
     match Rights::judge(&query, &facts).standing {
-        Standing::Good => {}
-        Standing::Revoked | Standing::KeyRevoked | Standing::SecondFactorNotShown => return Err(Error::ApiKeyInvalid),
-        Standing::TenantSuspended => return Err(Error::TenantSuspended),
-        Standing::TenantUnknown => return Err(Error::TenantNotReady),
+        Standing::Good => Ok(holder),
+        Standing::Revoked | Standing::KeyRevoked | Standing::SecondFactorNotShown => Err(Error::ApiKeyInvalid),
+        Standing::TenantSuspended => Err(Error::TenantSuspended),
+        Standing::TenantUnknown => Err(Error::TenantNotReady),
     }
-    store::note_use(&mut conn, holder, origin).await?;
-    drop(conn);
-    let signer = state.signer().await?;
-    let token = signer.session_token(user, session, Some(holder.tenant), holder.ends)?;
-    // In its last second a key is as good as over.
-    Ok((token.ok_or(Error::ApiKeyInvalid)?, holder.tenant))
 }

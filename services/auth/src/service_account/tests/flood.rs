@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::*;
 use crate::state::State;
 
@@ -118,4 +120,52 @@ async fn log_ins_and_keys_of_an_address_do_not_count_against_each_other() {
     };
     let call = ctx(Principal::Anonymous, None).with_origin(None, Some(OFFICE.to_owned()));
     session::actions::login(&call, &state, &attempt).await.unwrap();
+}
+
+/// A process to which the database says that it is a minute ago.
+async fn behind(bench: &Bench) -> Arc<State> {
+    bench
+        .execute(
+            "CREATE FUNCTION auth.now() RETURNS timestamptz LANGUAGE sql STABLE
+                 AS $$ SELECT pg_catalog.now() - interval '1 minute' $$;
+             GRANT EXECUTE ON FUNCTION auth.now() TO PUBLIC",
+        )
+        .await;
+    let state = bench.replica().await;
+    // All that there can be, at once: one that were opened later would know better.
+    let most = state.db.pool().options().get_max_connections();
+    for connection in join_all((0..most).map(|_| state.connection())).await {
+        let mut connection = connection.unwrap();
+        sqlx::raw_sql("SET search_path = auth, pg_catalog")
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+    }
+    state
+}
+
+#[tokio::test]
+async fn a_good_key_of_which_nothing_is_left_is_no_invented_one_and_was_not_used() {
+    let (bench, _, admin) = start("robot_flood_over").await;
+    let (_, _, key) = robot(&bench, &admin, Role::User).await;
+    // As in its last second: the database still finds it good, and no token would last.
+    let state = behind(&bench).await;
+    bench
+        .execute("UPDATE auth.api_keys SET expires_at = clock_timestamp()")
+        .await;
+    let over = present(&state, OFFICE, &key).await;
+    assert!(matches!(over, Err(Error::ApiKeyInvalid)), "{over:?}");
+    let used = "SELECT count(*) FROM auth.api_keys WHERE used_at IS NOT NULL OR used_from IS NOT NULL";
+    assert_eq!(bench.count(used).await, 0);
+    let counted = "SELECT count(*) FROM auth.attempts";
+    assert_eq!(bench.count(counted).await, 0);
+    // The controls: an invented one counts, and with an hour more the good one is used.
+    let unknown = invented(&state, OFFICE).await;
+    assert!(matches!(unknown, Err(Error::ApiKeyInvalid)), "{unknown:?}");
+    assert_eq!(bench.count(counted).await, 1);
+    bench
+        .execute("UPDATE auth.api_keys SET expires_at = clock_timestamp() + interval '1 hour'")
+        .await;
+    present(&state, OFFICE, &key).await.unwrap();
+    assert_eq!((bench.count(used).await, bench.count(counted).await), (1, 1));
 }
