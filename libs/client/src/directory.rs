@@ -17,7 +17,7 @@ use rowhouse_types::{HomeState, Placement, TenantId};
 
 use crate::failure::failure;
 use crate::peer::{IdentifiedChannel, Peer};
-use crate::request::request;
+use crate::request::{request, shared_ctx};
 
 /// Homes kept in memory at once. An entry is about 150 bytes.
 const MEMORY_MAX: u64 = 10_000;
@@ -109,7 +109,7 @@ impl Inner {
         let stored = self.cache.get::<Home>(&self.key(tenant)).await;
         match stored.filter(|home| home.tenant == tenant) {
             Some(home) => Ok(home),
-            None => self.ask(ctx, tenant).await,
+            None => self.ask(&shared_ctx(ctx, ASK_MAX), tenant).await,
         }
     }
 

@@ -14,7 +14,7 @@ use rowhouse_types::{Limits, TenantId};
 use tonic::Status;
 
 use crate::peer::{IdentifiedChannel, Peer};
-use crate::request::request;
+use crate::request::{request, shared_ctx};
 
 /// Tenants whose limits are kept in memory at once. An entry is about 80 bytes.
 const MEMORY_MAX: u64 = 20_000;
@@ -104,7 +104,7 @@ impl Inner {
             self.known.insert(tenant, stored).await;
             return stored;
         }
-        match ask(client, ctx, tenant).await {
+        match ask(client, &shared_ctx(ctx, ASK_MAX), tenant).await {
             Ok(limits) => {
                 self.cache.set(&key, &limits, KEPT_IN_REDIS).await;
                 self.known.insert(tenant, limits).await;
@@ -128,7 +128,7 @@ async fn ask(
         tenant_id: tenant.to_string(),
     };
     let asked = client.get_limits(request(ctx, message));
-    match tokio::time::timeout(ASK_MAX.min(ctx.time_left()), asked).await {
+    match tokio::time::timeout(ctx.time_left(), asked).await {
         Ok(answer) => Ok(read(&answer?.into_inner())),
         Err(_) => Err(Status::deadline_exceeded("the tenant service did not answer in time")),
     }

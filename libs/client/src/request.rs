@@ -66,6 +66,17 @@ pub(crate) fn own_ctx(name: ServiceName, bound: Duration) -> Ctx {
     Ctx::new(RequestId::generate(), principal, None, Instant::now() + bound)
 }
 
+/// The context of a question that one caller asks and others wait for: the caller's, with a deadline of its own, since the
+/// caller's may be the shortest of all. `bound`: how long it may take.
+pub(crate) fn shared_ctx(ctx: &Ctx, bound: Duration) -> Ctx {
+    Ctx::new(
+        ctx.request_id().clone(),
+        ctx.principal().clone(),
+        None,
+        Instant::now() + bound,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

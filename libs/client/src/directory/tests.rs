@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use rowhouse_proto::tenant::v1::directory_service_server::{DirectoryService, DirectoryServiceServer};
 use rowhouse_status::Failure;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
@@ -19,6 +20,8 @@ struct State {
     homes: HashMap<String, proto::Home>,
     asked: usize,
     is_down: bool,
+    /// Where there is one, each question waits for it.
+    gate: Option<Arc<Semaphore>>,
 }
 
 #[derive(Clone)]
@@ -66,6 +69,10 @@ impl FakeTenant {
 #[tonic::async_trait]
 impl DirectoryService for FakeTenant {
     async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<proto::Home>, Status> {
+        let gate = self.state().gate.clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
         let mut state = self.state();
         state.asked += 1;
         if state.is_down {
@@ -176,6 +183,29 @@ async fn a_directory_that_does_not_answer_is_no_missing_tenant() {
     service.state().is_down = true;
     let refused = client.home(&ctx(), TenantId::generate(), false).await;
     assert!(matches!(refused, Err(DirectoryError::Unavailable(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn who_has_no_time_left_takes_none_of_the_others() {
+    let service = FakeTenant::start().await;
+    let client = service.client(no_redis());
+    let tenant = TenantId::generate();
+    service.settle(tenant, 1, proto::HomeState::Active);
+    let gate = Arc::new(Semaphore::new(0));
+    service.state().gate = Some(Arc::clone(&gate));
+    let expired = shared_ctx(&ctx(), Duration::ZERO);
+    let (hurried, home) = tokio::join!(
+        biased;
+        async {
+            let answer = client.home(&expired, tenant, false).await;
+            // For the question of each.
+            gate.add_permits(2);
+            answer
+        },
+        generation(&client, tenant, false)
+    );
+    assert!(matches!(hurried, Err(DirectoryError::Unavailable(_))), "{hurried:?}");
+    assert_eq!(home, 1);
 }
 
 #[tokio::test]

@@ -119,6 +119,16 @@ async fn without_the_tenant_service_the_last_known_limits_hold() {
 }
 
 #[tokio::test]
+async fn who_has_no_time_left_does_not_unbind_the_others() {
+    let service = FakePlans::start().await;
+    let client = service.client(no_redis());
+    let tenant = TenantId::generate();
+    service.bound(tenant, Some(7));
+    client.limits(&shared_ctx(&ctx(), Duration::ZERO), tenant).await;
+    assert_eq!(rate(&client, tenant).await, Some(7));
+}
+
+#[tokio::test]
 async fn a_bound_that_makes_no_sense_does_not_hold() {
     let service = FakePlans::start().await;
     let client = service.client(no_redis());
