@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::filter::Filter;
 use super::order::Order;
 use super::owner::Owners;
-use super::quota::Quota;
+use super::quota::{Quota, Room};
 use super::store::{self, Created, Cursor, ListScope, Once, Outcome, Record};
 use super::{Contact, Details, Patch, now};
 use crate::error::{Error, Result};
@@ -79,7 +79,7 @@ impl Contacts {
     /// Creates a contact; a repeated call gets the one that the first created, as it was then.
     pub(crate) async fn create(&self, ctx: &Ctx, new: NewContact) -> Result<Contact> {
         let owner = ctx.principal().user().ok_or(Error::NoUser)?;
-        self.take_room(ctx, new.request_id).await?;
+        let room = self.take_room(ctx, new.request_id).await?;
         let contact = Contact::new(ContactId::generate(), new.details, owner, now());
         let record = Record::of(ctx, contact.created_at);
         let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
@@ -96,6 +96,7 @@ impl Contacts {
         };
         match created {
             Created::Now => {
+                room.keep();
                 self.wake.notify();
                 Ok(contact)
             }
@@ -104,13 +105,17 @@ impl Contacts {
         }
     }
 
-    /// Takes room in the tenant's plan. A repeated call needs none: it gets what the first has created.
-    async fn take_room(&self, ctx: &Ctx, request_id: Option<Uuid>) -> Result<()> {
+    /// Takes room in the tenant's plan for a new contact. A repeated call needs none: it gets what the first has created.
+    async fn take_room(&self, ctx: &Ctx, request_id: Option<Uuid>) -> Result<Room> {
         match (self.quota.take(ctx, &self.db).await, request_id) {
             (Err(exceeded @ Error::QuotaExceeded { .. }), Some(request_id)) => {
                 let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
                 let is_repeated = store::is_remembered(&mut tx, request_id).await?;
-                if is_repeated { Ok(()) } else { Err(exceeded) }
+                if is_repeated {
+                    Ok(Room::default())
+                } else {
+                    Err(exceeded)
+                }
             }
             (taken, _) => taken,
         }
@@ -167,7 +172,7 @@ impl Contacts {
 
     /// Brings a deleted contact back.
     pub(crate) async fn undelete(&self, ctx: &Ctx, change: Change) -> Result<Contact> {
-        self.take_room(ctx, None).await?;
+        let room = self.quota.take(ctx, &self.db).await?;
         let record = Record::of(ctx, now());
         let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
         let outcome = store::undelete(&mut tx, ctx.reach(), change.id, change.etag, &record).await?;
@@ -175,7 +180,11 @@ impl Contacts {
             Some(found) if !found.is_changed && found.contact.deleted_at.is_none() => {
                 Err(Error::NotDeleted { id: change.id })
             }
-            outcome => self.settle(change, outcome),
+            outcome => {
+                let contact = self.settle(change, outcome)?;
+                room.keep();
+                Ok(contact)
+            }
         }
     }
 

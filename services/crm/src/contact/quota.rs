@@ -30,6 +30,14 @@ pub(super) struct Quota {
     counts: Memory<TenantId, Arc<AtomicU32>>,
 }
 
+/// Room for one contact, given back where it is dropped: a call that has created nothing must not keep others out.
+#[derive(Debug, Default)]
+#[must_use = "dropped, it is given back"]
+pub(super) struct Room {
+    /// The count that it was added to; none where the plan has no bound.
+    taken_of: Option<Arc<AtomicU32>>,
+}
+
 // === impl Quota ===
 
 impl Quota {
@@ -47,10 +55,10 @@ impl Quota {
     ///
     /// # Errors
     /// [`Error::QuotaExceeded`].
-    pub(super) async fn take(&self, ctx: &Ctx, db: &TenantDb) -> Result<()> {
+    pub(super) async fn take(&self, ctx: &Ctx, db: &TenantDb) -> Result<Room> {
         let tenant = ctx.tenant()?;
         let Some(most) = self.limits.limits(ctx, tenant).await.contacts else {
-            return Ok(());
+            return Ok(Room::default());
         };
         let count = match self.counts.get(&tenant).await {
             Some(count) => count,
@@ -64,6 +72,26 @@ impl Quota {
         };
         let another = |count: u32| (count < most).then(|| count.saturating_add(1));
         let taken = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, another);
-        taken.map(drop).map_err(|_| Error::QuotaExceeded { tenant, most })
+        match taken {
+            Ok(_) => Ok(Room { taken_of: Some(count) }),
+            Err(_) => Err(Error::QuotaExceeded { tenant, most }),
+        }
+    }
+}
+
+// === impl Room ===
+
+impl Room {
+    /// The contact is there: it takes the room until the next count.
+    pub(super) fn keep(mut self) {
+        self.taken_of = None;
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(count) = self.taken_of.take() {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Plans' bounds on contacts.
 
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::Limits;
+use rowhouse_types::{ContactId, Limits};
 
 use super::bench::{Bench, named};
 use crate::contact::actions::{Change, Contacts};
@@ -69,4 +69,24 @@ async fn a_repeated_call_gets_its_contact_from_a_tenant_that_is_full() {
     assert_eq!(contacts.create(&ctx, new).await.unwrap().id, first.id);
     let another = contacts.create(&ctx, named("another").once()).await;
     assert!(matches!(another, Err(Error::QuotaExceeded { .. })));
+}
+
+#[tokio::test]
+async fn calls_that_create_nothing_take_no_room() {
+    let bench = Bench::start("quota_nothing").await;
+    let contacts = bench.bounded(at_most(2));
+    let ctx = bench.ctx(bench.one);
+    let new = named("first").once();
+    contacts.create(&ctx, new.clone()).await.unwrap();
+    contacts.create(&ctx, new).await.unwrap();
+    let unknown = Change {
+        id: ContactId::generate(),
+        etag: None,
+    };
+    let undeleted = contacts.undelete(&ctx, unknown).await;
+    assert!(matches!(undeleted, Err(Error::ContactUnknown { .. })));
+    create(&bench, &contacts, "second").await.unwrap();
+    // The control: the room that contacts have taken is kept.
+    let third = create(&bench, &contacts, "third").await;
+    assert!(matches!(third, Err(Error::QuotaExceeded { most: 2, .. })));
 }
