@@ -1,7 +1,5 @@
 //! Auth and the directory as the tests need them: real gRPC servers on a loopback port, whose answers a test decides.
 
-pub(crate) mod log;
-
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};

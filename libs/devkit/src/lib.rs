@@ -10,6 +10,7 @@
 //! - [`smtp`]: a mail server that accepts everything and lets it be read.
 //! - [`caller`], [`journey`]: typed clients of the suite, and its main job step by step.
 //! - [`authority`]: certificates for tests of TLS. [`volume`]: files as a pod has them.
+//! - [`log`]: what a test's thread logs.
 //! - [`torture`]: the frame of a torture test: seed, rounds, its line of result.
 //! - [`checkout`], [`stack`], [`port`], [`mark`], [`spawn`], [`wait`], [`secrets`]: what these stand on.
 //!
@@ -23,6 +24,7 @@ pub mod fixture;
 pub mod gate;
 pub mod http;
 pub mod journey;
+pub mod log;
 pub mod mark;
 pub mod migrate;
 pub mod pooler;

@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use rowhouse_auth_kit::testing::Forge;
 use rowhouse_auth_kit::{SigningKey, TokenError};
+use rowhouse_devkit::log::Log;
 use rowhouse_proto::auth::v1::auth_service_server::{AuthService, AuthServiceServer};
 use rowhouse_proto::auth::v1::{
     AcceptInvitationRequest, AcceptInvitationResponse, GetJwksResponse, LoginRequest, LogoutRequest, RefreshRequest,
@@ -15,9 +16,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
+use tracing::Level;
 
 use super::*;
-use crate::fake::log::Log;
 use crate::fake::peer;
 
 #[derive(Clone)]
@@ -145,7 +146,7 @@ async fn an_auth_that_publishes_no_keys_takes_none_away() {
 async fn keys_that_cannot_be_read_are_logged_when_that_begins_and_when_it_ends() {
     let (auth, addr) = start().await;
     let (client, _) = client(addr);
-    let (log, _guard) = Log::listen();
+    let log = Log::listen("rowhouse_client", Level::INFO);
     for _ in 0..5 {
         client.inner.read().await;
     }

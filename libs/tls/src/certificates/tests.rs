@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use rowhouse_config::section::Tls;
 use rowhouse_devkit::authority::{Authority, Issued};
+use rowhouse_devkit::log::Log;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
 
 use super::*;
 
@@ -65,40 +65,6 @@ async fn meet(caller: &Certificates, expected: ServiceName, called: &Certificate
     };
     let (peer, read) = tokio::join!(answer, ask);
     (peer.map(|PeerService(name)| name), read.is_some())
-}
-
-/// How many errors this thread is told of.
-#[derive(Clone, Default)]
-struct Errors {
-    told: Arc<AtomicU64>,
-}
-
-impl Errors {
-    fn told(&self) -> u64 {
-        self.told.load(Ordering::Relaxed)
-    }
-}
-
-impl Subscriber for Errors {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("rowhouse_tls") && *metadata.level() == Level::ERROR
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, _: &Event<'_>) {
-        self.told.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -307,20 +273,19 @@ async fn a_certificate_that_peers_refuse_is_told_of_once_and_again_when_nothing_
     let ended = ours.issue_for(&[CRM], now - seconds(600), now - seconds(60)).unwrap();
     let ended = Home::of(ServiceName::Crm, &ended, &[&ours]);
 
-    let errors = Errors::default();
-    let _listening = tracing::subscriber::set_default(errors.clone());
+    let errors = Log::listen("rowhouse_tls", Level::ERROR);
     other.issue(&[CRM]).unwrap().write(&crm.folder(), &[&ours]).unwrap();
     assert!(!at_crm.look().await.unwrap());
-    assert_eq!(errors.told(), 1);
+    assert_eq!(errors.entries().len(), 1);
     // Not every second, while the old one is shown on.
     assert!(!at_crm.look().await.unwrap());
-    assert_eq!(errors.told(), 1);
+    assert_eq!(errors.entries().len(), 1);
     // That one has ended meanwhile, and the files are still the same.
     at_crm.inner.looked.lock().await.shown = Files::read(&ended.folder()).await.unwrap();
     assert!(at_crm.look().await.unwrap(), "the new one is as good");
-    assert_eq!(errors.told(), 2);
+    assert_eq!(errors.entries().len(), 2);
     assert!(!at_crm.look().await.unwrap());
-    assert_eq!(errors.told(), 2);
+    assert_eq!(errors.entries().len(), 2);
 }
 
 #[tokio::test]

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use rowhouse_auth_kit::{ServiceVerifier, SigningKey};
+use rowhouse_devkit::log::Log;
 use rowhouse_types::{SessionId, TenantId, UserId};
+use tracing::Level;
 
 use super::*;
-use crate::fake::log::Log;
 use crate::fake::{FakeAuth, SERVICE_TOKEN, ctx, no_redis, redis, seen};
 use crate::rights::Standing;
 
@@ -262,7 +263,7 @@ async fn an_entry_of_somebody_else_under_the_key_is_not_believed() {
 async fn an_auth_that_is_away_is_logged_when_it_goes_and_when_it_is_back() {
     let auth = FakeAuth::start().await;
     let client = holder(&auth, no_redis()).await;
-    let (log, _guard) = Log::listen();
+    let log = Log::listen("rowhouse_client", Level::INFO);
     for round in 1..3 {
         auth.state().is_down = true;
         for _ in 0..20 {
@@ -285,7 +286,7 @@ async fn a_version_that_went_back_is_logged_once_until_it_has_passed() {
     let auth = FakeAuth::start().await;
     auth.state().version = 5;
     let client = holder(&auth, no_redis()).await;
-    let (log, _guard) = Log::listen();
+    let log = Log::listen("rowhouse_client", Level::INFO);
     auth.state().version = 3;
     for _ in 0..20 {
         assert_eq!(client.inner.renew(0).await, Some(Renewal::SetBack));

@@ -95,8 +95,7 @@ async fn an_account_that_is_disabled_is_answered_and_told_like_a_wrong_password(
     let house = bench.house("acme").await;
     let (tenant, invitation) = found(&bench, &house.email).await;
     let token = token(&bench, invitation).await;
-    let statements = Statements::default();
-    let _listening = tracing::subscriber::set_default(statements.clone());
+    let statements = Statements::listen();
     let tried = async |password: &str| {
         bench.execute("DELETE FROM auth.attempts").await;
         statements.take();

@@ -28,8 +28,7 @@ async fn a_network_is_refused_until_its_time_is_over() {
 
 /// How often the database is asked for the keys that are known from a network, while these are closed all at once.
 async fn reads(bench: &Bench, origins: &[&str]) -> usize {
-    let statements = Statements::default();
-    let _listening = tracing::subscriber::set_default(statements.clone());
+    let statements = Statements::listen();
     // Each gets as far as it can before any of them has an answer from the database.
     let calls = origins
         .iter()

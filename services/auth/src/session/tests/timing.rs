@@ -115,8 +115,7 @@ fn are_alike(all: &[Vec<Tried>; 2]) -> bool {
 async fn round(torture: &mut Torture, dice: &Dice) {
     let bench = Bench::start("login_timing").await;
     let house = bench.house("acme").await;
-    let statements = Statements::default();
-    let _listening = tracing::subscriber::set_default(statements.clone());
+    let statements = Statements::listen();
     let [short, long] = LOGINS;
     let count = torture.size(short, long);
     // Connections are opened and statements prepared before anything counts.

@@ -1,8 +1,6 @@
 //! The process `provision`, called over its real listener.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rowhouse_auth_kit::{ServiceSigner, SigningKey};
@@ -12,6 +10,7 @@ use rowhouse_config::section::{Identity, Listen, Telemetry};
 use rowhouse_context::{Ctx, Principal, RequestId};
 use rowhouse_db::testing::{master_keys, own_login};
 use rowhouse_devkit::fixture::Databases;
+use rowhouse_devkit::log::Log;
 use rowhouse_devkit::port;
 use rowhouse_devkit::servers::Login;
 use rowhouse_proto::common::v1 as proto;
@@ -22,9 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
 
 use super::*;
 
@@ -36,44 +33,6 @@ fn seed(name: ServiceName) -> [u8; 32] {
 
 fn public(seed: &[u8]) -> String {
     SigningKey::from_seed(seed).unwrap().public().to_base64url()
-}
-
-/// The errors that this process logs while it is the thread's subscriber, each with all its fields.
-#[derive(Clone, Default)]
-struct Errors {
-    lines: Arc<Mutex<Vec<String>>>,
-}
-
-struct Line(String);
-
-impl Subscriber for Errors {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("rowhouse_crm") && *metadata.level() == Level::ERROR
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.lines.lock().unwrap().push(line.0);
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0 += &format!(" {}={value:?}", field.name());
-    }
 }
 
 fn config(databases: &Databases, internal: u16, admin: u16) -> ProvisionConfig {
@@ -280,19 +239,15 @@ async fn an_operator_hears_of_homes_that_fail_also_where_a_key_is_missing() {
         .unwrap();
     owner.close().await.unwrap();
 
-    let errors = Errors::default();
-    let listening = tracing::subscriber::set_default(errors.clone());
+    let errors = Log::listen("rowhouse_crm", Level::ERROR);
     let refused = migrate(migrating(&urls, master_keys(b'B', b""))).await.unwrap_err();
     let told = format!("{refused:#}");
     assert!(told.contains("ROWHOUSE_DATA_MASTER_KEYS_PREVIOUS"), "{told}");
-    let lines = errors.lines.lock().unwrap().clone();
-    assert!(
-        matches!(lines.as_slice(), [line] if line.contains("not every home was migrated") && line.contains("SQLSTATE")),
-        "{lines:?}"
-    );
+    assert_eq!(errors.lines(), ["ERROR not every home was migrated"]);
+    let entries = errors.take();
+    assert!(entries[0].field("error").unwrap().contains("SQLSTATE"), "{entries:?}");
     // What is answered with is not logged here as well.
     let refused = migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap_err();
     assert!(format!("{refused:#}").contains("not every home was migrated"));
-    assert_eq!(errors.lines.lock().unwrap().len(), 1);
-    drop(listening);
+    assert_eq!(errors.entries(), []);
 }
