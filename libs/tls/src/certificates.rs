@@ -116,21 +116,26 @@ impl Certificates {
         let mut refused = None;
         loop {
             ticks.tick().await;
-            match self.look().await {
-                Ok(true) => {
-                    refused = None;
-                    metrics::counter!(READS, "outcome" => "taken").increment(1);
-                    tracing::info!("the certificates were replaced");
-                }
-                Ok(false) => refused = None,
-                // Once, and not every second until somebody mends it.
-                Err(error) => {
-                    let cause = error.to_string();
-                    if refused.as_ref() != Some(&cause) {
-                        metrics::counter!(READS, "outcome" => "refused").increment(1);
-                        tracing::error!(cause, "the new certificates are not used; the old ones stay");
-                        refused = Some(cause);
-                    }
+            self.look_and_tell(&mut refused).await;
+        }
+    }
+
+    /// `refused`: why the last look took nothing, where it failed; to be handed to the next one.
+    async fn look_and_tell(&self, refused: &mut Option<String>) {
+        match self.look().await {
+            Ok(true) => {
+                *refused = None;
+                metrics::counter!(READS, "outcome" => "taken").increment(1);
+                tracing::info!("the certificates were replaced");
+            }
+            Ok(false) => *refused = None,
+            // Once, and not every second until somebody mends it.
+            Err(error) => {
+                let cause = error.to_string();
+                if refused.as_ref() != Some(&cause) {
+                    metrics::counter!(READS, "outcome" => "refused").increment(1);
+                    tracing::error!(cause, "the new certificates are not used; the old ones stay");
+                    *refused = Some(cause);
                 }
             }
         }

@@ -219,6 +219,34 @@ async fn files_that_do_not_fit_together_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_pair_that_does_not_fit_is_tried_at_each_look_and_told_of_once() {
+    let authority = Authority::new("ours").unwrap();
+    let crm = Home::of(ServiceName::Crm, &authority.issue(&[CRM]).unwrap(), &[&authority]);
+    let at_crm = crm.load().await.unwrap();
+    let (next, later) = (authority.issue(&[CRM]).unwrap(), authority.issue(&[CRM]).unwrap());
+    let log = Log::listen("rowhouse_tls", Level::INFO);
+    let refused = "ERROR the new certificates are not used; the old ones stay";
+    let mut before = None;
+    // The new certificate lies beside the old key, and the next one too.
+    for certificate in [&next.certificate, &later.certificate] {
+        std::fs::write(crm.folder().join("tls.crt"), certificate).unwrap();
+        for _ in 0..3 {
+            assert!(matches!(at_crm.look().await, Err(CertificateError::Refused(_))));
+            at_crm.look_and_tell(&mut before).await;
+        }
+        assert_eq!(log.lines(), [refused]);
+    }
+    std::fs::write(crm.folder().join("tls.key"), &later.key).unwrap();
+    at_crm.look_and_tell(&mut before).await;
+    let replaced = "INFO the certificates were replaced";
+    assert_eq!(log.lines(), [refused, replaced]);
+    // That it was told of before does not keep the next one from being told of.
+    std::fs::write(crm.folder().join("tls.crt"), &next.certificate).unwrap();
+    at_crm.look_and_tell(&mut before).await;
+    assert_eq!(log.lines(), [refused, replaced, refused]);
+}
+
+#[tokio::test]
 async fn an_authority_that_goes_is_not_trusted_because_our_own_certificate_is_still_of_it() {
     let (old, new) = (Authority::new("old").unwrap(), Authority::new("new").unwrap());
     let ours = old.issue(&[AUTH]).unwrap();
