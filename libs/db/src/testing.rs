@@ -4,7 +4,8 @@
 //! - [`directory`]: a directory that knows what it is told, [`StaticDirectory`].
 //! - [`statements`]: whether statements fit the schema, [`check_statements`].
 //! - [`audit`]: whether every wall of a home stands, [`audit_home`].
-//! - [`logins`]: the login of a tenant's own database, [`own_login`], and what seals its password, [`master_keys`].
+//! - [`logins`]: the login of a tenant's own database, [`own_login`], what seals its password, [`master_keys`], and sealing all of
+//!   them anew by small pages, [`reseal_logins_by`].
 
 pub mod audit;
 pub mod directory;
@@ -13,5 +14,5 @@ pub mod statements;
 
 pub use audit::audit_home;
 pub use directory::StaticDirectory;
-pub use logins::{master_keys, own_login};
+pub use logins::{master_keys, own_login, reseal_logins_by};
 pub use statements::check_statements;

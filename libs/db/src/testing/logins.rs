@@ -7,7 +7,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::control;
 use crate::login::{MasterKeys, OwnLogins};
-use crate::migrator::own_name;
+use crate::migrator::{ProvisionError, Provisioner, Resealed, own_name};
 
 /// Master keys of tests and benches, each named by the byte that it consists of. Whoever needs one and does not care has `b'A'`.
 #[must_use]
@@ -41,4 +41,12 @@ pub async fn own_login(
     let name = own_name(tenant);
     let password = OwnLogins::new(&master_key.clone().into())?.open(&name, &sealed)?;
     Ok(Some((name, password)))
+}
+
+/// [`Provisioner::reseal_logins`] with `page` passwords read at once: nobody makes hundreds of databases to see the next page.
+///
+/// # Errors
+/// As of that.
+pub async fn reseal_logins_by(provisioner: &Provisioner, page: i64) -> Result<Resealed, ProvisionError> {
+    provisioner.reseal_logins_by(page).await
 }

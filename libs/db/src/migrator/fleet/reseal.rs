@@ -40,11 +40,16 @@ impl Provisioner {
     ///
     /// # Errors
     /// The first failure of a server or of one login; where there is none, [`ProvisionError::Unopened`] if none of the keys opens
-    /// some. What was done stays done.
+    /// some, which is logged where both are so. What was done stays done.
     pub async fn reseal_logins(&self) -> Result<Resealed, ProvisionError> {
+        self.reseal_logins_by(PAGE).await
+    }
+
+    /// `page`: passwords read at once.
+    pub(crate) async fn reseal_logins_by(&self, page: i64) -> Result<Resealed, ProvisionError> {
         let mut run = Run::default();
         for name in self.servers.keys() {
-            if let Err(error) = self.reseal_logins_of(name, &mut run).await {
+            if let Err(error) = self.reseal_logins_of(name, page, &mut run).await {
                 run.failed.get_or_insert(error);
             }
         }
@@ -52,14 +57,14 @@ impl Provisioner {
     }
 
     /// Fails where the server cannot be asked for its logins.
-    async fn reseal_logins_of(&self, name: &str, run: &mut Run) -> Result<(), ProvisionError> {
+    async fn reseal_logins_of(&self, name: &str, page: i64, run: &mut Run) -> Result<(), ProvisionError> {
         let server: ServerName = name
             .parse()
             .map_err(|_| ProvisionError::ServerUnknown(name.to_owned()))?;
         let mut after = Uuid::nil();
         loop {
             let mut main = self.pool(&server)?.acquire().await?;
-            let logins = databases::sealed_passwords(&mut main, self.participant, after, PAGE).await?;
+            let logins = databases::sealed_passwords(&mut main, self.participant, after, page).await?;
             drop(main);
             let Some((last, _)) = logins.last() else {
                 return Ok(());
@@ -112,12 +117,17 @@ impl Run {
     }
 
     fn outcome(self) -> Result<Resealed, ProvisionError> {
-        match (self.failed, self.first_unopened) {
-            (Some(error), _) => Err(error),
-            (None, Some(first)) => Err(ProvisionError::Unopened {
-                count: self.unopened,
-                first: house::own_name(first),
-            }),
+        let unopened = self.first_unopened.map(|first| ProvisionError::Unopened {
+            count: self.unopened,
+            first: house::own_name(first),
+        });
+        match (self.failed, unopened) {
+            // One error is answered with. The other shall not come to light only once this one is mended.
+            (Some(error), Some(unopened)) => {
+                tracing::error!(error = %unopened, "not every password was sealed anew");
+                Err(error)
+            }
+            (Some(error), None) | (None, Some(error)) => Err(error),
             (None, None) => Ok(self.done),
         }
     }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use rowhouse_context::ServiceName;
-use rowhouse_db::testing::{master_keys, own_login};
+use rowhouse_db::testing::{master_keys, own_login, reseal_logins_by};
 use rowhouse_db::{MasterKeys, Provisioner, Resealed};
+use rowhouse_devkit::log::{Entry, Log};
+use tracing::Level;
 
 use super::logins::{list, serving, verifier};
 use super::*;
@@ -86,6 +88,21 @@ async fn whoever_has_both_keys_enters_all_the_while() {
 }
 
 #[tokio::test]
+async fn logins_on_a_later_page_are_sealed_anew_too() {
+    let bench = Bench::start("key_pages", 1).await;
+    let mut tenants = Vec::new();
+    for _ in 0..3 {
+        tenants.push(bench.tenant_in(DATABASE).await);
+    }
+    let migrator = provisioning(&bench, &master_keys(b'B', b"A")).await;
+    let done = reseal_logins_by(&migrator, 2).await.unwrap();
+    assert_eq!((done.logins, done.resealed), (3, 3));
+    for tenant in tenants {
+        assert!(opened_by(&bench, b'B', tenant).await.is_some());
+    }
+}
+
+#[tokio::test]
 async fn a_login_that_is_made_while_keys_are_replaced_is_sealed_by_the_present_one() {
     let bench = Bench::start("key_made", 1).await;
     let provisioner = provisioning(&bench, &master_keys(b'B', b"A")).await;
@@ -142,6 +159,15 @@ async fn what_no_key_opens_is_named_and_keeps_no_other_from_being_sealed_anew() 
     }
 }
 
+/// The bench's server after one that cannot be asked.
+fn with_one_that_fails(bench: &Bench) -> BTreeMap<String, Secret> {
+    let nowhere = bench.databases.servers().login_url(Login::Owner, "no_such_database");
+    BTreeMap::from([
+        ("data0".to_owned(), Secret::new(nowhere)),
+        ("data1".to_owned(), Secret::new(bench.databases.data_url(Login::Owner))),
+    ])
+}
+
 /// A server that cannot be asked, and a line that cannot be changed, each before one that can.
 #[tokio::test]
 async fn what_fails_keeps_no_other_from_being_sealed_anew() {
@@ -158,16 +184,30 @@ async fn what_fails_keeps_no_other_from_being_sealed_anew() {
         first.uuid()
     );
     main.batch_execute(&refuse).await.unwrap();
-    let nowhere = bench.databases.servers().login_url(Login::Owner, "no_such_database");
-    let urls = BTreeMap::from([
-        ("data0".to_owned(), Secret::new(nowhere)),
-        ("data1".to_owned(), Secret::new(bench.databases.data_url(Login::Owner))),
-    ]);
+    let urls = with_one_that_fails(&bench);
     let migrator = Provisioner::connect(ServiceName::Crm, &urls, NEWEST, &master_keys(b'B', b"A")).await;
     let refused = migrator.unwrap().reseal_logins().await;
     assert!(matches!(&refused, Err(ProvisionError::Database(_))), "{refused:?}");
     assert!(opened_by(&bench, b'A', first).await.is_some());
     assert!(opened_by(&bench, b'B', last).await.is_some());
+}
+
+/// It is not left for the next run to find.
+#[tokio::test]
+async fn a_missing_key_is_told_of_also_where_a_server_fails() {
+    let bench = Bench::start("key_both", 1).await;
+    let tenant = bench.tenant_in(DATABASE).await;
+    let urls = with_one_that_fails(&bench);
+    let log = Log::listen("rowhouse_db", Level::ERROR);
+    for (keys, is_told) in [(master_keys(b'B', b""), true), (master_keys(b'B', b"A"), false)] {
+        let migrator = Provisioner::connect(ServiceName::Crm, &urls, NEWEST, &keys).await;
+        let refused = migrator.unwrap().reseal_logins().await;
+        assert!(matches!(&refused, Err(ProvisionError::Database(_))), "{refused:?}");
+        let told = log.take();
+        assert_eq!(told.len(), usize::from(is_told), "{told:?}");
+        let names = |entry: &Entry| entry.field("error").unwrap().contains(&schema(tenant));
+        assert!(told.iter().all(names), "{told:?}");
+    }
 }
 
 /// Whoever drops it needs no password, and may never come by: what no key opens there must not fail every run.
