@@ -19,6 +19,12 @@ pub(super) async fn exists(connection: &mut PgConnection, name: &str) -> Result<
         .await
 }
 
+/// Whether it is there and can be opened. -2: dropping it was begun and cut off, and nothing but dropping it is left to do.
+pub(super) async fn is_whole(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1 AND datconnlimit <> -2)";
+    sqlx::query_scalar(sql).bind(name).fetch_one(connection).await
+}
+
 /// Creates the database. No transaction may be open on the connection.
 pub(super) async fn create(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
     // `template0`: nobody is ever connected to it, and nothing was ever put into it. The default strategy, WAL_LOG, took

@@ -6,6 +6,7 @@ mod keys;
 mod logins;
 mod pools;
 mod roles;
+mod two_servers;
 
 use rowhouse_config::Secret;
 use rowhouse_db::testing::audit_home;

@@ -107,18 +107,80 @@ impl Provisioner {
         registry::lock_work(&mut main, tenant).await?;
         // Another may have finished meanwhile, and a newer operation begun.
         if databases::state_of(&mut main, tenant, self.participant).await? == Some(State::Leaving) {
+            self.remove_own(&mut main, tenant, server).await?;
+            databases::forget(&mut main, tenant).await?;
+            main.commit().await?;
+            tracing::info!(tenant = %tenant, server = %server, "a home in a database of its own was dropped");
+        }
+        Ok(Some(()))
+    }
+
+    /// Removes the database of a home that is leaving, then its login, unless they are gone and another server has made its own.
+    ///
+    /// `main`: the transaction in the main database that keeps others from this tenant.
+    async fn remove_own(
+        &self,
+        main: &mut PgConnection,
+        tenant: TenantId,
+        server: &ServerName,
+    ) -> Result<(), ProvisionError> {
+        let name = house::own_name(tenant);
+        let mut shared = self.open(server, Some(CLUSTER_DATABASE)).await?;
+        let alone = self.alone_with(&mut shared, tenant).await?;
+        if self.is_of_another(main, tenant, server).await? {
+            tracing::warn!(
+                tenant = %tenant,
+                server = %server,
+                "the database of a dropped home is gone; another server has made one of that name, which stays"
+            );
+        } else {
             let mut admin = self.open(server, None).await?;
-            let name = house::own_name(tenant);
             database::drop(&mut admin, &name).await?;
             admin.close().await?;
             let mut cluster = self.open(server, Some(CLUSTER_DATABASE)).await?;
             login::remove(&mut cluster, &name).await?;
             cluster.close().await?;
-            databases::forget(&mut main, tenant).await?;
-            main.commit().await?;
-            tracing::info!(tenant = %tenant, server = %server, "a home was dropped with its database");
         }
-        Ok(Some(()))
+        alone.rollback().await?;
+        shared.close().await?;
+        Ok(())
+    }
+
+    /// Whether the database of the tenant's name holds a home that this server's registry has not claimed.
+    async fn is_of_another(
+        &self,
+        main: &mut PgConnection,
+        tenant: TenantId,
+        server: &ServerName,
+    ) -> Result<bool, ProvisionError> {
+        let name = house::own_name(tenant);
+        if !database::is_whole(main, &name).await? {
+            return Ok(false);
+        }
+        let mut own = self.open(server, Some(&name)).await?;
+        let home = if database::has_registry(&mut own).await? {
+            registry::find(&mut own, tenant, self.participant).await?
+        } else {
+            None
+        };
+        own.close().await?;
+        let claim = registry::find(main, tenant, self.participant).await?;
+        // Of one without a home nobody was told: whoever is making it begins again.
+        Ok(home.is_some_and(|home| claim.is_none_or(|claim| claim.operation != home.operation)))
+    }
+
+    /// Begins a transaction that keeps every server of the cluster from the tenant's database and its login. Names are the
+    /// cluster's, and registered servers may stand on one, each with a registry of its own.
+    ///
+    /// `shared`: a connection to the database that all of them have, [`CLUSTER_DATABASE`].
+    async fn alone_with<'c>(
+        &self,
+        shared: &'c mut PgConnection,
+        tenant: TenantId,
+    ) -> Result<Transaction<'c, Postgres>, ProvisionError> {
+        let mut alone = bounded(shared).await?;
+        registry::lock_work(&mut alone, tenant).await?;
+        Ok(alone)
     }
 
     /// What the operation finds in the main database: the state of the database that it has claimed, and its generation;
@@ -156,6 +218,9 @@ impl Provisioner {
         (operation, generation): (OperationId, i64),
     ) -> Result<(Home, House, Vec<u8>), ProvisionError> {
         let name = house::own_name(tenant);
+        let mut shared = self.open(server, Some(CLUSTER_DATABASE)).await?;
+        // What is neither complete nor ours yet is not dropped for another's meanwhile.
+        let alone = self.alone_with(&mut shared, tenant).await?;
         let mut admin = self.open(server, None).await?;
         if !database::exists(&mut admin, &name).await? {
             database::create(&mut admin, &name).await?;
@@ -195,13 +260,15 @@ impl Provisioner {
         login::keep_others_out(&mut tx, &name).await?;
         tx.commit().await?;
         own.close().await?;
+        alone.rollback().await?;
+        shared.close().await?;
         Ok((home, house, sealed))
     }
 
     /// Makes the login of a tenant's own database, or gives it another password, which is returned sealed.
     ///
-    /// `main`: the transaction in the main database that keeps others from this tenant. It is idle while the database is made, and may
-    /// have been ended for that: then another has begun, and would not know of this password. `own`: a transaction in the
+    /// `main`: the transaction in the main database that keeps others from this tenant. It is idle while the database is made,
+    /// and may have been ended for that: then another has begun, and would not know of this password. `own`: a transaction in the
     /// tenant's database.
     pub(in crate::migrator) async fn make_login(
         &self,

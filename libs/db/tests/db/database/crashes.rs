@@ -1,9 +1,6 @@
 //! What a process that died has left of a tenant's own database.
 
-use rowhouse_devkit::fixture::Databases;
-
 use super::*;
-use crate::notes::NEWEST;
 
 /// As if the process had died before it said more of the databases than this.
 pub(super) async fn unsay(main: &Client, state: &str) {
@@ -132,37 +129,4 @@ async fn a_drop_that_died_is_finished() {
         let late = prepare(&bench, tenant, operation).await;
         assert!(matches!(late, Err(ProvisionError::HomeDropped)), "{died}: {late:?}");
     }
-}
-
-/// Two registered servers may stand on one cluster, where a database's name is given once.
-#[tokio::test]
-async fn another_servers_database_is_neither_taken_over_nor_dropped() {
-    let bench = Bench::start("own_one", 1).await;
-    let tenant = bench.tenant_in(DATABASE).await;
-    bench.insert(tenant, "own").await.unwrap();
-    let databases = Databases::empty("own_other").await.unwrap();
-    let url = Secret::new(databases.data_url(Login::Owner));
-    rowhouse_db::migrate_platform(&url).await.unwrap();
-    let other = provisioner(&databases, NEWEST).await;
-    let operation = OperationId::generate();
-    let refused = other.prepare(tenant, &server(), DATABASE, operation).await;
-    assert!(matches!(refused, Err(ProvisionError::HomeExists)), "{refused:?}");
-    assert!(!other.drop(tenant, &server()).await.unwrap());
-    // The same where the other server believes that it has begun to build it.
-    let superuser = cluster::connect(&databases.data_superuser_url()).await.unwrap();
-    let believe = format!(
-        "INSERT INTO rowhouse.homes (tenant_id, participant, house_id, generation, state, operation_id)
-         VALUES ('{tenant}', 'crm', NULL, 1, 'dropped', '{operation}');
-         INSERT INTO rowhouse.databases (tenant_id, participant, database_name, state)
-         VALUES ('{tenant}', 'crm', '{name}', 'building')",
-        tenant = tenant.uuid(),
-        operation = operation.uuid(),
-        name = schema(tenant)
-    );
-    superuser.batch_execute(&believe).await.unwrap();
-    let refused = other.prepare(tenant, &server(), DATABASE, operation).await;
-    assert!(matches!(refused, Err(ProvisionError::HomeExists)), "{refused:?}");
-    let refused = other.drop(tenant, &server()).await;
-    assert!(matches!(refused, Err(ProvisionError::Damaged(_))), "{refused:?}");
-    assert_eq!(bench.list(tenant).await.unwrap().len(), 1);
 }
