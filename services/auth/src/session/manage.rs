@@ -85,7 +85,8 @@ pub(crate) async fn revoke_all(ctx: &Ctx, state: &State, scope: Scope) -> Result
 }
 
 /// Opens a session in another of the caller's tenants, which ends when the caller's would have ended: going to and fro
-/// must not put off the day when the password is asked for again. Where that tenant lets no session last so long, none is opened.
+/// must not put off the day when the password is asked for again. Where that tenant lets no session last so long, none is opened;
+/// nor where nothing is left of the caller's.
 pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result<Pair, Error> {
     let (user, current) = caller(ctx)?;
     // Before the transaction: it asks the database on a connection of its own.
@@ -100,7 +101,7 @@ pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result
         return Err(Error::NotFound { kind: "tenant", id });
     }
     open_access(&mut tx, tenant).await?;
-    store::lock_live(&mut tx, current).await?.ok_or(Error::Revoked)?;
+    let from = store::lock_live(&mut tx, current).await?.ok_or(Error::Revoked)?;
     let session = Session {
         id: SessionId::generate(),
         user,
@@ -114,8 +115,12 @@ pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result
         ends,
         refresh_token,
     };
-    // The caller's session is alive: whoever heard that it was revoked would drop it.
-    let pair = pair(&signer, kept)?.ok_or(Error::SessionTooOld)?;
+    let Some(pair) = pair(&signer, kept)? else {
+        // Whoever hears that their session was revoked drops it: only where it gives no token any more either.
+        let ends = store::ends(&mut tx, current).await?;
+        let left = signer.session_token(user, current, from.tenant, ends)?;
+        return Err(left.map_or(Error::Revoked, |_| Error::SessionTooOld));
+    };
     let entry = Entry::new("session.open", session.id)
         .within(session.tenant)
         .after(json!({ "from": current.to_string() }));

@@ -34,6 +34,12 @@ const INSERT_TOKEN: &str = "INSERT INTO auth.refresh_tokens (token_hash, session
         FROM auth.sessions AS session LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id \
         WHERE session.id = $2)";
 
+/// As INSERT_TOKEN answers it.
+const ENDS: &str = "SELECT least(session.expires_at, \
+    session.created_at + make_interval(secs => policy.session_lifetime_s)) \
+    FROM auth.sessions AS session LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id \
+    WHERE session.id = $1";
+
 const OF_TOKEN: &str = "SELECT session_id FROM auth.refresh_tokens WHERE token_hash = $1";
 
 const LOCK_LIVE: &str = "SELECT identity_id, tenant_id FROM auth.sessions \
@@ -100,6 +106,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     INSERT,
     INSERT_BESIDE,
     INSERT_TOKEN,
+    ENDS,
     OF_TOKEN,
     LOCK_LIVE,
     PRESENTED,
@@ -193,6 +200,12 @@ pub(super) async fn insert_token(
         .bind(token.hash())
         .bind(session.uuid())
         .bind(IDLE_DAYS);
+    Ok(ends.fetch_one(conn).await?)
+}
+
+/// When a session ends that is there.
+pub(super) async fn ends(conn: &mut PgConnection, session: SessionId) -> Result<DateTime<Utc>, Error> {
+    let ends = sqlx::query_scalar(ENDS).bind(session.uuid());
     Ok(ends.fetch_one(conn).await?)
 }
 

@@ -11,7 +11,7 @@ use crate::rights::Standing;
 use crate::session::manage::switch;
 use crate::session::refresh::refresh;
 use crate::session::{Pair, RefreshToken};
-use crate::tests::bench::{Bench, PASSWORD, anonymous};
+use crate::tests::bench::{Bench, House, PASSWORD, anonymous};
 
 /// Ends every session in four minutes: a token of its own would last five.
 const ENDS_SOON: &str = "UPDATE auth.sessions SET expires_at = now() + interval '4 minutes'";
@@ -21,6 +21,18 @@ const POLICY: &str = "INSERT INTO auth.login_policies (tenant_id, session_lifeti
 
 /// Under which every session ends in four minutes.
 const BEGUN_EARLIER: &str = "UPDATE auth.sessions SET created_at = now() - interval '11 minutes'";
+
+/// A member of two tenants, logged in to the first, which let sessions last a quarter of an hour.
+async fn of_two_tenants(bench: &Bench) -> (Pair, House, House) {
+    let house = bench.house("acme").await;
+    let neighbour = bench.house("globex").await;
+    let email = "ada@acme.example";
+    bench.member(&house, email, Role::User).await;
+    bench.join(&neighbour, email, Role::User).await;
+    let pair = bench.login(email, PASSWORD, Some(house.tenant)).await.unwrap();
+    bench.execute(POLICY).await;
+    (pair, house, neighbour)
+}
 
 async fn use_up(bench: &Bench, token: &RefreshToken) -> Pair {
     refresh(&anonymous(), &bench.state, token).await.unwrap()
@@ -83,13 +95,7 @@ async fn the_token_of_a_log_in_ends_when_the_tenant_ends_the_session() {
 #[tokio::test]
 async fn who_goes_to_another_tenant_goes_for_as_long_as_that_one_allows() {
     let bench = Bench::start("ends_switch").await;
-    let house = bench.house("acme").await;
-    let neighbour = bench.house("globex").await;
-    let email = "ada@acme.example";
-    bench.member(&house, email, Role::User).await;
-    bench.join(&neighbour, email, Role::User).await;
-    let pair = bench.login(email, PASSWORD, Some(house.tenant)).await.unwrap();
-    bench.execute(POLICY).await;
+    let (pair, house, neighbour) = of_two_tenants(&bench).await;
     bench.execute(BEGUN_EARLIER).await;
     let ada = Bench::ctx_in(&pair);
     let there = switch(&ada, &bench.state, neighbour.tenant).await.unwrap();
@@ -117,4 +123,24 @@ async fn who_goes_to_another_tenant_goes_for_as_long_as_that_one_allows() {
         pair.session.user.uuid()
     );
     assert_eq!(bench.count(&opened).await, 1);
+}
+
+/// A call of which its session has ended on the way, as in its last second, is not told that the session goes on.
+#[tokio::test]
+async fn who_goes_to_another_tenant_when_nothing_is_left_of_the_session_hears_that_it_has_ended() {
+    let bench = Bench::start("ends_switch_late").await;
+    let (pair, house, neighbour) = of_two_tenants(&bench).await;
+    let over = "UPDATE auth.sessions SET created_at = now() - interval '16 minutes'";
+    bench.execute(over).await;
+    let ada = Bench::ctx_in(&pair);
+    let refused = switch(&ada, &bench.state, neighbour.tenant).await.map(drop);
+    assert!(matches!(refused, Err(Error::Revoked)), "{refused:?}");
+    // The control: it goes on where it is.
+    let longer = format!(
+        "UPDATE auth.login_policies SET session_lifetime_s = 3600 WHERE tenant_id = '{}'",
+        house.tenant.uuid()
+    );
+    bench.execute(&longer).await;
+    let refused = switch(&ada, &bench.state, neighbour.tenant).await.map(drop);
+    assert!(matches!(refused, Err(Error::SessionTooOld)), "{refused:?}");
 }
