@@ -2,10 +2,17 @@
 
 use std::fs;
 
-use super::{assert_none, root, sources};
+use super::{assert_none, files, root, sources};
 
 /// Longest source file, in lines.
 const FILE_LINES_MAX: usize = 500;
+
+/// Widest line of a comment, in characters: rustfmt wraps code at 120 and leaves comments as they are, and what is a word longer
+/// is no harder to read.
+const COMMENT_CHARACTERS_MAX: usize = 132;
+
+/// Wider than that, and landed: migrations are not edited any more.
+const LANDED: &str = "services/tenant/migrations/control/0010_seals.sql";
 
 #[test]
 fn no_source_file_is_longer_than_500_lines() {
@@ -18,6 +25,35 @@ fn no_source_file_is_longer_than_500_lines() {
         "a file holds one idea",
         &long.collect::<Vec<_>>(),
     );
+}
+
+fn wide_comments(text: &str) -> Vec<&str> {
+    let lines = text
+        .lines()
+        .filter(|line| line.chars().count() > COMMENT_CHARACTERS_MAX);
+    lines
+        .filter(|line| ["//", "--"].iter().any(|mark| line.trim_start().starts_with(mark)))
+        .collect()
+}
+
+#[test]
+fn no_comment_is_wider_than_132_characters() {
+    let mut all = sources();
+    for (folder, extension) in [("proto/rowhouse", "proto"), ("libs", "sql"), ("services", "sql")] {
+        all.extend(files(folder, extension));
+    }
+    let mut wide = Vec::new();
+    for (path, text) in all.iter().filter(|(path, _)| path != LANDED) {
+        wide.extend(wide_comments(text).into_iter().map(|line| format!("{path}: {line}")));
+    }
+    assert_none(
+        "a comment's line has at most 132 characters",
+        "whoever reads it sees it whole, also with two files side by side",
+        &wide,
+    );
+    // The control: one is seen where there is one.
+    let landed = fs::read_to_string(root().join(LANDED)).unwrap();
+    assert_eq!(wide_comments(&landed).len(), 1);
 }
 
 #[test]

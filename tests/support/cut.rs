@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use rowhouse_devkit::journey;
 use tonic::{Code, Status};
 
-/// A call that a killed process cut off; anything else is an answer. The suite's own have details: where it was another process that
-/// was killed, they say that it is away or late.
+/// A call that a killed process cut off; anything else is an answer. The suite's own have details: where it was another process
+/// that was killed, they say that it is away or late.
 pub(crate) fn was_cut(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded => true,
@@ -17,8 +17,8 @@ pub(crate) fn was_cut(status: &Status) -> bool {
     }
 }
 
-/// Repeats what a killed process cut off until it is answered, and counts how often it was. What was cut may have happened: each try
-/// counts for itself.
+/// Repeats what a killed process cut off until it is answered, and counts how often it was. What was cut may have happened:
+/// each try counts for itself.
 pub(crate) async fn surely<T, F: Future<Output = Result<T>>>(
     what: &str,
     cuts: &AtomicUsize,

@@ -21,8 +21,8 @@ const BEGIN_MAX: Duration = Duration::from_secs(10);
 /// The first byte of a handshake of TLS (RFC 8446, 5.1). HTTP/2 without TLS begins with `P`.
 const HANDSHAKE_BYTE: u8 = 22;
 
-/// How often a refusal of one kind is told in the logs; all are counted. Anybody who reaches the listener can be refused as often as they
-/// like.
+/// How often a refusal of one kind is told in the logs; all are counted. Anybody who reaches the listener can be refused as
+/// often as they like.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 const REFUSED: &str = "rowhouse_connections_refused_total";

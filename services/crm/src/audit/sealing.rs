@@ -1,6 +1,7 @@
 //! Seals what tenants' changes have written, within seconds.
 //!
-//! Which tenants have something to seal, `rowhouse.unsealed` says, in each data database and in each database of a tenant's own. Who cannot be entered now (suspended, read-only, before its migration) waits.
+//! Which tenants have something to seal, `rowhouse.unsealed` says, in each data database and in each database of a tenant's
+//! own. Who cannot be entered now (suspended, read-only, before its migration) waits.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

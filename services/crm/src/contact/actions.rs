@@ -194,9 +194,11 @@ impl Contacts {
         store::count(&mut tx, ctx.reach()).await
     }
 
-    /// The contacts that the caller reaches and that follow `after` in the order of their ids, without deleted ones; empty after the last.
+    /// The contacts that the caller reaches and that follow `after` in the order of their ids, without deleted ones; empty
+    /// after the last.
     ///
-    /// For streams, so they use none of the tenant's lanes. Each page is a transaction of its own, so a home that is frozen in between refuses the next one.
+    /// For streams, so they use none of the tenant's lanes. Each page is a transaction of its own, so a home that is frozen in
+    /// between refuses the next one.
     pub(crate) async fn page_by_id(&self, ctx: &Ctx, after: Option<ContactId>, limit: i64) -> Result<Vec<Contact>> {
         let mut tx = self.db.bulk().begin_single(ctx, Mode::Read).await?;
         store::page_by_id(&mut tx, ctx.reach(), after, limit).await

@@ -1,5 +1,5 @@
-//! What the tenant asks of log-ins: sessions are listed as going on where they give something, and nowhere else; and what it has come
-//! to ask counts for the next token.
+//! What the tenant asks of log-ins: sessions are listed as going on where they give something, and nowhere else; and what it
+//! has come to ask counts for the next token.
 
 use sqlx::AssertSqlSafe;
 
