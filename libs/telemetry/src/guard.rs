@@ -10,10 +10,12 @@ use rowhouse_config::section::Telemetry;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::{self, FormatFields, format};
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::fields::Fields;
 use crate::filter::log_filter;
 
 /// Longest time to send what is left of the traces when the process stops. A collector that does not answer must not
@@ -57,14 +59,9 @@ pub fn init(service: &'static str, config: &Telemetry) -> Result<Guard, Error> {
     let filter = log_filter(&config.filter)?;
     let provider = provider(service, config.otlp_endpoint.as_deref())?;
     let logs = if config.json {
-        tracing_subscriber::fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .with_writer(std::io::stderr)
-            .boxed()
+        json_layer(Fields).with_writer(std::io::stderr).boxed()
     } else {
-        tracing_subscriber::fmt::layer()
+        fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .boxed()
@@ -75,6 +72,16 @@ pub fn init(service: &'static str, config: &Telemetry) -> Result<Guard, Error> {
         .try_init()
         .map_err(|_| Error::Twice)?;
     Ok(Guard { provider })
+}
+
+/// The layer that writes a line of JSON for each event, with the fields of the span in which it is.
+pub(crate) fn json_layer<S, F>(fields: F) -> fmt::Layer<S, F, format::Format<format::Json>>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    F: for<'writer> FormatFields<'writer> + 'static,
+{
+    let layer = fmt::layer().json().flatten_event(true).with_span_list(false);
+    layer.fmt_fields(fields)
 }
 
 /// The layer that makes spans of the trace. It has a filter of its own: a quiet log must not cut traces in two.

@@ -7,6 +7,7 @@
 //! Secrets, tokens, bodies and mail addresses are never logged. Other people's crates print some of those when asked for
 //! details, so they say no more than `info`, whatever the filter asks for.
 
+mod fields;
 mod filter;
 mod guard;
 pub mod metrics;
