@@ -2,7 +2,7 @@
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Metadata, Subscriber};
-use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::Filter;
 use tracing_subscriber::registry::LookupSpan;
 
@@ -29,7 +29,12 @@ where
         .join(",")
         .parse()
         .map_err(|_| Error::Filter)?;
-    Ok(asked.and(filter_fn(is_ours_or_terse)))
+    let most = Filter::<S>::max_level_hint(&asked).unwrap_or(LevelFilter::TRACE);
+    let is_written = move |metadata: &Metadata<'_>| {
+        is_ours_or_terse(metadata) && asked.would_enable(metadata.target(), metadata.level())
+    };
+    // Without it every span and event of HTTP's and other people's crates would be looked at, at whatever level.
+    Ok(filter_fn(is_written).with_max_level_hint(most))
 }
 
 fn is_ours_or_terse(metadata: &Metadata<'_>) -> bool {
@@ -82,6 +87,18 @@ mod tests {
         assert_eq!(written("warn,rowhouse_crm=debug"), ["DEBUG rowhouse_crm"]);
         assert_eq!(written("warn, rowhouse_crm=debug,"), ["DEBUG rowhouse_crm"]);
         assert!(written("error").is_empty());
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_left_out_by_its_level_alone() {
+        for (asked, most) in [
+            ("", LevelFilter::OFF),
+            ("info", LevelFilter::INFO),
+            ("warn,rowhouse_crm=debug", LevelFilter::DEBUG),
+        ] {
+            let filter = log_filter::<tracing_subscriber::Registry>(asked).unwrap();
+            assert_eq!(filter.max_level_hint(), Some(most), "{asked:?}");
+        }
     }
 
     #[test]
