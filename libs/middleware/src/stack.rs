@@ -19,6 +19,7 @@ use crate::layer::{
     authentication, authorisation, catch_panic, completion, deadline, load_shed, metadata_size, metrics, own_task,
     policy, quota, refusal, request_id, span, tenant,
 };
+use crate::rpc;
 use crate::security::{Limits, Security};
 
 /// Which listener a stack stands before.
@@ -61,6 +62,8 @@ pub fn internal(routes: Routes, security: Security, limits: Limits, tasks: TaskT
 
 /// Answers a call: THE order, from the inside, where the services are, outwards.
 async fn answer(shared: &Shared, routes: Router, request: Request) -> Response {
+    // Once for all layers that go by it.
+    let rpc = rpc::identify(request.uri().path());
     let services = |request| serve(routes, request);
     // Innermost: only a handler's work must finish when the client has gone; checks may stop anywhere.
     let next = move |request| own_task::layer(shared, request, services);
@@ -76,9 +79,9 @@ async fn answer(shared: &Shared, routes: Router, request: Request) -> Response {
     let next = move |request| authentication::layer(shared, request, next);
     // The checks inside go by the policy. What it tells, that an RPC exists, reflection tells too.
     // Boxed, so that what lies inside is not moved from layer to layer on the way in.
-    let next = move |request| Box::pin(policy::layer(shared, request, next));
+    let next = move |request| Box::pin(policy::layer(shared, rpc, request, next));
     // Before anything that costs: a signature is 30 microseconds, rights may be a call to auth.
-    let next = move |request| load_shed::layer(shared, request, next);
+    let next = move |request| load_shed::layer(shared, rpc, request, next);
     // Before anything that may wait: the place, auth's answer, the handler.
     let next = move |request| deadline::layer(shared, request, next);
     // Before whatever reads metadata or keeps it while it waits.
@@ -88,11 +91,11 @@ async fn answer(shared: &Shared, routes: Router, request: Request) -> Response {
     // Outside of whatever may answer, so that no status leaves incomplete; inside the span, since it logs.
     let next = move |request| completion::layer(request, next);
     // Needs the request id; everything inside logs in it.
-    let next = move |request| span::layer(request, next);
+    let next = move |request| span::layer(rpc, request, next);
     // Every log line and every status inside names the request.
     let next = move |request| request_id::layer(request, next);
     // Outermost, so that everything counts, what is refused at once too.
-    metrics::layer(request, next).await.map(Body::new)
+    metrics::layer(rpc, request, next).await.map(Body::new)
 }
 
 /// The service that the path names.

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::answer;
 use crate::body::{Watch, Watched, unwatched, watched};
 use crate::layer::Next;
-use crate::rpc::{self, Rpc};
+use crate::rpc::Rpc;
 use crate::stack::Shared;
 
 /// When to try again. A typical call takes a few milliseconds, so that places come free much sooner.
@@ -26,8 +26,13 @@ pub(crate) struct Place {
 }
 
 /// Takes a place for the call, or answers OVERLOADED. A health check needs none: a busy process is not a sick one.
-pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Request, next: N) -> Response<Watched<N::Body, Kept>> {
-    if rpc::identify(request.uri().path()) == Rpc::HealthCheck {
+pub(crate) async fn layer<N: Next>(
+    shared: &Shared,
+    rpc: Rpc,
+    mut request: Request,
+    next: N,
+) -> Response<Watched<N::Body, Kept>> {
+    if rpc == Rpc::HealthCheck {
         return unwatched(next.run(request).await);
     }
     match Arc::clone(&shared.places).try_acquire_owned() {

@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::body::{Watch, Watched, unwatched, watched};
 use crate::layer::Next;
-use crate::rpc;
+use crate::rpc::Rpc;
 
 /// Calls ended, by `rpc` and `code`.
 pub(crate) const CALLS_TOTAL: &str = "rowhouse_rpc_calls_total";
@@ -17,9 +17,9 @@ pub(crate) const CALLS_TOTAL: &str = "rowhouse_rpc_calls_total";
 pub(crate) const CALL_SECONDS: &str = "rowhouse_rpc_duration_seconds";
 
 /// Records every call once, when its answer has ended or nobody waits for it any more.
-pub(crate) async fn layer<N: Next>(request: Request, next: N) -> Response<Watched<N::Body, Record>> {
+pub(crate) async fn layer<N: Next>(rpc: Rpc, request: Request, next: N) -> Response<Watched<N::Body, Record>> {
     let mut record = Record {
-        rpc: rpc::identify(request.uri().path()).name(),
+        rpc: rpc.name(),
         begun: Instant::now(),
         code: None,
     };

@@ -7,7 +7,7 @@ use rowhouse_status::{Failure, Reason};
 
 use crate::answer;
 use crate::layer::Next;
-use crate::rpc::{self, Rpc};
+use crate::rpc::Rpc;
 use crate::stack::{Listener, Shared};
 
 /// The one RPC outside [`Audience::Internal`] that the internal listener serves: services need the keys before they can
@@ -25,8 +25,8 @@ pub(crate) enum Rule {
 
 /// Finds the rule, or answers METHOD_UNKNOWN. An RPC that this listener does not serve is answered as if it did not
 /// exist.
-pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Request, next: N) -> Response<N::Body> {
-    let rule = match (rpc::identify(request.uri().path()), shared.listener) {
+pub(crate) async fn layer<N: Next>(shared: &Shared, rpc: Rpc, mut request: Request, next: N) -> Response<N::Body> {
+    let rule = match (rpc, shared.listener) {
         (Rpc::HealthCheck | Rpc::HealthOther, _) | (Rpc::Reflection, Listener::Public) => Some(Rule::Open),
         (Rpc::Suite(policy), Listener::Public) => {
             (policy.audience != Audience::Internal).then_some(Rule::Policy(policy))

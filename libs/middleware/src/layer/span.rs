@@ -14,15 +14,15 @@ use tracing::{Instrument as _, Span};
 use crate::body::{Inner, Item, Watch, Watched, unwatched, watched};
 use crate::layer::Next;
 use crate::layer::metrics::{code_name, code_of};
-use crate::rpc;
+use crate::rpc::Rpc;
 
 /// Runs the call, and polls the body of its answer, in a span with the names `rpc` and `request_id`; the trace is told the
 /// `code` too. A damaged `traceparent` is ignored, as the W3C recommendation asks.
-pub(crate) async fn layer<N: Next>(request: Request, next: N) -> Response<Watched<N::Body, InSpan>> {
+pub(crate) async fn layer<N: Next>(rpc: Rpc, request: Request, next: N) -> Response<Watched<N::Body, InSpan>> {
     let span = tracing::info_span!(
         "rpc",
         otel.kind = "server",
-        rpc = rpc::identify(request.uri().path()).name(),
+        rpc = rpc.name(),
         request_id = request.extensions().get::<RequestId>().map(RequestId::as_str),
     );
     trace::set_parent_from(&span, request.headers());

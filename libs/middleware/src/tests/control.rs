@@ -15,6 +15,7 @@ use crate::layer::{
     Next, authentication, authorisation, catch_panic, completion, deadline, load_shed, own_task, policy, quota,
     request_id, tenant,
 };
+use crate::rpc;
 use crate::stack::{Listener, Shared};
 use crate::tests::wire::Stacked;
 use crate::tests::world::World;
@@ -51,6 +52,7 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Infallible> {
     let shared = &*shared;
+    let rpc = rpc::identify(request.uri().path());
     let services = |request: Request| async move { routes.call(request).await.unwrap() };
     macro_rules! unless {
         ($layer:ident, $next:ident, $make:expr) => {
@@ -76,8 +78,10 @@ async fn answer(
     let next = unless!(Authentication, next, move |request| authentication::layer(
         shared, request, next
     ));
-    let next = unless!(Policy, next, move |request| policy::layer(shared, request, next));
-    let next = unless!(LoadShed, next, move |request| load_shed::layer(shared, request, next));
+    let next = unless!(Policy, next, move |request| policy::layer(shared, rpc, request, next));
+    let next = unless!(LoadShed, next, move |request| load_shed::layer(
+        shared, rpc, request, next
+    ));
     let next = move |request| deadline::layer(shared, request, next);
     let next = unless!(CatchPanic, next, move |request| catch_panic::layer(request, next));
     let next = unless!(Completion, next, move |request| completion::layer(request, next));

@@ -190,7 +190,7 @@ async fn of_the_stack(wiring: &Wiring, token: &str) -> Result<Vec<Part>> {
         ensure!(admitted.is_ok(), "the tenant's plan bounds its calls: {admitted:?}");
     }
     parts.push(part("a permit of the tenant's quota", microseconds(begun, TIMES)));
-    parts.push(each("the RPC's policy, which four layers look up", || {
+    parts.push(each("the RPC's policy", || {
         policy::find(black_box(PATH)).map(drop).context("no policy")
     })?);
     parts.push(each("a request id", || {
