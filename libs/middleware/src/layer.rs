@@ -30,19 +30,20 @@ pub(crate) trait Next: Send {
     /// The body of its answers.
     type Body: Inner;
 
-    /// Answers the call.
-    fn run(self, request: Request) -> impl Future<Output = Response<Self::Body>> + Send;
+    /// Answers the call. The request is boxed: a layer's future has room for its arguments twice, and is moved into the one of the
+    /// layer outside.
+    fn run(self, request: Box<Request>) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
 impl<F, Fut, B> Next for F
 where
-    F: FnOnce(Request) -> Fut + Send,
+    F: FnOnce(Box<Request>) -> Fut + Send,
     Fut: Future<Output = Response<B>> + Send,
     B: Inner,
 {
     type Body = B;
 
-    fn run(self, request: Request) -> impl Future<Output = Response<B>> + Send {
+    fn run(self, request: Box<Request>) -> impl Future<Output = Response<B>> + Send {
         self(request)
     }
 }

@@ -61,7 +61,7 @@ pub fn internal(routes: Routes, security: Security, limits: Limits, tasks: TaskT
 }
 
 /// Answers a call: THE order, from the inside, where the services are, outwards.
-async fn answer(shared: &Shared, routes: Router, request: Request) -> Response {
+async fn answer(shared: &Shared, routes: Router, request: Box<Request>) -> Response {
     // Once for all layers that go by it.
     let rpc = rpc::identify(request.uri().path());
     let services = |request| serve(routes, request);
@@ -99,8 +99,8 @@ async fn answer(shared: &Shared, routes: Router, request: Request) -> Response {
 }
 
 /// The service that the path names.
-async fn serve(mut routes: Router, request: Request) -> Response {
-    match routes.call(request).await {
+async fn serve(mut routes: Router, request: Box<Request>) -> Response {
+    match routes.call(*request).await {
         Ok(response) => response,
     }
 }
@@ -127,6 +127,7 @@ impl Service<Request> for Stack {
 
     fn call(&mut self, request: Request) -> Self::Future {
         let Self { shared, routes } = self.clone();
+        let request = Box::new(request);
         Box::pin(async move { Ok(answer(&shared, routes, request).await) })
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct Caller {
 }
 
 /// Puts the [`Caller`] into the request's extensions, or answers why they are not known or not meant.
-pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Request, next: N) -> Response<N::Body> {
+pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Box<Request>, next: N) -> Response<N::Body> {
     let rule = policy::rule(&request);
     let caller = match rule {
         Ok(Rule::Open) => Ok(Principal::Anonymous.into()),

@@ -19,7 +19,7 @@ use crate::stack::Shared;
 /// Puts the caller's [`Rights`] into the request's extensions, and whose records they reach into its [`Ctx`]; or answers
 /// what they lack. Public RPCs need none, nor do
 /// services on their own behalf.
-pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Request, next: N) -> Response<N::Body> {
+pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Box<Request>, next: N) -> Response<N::Body> {
     match need(&request) {
         Ok(None) => next.run(request).await,
         Ok(Some(need)) => match need.rights(shared).await {

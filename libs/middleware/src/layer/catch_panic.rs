@@ -16,7 +16,7 @@ use crate::body::{Inner, Item, Watch, Watched, watched};
 use crate::layer::Next;
 
 /// Answers INTERNAL where anything inside panics.
-pub(crate) async fn layer<N: Next>(request: Request, next: N) -> Response<Watched<N::Body, Caught>> {
+pub(crate) async fn layer<N: Next>(request: Box<Request>, next: N) -> Response<Watched<N::Body, Caught>> {
     // Safe to assert: what the panic left behind is dropped with the call.
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => watched(response, Caught),

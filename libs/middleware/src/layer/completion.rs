@@ -12,7 +12,7 @@ use crate::body::{Watch, Watched, unwatched, watched};
 use crate::layer::Next;
 
 /// Adds what is missing to every status that is not OK, in headers (nothing was sent yet) or trailers.
-pub(crate) async fn layer<N: Next>(request: Request, next: N) -> Response<Watched<N::Body, Completed>> {
+pub(crate) async fn layer<N: Next>(request: Box<Request>, next: N) -> Response<Watched<N::Body, Completed>> {
     let id = request.extensions().get::<RequestId>().cloned();
     let id = id.unwrap_or_else(RequestId::generate);
     let response = next.run(request).await;

@@ -36,7 +36,7 @@ pub(crate) struct Deadline {
 /// Ends the call at its deadline: before the answer, within a stream, and while the request still arrives.
 pub(crate) async fn layer<N: Next>(
     shared: &Shared,
-    mut request: Request,
+    mut request: Box<Request>,
     next: N,
 ) -> Response<Watched<N::Body, Sending>> {
     let time = match read(request.headers()) {
@@ -52,7 +52,8 @@ pub(crate) async fn layer<N: Next>(
     let at = now + time;
     request.extensions_mut().insert(Deadline { at });
     let receive_until = Bound::new(at.min(now + RECEIVE_TIME_MAX));
-    let request = request.map(|body| Body::new(Watched::new(body, Some(Receiving { bound: receive_until }))));
+    let body = std::mem::take(request.body_mut());
+    *request.body_mut() = Body::new(Watched::new(body, Some(Receiving { bound: receive_until })));
     match timeout_at(at, next.run(request)).await {
         Ok(response) => watched(response, Sending { bound: Bound::new(at) }),
         Err(_) => answer::refuse(expired()),

@@ -29,7 +29,7 @@ pub(crate) struct Place {
 pub(crate) async fn layer<N: Next>(
     shared: &Shared,
     rpc: Rpc,
-    mut request: Request,
+    mut request: Box<Request>,
     next: N,
 ) -> Response<Watched<N::Body, Kept>> {
     if rpc == Rpc::HealthCheck {

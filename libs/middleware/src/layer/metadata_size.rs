@@ -16,7 +16,7 @@ const METADATA_BYTES_MAX: usize = 16 * 1024;
 const FIELD_OVERHEAD_BYTES: usize = 32;
 
 /// Refuses calls with more metadata than anybody needs, before anything reads it.
-pub(crate) async fn layer<N: Next>(request: Request, next: N) -> Response<N::Body> {
+pub(crate) async fn layer<N: Next>(request: Box<Request>, next: N) -> Response<N::Body> {
     if size_bytes(request.headers()) > METADATA_BYTES_MAX {
         let text = format!("metadata must have at most {METADATA_BYTES_MAX} bytes");
         return Status::from(Failure::new(Reason::MetadataTooLarge, text)).into_http();

@@ -17,7 +17,7 @@ pub(crate) const CALLS_TOTAL: &str = "rowhouse_rpc_calls_total";
 pub(crate) const CALL_SECONDS: &str = "rowhouse_rpc_duration_seconds";
 
 /// Records every call once, when its answer has ended or nobody waits for it any more.
-pub(crate) async fn layer<N: Next>(rpc: Rpc, request: Request, next: N) -> Response<Watched<N::Body, Record>> {
+pub(crate) async fn layer<N: Next>(rpc: Rpc, request: Box<Request>, next: N) -> Response<Watched<N::Body, Record>> {
     let mut record = Record {
         rpc: rpc.name(),
         begun: Instant::now(),

@@ -19,7 +19,7 @@ use crate::layer::load_shed::Place;
 use crate::stack::Shared;
 
 /// Runs what is inside to its end, for which the server waits when it drains. A panic there is answered INTERNAL.
-pub(crate) async fn layer<N: Next + 'static>(shared: &Shared, request: Request, next: N) -> Response<N::Body> {
+pub(crate) async fn layer<N: Next + 'static>(shared: &Shared, request: Box<Request>, next: N) -> Response<N::Body> {
     let place = request.extensions().get::<Place>().cloned();
     let work = async move {
         // Safe to assert: what the panic left behind is dropped with the call.

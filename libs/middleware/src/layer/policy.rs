@@ -25,7 +25,7 @@ pub(crate) enum Rule {
 
 /// Finds the rule, or answers METHOD_UNKNOWN. An RPC that this listener does not serve is answered as if it did not
 /// exist.
-pub(crate) async fn layer<N: Next>(shared: &Shared, rpc: Rpc, mut request: Request, next: N) -> Response<N::Body> {
+pub(crate) async fn layer<N: Next>(shared: &Shared, rpc: Rpc, mut request: Box<Request>, next: N) -> Response<N::Body> {
     let rule = match (rpc, shared.listener) {
         (Rpc::HealthCheck | Rpc::HealthOther, _) | (Rpc::Reflection, Listener::Public) => Some(Rule::Open),
         (Rpc::Suite(policy), Listener::Public) => {

@@ -13,7 +13,7 @@ use crate::layer::Next;
 use crate::stack::{Listener, Shared};
 
 /// Takes a permit for the call, or answers QUOTA_EXCEEDED. It waits for nothing.
-pub(crate) async fn layer<N: Next>(shared: &Shared, request: Request, next: N) -> Response<N::Body> {
+pub(crate) async fn layer<N: Next>(shared: &Shared, request: Box<Request>, next: N) -> Response<N::Body> {
     let quotas = shared.security.quotas.as_ref();
     let quotas = quotas.filter(|_| shared.listener == Listener::Public);
     if let (Some(quotas), Some(tenant)) = (quotas, members_tenant(&request))

@@ -15,7 +15,7 @@ use crate::security::Refusal;
 use crate::stack::Shared;
 
 /// Tells of answers with PERMISSION_DENIED. A stream that has begun is not looked into: rights are judged before.
-pub(crate) async fn layer<N: Next>(shared: &Shared, request: Request, next: N) -> Response<N::Body> {
+pub(crate) async fn layer<N: Next>(shared: &Shared, request: Box<Request>, next: N) -> Response<N::Body> {
     let (ctx, rule) = (request.extensions().get::<Ctx>().cloned(), policy::rule(&request));
     let response = next.run(request).await;
     if let (Some(log), Some(ctx), Ok(Rule::Policy(policy))) = (&shared.security.refusals, ctx, rule)

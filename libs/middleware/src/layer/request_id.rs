@@ -12,7 +12,7 @@ use crate::layer::Next;
 /// Puts a [`RequestId`] into the request's extensions and `x-request-id` into the answer.
 ///
 /// A damaged or repeated id is refused, under an id made here: what could break a log line is never logged.
-pub(crate) async fn layer<N: Next>(mut request: Request, next: N) -> Response<N::Body> {
+pub(crate) async fn layer<N: Next>(mut request: Box<Request>, next: N) -> Response<N::Body> {
     let (id, mut response) = match read(request.headers()) {
         Ok(id) => {
             request.extensions_mut().insert(id.clone());

@@ -18,7 +18,7 @@ use crate::rpc::Rpc;
 
 /// Runs the call, and polls the body of its answer, in a span with the names `rpc` and `request_id`; the trace is told the
 /// `code` too. A damaged `traceparent` is ignored, as the W3C recommendation asks.
-pub(crate) async fn layer<N: Next>(rpc: Rpc, request: Request, next: N) -> Response<Watched<N::Body, InSpan>> {
+pub(crate) async fn layer<N: Next>(rpc: Rpc, request: Box<Request>, next: N) -> Response<Watched<N::Body, InSpan>> {
     let span = tracing::info_span!(
         "rpc",
         otel.kind = "server",

@@ -38,7 +38,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 const REASON_CHARACTERS_MAX: usize = 500;
 
 /// Puts the [`Ctx`] of the call into the request's extensions, or answers what is wrong with the tenant.
-pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Request, next: N) -> Response<N::Body> {
+pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Box<Request>, next: N) -> Response<N::Body> {
     match context(&request, shared.limits.trusted_hops) {
         Ok(ctx) => {
             request.extensions_mut().insert(ctx);

@@ -36,7 +36,7 @@ pub(super) enum Without {
 }
 
 /// Whatever lies inside, as one type: with a layer and without.
-type Inside<'a> = Box<dyn FnOnce(Request) -> BoxFuture<'a, Response> + Send + 'a>;
+type Inside<'a> = Box<dyn FnOnce(Box<Request>) -> BoxFuture<'a, Response> + Send + 'a>;
 
 /// The stack of [`crate::stack`] without one layer.
 pub(super) fn stack(world: &World, listener: Listener, without: Without) -> impl Stacked {
@@ -53,7 +53,7 @@ async fn answer(
 ) -> Result<Response, Infallible> {
     let shared = &*shared;
     let rpc = rpc::identify(request.uri().path());
-    let services = |request: Request| async move { routes.call(request).await.unwrap() };
+    let services = |request: Box<Request>| async move { routes.call(*request).await.unwrap() };
     macro_rules! unless {
         ($layer:ident, $next:ident, $make:expr) => {
             if without == Without::$layer {
@@ -86,7 +86,7 @@ async fn answer(
     let next = unless!(CatchPanic, next, move |request| catch_panic::layer(request, next));
     let next = unless!(Completion, next, move |request| completion::layer(request, next));
     let next = unless!(RequestId, next, move |request| request_id::layer(request, next));
-    Ok(next.run(request).await.map(Body::new))
+    Ok(next.run(Box::new(request)).await.map(Body::new))
 }
 
 fn inside<'a>(next: impl Next + 'a) -> Inside<'a> {
@@ -94,7 +94,7 @@ fn inside<'a>(next: impl Next + 'a) -> Inside<'a> {
 }
 
 /// In the place of the tenant's layer: believes whatever the metadata says.
-async fn believe<N: Next>(mut request: Request, next: N) -> Response<N::Body> {
+async fn believe<N: Next>(mut request: Box<Request>, next: N) -> Response<N::Body> {
     let named = request
         .headers()
         .get("x-tenant-id")
