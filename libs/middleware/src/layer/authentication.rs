@@ -31,27 +31,25 @@ pub(crate) struct Caller {
 
 /// Puts the [`Caller`] into the request's extensions, or answers why they are not known or not meant.
 pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Box<Request>, next: N) -> Response<N::Body> {
-    let rule = policy::rule(&request);
-    let caller = match rule {
-        Ok(Rule::Open) => Ok(Principal::Anonymous.into()),
-        Ok(Rule::Policy(policy)) => {
-            let shown = request.extensions().get().copied();
-            authenticate(shared, policy, request.headers(), shown).await
+    if let Err(Refused { failure, known }) = find_out(shared, &mut request).await {
+        if let Some(principal) = known {
+            refusal::tell(shared, &request, &principal, &failure);
         }
-        Err(failure) => Err(failure.into()),
-    };
-    match caller {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(Refused { failure, known }) => {
-            if let Some(principal) = known {
-                refusal::tell(shared, &request, &principal, &failure);
-            }
-            answer::refuse(failure)
-        }
+        return answer::refuse(failure);
     }
+    next.run(request).await
+}
+
+async fn find_out(shared: &Shared, request: &mut Request) -> Result<(), Refused> {
+    let caller = match policy::rule(request)? {
+        Rule::Open => Principal::Anonymous.into(),
+        Rule::Policy(policy) => {
+            let shown = request.extensions().get().copied();
+            authenticate(shared, policy, request.headers(), shown).await?
+        }
+    };
+    request.extensions_mut().insert(caller);
+    Ok(())
 }
 
 /// Why a caller is refused, and who they are where that is known.

@@ -20,18 +20,19 @@ use crate::stack::Shared;
 /// what they lack. Public RPCs need none, nor do
 /// services on their own behalf.
 pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Box<Request>, next: N) -> Response<N::Body> {
-    match need(&request) {
-        Ok(None) => next.run(request).await,
-        Ok(Some(need)) => match need.rights(shared).await {
-            Ok((rights, reach)) => {
-                request.extensions_mut().insert(rights);
-                request.extensions_mut().insert(need.ctx.with_reach(reach));
-                next.run(request).await
-            }
-            Err(failure) => answer::refuse(failure),
-        },
-        Err(failure) => answer::refuse(failure),
+    if let Err(failure) = judge(shared, &mut request).await {
+        return answer::refuse(failure);
     }
+    next.run(request).await
+}
+
+async fn judge(shared: &Shared, request: &mut Request) -> Result<(), Failure> {
+    if let Some(need) = need(request)? {
+        let (rights, reach) = need.rights(shared).await?;
+        request.extensions_mut().insert(rights);
+        request.extensions_mut().insert(need.ctx.with_reach(reach));
+    }
+    Ok(())
 }
 
 /// What must be known before the call may go on.

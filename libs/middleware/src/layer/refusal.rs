@@ -16,9 +16,9 @@ use crate::stack::Shared;
 
 /// Tells of answers with PERMISSION_DENIED. A stream that has begun is not looked into: rights are judged before.
 pub(crate) async fn layer<N: Next>(shared: &Shared, request: Box<Request>, next: N) -> Response<N::Body> {
-    let (ctx, rule) = (request.extensions().get::<Ctx>().cloned(), policy::rule(&request));
+    let (ctx, rule) = (request.extensions().get::<Ctx>().cloned(), policy::rule(&request).ok());
     let response = next.run(request).await;
-    if let (Some(log), Some(ctx), Ok(Rule::Policy(policy))) = (&shared.security.refusals, ctx, rule)
+    if let (Some(log), Some(ctx), Some(Rule::Policy(policy))) = (&shared.security.refusals, ctx, rule)
         && let Some(status) = Status::from_header_map(response.headers())
         && status.code() == Code::PermissionDenied
         && !matches!(ctx.principal(), Principal::Anonymous)

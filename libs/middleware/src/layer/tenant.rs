@@ -39,18 +39,17 @@ const REASON_CHARACTERS_MAX: usize = 500;
 
 /// Puts the [`Ctx`] of the call into the request's extensions, or answers what is wrong with the tenant.
 pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Box<Request>, next: N) -> Response<N::Body> {
-    match context(&request, shared.limits.trusted_hops) {
-        Ok(ctx) => {
-            request.extensions_mut().insert(ctx);
-            next.run(request).await
-        }
+    let ctx = match context(&request, shared.limits.trusted_hops) {
+        Ok(ctx) => ctx,
         Err(failure) => {
             if let Ok(caller) = authentication::caller(&request) {
                 refusal::tell(shared, &request, &caller.principal, &failure);
             }
-            answer::refuse(failure)
+            return answer::refuse(failure);
         }
-    }
+    };
+    request.extensions_mut().insert(ctx);
+    next.run(request).await
 }
 
 fn context(request: &Request, trusted_hops: usize) -> Result<Ctx, Failure> {
