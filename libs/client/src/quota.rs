@@ -78,9 +78,14 @@ impl Quotas {
     /// # Errors
     /// [`RateExceeded`].
     pub async fn admit(&self, tenant: TenantId) -> Result<(), RateExceeded> {
-        let new = async { Arc::new(Mutex::new(Bucket::new(Instant::now()))) };
-        // It waits for nothing: the future makes an empty bucket.
-        let bucket = self.inner.buckets.get_with(tenant, new).await;
+        let bucket = match self.inner.buckets.get(&tenant).await {
+            Some(bucket) => bucket,
+            None => {
+                let new = async { Arc::new(Mutex::new(Bucket::new(Instant::now()))) };
+                // It waits for nothing: the future makes an empty bucket. Boxed, since it is large and seldom needed.
+                Box::pin(self.inner.buckets.get_with(tenant, new)).await
+            }
+        };
         let (verdict, fetches) = lock(&bucket).admit(Instant::now());
         if fetches {
             let inner = Arc::clone(&self.inner);
