@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -11,7 +12,8 @@ pub const REQUEST_ID_BYTES_MAX: usize = 64;
 /// The id of a request: 1 to 64 of `A-Z a-z 0-9 . _ : -`. Nothing in it can break a log line or a terminal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId {
-    id: String,
+    /// Shared: whatever has to do with a call keeps a copy.
+    id: Arc<str>,
 }
 
 /// The text is not a request id.
@@ -25,9 +27,9 @@ impl RequestId {
     /// A new id.
     #[must_use]
     pub fn generate() -> Self {
-        Self {
-            id: Uuid::now_v7().to_string(),
-        }
+        let mut text = Uuid::encode_buffer();
+        let text: &str = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+        Self { id: text.into() }
     }
 
     /// The id as text.
@@ -43,7 +45,7 @@ impl FromStr for RequestId {
     fn from_str(text: &str) -> Result<Self, ParseRequestIdError> {
         let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
         if (1..=REQUEST_ID_BYTES_MAX).contains(&text.len()) && text.chars().all(known) {
-            Ok(Self { id: text.to_owned() })
+            Ok(Self { id: text.into() })
         } else {
             Err(ParseRequestIdError)
         }
