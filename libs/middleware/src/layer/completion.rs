@@ -10,17 +10,24 @@ use tonic::{Code, Status};
 
 use crate::body::{Watch, Watched, unwatched, watched};
 use crate::layer::Next;
+use crate::layer::metrics::code_of;
 
 /// Adds what is missing to every status that is not OK, in headers (nothing was sent yet) or trailers.
 pub(crate) async fn layer<N: Next>(request: Box<Request>, next: N) -> Response<Watched<N::Body, Completed>> {
     let id = request.extensions().get::<RequestId>().cloned();
     let id = id.unwrap_or_else(RequestId::generate);
     let response = next.run(request).await;
-    match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() != Code::Ok => wire::complete(status, id.as_str()).into_http(),
-        Some(_) => unwatched(response),
-        None => watched(response, Completed { id }),
+    match (failed(response.headers()), code_of(response.headers())) {
+        (Some(status), _) => wire::complete(status, id.as_str()).into_http(),
+        (None, Some(_)) => unwatched(response),
+        (None, None) => watched(response, Completed { id }),
     }
+}
+
+/// The status in headers or trailers that is not OK. Only then is it read, which copies them.
+fn failed(headers: &HeaderMap) -> Option<Status> {
+    code_of(headers).filter(|code| *code != Code::Ok)?;
+    Status::from_header_map(headers)
 }
 
 pub(crate) struct Completed {
@@ -29,15 +36,13 @@ pub(crate) struct Completed {
 
 impl Watch for Completed {
     fn trailers(&mut self, trailers: HeaderMap) -> HeaderMap {
-        match Status::from_header_map(&trailers) {
-            Some(status) if status.code() != Code::Ok => {
-                let mut completed = HeaderMap::new();
-                match wire::complete(status, self.id.as_str()).add_header(&mut completed) {
-                    Ok(()) => completed,
-                    Err(_) => trailers,
-                }
-            }
-            _ => trailers,
+        let Some(status) = failed(&trailers) else {
+            return trailers;
+        };
+        let mut completed = HeaderMap::new();
+        match wire::complete(status, self.id.as_str()).add_header(&mut completed) {
+            Ok(()) => completed,
+            Err(_) => trailers,
         }
     }
 }
