@@ -29,6 +29,7 @@ pub(crate) async fn layer<N: Next + 'static>(shared: &Shared, request: Box<Reque
     };
     Finishing {
         work: Some(Box::pin(shared.tasks.track_future(work))),
+        span: Span::current(),
     }
     .await
 }
@@ -36,6 +37,8 @@ pub(crate) async fn layer<N: Next + 'static>(shared: &Shared, request: Box<Reque
 /// Work that goes on where nobody waits for it any more.
 struct Finishing<F: Future<Output: Send> + Send + 'static> {
     work: Option<Pin<Box<F>>>,
+    /// The call's, in which the work goes on.
+    span: Span,
 }
 
 // === impl Finishing ===
@@ -59,8 +62,7 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for Finishing<F> {
         if let Some(work) = self.work.take()
             && let Ok(runtime) = Handle::try_current()
         {
-            // The call's span is entered to drop what is inside of it, so it is the current one here too.
-            drop(runtime.spawn(work.instrument(Span::current())));
+            drop(runtime.spawn(work.instrument(self.span.clone())));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The span of a call: everything logged meanwhile carries its request id, and its trace goes on from the client's.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
@@ -9,7 +10,7 @@ use http::HeaderMap;
 use rowhouse_context::RequestId;
 use rowhouse_telemetry::trace;
 use tonic::Code;
-use tracing::{Instrument as _, Span};
+use tracing::Span;
 
 use crate::body::{Inner, Item, Watch, Watched, unwatched, watched};
 use crate::layer::Next;
@@ -26,7 +27,9 @@ pub(crate) async fn layer<N: Next>(rpc: Rpc, request: Box<Request>, next: N) -> 
         request_id = request.extensions().get::<RequestId>().map(RequestId::as_str),
     );
     trace::set_parent_from(&span, request.headers());
-    let response = next.run(request).instrument(span.clone()).await;
+    let mut work = pin!(next.run(request));
+    // As `Instrument` does, which keeps the span and enters it once more to drop what has ended.
+    let response = poll_fn(|cx| span.in_scope(|| work.as_mut().poll(cx))).await;
     match code_of(response.headers()) {
         Some(code) => {
             end(&span, code);
