@@ -5,6 +5,7 @@ mod audit;
 mod grpcurl;
 mod impersonation;
 mod kill;
+mod leaver;
 mod lifecycle;
 mod main_job;
 mod migrations;

@@ -8,7 +8,8 @@ use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey;
 use rowhouse_proto::auth::v1::{CreateRoleRequest, CreateTeamRequest, Role, SetTeamMemberRequest, Team};
 use rowhouse_proto::crm::v1::{
-    Contact, DeleteContactRequest, GetContactRequest, ListContactsRequest, UndeleteContactRequest, UpdateContactRequest,
+    Contact, DeleteContactRequest, GetContactRequest, ListContactsRequest, ReassignContactsRequest,
+    UndeleteContactRequest, UpdateContactRequest,
 };
 use rowhouse_proto::policy::{PERMISSIONS, POLICIES};
 use rowhouse_proto::well_known::FieldMask;
@@ -24,6 +25,7 @@ const COVERED: &[&str] = &[
     "ListContacts",
     "ListContacts by filter",
     "UpdateContact",
+    "ReassignContacts",
     "DeleteContact",
     "UndeleteContact",
     "StreamContacts",
@@ -127,7 +129,11 @@ impl Cast {
     async fn reached(&self, caller: &Caller, rpc: &str) -> Result<String> {
         let mut names = Vec::new();
         for owner in &self.people {
-            if reaches(caller, rpc, owner).await? {
+            let is_reached = match rpc {
+                "ReassignContacts" => self.gives(caller, owner).await?,
+                _ => reaches(caller, rpc, owner).await?,
+            };
+            if is_reached {
                 names.push(owner.name);
             }
         }
@@ -136,6 +142,27 @@ impl Cast {
         } else {
             names.join(" ")
         })
+    }
+
+    /// Whether there is anybody to whom `caller` can give the contacts of `owner`.
+    async fn gives(&self, caller: &Caller, owner: &Person) -> Result<bool> {
+        let others = self.people.iter().filter(|person| person.name != owner.name);
+        for other in others {
+            let request = ReassignContactsRequest {
+                from_owner_id: owner.member.tokens.user_id.clone(),
+                to_owner_id: other.member.tokens.user_id.clone(),
+                validate_only: true,
+                ..ReassignContactsRequest::default()
+            };
+            match caller.contacts().reassign_contacts(request).await {
+                Ok(answer) if answer.get_ref().remaining_count > 0 => return Ok(true),
+                Ok(_) => {}
+                // Out of the caller's reach, or they may give nothing at all.
+                Err(status) if matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied) => {}
+                Err(status) => return Err(status.into()),
+            }
+        }
+        Ok(false)
     }
 }
 

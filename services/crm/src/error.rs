@@ -31,6 +31,9 @@ pub(crate) enum Error {
     /// A contact cannot be given to that member: they may not act in the tenant, or the caller does not reach them.
     #[error("the new owner is nobody whom the caller reaches")]
     OwnerUnknown,
+    /// Contacts cannot be given to that member, for the same reasons.
+    #[error("who is to get the contacts is nobody whom the caller reaches")]
+    ReceiverUnknown,
     /// The rights of a member could not be read.
     #[error(transparent)]
     Rights(#[from] RightsError),
@@ -71,6 +74,9 @@ const BUSY_RETRY: Duration = Duration::from_millis(200);
 /// When to come back to a tenant that is being provisioned: about as long as that takes.
 const READY_RETRY: Duration = Duration::from_secs(1);
 
+/// What is asked of who gets contacts.
+const MUST_BE_REACHED: &str = "must be an active member of the tenant whose contacts the caller reaches";
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
@@ -83,10 +89,8 @@ impl From<Error> for Failure {
             Error::NotDeleted { id } => {
                 Self::new(Reason::ResourceAlreadyExists, "the contact is not deleted").about("contact", id)
             }
-            Error::OwnerUnknown => Self::field(
-                "contact.owner_id",
-                "must be an active member of the tenant whose contacts the caller reaches",
-            ),
+            Error::OwnerUnknown => Self::field("contact.owner_id", MUST_BE_REACHED),
+            Error::ReceiverUnknown => Self::field("to_owner_id", MUST_BE_REACHED),
             Error::Rights(RightsError::Unavailable(cause)) => Self::unavailable("auth service", cause),
             Error::Rights(error @ RightsError::DeadlineExceeded) => {
                 Self::new(Reason::DeadlineExceeded, error.to_string())

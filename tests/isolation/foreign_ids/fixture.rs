@@ -380,6 +380,14 @@ fn contacts(rpc: &str, r: &Resources) -> Option<Fixture> {
                 &[],
             )
         }
+        "ReassignContacts" => {
+            let request = crm::ReassignContactsRequest {
+                from_owner_id: r.own_user.clone(),
+                ..Default::default()
+            };
+            // Whose contacts are given away: services/crm tests that another tenant's member has none.
+            tried(&request, r.user("to_owner_id"), &["from_owner_id"])
+        }
         // Ids of a new contact are set by the service.
         "CreateContact" => Some(Fixture::NothingLookedUp {
             set_aside: &["contact.id", "contact.owner_id"],

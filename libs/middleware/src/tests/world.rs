@@ -17,7 +17,8 @@ use rowhouse_proto::crm::v1::contact_service_server::{ContactService, ContactSer
 use rowhouse_proto::crm::v1::export_service_server::{ExportService, ExportServiceServer};
 use rowhouse_proto::crm::v1::{
     Contact, CreateContactRequest, DeleteContactRequest, GetContactRequest, ListContactsRequest, ListContactsResponse,
-    StreamContactsRequest, StreamContactsResponse, UndeleteContactRequest, UpdateContactRequest,
+    ReassignContactsRequest, ReassignContactsResponse, StreamContactsRequest, StreamContactsResponse,
+    UndeleteContactRequest, UpdateContactRequest,
 };
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{SessionId, TenantId, UserId};
@@ -326,6 +327,13 @@ impl ContactService for Handler {
     }
 
     async fn undelete_contact(&self, _: Request<UndeleteContactRequest>) -> Result<Response<Contact>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn reassign_contacts(
+        &self,
+        _: Request<ReassignContactsRequest>,
+    ) -> Result<Response<ReassignContactsResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }

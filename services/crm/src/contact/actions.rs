@@ -1,8 +1,10 @@
 //! What a caller may do with contacts. One function each. Every one keeps to the contacts that the caller reaches
 //! (`Ctx::reach`); any other is as if it were not there. Whoever creates a contact owns it, so that is always reached.
 //!
-//! Every action but the stream is one transaction of one statement, which decides, changes, records and emits; COMMIT
-//! travels with it. So an action is one round trip.
+//! Every action but the stream and [`reassign`] is one transaction of one statement, which decides, changes, records and
+//! emits; COMMIT travels with it. So an action is one round trip.
+
+pub(super) mod reassign;
 
 use aws_lc_rs::digest;
 use rowhouse_client::LimitsClient;
@@ -153,8 +155,10 @@ impl Contacts {
 
     /// Changes the details that the patch holds, and gives the contact to whom it names.
     pub(crate) async fn update(&self, ctx: &Ctx, change: Change, patch: &Patch) -> Result<Contact> {
-        if let Some(owner) = patch.owner {
-            self.owners.admit(ctx, owner).await?;
+        if let Some(owner) = patch.owner
+            && !self.owners.admits(ctx, owner).await?
+        {
+            return Err(Error::OwnerUnknown);
         }
         let record = Record::of(ctx, now());
         let mut tx = self.db.begin_single(ctx, Mode::Write).await?;

@@ -8,7 +8,7 @@ use rowhouse_client::{RightsQuery, RightsSource, Standing};
 use rowhouse_context::Ctx;
 use rowhouse_types::UserId;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Says who may own contacts. Cheap to clone.
 #[derive(Clone)]
@@ -24,10 +24,11 @@ impl Owners {
         Self { rights }
     }
 
-    /// Refuses who is out of the caller's reach, and who may not act in the tenant; both alike.
-    pub(super) async fn admit(&self, ctx: &Ctx, owner: UserId) -> Result<()> {
+    /// Whether contacts may be given to `owner`: not to who is out of the caller's reach, and not to who may not act in the
+    /// tenant.
+    pub(super) async fn admits(&self, ctx: &Ctx, owner: UserId) -> Result<bool> {
         if !ctx.reach().includes(owner) {
-            return Err(Error::OwnerUnknown);
+            return Ok(false);
         }
         let query = RightsQuery {
             user: owner,
@@ -37,10 +38,8 @@ impl Owners {
             key: None,
             by: None,
         };
-        match self.rights.rights(ctx, &query).await?.standing {
-            Standing::Good => Ok(()),
-            _ => Err(Error::OwnerUnknown),
-        }
+        let rights = self.rights.rights(ctx, &query).await?;
+        Ok(matches!(rights.standing, Standing::Good))
     }
 }
 

@@ -71,4 +71,14 @@ impl ContactService for ContactRpc {
         let contact = self.contacts.undelete(&ctx, change).await.map_err(Failure::from)?;
         Ok(Response::new(wire::contact(&contact)))
     }
+
+    async fn reassign_contacts(
+        &self,
+        request: Request<proto::ReassignContactsRequest>,
+    ) -> Answer<proto::ReassignContactsResponse> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let asked = wire::reassignment(request.into_inner())?;
+        let done = self.contacts.reassign(&ctx, &asked).await.map_err(Failure::from)?;
+        Ok(Response::new(wire::reassigned(done)))
+    }
 }

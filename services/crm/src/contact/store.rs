@@ -1,6 +1,7 @@
 //! Contacts in a tenant's home. `$1` is the tenant, supplied by `TenantTx`; a row of another tenant is never seen.
 
 mod condition;
+mod reassign;
 mod row;
 mod statement;
 
@@ -19,6 +20,9 @@ use statement::{COUNT, COUNT_UP_TO, CREATE, CREATE_ONCE, DELETE, GET, IS_REMEMBE
 #[cfg(test)]
 pub(super) use condition::own_list;
 pub(super) use condition::{Cursor, ListScope, list};
+#[cfg(test)]
+pub(super) use reassign::taken_of;
+pub(super) use reassign::{Claimed, Reassigned, Taking, claim, give, left, remember, take};
 pub(super) use row::Outcome;
 #[cfg(test)]
 pub(super) use statement::STATEMENTS;
@@ -26,7 +30,7 @@ pub(super) use statement::STATEMENTS;
 /// The name under which creates are remembered.
 const CREATE_METHOD: &str = "CreateContact";
 
-/// How long a create is remembered (design of the API: 24 hours).
+/// How long a request is remembered (design of the API: 24 hours).
 const REMEMBERED: TimeDelta = TimeDelta::hours(24);
 
 /// What is written about a change: who did it, where from, and the ids of the entry and of the event.
@@ -43,7 +47,7 @@ pub(super) struct Record {
     traceparent: Option<String>,
 }
 
-/// By what a repeated create is recognised.
+/// By what a repeated call is recognised.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Once<'a> {
     pub(super) request_id: Uuid,

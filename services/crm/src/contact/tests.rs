@@ -9,5 +9,6 @@ mod isolation;
 mod list;
 mod quota;
 mod reach;
+mod reassign;
 mod rpc;
 mod stream;

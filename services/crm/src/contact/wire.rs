@@ -5,9 +5,10 @@ use rowhouse_proto::crm::v1 as proto;
 use rowhouse_proto::timestamp;
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::{ContactId, Etag, Text};
+use rowhouse_types::{ContactId, Etag, Text, UserId};
 use uuid::Uuid;
 
+use super::actions::reassign::{Reassigned, Reassignment};
 use super::actions::{Change, ListQuery, NewContact};
 use super::mask::{Field, Mask};
 use super::{Contact, Details, OptionalEmail, Patch};
@@ -86,6 +87,40 @@ pub(crate) fn list_query(request: proto::ListContactsRequest) -> Result<ListQuer
         show_deleted: request.show_deleted,
         filter_text: request.filter,
     })
+}
+
+/// Reads whose contacts are to go to whom.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(crate) fn reassignment(request: proto::ReassignContactsRequest) -> Result<Reassignment, Failure> {
+    let mut violations = Violations::default();
+    let from = violations.take("from_owner_id", request.from_owner_id.parse::<UserId>());
+    let to = violations.take("to_owner_id", request.to_owner_id.parse::<UserId>());
+    if from.is_some() && from == to {
+        // Given to who has them, they would never be fewer.
+        violations.add("to_owner_id", "must be another than from_owner_id");
+    }
+    let filter = violations.take("filter", request.filter.parse());
+    let request_id = violations.take("request_id", request_id(&request.request_id));
+    let read = from.zip(to).zip(filter).zip(request_id);
+    let (((from, to), filter), request_id) = violations.finish(read)?;
+    Ok(Reassignment {
+        from,
+        to,
+        filter,
+        filter_text: request.filter,
+        validate_only: request.validate_only,
+        request_id,
+    })
+}
+
+/// Writes what a hand-over did.
+pub(crate) fn reassigned(done: Reassigned) -> proto::ReassignContactsResponse {
+    proto::ReassignContactsResponse {
+        reassigned_count: done.given,
+        remaining_count: done.remaining,
+    }
 }
 
 /// Writes a contact.

@@ -8,7 +8,7 @@ use rowhouse_proto::auth::v1::{
 use rowhouse_proto::crm::v1::contact_service_server::ContactService;
 use rowhouse_proto::crm::v1::{
     Contact, CreateContactRequest, DeleteContactRequest, GetContactRequest, ListContactsRequest, ListContactsResponse,
-    UndeleteContactRequest, UpdateContactRequest,
+    ReassignContactsRequest, ReassignContactsResponse, UndeleteContactRequest, UpdateContactRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -52,6 +52,13 @@ impl ContactService for Constant {
     }
 
     async fn undelete_contact(&self, _: Request<UndeleteContactRequest>) -> Result<Response<Contact>, Status> {
+        not_here()
+    }
+
+    async fn reassign_contacts(
+        &self,
+        _: Request<ReassignContactsRequest>,
+    ) -> Result<Response<ReassignContactsResponse>, Status> {
         not_here()
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn statement(scope: ListScope<'_>) -> Sql<Contact> {
 
 /// That a row's owner is within reach. One owner is compared and not looked up in a list, so that the index of owners
 /// gives the rows in order of their creation.
-fn within(sql: Sql<Contact>, reach: &Reach) -> Sql<Contact> {
+pub(super) fn within<R>(sql: Sql<R>, reach: &Reach) -> Sql<R> {
     let Some(owners) = owners(reach) else {
         return sql;
     };
@@ -115,7 +115,8 @@ fn follows(sql: Sql<Contact>, order: Order, after: Cursor) -> Sql<Contact> {
     sql.push(", ").bind(id).push(")")
 }
 
-fn condition(sql: Sql<Contact>, expression: &Expression) -> Sql<Contact> {
+/// That a row is as a filter wants it.
+pub(super) fn condition<R>(sql: Sql<R>, expression: &Expression) -> Sql<R> {
     match expression {
         Expression::And(parts) => joined(sql, parts, " AND "),
         Expression::Or(parts) => joined(sql, parts, " OR "),
@@ -143,7 +144,7 @@ fn condition(sql: Sql<Contact>, expression: &Expression) -> Sql<Contact> {
     }
 }
 
-fn joined(sql: Sql<Contact>, parts: &[Expression], word: &'static str) -> Sql<Contact> {
+fn joined<R>(sql: Sql<R>, parts: &[Expression], word: &'static str) -> Sql<R> {
     let mut sql = sql.push("(");
     for (index, part) in parts.iter().enumerate() {
         if index > 0 {

@@ -15,9 +15,11 @@ pub(in crate::contact) struct Outcome {
     pub(in crate::contact) contact: Contact,
 }
 
-/// The id of what was written.
+/// The id of what was written or locked.
 #[derive(Debug)]
-pub(super) struct Id;
+pub(super) struct Id {
+    pub(super) id: ContactId,
+}
 
 /// A number of rows.
 #[derive(Debug)]
@@ -30,6 +32,15 @@ pub(super) struct Total {
 pub(super) struct Request {
     pub(super) fingerprint: Vec<u8>,
     pub(super) resource_id: ContactId,
+    pub(super) answer: serde_json::Value,
+}
+
+/// What is remembered under a request id that a call has claimed.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// Whether this call is the one that it is remembered for.
+    pub(super) is_ours: bool,
+    pub(super) fingerprint: Vec<u8>,
     pub(super) answer: serde_json::Value,
 }
 
@@ -126,8 +137,8 @@ impl FromRow for Outcome {
 impl FromRow for Id {
     const COLUMNS: &'static [(&'static str, Type)] = &[("id", Type::UUID)];
 
-    fn from_row(_: &Row) -> Result<Self, Error> {
-        Ok(Self)
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self { id: row.at(0)? })
     }
 }
 
@@ -154,6 +165,24 @@ impl FromRow for Request {
         Ok(Self {
             fingerprint: row.at(0)?,
             resource_id: row.at(1)?,
+            answer: row.at(2)?,
+        })
+    }
+}
+
+// === impl Claim ===
+
+impl FromRow for Claim {
+    const COLUMNS: &'static [(&'static str, Type)] = &[
+        ("is_ours", Type::BOOL),
+        ("fingerprint", Type::BYTEA),
+        ("answer", Type::JSONB),
+    ];
+
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            is_ours: row.at(0)?,
+            fingerprint: row.at(1)?,
             answer: row.at(2)?,
         })
     }

@@ -4,7 +4,7 @@
 use rowhouse_db::AnyStatement;
 use rowhouse_db::{Statement, Type};
 
-use super::row::{Id, Outcome, Request, Total};
+use super::row::{Claim, Id, Outcome, Request, Total};
 use crate::contact::Contact;
 
 pub(super) const GET: Statement<Contact> = Statement::new(
@@ -149,6 +149,48 @@ pub(super) const PAGE_BY_ID: Statement<Contact> = Statement::new(
     &[Type::UUID, Type::INT8, Type::UUID_ARRAY],
 );
 
+pub(super) const CLAIM: Statement<Claim> = Statement::new(
+    "contact.claim",
+    include_str!("../sql/claim.sql"),
+    &[
+        // method, request id, fingerprint, mark of the call, time, until when
+        Type::TEXT,
+        Type::UUID,
+        Type::BYTEA,
+        Type::UUID,
+        Type::TIMESTAMPTZ,
+        Type::TIMESTAMPTZ,
+    ],
+);
+
+pub(super) const REMEMBER: Statement<()> = Statement::new(
+    "contact.remember",
+    "UPDATE requests SET answer = $4 WHERE tenant_id = $1 AND method = $2 AND request_id = $3",
+    &[Type::TEXT, Type::UUID, Type::JSONB],
+);
+
+pub(super) const GIVE: Statement<Total> = Statement::new(
+    "contact.give",
+    include_str!("../sql/give.sql"),
+    &[
+        // contacts, time; their audit entries, their events
+        Type::UUID_ARRAY,
+        Type::TIMESTAMPTZ,
+        Type::UUID_ARRAY,
+        Type::UUID_ARRAY,
+        // actor, on behalf of, reason, address, request id, trace
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        // the contacts' ids as text; the new owner
+        Type::TEXT_ARRAY,
+        Type::UUID,
+    ],
+);
+
 /// Every statement that is written once; a test prepares them against a real home.
 #[cfg(test)]
 pub(in crate::contact) const STATEMENTS: &[&dyn AnyStatement] = &[
@@ -162,4 +204,7 @@ pub(in crate::contact) const STATEMENTS: &[&dyn AnyStatement] = &[
     &COUNT_UP_TO,
     &IS_REMEMBERED,
     &PAGE_BY_ID,
+    &CLAIM,
+    &REMEMBER,
+    &GIVE,
 ];

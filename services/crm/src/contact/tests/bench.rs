@@ -23,7 +23,6 @@ use uuid::Uuid;
 
 use crate::contact::actions::{Contacts, NewContact};
 use crate::contact::owner::Owners;
-use crate::contact::store::own_list;
 use crate::contact::{Details, OptionalEmail};
 use crate::migrations::{self, MIGRATIONS};
 
@@ -183,10 +182,9 @@ impl Bench {
         .unwrap();
     }
 
-    /// How the database would answer a list of one member's own contacts.
-    pub(super) async fn plan_of_own_list(&self, tenant: TenantId, owner: UserId) -> String {
+    /// How the database would answer a statement about 50 of one member's own contacts.
+    pub(super) async fn plan(&self, tenant: TenantId, owner: UserId, sql: &str) -> String {
         let mut connection = self.superuser(tenant).await;
-        let sql = own_list(owner);
         let explain = format!("EXPLAIN {sql}");
         let lines: Vec<String> = sqlx::query_scalar(AssertSqlSafe(explain))
             .bind(tenant.uuid())

@@ -68,7 +68,7 @@ fn the_tenant_of_every_statement_is_its_first_bind() {
             "INTO audit_entries",
         ]
         .iter()
-        .chain(&["FROM requests", "INTO rowhouse.outbox"])
+        .chain(&["FROM requests", "UPDATE requests", "INTO rowhouse.outbox"])
         .map(|word| sql.matches(word).count())
         .sum::<usize>();
         let tenants = sql.matches("$1,").count() + sql.matches("tenant_id = $1").count();

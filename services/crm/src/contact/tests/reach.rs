@@ -5,6 +5,7 @@ use rowhouse_types::{ContactId, UserId};
 
 use super::bench::{Bench, PLACEMENTS, named};
 use crate::contact::actions::{Change, ListQuery};
+use crate::contact::store::{own_list, taken_of};
 use crate::contact::{Contact, Patch};
 use crate::error::Error;
 
@@ -136,17 +137,21 @@ async fn a_call_that_was_not_judged_reaches_nothing() {
     assert_eq!(office.bench.contacts.count(&unjudged).await.unwrap(), 0);
 }
 
-/// One member's newest contacts come from the index of owners, in order, whatever else the tenant has.
+/// One member's newest contacts come from the index of owners, in order, whatever else the tenant has, and so do the oldest
+/// that are given away.
 #[tokio::test]
 async fn a_members_own_list_reads_no_more_than_their_own() {
     let office = Office::open("crm_reach_plan", rowhouse_types::Placement::Schema).await;
     office.bench.plant(office.bench.one, 20_000).await;
     office.bench.execute(office.bench.one, "ANALYZE contacts").await;
-    let plan = office.bench.plan_of_own_list(office.bench.one, office.owner(0)).await;
-    assert!(
-        plan.contains("contacts_owner_created_at_idx") && !plan.contains("Sort"),
-        "{plan}"
-    );
+    let owner = office.owner(0);
+    for sql in [own_list(owner), taken_of(owner)] {
+        let plan = office.bench.plan(office.bench.one, owner, &sql).await;
+        assert!(
+            plan.contains("contacts_owner_created_at_idx") && !plan.contains("Sort"),
+            "{sql}: {plan}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use rowhouse_proto::crm::v1 as proto;
 use rowhouse_proto::crm::v1::contact_service_server::ContactService as _;
 use rowhouse_proto::crm::v1::export_service_server::ExportService as _;
 use rowhouse_proto::well_known::FieldMask;
-use rowhouse_types::{ContactId, TenantId};
+use rowhouse_types::{ContactId, TenantId, UserId};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
@@ -68,6 +68,13 @@ impl Caller {
         let (id, etag) = (id.to_owned(), etag.to_owned());
         let request = proto::UndeleteContactRequest { id, etag };
         Ok(self.rpc.undelete_contact(self.request(request)).await?.into_inner())
+    }
+
+    async fn reassign(
+        &self,
+        request: proto::ReassignContactsRequest,
+    ) -> Result<proto::ReassignContactsResponse, Status> {
+        Ok(self.rpc.reassign_contacts(self.request(request)).await?.into_inner())
     }
 
     async fn list(&self, request: proto::ListContactsRequest) -> Result<proto::ListContactsResponse, Status> {
@@ -203,6 +210,22 @@ async fn no_text_in_any_field_is_a_fault_of_ours_and_nothing_is_half_written() {
             }
             outcomes.push(caller.list(request).await.map(drop));
         }
+        for field in ["from_owner_id", "to_owner_id", "filter", "request_id"] {
+            let mut request = proto::ReassignContactsRequest {
+                from_owner_id: known.owner_id.clone(),
+                to_owner_id: UserId::generate().to_string(),
+                // A filter of these that is read lets contacts through, which are not to be given away here.
+                validate_only: true,
+                ..Default::default()
+            };
+            match field {
+                "from_owner_id" => request.from_owner_id.clone_from(&text),
+                "to_owner_id" => request.to_owner_id.clone_from(&text),
+                "filter" => request.filter.clone_from(&text),
+                _ => request.request_id.clone_from(&text),
+            }
+            outcomes.push(caller.reassign(request).await.map(drop));
+        }
         let short: String = text.chars().take(20).collect();
         for outcome in outcomes.into_iter().filter(Result::is_err) {
             let (code, info, field) = reason_and_field(outcome);
@@ -257,6 +280,30 @@ async fn a_foreign_id_and_a_random_one_get_the_same_bytes() {
         }
     }
     assert_eq!(seen.len(), 1, "{seen:#?}");
+}
+
+#[tokio::test]
+async fn contacts_are_given_to_another_and_whoever_may_not_get_them_is_named() {
+    let bench = Bench::start("crm_rpc_reassign").await;
+    let caller = Caller::new(&bench, bench.one);
+    let made = caller.create(ada(), "").await.unwrap();
+    let asked = |to: UserId| proto::ReassignContactsRequest {
+        from_owner_id: made.owner_id.clone(),
+        to_owner_id: to.to_string(),
+        ..Default::default()
+    };
+    let left = UserId::from_uuid(uuid::Uuid::nil());
+    let refused = (
+        Code::InvalidArgument,
+        "FIELD_INVALID".to_owned(),
+        "to_owner_id".to_owned(),
+    );
+    assert_eq!(reason_and_field(caller.reassign(asked(left)).await), refused);
+    let heir = UserId::generate();
+    let done = caller.reassign(asked(heir)).await.unwrap();
+    assert_eq!((done.reassigned_count, done.remaining_count), (1, 0));
+    let given = caller.get(&made.id).await.unwrap();
+    assert_eq!((given.owner_id, given.etag), (heir.to_string(), "r2".to_owned()));
 }
 
 #[tokio::test]

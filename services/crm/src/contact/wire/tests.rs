@@ -198,6 +198,34 @@ fn wrong_ids_and_etags_are_named() {
 }
 
 #[test]
+fn every_wrong_part_of_a_hand_over_is_named() {
+    let [from, to] = [(); 2].map(|()| UserId::generate().to_string());
+    let good = proto::ReassignContactsRequest {
+        from_owner_id: from.clone(),
+        to_owner_id: to,
+        filter: "email = x".to_owned(),
+        ..Default::default()
+    };
+    assert!(reassignment(good.clone()).is_ok());
+    let bad = proto::ReassignContactsRequest {
+        from_owner_id: ContactId::generate().to_string(),
+        to_owner_id: String::new(),
+        filter: "phone = 1".to_owned(),
+        request_id: "x".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(
+        fields(reassignment(bad)),
+        ["from_owner_id", "to_owner_id", "filter", "request_id"]
+    );
+    let to_themselves = proto::ReassignContactsRequest {
+        to_owner_id: from,
+        ..good
+    };
+    assert_eq!(fields(reassignment(to_themselves)), ["to_owner_id"]);
+}
+
+#[test]
 fn every_wrong_part_of_a_list_is_named() {
     let request = proto::ListContactsRequest {
         page_size: -1,

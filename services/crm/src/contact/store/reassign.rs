@@ -1,0 +1,187 @@
+//! Contacts that go from one owner to another: [`take`] locks them, [`give`] changes them, in one transaction. They are two
+//! statements because ids are made here: those of entries and events, and those of contacts as the API writes them.
+
+use rowhouse_context::Reach;
+use rowhouse_db::{Sql, TenantTx};
+use rowhouse_types::{ContactId, UserId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::condition::{condition, within};
+use super::row::{Id, Total};
+use super::statement::{CLAIM, GIVE, REMEMBER};
+use super::{Once, REMEMBERED, Record};
+use crate::contact::filter::Filter;
+use crate::error::Result;
+
+/// The name under which hand-overs are remembered.
+const REASSIGN_METHOD: &str = "ReassignContacts";
+
+/// How many contacts are counted at most, so that a count reads no more than some 100,000 rows: about as much work as giving
+/// 1,000 of them.
+const COUNTED_MAX: i64 = 100_000;
+
+/// Whose contacts are taken.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::contact) struct Taking<'a> {
+    /// Whose the caller may take.
+    pub(in crate::contact) reach: &'a Reach,
+    pub(in crate::contact) from: UserId,
+    pub(in crate::contact) filter: &'a Filter,
+}
+
+/// What a hand-over did. Its names stand in rows that live for a day: change them additively.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reassigned {
+    /// How many contacts were given.
+    pub(crate) given: i64,
+    /// How many there still are to give, counted up to 100,000.
+    pub(crate) remaining: i64,
+}
+
+/// What became of a request id.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::contact) enum Claimed {
+    /// It is this call's.
+    Now,
+    /// An earlier call had it and did this.
+    Before(Reassigned),
+    /// An earlier call had it with other content.
+    Reused,
+}
+
+/// Takes a request id for this call, unless an earlier one has it. [`remember`] must follow in the same transaction.
+pub(in crate::contact) async fn claim(tx: &mut TenantTx, once: &Once<'_>, record: &Record) -> Result<Claimed> {
+    let known = tx
+        .fetch_one(
+            &CLAIM,
+            &[
+                &REASSIGN_METHOD,
+                &once.request_id,
+                once.fingerprint,
+                &Uuid::now_v7(),
+                &record.at,
+                &(record.at + REMEMBERED),
+            ],
+        )
+        .await?;
+    if known.is_ours {
+        return Ok(Claimed::Now);
+    }
+    if known.fingerprint != *once.fingerprint {
+        return Ok(Claimed::Reused);
+    }
+    Ok(Claimed::Before(serde_json::from_value(known.answer)?))
+}
+
+/// Writes down what a repeated call is to be told.
+pub(in crate::contact) async fn remember(tx: &mut TenantTx, once: &Once<'_>, done: Reassigned) -> Result<()> {
+    let answer = serde_json::to_value(done)?;
+    tx.execute(&REMEMBER, &[&REASSIGN_METHOD, &once.request_id, &answer])
+        .await?;
+    Ok(())
+}
+
+/// Locks the oldest `limit` contacts.
+pub(in crate::contact) async fn take(tx: &mut TenantTx, taking: Taking<'_>, limit: i64) -> Result<Vec<ContactId>> {
+    let locked = tx.fetch_page(taken(taking, limit)).await?;
+    Ok(locked.into_iter().map(|locked| locked.id).collect())
+}
+
+/// In the order of the index of owners, so that the database stops after `limit` rows, and all who take lock in one order.
+/// A row that somebody else had locked and given away is passed over: the limit counts those that are held.
+fn taken(taking: Taking<'_>, limit: i64) -> Sql<Id> {
+    let sql = Sql::new("SELECT id FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL AND owner_id = ");
+    matching(sql.named("contact.take"), taking)
+        .push(" ORDER BY created_at, id LIMIT ")
+        .bind(limit)
+        .push(" FOR UPDATE")
+}
+
+/// Gives contacts that [`take`] has locked to `to`, each with its audit entry and its event. Answers how many.
+pub(in crate::contact) async fn give(
+    tx: &mut TenantTx,
+    contacts: &[ContactId],
+    to: UserId,
+    record: &Record,
+) -> Result<i64> {
+    let ids: Vec<Uuid> = contacts.iter().map(|id| id.uuid()).collect();
+    let fresh = || -> Vec<Uuid> { contacts.iter().map(|_| Uuid::now_v7()).collect() };
+    let names: Vec<String> = contacts.iter().map(ToString::to_string).collect();
+    let changed = tx
+        .fetch_one(
+            &GIVE,
+            &[
+                &ids,
+                &record.at,
+                &fresh(),
+                &fresh(),
+                &record.actor,
+                &record.on_behalf_of,
+                &record.reason,
+                &record.address,
+                &record.request_id,
+                &record.traceparent,
+                &names,
+                &to,
+            ],
+        )
+        .await?;
+    Ok(changed.total)
+}
+
+/// How many contacts there are to take, counted up to 100,000.
+pub(in crate::contact) async fn left(tx: &mut TenantTx, taking: Taking<'_>) -> Result<i64> {
+    let sql = Sql::new(
+        "SELECT count(*) AS total FROM (\
+         SELECT id FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL AND owner_id = ",
+    );
+    let sql = matching(sql.named("contact.left"), taking)
+        .push(" LIMIT ")
+        .bind(COUNTED_MAX)
+        .push(") AS counted");
+    let counted: Vec<Total> = tx.fetch_page(sql).await?;
+    Ok(counted.first().map_or(0, |counted| counted.total))
+}
+
+/// Whose contacts they are, then who reaches them, then what is asked for.
+fn matching<R>(sql: Sql<R>, taking: Taking<'_>) -> Sql<R> {
+    let sql = within(sql.bind(taking.from), taking.reach);
+    match &taking.filter.expression {
+        Some(expression) => condition(sql.push(" AND "), expression),
+        None => sql,
+    }
+}
+
+/// The text that takes all of one member's contacts.
+#[cfg(test)]
+pub(in crate::contact) fn taken_of(owner: UserId) -> String {
+    let taking = Taking {
+        reach: &Reach::All,
+        from: owner,
+        filter: &Filter::default(),
+    };
+    taken(taking, 50).text().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// OR binds tighter than AND in a filter and looser in SQL: without parentheses it would let go of the owner.
+    #[test]
+    fn owner_and_reach_hold_whatever_the_filter_says() {
+        let [from, mate] = [(); 2].map(|()| UserId::generate());
+        let filter = "email = x OR email = y".parse().unwrap();
+        let taking = Taking {
+            reach: &Reach::owners([from, mate]),
+            from,
+            filter: &filter,
+        };
+        assert_eq!(
+            taken(taking, 2).text(),
+            "SELECT id FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL AND owner_id = $2 AND owner_id = ANY ($3) \
+             AND (email_key = lower($4) OR email_key = lower($5)) ORDER BY created_at, id LIMIT $6 FOR UPDATE"
+        );
+    }
+}
