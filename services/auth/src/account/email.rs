@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rowhouse_context::Ctx;
+use rowhouse_types::Email;
 
 use super::EmailChange;
 use crate::account_mail::{self, Kind, PER_HOUR_MAX, store as mails};
@@ -55,6 +56,11 @@ pub(crate) async fn confirm(ctx: &Ctx, state: &State, token: &Token) -> Result<(
     // Of several at once, one finds the link open.
     if !mails::use_up(&mut tx, &link).await? {
         return Err(Error::LinkInvalid);
+    }
+    // They may have joined a tenant since they asked, or one of theirs may have become stricter. The link stays good.
+    let email: Email = link.email.parse().map_err(Error::fault)?;
+    for policy in login_policy::of_member(&mut tx, link.user).await? {
+        policy.admit(&email, "token")?;
     }
     let before = identity::person(&mut tx, link.user).await?.ok_or(Error::LinkInvalid)?;
     if !identity::set_email(&mut tx, link.user, &link.email).await? {

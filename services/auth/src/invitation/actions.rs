@@ -49,7 +49,8 @@ pub(crate) async fn issue(
 /// Uses up an invitation: a new identity gets the password, one that exists proves itself with its own.
 pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) -> Result<Joined, Error> {
     let token_hash = acceptance.token.hash();
-    // Twice at most: an account may come into being between the look and the insert, and must then prove itself.
+    // Twice at most: an account may come into being between the look and the insert, and must then prove itself; or it may have
+    // got another address since.
     for _ in 0..2 {
         let mut conn = state.connection().await?;
         let open = store::open(&mut conn, &token_hash)
@@ -73,7 +74,7 @@ pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) ->
     Err(Error::fault("an account comes and goes"))
 }
 
-/// Uses up an invitation that is open, to an address that has this account or none. `None` where one came into being meanwhile.
+/// Uses up an invitation that is open, to an address that has this account or none. `None` where that is so no longer.
 async fn accept_open(
     ctx: &Ctx,
     state: &State,
@@ -140,7 +141,7 @@ enum Known {
     No(String),
 }
 
-/// Makes the person a member. `None` where an account came into being meanwhile.
+/// Makes the person a member. `None` where an account came into being meanwhile, or has another address by now.
 async fn join(
     ctx: &Ctx,
     state: &State,
@@ -149,10 +150,15 @@ async fn join(
     known: Known,
 ) -> Result<Option<Joined>, Error> {
     let mut tx = state.begin().await?;
-    if let Known::Yes(user, hash) = &known
-        && !identity::hold(&mut tx, *user, Some(hash)).await?
-    {
-        return Err(Error::LoginFailed);
+    if let Known::Yes(user, hash) = &known {
+        if !identity::hold(&mut tx, *user, Some(hash)).await? {
+            return Err(Error::LoginFailed);
+        }
+        // The tenant's policy is asked about the address that was invited: it must be the account's still.
+        let now = identity::account_at(&mut tx, &open.email).await?;
+        if now.is_none_or(|now| now.id != *user) {
+            return Ok(None);
+        }
     }
     let applied = tenant::lock(&mut tx, open.tenant)
         .await?

@@ -102,6 +102,36 @@ async fn a_person_who_has_an_account_proves_it_and_keeps_it() {
     assert_eq!(bench.count("SELECT count(*) FROM auth.memberships").await, 2);
 }
 
+#[tokio::test]
+async fn an_account_that_gets_another_address_meanwhile_does_not_join() {
+    let bench = Bench::start("invitation_moved").await;
+    let house = bench.house("acme").await;
+    let (tenant, invitation) = found(&bench, &house.email).await;
+    let mail = mail::actions::invitation_mail(&service_ctx(), &bench.state, invitation).await;
+    let acceptance = acceptance(mail.unwrap().token, PASSWORD);
+    let mut moving = bench.superuser.begin().await.unwrap();
+    sqlx::query("UPDATE auth.identities SET email = 'ada@elsewhere.example' WHERE id = $1")
+        .bind(house.admin.uuid())
+        .execute(&mut *moving)
+        .await
+        .unwrap();
+    let state = bench.state.clone();
+    let accepting = tokio::spawn(async move { accept(&anonymous(), &state, &acceptance).await });
+    bench.until_somebody_waits().await;
+    moving.commit().await.unwrap();
+    let joined = accepting.await.unwrap().unwrap();
+    assert_eq!(joined.tenant, tenant);
+    assert_ne!(
+        joined.user, house.admin,
+        "whoever has the mailbox now has an account of their own"
+    );
+    let theirs = format!(
+        "SELECT count(*) FROM auth.memberships WHERE identity_id = '{}'",
+        house.admin.uuid()
+    );
+    assert_eq!(bench.count(&theirs).await, 1);
+}
+
 /// How many of ten guesses at the account of an invitation are looked at, from one address.
 async fn guesses(bench: &Bench, invitation: InvitationId, forgets: bool) -> usize {
     let mail = mail::actions::invitation_mail(&service_ctx(), &bench.state, invitation)

@@ -257,6 +257,34 @@ async fn a_new_address_counts_when_its_link_was_followed_and_the_old_one_is_told
 }
 
 #[tokio::test]
+async fn a_tenant_that_was_joined_after_the_link_was_asked_for_is_asked_when_it_is_followed() {
+    let (bench, house, own) = start("email_policy").await;
+    ask_for_address(&bench, &own, NEW_ADDRESS).await.unwrap();
+    let link = token(&bench, Kind::EmailChange).await;
+    let strict = bench.house("globex").await;
+    let takes = |domains: &str| {
+        format!(
+            "INSERT INTO auth.login_policies (tenant_id, mail_domains) VALUES ('{}', '{domains}')
+             ON CONFLICT (tenant_id) DO UPDATE SET mail_domains = excluded.mail_domains",
+            strict.tenant.uuid()
+        )
+    };
+    bench.execute(&takes("{acme.example}")).await;
+    bench.member(&strict, &house.email, Role::User).await;
+    let refused = confirm(&anonymous(), &bench.state, &link).await;
+    assert!(
+        matches!(refused, Err(Error::Field { field: "token", .. })),
+        "{refused:?}"
+    );
+    assert!(bench.login(NEW_ADDRESS, PASSWORD, Some(house.tenant)).await.is_err());
+    assert!(bench.login(&house.email, PASSWORD, Some(house.tenant)).await.is_ok());
+    // The link was not used up.
+    bench.execute(&takes("{acme.example,elsewhere.example}")).await;
+    confirm(&anonymous(), &bench.state, &link).await.unwrap();
+    assert!(bench.login(NEW_ADDRESS, PASSWORD, Some(house.tenant)).await.is_ok());
+}
+
+#[tokio::test]
 async fn an_address_of_another_account_is_neither_given_nor_told() {
     let (bench, house, own) = start("email_taken").await;
     let neighbour = bench.house("globex").await;
