@@ -1,5 +1,6 @@
 //! What a tenant asks of its members' log-ins: a second factor, a bound on sessions, domains of addresses, a length of
-//! passwords. A tenant without a policy asks nothing beside what the platform asks of everybody.
+//! passwords. A tenant without a policy asks nothing beside what the platform asks of everybody. The second factor it asks of
+//! operators too: who acts in it without one could be anybody who has found a password.
 //!
 //! The second factor and the bound on sessions decide with the rights (`rights/store.rs`), for sessions that are there too,
 //! and a change of them is a change of rights.

@@ -218,7 +218,7 @@ impl Rights {
             _ if !facts.key_good => Standing::KeyRevoked,
             Some(Access::Suspended) if access_needed => Standing::TenantSuspended,
             Some(Access::Pending) | None if access_needed => Standing::TenantUnknown,
-            _ if facts.second_factor_lacks && !query.platform => Standing::SecondFactorNotShown,
+            _ if facts.second_factor_lacks => Standing::SecondFactorNotShown,
             _ => Standing::Good,
         };
         let held = held.clone().filter(|_| standing == Standing::Good);

@@ -35,7 +35,7 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
     // Who asks others for it and could not act themselves afterwards would have locked the tenant.
     if changed.second_factor_required
         && !before.second_factor_required
-        && let Principal::Member { session, .. } = ctx.principal()
+        && let Principal::Member { session, .. } | Principal::Operator { session, .. } = ctx.principal()
         && !second_factor::actions::is_shown(&mut tx, *session).await?
     {
         return Err(Error::SecondFactorNotShown);

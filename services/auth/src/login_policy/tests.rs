@@ -15,7 +15,7 @@ use crate::member;
 use crate::rights::{Query, Rights, Standing};
 use crate::role::TenantRole;
 use crate::session::Pair;
-use crate::tests::bench::{Bench, House, PASSWORD};
+use crate::tests::bench::{Bench, House, PASSWORD, ctx};
 
 const EMAIL: &str = "ada@acme.example";
 
@@ -80,7 +80,7 @@ async fn without_the_second_factor_that_is_asked_for_a_session_gives_nothing() {
     show(&bench, &Bench::ctx_in(&pair)).await;
     assert_eq!(rights(&bench, &pair).await.standing, Standing::Good);
 
-    // A job that goes on for somebody has no session in which it could be shown, and an operator's is none of the tenant's.
+    // A job that goes on for somebody has no session in which it could be shown.
     let job = Query {
         user: pair.session.user,
         session: None,
@@ -90,20 +90,64 @@ async fn without_the_second_factor_that_is_asked_for_a_session_gives_nothing() {
         by: None,
     };
     assert_eq!(bench.rights(job).await.standing, Standing::Good);
-    let password = bench.operator("first@rowhouse.example").await;
-    let operator = bench.login("first@rowhouse.example", &password, None).await.unwrap();
-    let looks_in = Query {
-        user: operator.session.user,
-        session: Some(operator.session.id),
-        platform: true,
-        ..job
-    };
-    let standing = bench.rights(looks_in).await.standing;
-    assert_eq!(standing, Standing::Good, "no tenant's policy asks it of operators");
     // The neighbour's policy is the neighbour's.
     let neighbour = bench.house("globex").await;
     let there = bench.login(&neighbour.email, PASSWORD, None).await.unwrap();
     assert_eq!(rights(&bench, &there).await.standing, Standing::Good);
+}
+
+#[tokio::test]
+async fn operators_show_the_second_factor_too_where_a_tenant_asks_for_it() {
+    let (bench, house, admin) = start("policy_operator").await;
+    let password = bench.operator("first@rowhouse.example").await;
+    let operator = bench.login("first@rowhouse.example", &password, None).await.unwrap();
+    let (user, session) = (operator.session.user, operator.session.id);
+    let looks_in = Query {
+        user,
+        session: Some(session),
+        tenant: Some(house.tenant),
+        platform: true,
+        key: None,
+        by: None,
+    };
+    assert_eq!(bench.rights(looks_in).await.standing, Standing::Good);
+    let there = ctx(Principal::Operator { user, session }, Some(house.tenant));
+    let locked_out = update(&there, &bench.state, &asks()).await;
+    assert!(
+        matches!(locked_out, Err(Error::SecondFactorNotShown)),
+        "who could not act afterwards does not ask for it"
+    );
+    show(&bench, &admin).await;
+    update(&admin, &bench.state, &asks()).await.unwrap();
+    let now = bench.rights(looks_in).await;
+    assert_eq!(
+        (now.standing, now.grants.iter().count()),
+        (Standing::SecondFactorNotShown, 0)
+    );
+    // On the platform itself, elsewhere, and for a job that they have begun, nobody asks for it.
+    let neighbour = bench.house("globex").await;
+    for query in [
+        Query {
+            tenant: None,
+            ..looks_in
+        },
+        Query {
+            tenant: Some(neighbour.tenant),
+            ..looks_in
+        },
+        Query {
+            session: None,
+            ..looks_in
+        },
+    ] {
+        assert_eq!(bench.rights(query).await.standing, Standing::Good, "{query:?}");
+    }
+    let sql = format!(
+        "UPDATE auth.sessions SET second_factor = true WHERE id = '{}'",
+        session.uuid()
+    );
+    bench.execute(&sql).await;
+    assert_eq!(bench.rights(looks_in).await.standing, Standing::Good);
 }
 
 #[tokio::test]
