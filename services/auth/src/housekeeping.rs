@@ -15,6 +15,10 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Changes of rights that are kept whatever their age: who confirmed one of them is told the later ones one by one.
 const CHANGES_KEPT: i64 = 10_000;
 
+/// Refresh tokens that go at once. A session that is used all day makes 288: with one round a minute these are those of fifty
+/// thousand such sessions.
+const TOKENS_MAX: i64 = 10_000;
+
 /// Works until `stop`.
 pub(crate) async fn run(state: Arc<State>, stop: CancellationToken) {
     rounds::run(EVERY, stop, "old rows were not removed", || tidy(&state)).await;
@@ -27,5 +31,5 @@ pub(crate) async fn tidy(state: &State) -> Result<(), Error> {
     request::prune(&mut conn).await?;
     attempt::prune(&mut conn).await?;
     account_mail::store::prune(&mut conn).await?;
-    session::prune(&mut conn).await
+    session::prune(&mut conn, TOKENS_MAX).await
 }

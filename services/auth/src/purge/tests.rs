@@ -7,9 +7,10 @@ use super::{Purged, purge, purge_some};
 use crate::error::Error;
 use crate::member::{self, Invite};
 use crate::role::TenantRole;
+use crate::session::refresh::refresh;
 use crate::tenant::actions::{create_first_administrator, set_access};
 use crate::tenant::{Access, AccessChange};
-use crate::tests::bench::{Bench, House, PASSWORD, founding, service_ctx};
+use crate::tests::bench::{Bench, House, PASSWORD, anonymous, founding, service_ctx};
 
 /// Purges `rows_max` rows a call until nothing is left; answers the last call's answer and how many calls there were.
 async fn purge_all(bench: &Bench, tenant: TenantId, rows_max: i64) -> (Purged, u32) {
@@ -100,6 +101,32 @@ async fn nothing_of_the_tenant_stays_and_nothing_of_others_goes() {
     let again = purge(&service_ctx(), &bench.state, house.tenant, OperationId::generate()).await;
     assert_eq!(again.unwrap(), purged);
     assert_eq!(bench.count(audited).await, 1);
+}
+
+#[tokio::test]
+async fn the_refresh_tokens_of_sessions_are_counted_as_all_other_rows() {
+    let bench = Bench::start("purge_tokens").await;
+    let house = bench.house("acme").await;
+    let mut pair = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    for _ in 0..4 {
+        pair = refresh(&anonymous(), &bench.state, &pair.refresh_token).await.unwrap();
+    }
+    bench.set_access(house.tenant, Access::Suspended).await;
+    let operation = OperationId::generate();
+    let tokens = async || bench.count("SELECT count(*) FROM auth.refresh_tokens").await;
+    let mut before = tokens().await;
+    assert_eq!(before, 5);
+    loop {
+        let purged = purge_some(&service_ctx(), &bench.state, house.tenant, operation, 2).await;
+        let purged = purged.unwrap();
+        let left = tokens().await;
+        assert!(before - left <= 2, "{before} before, {left} after");
+        before = left;
+        if purged.done {
+            assert_eq!((count(&purged, "refresh_tokens"), count(&purged, "sessions")), (5, 1));
+            break;
+        }
+    }
 }
 
 #[tokio::test]

@@ -93,8 +93,9 @@ const CHANGES: &str = "SELECT clock.version, change.subjects FROM auth.rights_cl
     LEFT JOIN auth.right_changes AS change ON change.version > $1 AND change.version <= clock.version \
     ORDER BY change.version LIMIT $2";
 
-const PRUNE_CHANGES: &str = "DELETE FROM auth.right_changes WHERE version <= \
-    (SELECT version - $1 FROM auth.rights_clock) AND created_at < now() - interval '1 hour'";
+const PRUNE_CHANGES: &str = "DELETE FROM auth.right_changes WHERE version IN (SELECT version FROM auth.right_changes \
+    WHERE version <= (SELECT version - $1 FROM auth.rights_clock) AND created_at < now() - interval '1 hour' \
+    ORDER BY version LIMIT 10000)";
 
 const PRUNE_LEASES: &str = "DELETE FROM auth.leases WHERE expires_at < now() - interval '1 minute'";
 

@@ -71,15 +71,16 @@ const END_OF_ACCOUNT: &str = "UPDATE auth.sessions SET revoked_at = clock_timest
 
 const BELONGS_TO: &str = "SELECT EXISTS (SELECT FROM auth.sessions WHERE id = $1 AND identity_id = $2)";
 
-/// Ids are in the order of time (UUIDv7). A session whose last refresh token has died of idleness is no longer usable; one
-/// that an operator has opened has none. It ends by its own time or the tenant's policy, as `rights/store.rs` judges it.
+/// Ids are in the order of time (UUIDv7). Of all refresh tokens of a session, the last is the one that was neither used nor
+/// revoked. Where that has died of idleness, the session is no longer usable; one that an operator has opened has none. It ends by
+/// its own time or the tenant's policy, as `rights/store.rs` judges it.
 const PAGE: &str = "SELECT session.id, session.tenant_id, session.address, session.created_at, \
     coalesce(token.refreshed_at, session.created_at), bound.expires_at, session.impersonator_id IS NOT NULL \
     FROM auth.sessions AS session LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id \
     CROSS JOIN LATERAL (SELECT least(session.expires_at, \
         session.created_at + make_interval(secs => policy.session_lifetime_s)) AS expires_at) AS bound \
-    CROSS JOIN LATERAL (SELECT max(created_at) AS refreshed_at, max(expires_at) AS expires_at \
-        FROM auth.refresh_tokens WHERE session_id = session.id) AS token \
+    LEFT JOIN LATERAL (SELECT created_at AS refreshed_at, expires_at FROM auth.refresh_tokens \
+        WHERE session_id = session.id AND used_at IS NULL AND revoked_at IS NULL) AS token ON true \
     WHERE session.identity_id = $1 AND session.revoked_at IS NULL \
     AND least(bound.expires_at, token.expires_at) > clock_timestamp() \
     AND ($2::uuid IS NULL OR session.id < $2) \
@@ -94,9 +95,19 @@ const ABOUT: &str = "SELECT identity.id, ARRAY(SELECT membership.tenant_id FROM 
     ORDER BY membership.tenant_id LIMIT 50) \
     FROM auth.identities AS identity WHERE identity.email_key = lower($1)";
 
-/// Refresh tokens go with their session. A day later nobody's access token names it any more.
-const PRUNE: &str = "DELETE FROM auth.sessions WHERE id IN (SELECT id FROM auth.sessions \
-    WHERE expires_at < now() - interval '1 day' ORDER BY expires_at LIMIT 1000)";
+/// A used token is kept for as long as its family may live, however old it is: whoever presents it shows that two hold tokens of
+/// the family, which then ends. Of a session that is over, nothing is left to end. Those that were ended within the last hours are
+/// let be, for who looks into what happened; those that were missed within the day after go with their session.
+const PRUNE_TOKENS: &str = "DELETE FROM auth.refresh_tokens WHERE token_hash IN (SELECT token.token_hash \
+    FROM auth.sessions AS session JOIN auth.refresh_tokens AS token ON token.session_id = session.id \
+    WHERE session.expires_at < now() - interval '1 day' \
+    OR session.revoked_at BETWEEN now() - interval '2 days' AND now() - interval '1 day' LIMIT $1)";
+
+/// A day later nobody's access token names it any more. Only those without tokens, which would all go with it at once.
+const PRUNE: &str = "DELETE FROM auth.sessions WHERE id IN (SELECT session.id FROM auth.sessions AS session \
+    WHERE session.expires_at < now() - interval '1 day' \
+    AND NOT EXISTS (SELECT FROM auth.refresh_tokens AS token WHERE token.session_id = session.id) \
+    ORDER BY session.expires_at LIMIT 1000)";
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
@@ -117,6 +128,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     END_OF_ACCOUNT,
     BELONGS_TO,
     PAGE,
+    PRUNE_TOKENS,
     PRUNE,
     ABOUT,
 ];
@@ -353,8 +365,9 @@ pub(super) async fn page(
     Ok(rows.into_iter().map(listed).collect())
 }
 
-/// Forgets sessions that expired long ago.
-pub(crate) async fn prune(conn: &mut PgConnection) -> Result<(), Error> {
+/// Forgets sessions that expired long ago, and at most `tokens_max` refresh tokens of sessions that are over.
+pub(crate) async fn prune(conn: &mut PgConnection, tokens_max: i64) -> Result<(), Error> {
+    sqlx::query(PRUNE_TOKENS).bind(tokens_max).execute(&mut *conn).await?;
     sqlx::query(PRUNE).execute(conn).await?;
     Ok(())
 }

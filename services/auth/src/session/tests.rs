@@ -4,5 +4,6 @@ mod ends;
 mod failed;
 mod families;
 mod login;
+mod prune;
 mod refresh;
 mod timing;

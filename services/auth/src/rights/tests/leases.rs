@@ -181,6 +181,23 @@ async fn old_rows_go_and_young_ones_stay() {
 }
 
 #[tokio::test]
+async fn a_backlog_of_changes_goes_a_part_at_a_time() {
+    let bench = Bench::start("lease_backlog").await;
+    bench
+        .execute(
+            "INSERT INTO auth.right_changes (version, subjects, created_at) \
+             SELECT 20000 + number, '{}', now() - interval '2 hours' FROM generate_series(1, 10001) AS number; \
+             UPDATE auth.rights_clock SET version = 50000",
+        )
+        .await;
+    let old = "SELECT count(*) FROM auth.right_changes WHERE version > 20000";
+    for left in [1, 0] {
+        housekeeping::tidy(&bench.state).await.unwrap();
+        assert_eq!(bench.count(old).await, left);
+    }
+}
+
+#[tokio::test]
 async fn expired_sessions_and_requests_go_with_all_that_hangs_on_them() {
     let bench = Bench::start("tidy_sessions").await;
     let house = bench.house("acme").await;

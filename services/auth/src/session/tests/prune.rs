@@ -1,0 +1,70 @@
+//! What is forgotten of sessions, and when: a little at a time, and never what would show that a token was stolen.
+
+use crate::error::Error;
+use crate::housekeeping;
+use crate::rights::Standing;
+use crate::session::refresh::refresh;
+use crate::session::{Pair, RefreshToken, prune};
+use crate::tests::bench::{Bench, PASSWORD, anonymous};
+
+const SESSIONS: &str = "SELECT count(*) FROM auth.sessions";
+const TOKENS: &str = "SELECT count(*) FROM auth.refresh_tokens";
+
+/// A session that was refreshed twice, so that it has three tokens; its first token, and the pair of the last.
+async fn start(name: &str) -> (Bench, RefreshToken, Pair) {
+    let bench = Bench::start(name).await;
+    let house = bench.house("acme").await;
+    let mut pair = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    let first = pair.refresh_token.clone();
+    for _ in 0..2 {
+        pair = refresh(&anonymous(), &bench.state, &pair.refresh_token).await.unwrap();
+    }
+    (bench, first, pair)
+}
+
+async fn left(bench: &Bench) -> (i64, i64) {
+    (bench.count(SESSIONS).await, bench.count(TOKENS).await)
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_session_that_is_over_go_before_it_and_a_few_at_a_time() {
+    let (bench, ..) = start("prune_few").await;
+    bench
+        .execute("UPDATE auth.sessions SET expires_at = now() - interval '2 days'")
+        .await;
+    let mut conn = bench.state.connection().await.unwrap();
+    prune(&mut conn, 2).await.unwrap();
+    assert_eq!(left(&bench).await, (1, 1));
+    prune(&mut conn, 2).await.unwrap();
+    assert_eq!(left(&bench).await, (0, 0));
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_session_that_was_ended_go_and_it_stays() {
+    let (bench, ..) = start("prune_ended").await;
+    let ended =
+        |ago: &str| format!("UPDATE auth.sessions SET revoked_at = now() - interval '{ago}', revoke_reason = 'logout'");
+    bench.execute(&ended("1 hour")).await;
+    housekeeping::tidy(&bench.state).await.unwrap();
+    assert_eq!(left(&bench).await, (1, 3));
+    bench.execute(&ended("30 hours")).await;
+    housekeeping::tidy(&bench.state).await.unwrap();
+    assert_eq!(left(&bench).await, (1, 0));
+}
+
+#[tokio::test]
+async fn a_token_that_was_used_long_ago_ends_its_family_all_the_same() {
+    let (bench, first, last) = start("prune_family").await;
+    bench
+        .execute(
+            "UPDATE auth.refresh_tokens SET used_at = used_at - interval '40 days', expires_at = now() - interval '26 days'
+             WHERE used_at IS NOT NULL",
+        )
+        .await;
+    housekeeping::tidy(&bench.state).await.unwrap();
+    assert_eq!(left(&bench).await, (1, 3));
+    assert_eq!(bench.standing(&last).await, Standing::Good);
+    let stolen = refresh(&anonymous(), &bench.state, &first).await.map(drop);
+    assert!(matches!(stolen, Err(Error::RefreshTokenInvalid)), "{stolen:?}");
+    assert_eq!(bench.standing(&last).await, Standing::Revoked);
+}
