@@ -45,7 +45,6 @@ use crate::audit::logs::Logs;
 use crate::audit::peer::RemoteLog;
 use crate::audit::rpc::AuditRpc;
 use crate::authz::AuthzRpc;
-use crate::bootstrap::{self, Bootstrapped};
 use crate::break_glass;
 use crate::catalog::CatalogRpc;
 use crate::config::{BootstrapConfig, MigrateConfig, ServeConfig};
@@ -58,6 +57,7 @@ use crate::login_policy::LoginPolicyRpc;
 use crate::mail::MailDataRpc;
 use crate::master::{self, Purpose};
 use crate::member::MemberRpc;
+use crate::operator::{self, Granted};
 use crate::purge::RecordsRpc;
 use crate::rights::{Clock, OwnRights, RightsRpc};
 use crate::role::RoleRpc;
@@ -234,14 +234,63 @@ impl App {
         let secret_file = arguments.take("--secret-file").map(PathBuf::from);
         arguments.finish()?;
         let db = connect(&config.control_url).await?;
-        let done = bootstrap::bootstrap(&db, &email, bootstrap::deliver_to(secret_file)).await;
+        let done = operator::bootstrap(&db, &email, operator::deliver_to(secret_file)).await;
         db.shutdown().await;
         eprintln!(
             "{}",
             match done? {
-                Bootstrapped::Exists => "a platform operator exists; nothing was changed",
-                Bootstrapped::Promoted => "the account is a platform operator now and keeps its password",
-                Bootstrapped::Created => "the platform operator was created; the password is not shown again",
+                Granted::Exists => "a platform operator exists; nothing was changed",
+                Granted::Promoted => "the account is a platform operator now and keeps its password",
+                Granted::Created => "the platform operator was created; the password is not shown again",
+            }
+        );
+        Ok(())
+    }
+
+    /// Makes another platform operator (`--email E --reason R [--secret-file F]`), as [`Self::bootstrap_admin`] makes the first.
+    ///
+    /// # Errors
+    /// As of [`Self::bootstrap_admin`].
+    pub async fn grant_operator(config: &BootstrapConfig, mut arguments: Arguments) -> Result<()> {
+        let email: Email = arguments.require("--email")?.parse().context("--email")?;
+        let reason = arguments.require("--reason")?;
+        let reason = operator::Reason::parse_required(&reason).context("--reason")?;
+        let secret_file = arguments.take("--secret-file").map(PathBuf::from);
+        arguments.finish()?;
+        let db = connect(&config.control_url).await?;
+        let done = operator::grant(&db, &email, &reason, operator::deliver_to(secret_file)).await;
+        db.shutdown().await;
+        eprintln!(
+            "{}",
+            match done? {
+                Granted::Exists => "the account is a platform operator; nothing was changed",
+                Granted::Promoted => "the account is a platform operator now and keeps its password",
+                Granted::Created => "the platform operator was created; the password is not shown again",
+            }
+        );
+        Ok(())
+    }
+
+    /// Takes the operator's role from an account (`--email E --reason R`), and with it what they have opened and made as operator.
+    ///
+    /// # Errors
+    /// When the command line is wrong, there is no such account, it is the last operator's, or the database does not answer; then
+    /// nothing was done. Also when a service did not confirm in time that the role has ended; then everything was, and the same
+    /// call again waits once more.
+    pub async fn revoke_operator(config: &BootstrapConfig, mut arguments: Arguments) -> Result<()> {
+        let email: Email = arguments.require("--email")?.parse().context("--email")?;
+        let reason = arguments.require("--reason")?;
+        let reason = operator::Reason::parse_required(&reason).context("--reason")?;
+        arguments.finish()?;
+        let db = connect(&config.control_url).await?;
+        let done = operator::revoke(&db, &email, &reason).await;
+        db.shutdown().await;
+        eprintln!(
+            "{}",
+            if done? {
+                "the account is no platform operator any more, and what it had opened and made as one has ended"
+            } else {
+                "the account is no platform operator; nothing was changed"
             }
         );
         Ok(())
@@ -261,7 +310,7 @@ impl App {
         let secret_file = arguments.take("--secret-file").map(PathBuf::from);
         arguments.finish()?;
         let db = connect(&config.control_url).await?;
-        let done = break_glass::recover(&db, &email, &reason, bootstrap::deliver_to(secret_file)).await;
+        let done = break_glass::recover(&db, &email, &reason, operator::deliver_to(secret_file)).await;
         db.shutdown().await;
         done?;
         eprintln!("the account has a new password, which is not shown again, and no second factor");

@@ -167,6 +167,9 @@ pub(crate) enum Error {
     /// The tenant would be left without an administrator.
     #[error("the last active administrator cannot be demoted, disabled or removed")]
     LastAdministrator,
+    /// The platform would be left without an operator.
+    #[error("the last active operator stays one; make another first")]
+    LastOperator,
     /// The operation belongs to another tenant.
     #[error("the operation belongs to another tenant")]
     OperationReused,
@@ -222,6 +225,7 @@ impl Error {
             Self::RoleNotCovered { .. } | Self::TeamsNotCovered { .. } => Reason::PermissionMissing,
             Self::EtagMismatch => Reason::EtagMismatch,
             Self::LastAdministrator
+            | Self::LastOperator
             | Self::OperationReused
             | Self::TooManyKeys
             | Self::TooManyServiceAccounts { .. }

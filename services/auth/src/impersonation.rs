@@ -3,7 +3,7 @@
 //! Its tokens say so too (`act`), and whoever judges them asks for the operator and the operator's own session besides: their
 //! end is a change of these rights like any other, so it holds at once.
 
-mod actions;
+pub(crate) mod actions;
 mod rpc;
 mod store;
 mod wire;

@@ -21,7 +21,7 @@
 //! - `purge`: the end of a tenant; serves `TenantRecordsService`.
 //! - `delegation`: tokens for jobs.
 //! - `mail`: what mails need.
-//! - `bootstrap`: the first platform operator. `break_glass`: the way back for who has lost everything.
+//! - `operator`: platform operators, made and taken by command. `break_glass`: the way back for who has lost everything.
 //! - `audit`, `request`, `rounds`, `housekeeping`, `master`, `random`, `state`, `error`: what these stand on.
 
 mod account;
@@ -30,7 +30,6 @@ mod app;
 mod attempt;
 mod audit;
 mod authz;
-mod bootstrap;
 mod break_glass;
 mod catalog;
 pub mod config;
@@ -46,6 +45,7 @@ mod login_policy;
 mod mail;
 mod master;
 mod member;
+mod operator;
 mod purge;
 mod random;
 mod request;

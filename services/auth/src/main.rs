@@ -1,4 +1,4 @@
-//! `rowhouse-auth serve | migrate | bootstrap-admin | recover-account | variables`.
+//! `rowhouse-auth serve | migrate | bootstrap-admin | grant-operator | revoke-operator | recover-account | variables`.
 
 use std::process::ExitCode;
 
@@ -25,6 +25,18 @@ fn main() -> ExitCode {
             "--email E [--secret-file F]: makes the first platform operator",
             BootstrapConfig::read,
             |config, process| async move { Ok(App::bootstrap_admin(&config, process.arguments).await?) },
+        )
+        .command(
+            "grant-operator",
+            "--email E --reason R [--secret-file F]: makes another platform operator",
+            BootstrapConfig::read,
+            |config, process| async move { Ok(App::grant_operator(&config, process.arguments).await?) },
+        )
+        .command(
+            "revoke-operator",
+            "--email E --reason R: takes the operator's role from an account",
+            BootstrapConfig::read,
+            |config, process| async move { Ok(App::revoke_operator(&config, process.arguments).await?) },
         )
         .command(
             "recover-account",

@@ -27,7 +27,9 @@ pub(crate) use origin::ClosedOrigins;
 pub(crate) use rpc::ServiceAccountRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{counts, display_name, revoke_keys_made_by, revoke_keys_of_role, with_role};
+pub(crate) use store::{
+    counts, display_name, revoke_all_keys_made_by, revoke_keys_made_by, revoke_keys_of_role, with_role,
+};
 
 /// Service accounts that a tenant can have.
 pub(crate) const ACCOUNTS_MAX: u32 = 100;

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use self::bench::Bench;
 use crate::{
-    account_mail, attempt, bootstrap, identity, impersonation, invitation, key, login_policy, member, purge, request,
+    account_mail, attempt, identity, impersonation, invitation, key, login_policy, member, operator, purge, request,
     rights, role, second_factor, service_account, session, team, tenant,
 };
 
@@ -15,13 +15,13 @@ use crate::{
 const STORES: &[(&str, &[&str])] = &[
     (include_str!("account_mail/store.rs"), account_mail::store::STATEMENTS),
     (include_str!("attempt/store.rs"), attempt::STATEMENTS),
-    (include_str!("bootstrap/store.rs"), bootstrap::STATEMENTS),
     (include_str!("identity/store.rs"), identity::STATEMENTS),
     (include_str!("impersonation/store.rs"), impersonation::STATEMENTS),
     (include_str!("invitation/store.rs"), invitation::STATEMENTS),
     (include_str!("key/store.rs"), key::STATEMENTS),
     (include_str!("login_policy/store.rs"), login_policy::STATEMENTS),
     (include_str!("member/store.rs"), member::STATEMENTS),
+    (include_str!("operator/store.rs"), operator::STATEMENTS),
     (include_str!("purge/store.rs"), purge::STATEMENTS),
     (include_str!("request/store.rs"), request::STATEMENTS),
     (include_str!("rights/store.rs"), rights::STATEMENTS),

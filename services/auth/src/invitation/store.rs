@@ -42,6 +42,9 @@ const REVOKE_TO: &str = "UPDATE auth.invitations SET state = 'revoked' \
 const REVOKE_OF_SENDER: &str = "UPDATE auth.invitations SET state = 'revoked' \
     WHERE tenant_id = $1 AND invited_by = $2 AND state = 'open'";
 
+const REVOKE_ALL_OF_SENDER: &str =
+    "UPDATE auth.invitations SET state = 'revoked' WHERE invited_by = $1 AND state = 'open'";
+
 const REVOKE_OF_ROLE: &str = "UPDATE auth.invitations SET state = 'revoked' \
     WHERE tenant_id = $1 AND state = 'open' AND invited_by IN \
     (SELECT identity_id FROM auth.memberships WHERE tenant_id = $1 AND role = $2 \
@@ -71,6 +74,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     REVOKE,
     REVOKE_TO,
     REVOKE_OF_SENDER,
+    REVOKE_ALL_OF_SENDER,
     REVOKE_OF_ROLE,
     ACCEPT,
     FOR_MAIL,
@@ -228,6 +232,13 @@ pub(crate) async fn revoke_to(conn: &mut PgConnection, tenant: TenantId, email: 
 /// Makes the links worthless that a member has sent.
 pub(crate) async fn revoke_of_sender(conn: &mut PgConnection, tenant: TenantId, sender: UserId) -> Result<(), Error> {
     let done = sqlx::query(REVOKE_OF_SENDER).bind(tenant.uuid()).bind(sender.uuid());
+    done.execute(conn).await?;
+    Ok(())
+}
+
+/// Makes the links worthless that an operator has sent, in all tenants; under the grant's lock, which whoever sends one holds.
+pub(crate) async fn revoke_all_of_sender(conn: &mut PgConnection, sender: UserId) -> Result<(), Error> {
+    let done = sqlx::query(REVOKE_ALL_OF_SENDER).bind(sender.uuid());
     done.execute(conn).await?;
     Ok(())
 }

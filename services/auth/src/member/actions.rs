@@ -66,10 +66,10 @@ pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<
     Ok(sent)
 }
 
-/// The member who sends an invitation; operators are none.
+/// The member or operator who sends an invitation, which ends with their role.
 fn sender(ctx: &Ctx) -> Option<UserId> {
     match ctx.principal() {
-        Principal::Member { user, .. } => Some(*user),
+        Principal::Member { user, .. } | Principal::Operator { user, .. } => Some(*user),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! What may be done with roles. Whoever changes roles of a tenant holds the tenant's row, as who changes its members does.
 
 use rowhouse_auth_kit::{Grants, Role};
-use rowhouse_context::Ctx;
+use rowhouse_context::{Ctx, Principal};
 use rowhouse_db::paging::{Page, PageScope};
 use rowhouse_types::{ApiKeyId, Etag, ServiceAccountId, TenantId};
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::rights::{self, Query, Rights, Standing, Subject};
 use crate::state::State;
-use crate::{invitation, service_account, tenant};
+use crate::{invitation, operator, service_account, tenant};
 
 /// Adds a role.
 pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewRole) -> Result<Listed, Error> {
@@ -163,6 +163,10 @@ pub(crate) async fn delete(ctx: &Ctx, state: &State, name: &RoleName, etag: Opti
 /// What the caller holds in the tenant, now.
 pub(crate) async fn held(conn: &mut PgConnection, ctx: &Ctx, tenant: TenantId) -> Result<Grants, Error> {
     let query = Query::of(ctx.principal(), Some(tenant)).ok_or(Error::Revoked)?;
+    // Who takes an operator's role ends what they have made: it must be there by then.
+    if let Principal::Operator { user, .. } = ctx.principal() {
+        operator::hold(conn, *user).await?;
+    }
     let facts = rights::read(conn, &query).await?;
     let rights = Rights::judge(&query, &facts);
     match rights.standing {

@@ -59,6 +59,9 @@ const REVOKE_KEY: &str = "UPDATE auth.api_keys SET revoked_at = now() WHERE tena
 const REVOKE_MADE_BY: &str = "UPDATE auth.api_keys SET revoked_at = now() \
     WHERE tenant_id = $1 AND created_by = $2 AND revoked_at IS NULL RETURNING id";
 
+const REVOKE_ALL_MADE_BY: &str = "UPDATE auth.api_keys SET revoked_at = now() \
+    WHERE created_by = $1 AND revoked_at IS NULL RETURNING tenant_id, id";
+
 const REVOKE_OF_ROLE: &str = "UPDATE auth.api_keys SET revoked_at = now() \
     WHERE tenant_id = $1 AND revoked_at IS NULL AND created_by IN \
     (SELECT identity_id FROM auth.memberships WHERE tenant_id = $1 AND role = $2 \
@@ -97,6 +100,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     FIND_KEY,
     REVOKE_KEY,
     REVOKE_MADE_BY,
+    REVOKE_ALL_MADE_BY,
     REVOKE_OF_ROLE,
     REVOKE_OF_ACCOUNT,
     HOLDER,
@@ -331,6 +335,19 @@ pub(crate) async fn revoke_keys_made_by(
         .bind(creator.uuid());
     let ended: Vec<Uuid> = ended.fetch_all(conn).await?;
     Ok(ended.into_iter().map(ApiKeyId::from_uuid).collect())
+}
+
+/// Ends the keys that an operator has made, in all tenants; under the grant's lock, which whoever makes one holds.
+pub(crate) async fn revoke_all_keys_made_by(
+    conn: &mut PgConnection,
+    creator: UserId,
+) -> Result<Vec<(TenantId, ApiKeyId)>, Error> {
+    let ended = sqlx::query_as(REVOKE_ALL_MADE_BY).bind(creator.uuid());
+    let ended: Vec<(Uuid, Uuid)> = ended.fetch_all(conn).await?;
+    let ended = ended.into_iter();
+    Ok(ended
+        .map(|(tenant, key)| (TenantId::from_uuid(tenant), ApiKeyId::from_uuid(key)))
+        .collect())
 }
 
 /// Ends the keys that whoever has a role, members and service accounts, has made and so knows; under the tenant's lock.

@@ -255,7 +255,7 @@ impl Bench {
             password = secret.to_owned();
             Ok(())
         };
-        crate::bootstrap::bootstrap(&self.state.db, &email, keep).await.unwrap();
+        crate::operator::bootstrap(&self.state.db, &email, keep).await.unwrap();
         password
     }
 

@@ -1,9 +1,11 @@
-//! The first operator, on a real database.
+//! Operators on a real database: the first, and others.
+
+mod end;
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use super::{Bootstrapped, bootstrap};
+use super::{Granted, Reason, bootstrap, grant};
 use crate::tests::bench::{Bench, PASSWORD};
 
 #[tokio::test]
@@ -25,7 +27,7 @@ async fn of_two_at_once_one_makes_the_operator_and_only_it_shows_a_password() {
         outcomes.push(call.await.unwrap());
     }
     assert!(
-        outcomes.contains(&Bootstrapped::Created) && outcomes.contains(&Bootstrapped::Exists),
+        outcomes.contains(&Granted::Created) && outcomes.contains(&Granted::Exists),
         "{outcomes:?}"
     );
     let shown = shown.lock().unwrap().clone();
@@ -44,7 +46,7 @@ async fn a_password_that_cannot_be_handed_over_leaves_nothing_behind() {
     assert!(failed.is_err());
     assert_eq!(bench.count("SELECT count(*) FROM auth.platform_grants").await, 0);
     let made = bootstrap(&bench.state.db, &email, |_| Ok(())).await.unwrap();
-    assert_eq!(made, Bootstrapped::Created);
+    assert_eq!(made, Granted::Created);
 }
 
 #[tokio::test]
@@ -54,11 +56,32 @@ async fn a_member_who_becomes_operator_keeps_their_password() {
     let made = bootstrap(&bench.state.db, &house.email.parse().unwrap(), |_| Ok(()))
         .await
         .unwrap();
-    assert_eq!(made, Bootstrapped::Promoted);
+    assert_eq!(made, Granted::Promoted);
     assert_eq!(
         bench.login(&house.email, PASSWORD, None).await.unwrap().session.tenant,
         None
     );
     let there = bench.login(&house.email, PASSWORD, Some(house.tenant)).await.unwrap();
     assert_eq!(there.session.tenant, Some(house.tenant));
+}
+
+#[tokio::test]
+async fn another_is_made_beside_the_first_with_a_password_of_their_own() {
+    let bench = Bench::start("operator_grant").await;
+    bench.operator("root@rowhouse.example").await;
+    let (db, email) = (&bench.state.db, "second@rowhouse.example");
+    let why = Reason::parse_required("joins the team").unwrap();
+    let mut shown = String::new();
+    let keep = |secret: &str| {
+        secret.clone_into(&mut shown);
+        Ok(())
+    };
+    let made = grant(db, &email.parse().unwrap(), &why, keep).await.unwrap();
+    assert_eq!(made, Granted::Created);
+    assert_eq!(bench.login(email, &shown, None).await.unwrap().session.tenant, None);
+    let again = grant(db, &email.parse().unwrap(), &why, |_| panic!("no password")).await;
+    assert_eq!(again.unwrap(), Granted::Exists);
+    let audited = "SELECT count(*) FROM auth.audit
+        WHERE action = 'platform.grant' AND reason = 'joins the team' AND tenant_id IS NULL";
+    assert_eq!(bench.count(audited).await, 1);
 }

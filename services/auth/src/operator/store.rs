@@ -1,0 +1,74 @@
+//! SQL of grants on the platform.
+
+use rowhouse_auth_kit::Role;
+use rowhouse_types::{SessionId, TenantId, UserId};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::Ended;
+use crate::error::Error;
+
+/// Conflicts with itself and with every change, and lets everybody read.
+const LOCK: &str = "LOCK TABLE auth.platform_grants IN SHARE ROW EXCLUSIVE MODE";
+
+const EXISTS: &str = "SELECT EXISTS (SELECT FROM auth.platform_grants AS granted \
+    JOIN auth.identities AS person ON person.id = granted.identity_id AND person.state = 'active' \
+    WHERE granted.role = 'super_admin')";
+
+const GRANT: &str = "INSERT INTO auth.platform_grants (identity_id, role) VALUES ($1, $2) \
+    ON CONFLICT (identity_id) DO NOTHING";
+
+/// KEY SHARE conflicts with nothing but the end of the row.
+const HOLD: &str = "SELECT true FROM auth.platform_grants WHERE identity_id = $1 FOR KEY SHARE";
+
+const REVOKE: &str = "DELETE FROM auth.platform_grants WHERE identity_id = $1";
+
+/// Their own on the platform, and those that they have opened as members. Rows are locked in the order of their ids, as
+/// everywhere.
+const END_SESSIONS: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = 'revoked' \
+    WHERE id IN (SELECT id FROM auth.sessions WHERE revoked_at IS NULL \
+        AND ((identity_id = $1 AND tenant_id IS NULL) OR impersonator_id = $1) ORDER BY id FOR UPDATE) \
+    RETURNING id, identity_id, tenant_id";
+
+/// All of the above but the lock, for the test that prepares them.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[EXISTS, GRANT, HOLD, REVOKE, END_SESSIONS];
+
+/// Lets no other transaction grant or take anything until this one ends.
+pub(super) async fn lock(conn: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query(LOCK).execute(conn).await?;
+    Ok(())
+}
+
+/// Whether there is a platform operator whose account is active.
+pub(super) async fn operator_exists(conn: &mut PgConnection) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar(EXISTS).fetch_one(conn).await?)
+}
+
+/// Makes a person a platform operator. `false` where they are one.
+pub(super) async fn grant(conn: &mut PgConnection, user: UserId, role: Role) -> Result<bool, Error> {
+    let done = sqlx::query(GRANT).bind(user.uuid()).bind(role.as_str());
+    Ok(done.execute(conn).await?.rows_affected() == 1)
+}
+
+/// Keeps an operator's role until the transaction ends, where they have it: who takes it then sees what they have made.
+pub(crate) async fn hold(conn: &mut PgConnection, user: UserId) -> Result<(), Error> {
+    sqlx::query(HOLD).bind(user.uuid()).execute(conn).await?;
+    Ok(())
+}
+
+/// Takes a person's role. `false` where they have none.
+pub(super) async fn revoke(conn: &mut PgConnection, user: UserId) -> Result<bool, Error> {
+    let done = sqlx::query(REVOKE).bind(user.uuid()).execute(conn).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends every session that somebody has as an operator.
+pub(super) async fn end_sessions(conn: &mut PgConnection, user: UserId) -> Result<Vec<Ended>, Error> {
+    let rows: Vec<(Uuid, Uuid, Option<Uuid>)> = sqlx::query_as(END_SESSIONS).bind(user.uuid()).fetch_all(conn).await?;
+    let ended = |(session, user, tenant): (Uuid, Uuid, Option<Uuid>)| Ended {
+        session: SessionId::from_uuid(session),
+        as_member: tenant.map(|tenant| (TenantId::from_uuid(tenant), UserId::from_uuid(user))),
+    };
+    Ok(rows.into_iter().map(ended).collect())
+}
