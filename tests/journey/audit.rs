@@ -156,9 +156,14 @@ async fn a_tenants_log_is_read_over_all_services_and_holds() -> Result<()> {
         filter(|filter| filter.action = "tenant.suspend".to_owned()),
     )
     .await?;
-    let [suspended] = suspended.as_slice() else {
-        anyhow::bail!("{suspended:?}")
-    };
+    let outcomes: Vec<&str> = suspended.iter().map(|entry| entry.outcome.as_str()).collect();
+    ensure!(outcomes == ["done", "accepted"], "{suspended:?}");
+    let done = &suspended[0];
+    let suspended = &suspended[1];
+    ensure!(
+        (&done.actor, &done.reason) == (&suspended.actor, &suspended.reason),
+        "{done:?}"
+    );
     // What operators did stands in the platform's log too: a tenant that is gone cannot be asked.
     let platform = ListAuditEntriesRequest {
         filter: Some(filter(|filter| filter.target = house.tenant.id.clone())),

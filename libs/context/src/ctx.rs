@@ -52,7 +52,7 @@ impl Ctx {
         }
     }
 
-    /// The same context with why a platform operator acts in a tenant, and from which address the call came; both for
+    /// The same context with why a platform operator calls, and from which address the call came; both for
     /// the audit log.
     #[must_use]
     pub fn with_origin(self, reason: Option<String>, address: Option<String>) -> Self {
@@ -112,7 +112,7 @@ impl Ctx {
         self.inner.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Why a platform operator acts in the tenant.
+    /// Why a platform operator calls: always said where they act in a tenant.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.inner.reason.as_deref()

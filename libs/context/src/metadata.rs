@@ -6,7 +6,7 @@ pub const AUTHORIZATION: &str = "authorization";
 pub const TENANT_ID: &str = "x-tenant-id";
 /// The id under which a call is logged and traced; made by the first service where the client sends none.
 pub const REQUEST_ID: &str = "x-request-id";
-/// Why a platform operator acts in a tenant.
+/// Why a platform operator calls: required where they act in a tenant.
 pub const REASON: &str = "x-reason";
 /// Signed token of the calling service, on internal listeners only.
 pub const SERVICE_AUTHORIZATION: &str = "x-service-authorization";

@@ -1,5 +1,8 @@
 //! Who changed what, and why, written in the transaction of the change.
 
+#[cfg(test)]
+mod tests;
+
 use rowhouse_audit::Table;
 use rowhouse_context::{Ctx, ServiceName};
 use serde_json::Value;
@@ -22,8 +25,9 @@ pub(crate) struct Entry<'a> {
     pub(crate) target: &'a str,
     pub(crate) before: Value,
     pub(crate) after: Value,
+    /// Why, where the request has a field for it; else the call's `x-reason` is taken, where the operator has sent one.
     pub(crate) reason: Option<&'a str>,
-    /// `done`, or `accepted` where an operation follows.
+    /// `done`, or `accepted` where an operation follows: its last record adds `done` (`operation/sql/finish.sql`).
     pub(crate) outcome: &'static str,
 }
 
@@ -34,7 +38,7 @@ pub(crate) async fn record(connection: &mut PgConnection, ctx: &Ctx, entry: &Ent
         tenant: None,
         before: Some(entry.before.clone()).filter(|before| !before.is_null()),
         after: Some(entry.after.clone()).filter(|after| !after.is_null()),
-        reason: entry.reason.map(str::to_owned),
+        reason: entry.reason.or(ctx.reason()).map(str::to_owned),
         outcome: entry.outcome.to_owned(),
         ..rowhouse_audit::Entry::done(TABLE.service, ctx, entry.action, entry.target)
     };

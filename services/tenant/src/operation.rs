@@ -204,7 +204,7 @@ impl Kind {
         }
     }
 
-    /// How the audit log names its beginning.
+    /// How the audit log names it, when it is accepted and when it is done.
     pub(crate) fn audited_as(self) -> &'static str {
         match self {
             Self::Provision => "tenant.create",

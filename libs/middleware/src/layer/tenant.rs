@@ -7,7 +7,8 @@
 //! | a tenant, internally | service for a user | absent, or the token's tenant |
 //! | oneself | member | absent, or the token's tenant |
 //! | oneself | platform operator | refused |
-//! | the public, the platform, services | anyone | refused |
+//! | the platform | platform operator | refused; `x-reason` may say why |
+//! | the public, services | anyone | refused |
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -118,15 +119,28 @@ pub(crate) fn scope(
                     "a platform operator must name the tenant in x-tenant-id",
                 )
             })?;
-            Ok((Some(named), Some(reason(headers)?)))
+            let reason = reason(headers)?.ok_or_else(reason_required)?;
+            Ok((Some(named), Some(reason)))
         }
-        _ => match once(headers, &TENANT_ID) {
-            Once::Absent => Ok((None, None)),
-            _ => Err(Failure::new(
-                Reason::TenantUnexpected,
-                "the RPC is not for a tenant: x-tenant-id must not be sent",
-            )),
-        },
+        // What they change is audited with who and why, and most of these requests have no field for why.
+        (Audience::Platform, Principal::Operator { .. }) => {
+            no_tenant(headers)?;
+            Ok((None, reason(headers)?))
+        }
+        _ => {
+            no_tenant(headers)?;
+            Ok((None, None))
+        }
+    }
+}
+
+fn no_tenant(headers: &HeaderMap) -> Result<(), Failure> {
+    match once(headers, &TENANT_ID) {
+        Once::Absent => Ok(()),
+        _ => Err(Failure::new(
+            Reason::TenantUnexpected,
+            "the RPC is not for a tenant: x-tenant-id must not be sent",
+        )),
     }
 }
 
@@ -151,18 +165,19 @@ fn named_tenant(headers: &HeaderMap) -> Result<Option<TenantId>, Failure> {
     })
 }
 
-/// `x-reason`, which becomes part of the audit log. UTF-8 is taken, since operators write in their own language.
-fn reason(headers: &HeaderMap) -> Result<String, Failure> {
+/// `x-reason`, which becomes part of the audit log; a blank one says nothing. UTF-8 is taken, since operators write in their own
+/// language.
+fn reason(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let mut values = headers.get_all(metadata::REASON).iter();
     let text = match (values.next(), values.next()) {
-        (None, _) => return Err(reason_required()),
+        (None, _) => return Ok(None),
         (Some(value), None) => std::str::from_utf8(value.as_bytes()).ok(),
         (Some(_), Some(_)) => None,
     };
     match text.map(str::trim) {
-        Some("") => Err(reason_required()),
+        Some("") => Ok(None),
         Some(text) if text.chars().count() <= REASON_CHARACTERS_MAX && !text.chars().any(char::is_control) => {
-            Ok(text.to_owned())
+            Ok(Some(text.to_owned()))
         }
         _ => Err(Failure::new(
             Reason::MetadataInvalid,

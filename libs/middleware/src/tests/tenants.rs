@@ -192,6 +192,25 @@ async fn an_operator_names_the_tenant_and_says_why() {
 }
 
 #[tokio::test]
+async fn for_the_platform_an_operator_may_say_why() {
+    let world = World::new();
+    let client = Client::of(world.public()).await;
+    let call = Call::new(CREATE_TENANT).bearer(&world.operator());
+    for (case, call, seen) in [
+        ("no reason", call.clone(), ""),
+        ("blank reason", call.clone().with("x-reason", "  "), ""),
+        ("a reason", call.clone().with("x-reason", " ticket 1 "), "ticket 1"),
+    ] {
+        let answer = client.call(&call).await;
+        answer.assert(case, Code::Ok, "");
+        assert_eq!(answer.header("x-seen-reason"), seen, "{case}");
+    }
+    let twice = call.with("x-reason", "a").with("x-reason", "b");
+    let answer = client.call(&twice).await;
+    answer.assert("two reasons", Code::InvalidArgument, "METADATA_INVALID");
+}
+
+#[tokio::test]
 async fn rpcs_that_are_not_for_a_tenant_refuse_one() {
     let world = World::new();
     let public = Client::of(world.public()).await;

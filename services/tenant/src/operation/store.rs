@@ -171,6 +171,12 @@ pub(crate) async fn finish(executor: impl PgExecutor<'_>, held: &Held, homes: &[
         .bind(Uuid::now_v7())
         .bind(held.kind.event())
         .bind(json!({ "tenant_id": held.tenant }))
+        .bind(held.tenant.to_string())
+        .bind(held.kind.audited_as())
+        .bind(json!({ "state": held.kind.state_during().as_str() }))
+        .bind(json!({ "state": held.kind.state_after().as_str() }))
+        .bind(Uuid::now_v7())
+        .bind(Uuid::now_v7())
         .fetch_optional(executor)
         .await?;
     row.map(Tenant::try_from).transpose()

@@ -72,10 +72,11 @@ async fn a_sign_up_takes_a_spare_with_its_id_and_its_home() {
         .fetch_all(&bench.superuser)
         .await
         .unwrap();
+    let id = tenant.id.to_string();
     assert_eq!(
         targets,
-        [tenant.id.to_string(), tenant.id.to_string()],
-        "in its log and the platform's"
+        [id.clone(), id.clone(), id.clone(), id],
+        "accepted and done, in its log and the platform's"
     );
 }
 

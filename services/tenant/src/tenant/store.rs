@@ -105,6 +105,7 @@ pub(crate) async fn reserve(pool: &PgPool, ctx: &Ctx, new: &Reservation<'_>) -> 
         .bind(ctx.address())
         .bind(new.plan.as_str())
         .bind(Uuid::now_v7())
+        .bind(ctx.reason())
         .fetch_one(pool)
         .await
         .map_err(|error| refused(error, tenant))?;

@@ -284,7 +284,8 @@ async fn suspend_and_resume_are_audited_and_do_nothing_twice() {
     );
     assert_eq!(resume(&bench, &caller, tenant.id).await.unwrap().state, State::Active);
     let audited: Vec<(String, String, String)> = sqlx::query_as(
-        "SELECT action, actor, reason FROM tenant.audit WHERE tenant_id IS NOT NULL AND reason IS NOT NULL AND target = $1 ORDER BY at",
+        "SELECT action, actor, reason FROM tenant.audit
+         WHERE tenant_id IS NOT NULL AND reason IS NOT NULL AND outcome = 'accepted' AND target = $1 ORDER BY at",
     )
     .bind(tenant.id.to_string())
     .fetch_all(&bench.superuser)

@@ -1,6 +1,6 @@
--- Records the last step: the operation ends, the tenant takes its final state, and the event is put into the outbox,
--- all or nothing. No row is answered where the lease is no longer ours. The payload is dropped: it holds an address
--- that nobody needs any more.
+-- Records the last step: the operation ends, the tenant takes its final state, the audit log says so, and the event is put
+-- into the outbox, all or nothing. No row is answered where the lease is no longer ours. The payload is dropped: it holds an
+-- address that nobody needs any more.
 WITH done AS (
     UPDATE tenant.operations
     SET step = 'done', finished_at = now(), attempts = 0, last_error = NULL, payload = '{}',
@@ -30,6 +30,22 @@ emitted AS (
     SELECT $12, done.tenant_id, $13, $14, done.request_id, done.traceparent
     FROM done, changed
     WHERE $13::text IS NOT NULL
+),
+-- Who wanted it and why, the entry says that was written when it was accepted. A caller may use a request id again: the newest
+-- is this operation's, for a tenant has one at a time.
+audited AS (
+    INSERT INTO tenant.audit
+        (audit_id, tenant_id, actor, on_behalf_of, action, target, before, after, reason, address, request_id, outcome)
+    SELECT entry.audit_id, entry.tenant_id, accepted.actor, accepted.on_behalf_of, accepted.action, accepted.target, $17, $18,
+        accepted.reason, accepted.address, accepted.request_id, 'done'
+    FROM done JOIN changed ON changed.tenant_id = done.tenant_id
+    CROSS JOIN LATERAL (
+        SELECT actor, on_behalf_of, action, target, reason, address, request_id FROM tenant.audit
+        WHERE target = $15 AND action = $16 AND request_id = done.request_id AND outcome = 'accepted'
+        ORDER BY at DESC
+        LIMIT 1
+    ) AS accepted
+    CROSS JOIN LATERAL (VALUES ($19::uuid, done.tenant_id), ($20::uuid, NULL)) AS entry (audit_id, tenant_id)
 )
 SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at, deleted_at, purge_at
 FROM changed

@@ -36,7 +36,9 @@ async fn assert_provisioned_once(bench: &Bench, tenant: &Tenant, tenants: usize)
         "SELECT count(*) FROM tenant.outbox",
         "SELECT count(*) FROM tenant.operations WHERE step = 'done' AND payload = '{}' AND lease_id IS NULL",
         "SELECT count(*) FROM tenant.operations",
-        "SELECT count(*) FROM tenant.audit WHERE tenant_id IS NOT NULL",
+        "SELECT count(*) FROM tenant.audit WHERE tenant_id IS NOT NULL AND outcome = 'accepted'",
+        "SELECT count(*) FROM tenant.audit WHERE tenant_id IS NOT NULL AND outcome = 'done'",
+        "SELECT count(*) FROM tenant.audit WHERE tenant_id IS NULL AND outcome = 'done'",
     ] {
         assert_eq!(bench.count(sql).await, expected, "{sql}");
     }

@@ -50,8 +50,8 @@ operation AS (
 -- One entry in the tenant's log, one in the platform's.
 audit AS (
     INSERT INTO tenant.audit
-        (audit_id, tenant_id, actor, on_behalf_of, action, target, after, address, request_id, outcome)
-    SELECT entry.audit_id, entry.tenant_id, $16, $17, 'tenant.create', id.typed_id, $19, $20, $13, 'accepted'
+        (audit_id, tenant_id, actor, on_behalf_of, action, target, after, reason, address, request_id, outcome)
+    SELECT entry.audit_id, entry.tenant_id, $16, $17, 'tenant.create', id.typed_id, $19, $23, $20, $13, 'accepted'
     FROM created JOIN id ON id.tenant_id = created.tenant_id
     CROSS JOIN LATERAL (VALUES ($15::uuid, id.tenant_id), ($22::uuid, NULL)) AS entry (audit_id, tenant_id)
 )

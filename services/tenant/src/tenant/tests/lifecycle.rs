@@ -134,7 +134,7 @@ async fn a_deleted_tenant_keeps_its_slug_and_is_listed_only_where_asked_for() {
 }
 
 #[tokio::test]
-async fn every_operation_is_audited_with_who_and_why() {
+async fn every_operation_is_audited_when_accepted_and_when_done_with_who_and_why() {
     let bench = Bench::start("lifecycle_audit").await;
     let id = create(&bench, "audited").await.id;
     let caller = ctx(LONG);
@@ -143,8 +143,9 @@ async fn every_operation_is_audited_with_who_and_why() {
     tenants.set_read_only(&caller, id, &why("moving out")).await.unwrap();
     tenants.delete(&caller, id, &why("moved out"), None).await.unwrap();
     tenants.undelete(&caller, id, &why("came back")).await.unwrap();
-    let audited: Vec<(String, String, String)> = sqlx::query_as(
-        "SELECT action, actor, reason FROM tenant.audit WHERE tenant_id IS NOT NULL AND reason IS NOT NULL AND target = $1 ORDER BY at",
+    let audited: Vec<(String, String, String, String)> = sqlx::query_as(
+        "SELECT action, outcome, actor, reason FROM tenant.audit
+         WHERE tenant_id IS NOT NULL AND reason IS NOT NULL AND target = $1 ORDER BY audit_id",
     )
     .bind(id.to_string())
     .fetch_all(&bench.superuser)
@@ -152,10 +153,13 @@ async fn every_operation_is_audited_with_who_and_why() {
     .unwrap();
     let actor = caller.principal().actor();
     let expected = [
-        ("tenant.set_read_only", "moving out"),
-        ("tenant.delete", "moved out"),
-        ("tenant.undelete", "came back"),
+        ("tenant.set_read_only", "accepted", "moving out"),
+        ("tenant.set_read_only", "done", "moving out"),
+        ("tenant.delete", "accepted", "moved out"),
+        ("tenant.delete", "done", "moved out"),
+        ("tenant.undelete", "accepted", "came back"),
+        ("tenant.undelete", "done", "came back"),
     ]
-    .map(|(action, reason)| (action.to_owned(), actor.clone(), reason.to_owned()));
+    .map(|(action, outcome, reason)| (action.to_owned(), outcome.to_owned(), actor.clone(), reason.to_owned()));
     assert_eq!(audited, expected);
 }
