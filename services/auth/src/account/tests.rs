@@ -1,5 +1,6 @@
 //! One's own account on a real database.
 
+mod alike;
 mod recovery;
 
 use rowhouse_auth_kit::Role;
