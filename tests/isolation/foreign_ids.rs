@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use self::fixture::{Fixture, Ids, Resources, fixture};
 use crate::support::raw;
 use crate::support::services;
-use crate::support::world::{House, PLACEMENTS, World};
+use crate::support::world::{House, PLACEMENTS, World, slug_in};
 
 /// An answer with everything that may differ taken out: the id that was sent, and the request's own id.
 fn canonical(answer: &Result<Vec<bytes::Bytes>, Status>, sent: &str) -> String {
@@ -130,9 +130,8 @@ async fn a_foreign_id_is_answered_like_one_that_never_was() -> Result<()> {
     let mut faults = Vec::new();
     // Neighbours in each placement; those in SHARED live in the same tables.
     for placement in PLACEMENTS {
-        let word = placement.as_str_name().to_lowercase().replace('_', "-");
-        let own = world.house_in(placement, &format!("own-{word}")).await?;
-        let other = world.house_in(placement, &format!("other-{word}")).await?;
+        let own = world.house_in(placement, &slug_in(placement, "own")).await?;
+        let other = world.house_in(placement, &slug_in(placement, "other")).await?;
         faults.extend(told_apart(&world, &own, &other).await?);
     }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));

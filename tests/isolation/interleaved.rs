@@ -22,6 +22,7 @@ use tokio_postgres::Client;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use crate::support::database;
 use crate::support::world::{PLACEMENTS, World};
 
 /// In the short form and in the long one.
@@ -177,22 +178,8 @@ async fn terminate(superuser: Client, databases: Vec<String>, counts: Arc<Counts
 
 /// Where the tenant's rows are: a connection, and the table.
 async fn table(world: &World, house: &House) -> Result<(Client, String)> {
-    let databases = world.suite.databases();
-    let own = format!("t_{}", house.id.uuid().simple());
-    let schema = match house.placement {
-        Placement::Shared => {
-            let main = cluster::connect(&databases.data_superuser_url()).await?;
-            let sql =
-                "SELECT schema_name FROM rowhouse.homes JOIN rowhouse.houses USING (house_id) WHERE tenant_id = $1";
-            main.query_one(sql, &[&house.id.uuid()]).await?.get(0)
-        }
-        _ => own.clone(),
-    };
-    let url = match house.placement {
-        Placement::Database => databases.servers().superuser_url(&own),
-        _ => databases.data_superuser_url(),
-    };
-    Ok((cluster::connect(&url).await?, format!("{schema}.contacts")))
+    let (client, schema) = database::home(world.suite.databases(), house.placement, house.id).await?;
+    Ok((client, format!("{schema}.contacts")))
 }
 
 /// Rows of the tenant's table that are not where they belong: a foreign name under its number, or, where the table is its

@@ -1,16 +1,17 @@
-//! The audit log of a tenant over all services, as its administrator reads, checks and exports it; what was refused; and the
-//! platform's.
+//! The audit log of a tenant over all services, in every placement, as its administrator reads, checks and exports it; what was
+//! refused; and the platform's.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
+use rowhouse_devkit::journey;
 use rowhouse_devkit::suite::Process;
-use rowhouse_devkit::{cluster, journey};
 use rowhouse_proto::auth::v1::{
     AuditChain, AuditEntry, AuditFaultKind, AuditFilter, AuditHead, ExportAuditLogRequest, ExportAuditLogResponse,
     ListAuditEntriesRequest, ListAuditEntriesResponse, VerifyAuditLogRequest,
 };
+use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::DeleteContactRequest;
 use rowhouse_proto::tenant::v1::{CreatePlanRequest, Plan, ResumeTenantRequest, SuspendTenantRequest};
 use rowhouse_types::{ContactId, TenantId};
@@ -18,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
 use crate::support::database;
-use crate::support::world::{House, World};
+use crate::support::world::{House, PLACEMENTS, World, slug_in};
 
 const SERVICES: [&str; 4] = ["tenant", "auth", "crm", "worker"];
 
@@ -139,9 +140,16 @@ async fn work(world: &World, house: &House) -> Result<()> {
 #[tokio::test]
 async fn a_tenants_log_is_read_over_all_services_and_holds() -> Result<()> {
     let world = World::start("audit").await?;
-    let house = world.house("acme").await?;
-    let neighbour = world.house("other").await?;
-    work(&world, &house).await?;
+    for placement in PLACEMENTS {
+        a_log_in(&world, placement).await?;
+    }
+    Ok(())
+}
+
+async fn a_log_in(world: &World, placement: Placement) -> Result<()> {
+    let house = world.house_in(placement, &slug_in(placement, "acme")).await?;
+    let (_, neighbour) = world.tenant_in(placement, &slug_in(placement, "other")).await?;
+    work(world, &house).await?;
     let administrator = &house.administrator.caller;
 
     let entries = list(administrator, AuditFilter::default()).await?;
@@ -200,7 +208,7 @@ async fn a_tenants_log_is_read_over_all_services_and_holds() -> Result<()> {
         "{theirs:?}"
     );
     ensure!(theirs.iter().all(|entry| entry.target.parse::<ContactId>().is_ok()));
-    let of_neighbour = list(&neighbour.administrator.caller, AuditFilter::default()).await?;
+    let of_neighbour = list(&neighbour.caller, AuditFilter::default()).await?;
     let ids: BTreeSet<&String> = entries.iter().map(|entry| &entry.id).collect();
     ensure!(of_neighbour.iter().all(|entry| !ids.contains(&entry.id)));
 
@@ -232,8 +240,8 @@ async fn a_tenants_log_is_read_over_all_services_and_holds() -> Result<()> {
         tenant.uuid()
     );
     database::execute(world.suite.databases(), &change).await?;
-    let client = cluster::connect(&world.suite.databases().data_superuser_url()).await?;
-    let seals = format!("DELETE FROM t_{}.audit_seals", tenant.uuid().simple());
+    let (client, schema) = database::home(world.suite.databases(), placement, tenant).await?;
+    let seals = format!("DELETE FROM {schema}.audit_seals WHERE tenant_id = '{}'", tenant.uuid());
     client.batch_execute(&seals).await?;
     let found = faults(&verify(administrator, known).await?);
     for (service, kind) in [
@@ -244,14 +252,21 @@ async fn a_tenants_log_is_read_over_all_services_and_holds() -> Result<()> {
         ensure!(found.contains(&(service.to_owned(), kind)), "{service}: {found:?}");
     }
     ensure!(!found.iter().any(|(service, _)| service == "tenant"), "{found:?}");
-    ensure!(faults(&sealed(&neighbour.administrator.caller).await?).is_empty());
+    ensure!(faults(&sealed(&neighbour.caller).await?).is_empty());
     Ok(())
 }
 
 #[tokio::test]
 async fn what_was_refused_stands_in_the_log_and_repeats_as_a_number() -> Result<()> {
     let world = World::start("audit-refusals").await?;
-    let house = world.house("acme").await?;
+    for placement in PLACEMENTS {
+        refusals_in(&world, placement).await?;
+    }
+    Ok(())
+}
+
+async fn refusals_in(world: &World, placement: Placement) -> Result<()> {
+    let house = world.house_in(placement, &slug_in(placement, "acme")).await?;
     let delete = || DeleteContactRequest {
         id: ContactId::generate().to_string(),
         etag: String::new(),

@@ -1,5 +1,5 @@
-//! An operator acts as a member: sees what they see, stands in the log by name, opens nothing that would last, and is out when
-//! any of it ends.
+//! An operator acts as a member, in every placement: sees what they see, stands in the log by name, opens nothing that would
+//! last, and is out when any of it ends.
 
 use anyhow::{Result, ensure};
 use rowhouse_devkit::caller::Caller;
@@ -9,6 +9,7 @@ use rowhouse_proto::auth::v1::{
     ListAuditEntriesRequest, ListImpersonationsRequest, ListSessionsRequest, LogoutRequest, RenewImpersonationRequest,
     RevokeSessionRequest, RunningImpersonation, StartImpersonationRequest, UpdateMemberRequest, WhoAmIRequest,
 };
+use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::{GetContactRequest, ListContactsRequest};
 use rowhouse_proto::well_known;
 use rowhouse_proto::worker::v1::RunReportRequest;
@@ -16,7 +17,7 @@ use rowhouse_types::UserId;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::world::{House, World};
+use crate::support::world::{House, PLACEMENTS, World, slug_in};
 
 fn reason(status: &Status) -> String {
     let details = status.get_error_details();
@@ -31,7 +32,14 @@ async fn contacts(caller: &Caller) -> Result<usize, Status> {
 #[tokio::test]
 async fn an_operator_acts_as_a_member_for_a_while() -> Result<()> {
     let world = World::start("impersonation").await?;
-    let house = world.house("acme").await?;
+    for placement in PLACEMENTS {
+        acts_in(&world, placement).await?;
+    }
+    Ok(())
+}
+
+async fn acts_in(world: &World, placement: Placement) -> Result<()> {
+    let house = world.house_in(placement, &slug_in(placement, "acme")).await?;
     let own = journey::create_contact(&house.user.caller, "Of the user", "").await?;
     let theirs = journey::create_contact(&house.administrator.caller, "Of the administrator", "").await?;
 
@@ -159,7 +167,14 @@ async fn running(world: &World, house: &House) -> Result<Vec<RunningImpersonatio
 #[tokio::test]
 async fn it_is_over_at_once_when_the_operator_or_the_member_ends_it() -> Result<()> {
     let world = World::start("impersonation-ends").await?;
-    let house = world.house("acme").await?;
+    for placement in PLACEMENTS {
+        ends_in(&world, placement).await?;
+    }
+    Ok(())
+}
+
+async fn ends_in(world: &World, placement: Placement) -> Result<()> {
+    let house = world.house_in(placement, &slug_in(placement, "acme")).await?;
     let over = |outcome: Result<usize, Status>| {
         let refused = outcome.expect_err("it is over");
         reason(&refused) == "SESSION_REVOKED"
@@ -168,7 +183,7 @@ async fn it_is_over_at_once_when_the_operator_or_the_member_ends_it() -> Result<
     let started = world.as_member(&house, &house.user).await?;
     let inside = world.anyone.with_token(&started.access_token)?;
     contacts(&inside).await?;
-    let seen = running(&world, &house).await?;
+    let seen = running(world, &house).await?;
     ensure!(seen.len() == 1 && seen[0].session_id == started.session_id, "{seen:?}");
     ensure!(
         seen[0].user_id == started.user_id && seen[0].end_time == started.end_time,
@@ -179,7 +194,7 @@ async fn it_is_over_at_once_when_the_operator_or_the_member_ends_it() -> Result<
     };
     world.operator.impersonation().end_impersonation(end).await?;
     ensure!(over(contacts(&inside).await), "ended by the operator");
-    ensure!(running(&world, &house).await?.is_empty(), "and listed no more");
+    ensure!(running(world, &house).await?.is_empty(), "and listed no more");
     let renew = RenewImpersonationRequest {
         session_id: started.session_id,
     };

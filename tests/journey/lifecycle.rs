@@ -11,7 +11,7 @@ use rowhouse_proto::tenant::v1::{
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
-use crate::support::world::{House, PLACEMENTS, World};
+use crate::support::world::{House, PLACEMENTS, World, slug_in};
 
 /// The reason of a refusal, which every refusal has.
 fn reason_of(status: &Status) -> String {
@@ -57,8 +57,7 @@ async fn what_a_change_of_state_forbids_is_refused_once_it_was_acknowledged() ->
 }
 
 async fn life_in(world: &World, placement: Placement) -> Result<()> {
-    let slug = format!("life-{}", placement.as_str_name().to_lowercase().replace('_', "-"));
-    let house = world.house_in(placement, &slug).await?;
+    let house = world.house_in(placement, &slug_in(placement, "life")).await?;
     let (id, reason) = (house.tenant.id.clone(), "a test".to_owned());
     let mut tenants = world.operator.tenants();
     assert_eq!(

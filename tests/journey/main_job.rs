@@ -7,7 +7,7 @@ use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::worker::v1::ReportState;
 use rowhouse_types::TenantId;
 
-use crate::support::world::{PLACEMENTS, World};
+use crate::support::world::{PLACEMENTS, World, slug_in};
 
 #[tokio::test]
 async fn a_tenant_is_created_and_its_administrator_gets_a_report() -> Result<()> {
@@ -20,7 +20,7 @@ async fn a_tenant_is_created_and_its_administrator_gets_a_report() -> Result<()>
 
 /// Returns the tenant's id.
 pub(super) async fn main_job_in(world: &World, placement: Placement) -> Result<TenantId> {
-    let slug = format!("acme-{}", placement.as_str_name().to_lowercase().replace('_', "-"));
+    let slug = slug_in(placement, "acme");
     let address = format!("ada@{slug}.example");
     let tenant = journey::create_tenant_in(&world.operator, placement, &slug, "Acme Ltd", &address).await?;
     let ada = world.join(&tenant.id, &address).await?;

@@ -1,4 +1,4 @@
-//! A role of a tenant's own, from the catalogue to the refusals of its holder.
+//! A role of a tenant's own, in every placement, from the catalogue to the refusals of its holder.
 
 use anyhow::{Result, ensure};
 use rowhouse_devkit::journey;
@@ -12,7 +12,7 @@ use rowhouse_types::ContactId;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::world::World;
+use crate::support::world::{PLACEMENTS, World, slug_in};
 
 fn reason(status: &Status) -> String {
     let details = status.get_error_details();
@@ -38,7 +38,14 @@ fn delete_contact() -> DeleteContactRequest {
 #[tokio::test]
 async fn a_tenant_composes_a_role_gives_it_and_changes_it() -> Result<()> {
     let world = World::start("roles").await?;
-    let (tenant, administrator) = world.tenant_in(Placement::Schema, "acme").await?;
+    for placement in PLACEMENTS {
+        a_role_in(&world, placement).await?;
+    }
+    Ok(())
+}
+
+async fn a_role_in(world: &World, placement: Placement) -> Result<()> {
+    let (tenant, administrator) = world.tenant_in(placement, &slug_in(placement, "acme")).await?;
     let catalog = world
         .anyone
         .catalog()
@@ -62,8 +69,9 @@ async fn a_tenant_composes_a_role_gives_it_and_changes_it() -> Result<()> {
     }
     let role = auditor(&["contacts:read"]);
     roles.create_role(CreateRoleRequest { role }).await?;
-    journey::invite(&administrator.caller, "ada@acme.example", "auditor").await?;
-    let ada = world.join(&tenant.id, "ada@acme.example").await?;
+    let address = format!("ada@{}.example", tenant.slug);
+    journey::invite(&administrator.caller, &address, "auditor").await?;
+    let ada = world.join(&tenant.id, &address).await?;
     let known = ada.caller.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();
     ensure!(
         known.roles == ["auditor"] && known.permissions == ["contacts:read"],

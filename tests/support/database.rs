@@ -1,7 +1,30 @@
-//! What tests plant behind the suite's back.
+//! What tests plant behind the suite's back, and where they look.
 
 use anyhow::Result;
+use rowhouse_devkit::cluster;
 use rowhouse_devkit::fixture::Databases;
+use rowhouse_proto::common::v1::Placement;
+use rowhouse_types::TenantId;
+use tokio_postgres::Client;
+
+/// Where a tenant's tables are: a superuser's connection, and the schema.
+pub(crate) async fn home(databases: &Databases, placement: Placement, tenant: TenantId) -> Result<(Client, String)> {
+    let own = format!("t_{}", tenant.uuid().simple());
+    let url = match placement {
+        Placement::Database => databases.servers().superuser_url(&own),
+        _ => databases.data_superuser_url(),
+    };
+    let client = cluster::connect(&url).await?;
+    let schema = match placement {
+        Placement::Shared => {
+            let sql =
+                "SELECT schema_name FROM rowhouse.homes JOIN rowhouse.houses USING (house_id) WHERE tenant_id = $1";
+            client.query_one(sql, &[&tenant.uuid()]).await?.get(0)
+        }
+        _ => own,
+    };
+    Ok((client, schema))
+}
 
 /// Runs a statement in the control database as a superuser.
 pub(crate) async fn execute(databases: &Databases, statement: &str) -> Result<()> {

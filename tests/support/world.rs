@@ -16,6 +16,12 @@ pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// Every placement that a tenant can have.
 pub(crate) const PLACEMENTS: [Placement; 3] = [Placement::Schema, Placement::Shared, Placement::Database];
 
+/// A slug, and a plan's name, of which there is one in each placement.
+pub(crate) fn slug_in(placement: Placement, name: &str) -> String {
+    let placement = placement.as_str_name().to_lowercase().replace('_', "-");
+    format!("{name}-{placement}")
+}
+
 /// A running suite.
 pub(crate) struct World {
     pub(crate) suite: Suite,
