@@ -14,7 +14,7 @@ use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
 use rowhouse_proto::common::v1::tenant_records_service_client::TenantRecordsServiceClient;
 use rowhouse_status::Failure;
-use rowhouse_types::{HomeState, OperationId, Placement, ServerName};
+use rowhouse_types::{HomeState, Placement, ServerName};
 use tonic::{Response, Status};
 
 use super::Held;
@@ -89,6 +89,11 @@ impl Peers {
             Ok(())
         });
         join_all(calls).await.into_iter().collect()
+    }
+
+    /// The services that hold tenants' data.
+    pub(crate) fn participants(&self) -> impl Iterator<Item = ServiceName> {
+        self.participants.keys().copied()
     }
 
     /// A participant's `provision` process.
@@ -205,7 +210,7 @@ impl Peers {
         let request = common::SetLimitsRequest {
             tenant_id: due.tenant.to_string(),
             server: due.server.to_string(),
-            order_id: OperationId::generate().to_string(),
+            order_id: due.order.to_string(),
             statement_timeout_ms: due.statement_timeout_ms,
         };
         let mut client = TenantParticipantServiceClient::new(peer.channel());

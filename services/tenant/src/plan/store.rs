@@ -1,8 +1,10 @@
 //! SQL of plans.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use rowhouse_context::ServiceName;
-use rowhouse_types::{Etag, Limits, ServerName, TenantId};
+use rowhouse_types::{Etag, Limits, OperationId, ServerName, TenantId};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -21,12 +23,47 @@ struct PlanRow {
     updated_at: DateTime<Utc>,
 }
 
-/// A home that does not keep the statement timeout of its tenant's plan yet.
+/// How long an answer is waited for: what a process that died was telling is told again that much later. Longer than a
+/// participant is given, so that nobody else tells the same home meanwhile; where it happens, the later order counts.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// What the plan of a home's tenant wants.
+macro_rules! wanted {
+    () => {
+        "JOIN tenant.plans ON plans.name = tenants.plan
+         CROSS JOIN LATERAL (
+             SELECT coalesce(
+                 (tenants.limit_overrides ->> 'statement_timeout_ms')::integer,
+                 (plans.limits ->> 'statement_timeout_ms')::integer
+             ) AS statement_timeout_ms
+         ) AS wanted "
+    };
+}
+
+/// Whether a home does not keep that, or is not known to, and nobody is telling it.
+macro_rules! due {
+    () => {
+        "(homes.limits_lease_until <= now()
+          OR homes.limits_lease_until IS NULL
+              AND homes.statement_timeout_ms IS DISTINCT FROM wanted.statement_timeout_ms) "
+    };
+}
+
+/// Where homes are told: a participant, and one of its servers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) participant: ServiceName,
+    pub(crate) server: ServerName,
+}
+
+/// An order to a home to keep the statement timeout of its tenant's plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
     pub(crate) tenant: TenantId,
     pub(crate) participant: ServiceName,
     pub(crate) server: ServerName,
+    /// Later ones are larger.
+    pub(crate) order: OperationId,
     pub(crate) statement_timeout_ms: Option<i32>,
 }
 
@@ -161,34 +198,104 @@ pub(crate) async fn assign(
     }
 }
 
-/// At most one home that does not keep its plan's statement timeout, locked until the transaction ends: of processes that
-/// look at once, each gets another.
-///
-/// `only`: of this tenant.
-pub(crate) async fn due(connection: &mut PgConnection, only: Option<TenantId>) -> Result<Option<Due>> {
-    let row: Option<(Uuid, String, String, Option<i32>)> = sqlx::query_as(include_str!("sql/due.sql"))
-        .bind(only.map(|tenant| tenant.uuid()))
-        .fetch_optional(connection)
-        .await?;
-    row.map(|(tenant, participant, server, statement_timeout_ms)| {
-        Ok(Due {
-            tenant: TenantId::from_uuid(tenant),
+/// Where homes are due, at most `limit` places. A tenant that is being provisioned has its home's line when it is active.
+pub(crate) async fn due_places(pool: &PgPool, limit: i64) -> Result<Vec<Place>> {
+    let rows: Vec<(String, String)> = sqlx::query_as(concat!(
+        "SELECT DISTINCT homes.participant, homes.server
+         FROM tenant.homes JOIN tenant.tenants ON tenants.tenant_id = homes.tenant_id ",
+        wanted!(),
+        "WHERE ",
+        due!(),
+        "ORDER BY homes.participant, homes.server LIMIT $1"
+    ))
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    let places = rows.into_iter().map(|(participant, server)| {
+        Ok(Place {
             participant: participant.parse().map_err(Error::unreadable)?,
             server: server.parse().map_err(Error::unreadable)?,
+        })
+    });
+    places.collect()
+}
+
+/// Whose homes are due at a place, at most `limit`, those after `after`.
+pub(crate) async fn due_at(pool: &PgPool, place: &Place, after: Option<TenantId>, limit: i64) -> Result<Vec<TenantId>> {
+    let tenants: Vec<Uuid> = sqlx::query_scalar(concat!(
+        "SELECT homes.tenant_id
+         FROM tenant.homes JOIN tenant.tenants ON tenants.tenant_id = homes.tenant_id ",
+        wanted!(),
+        "WHERE homes.participant = $1 AND homes.server = $2 AND homes.tenant_id > $3 AND ",
+        due!(),
+        "ORDER BY homes.tenant_id LIMIT $4"
+    ))
+    .bind(place.participant.as_str())
+    .bind(place.server.as_str())
+    .bind(after.map_or(Uuid::nil(), |tenant| tenant.uuid()))
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
+}
+
+/// An order for a home, which from now on counts for the last; `None` where it is not due, or another tells it.
+pub(crate) async fn take(pool: &PgPool, tenant: TenantId, participant: ServiceName) -> Result<Option<Due>> {
+    // Of two who made their numbers at once, only the one with the larger may come last.
+    let order = OperationId::generate();
+    let row: Option<(String, Option<i32>)> = sqlx::query_as(concat!(
+        "UPDATE tenant.homes SET limits_order_id = $3, limits_lease_until = now() + make_interval(secs => $4)
+         FROM tenant.tenants ",
+        wanted!(),
+        "WHERE tenants.tenant_id = homes.tenant_id AND homes.tenant_id = $1 AND homes.participant = $2
+             AND (homes.limits_order_id IS NULL OR homes.limits_order_id < $3) AND ",
+        due!(),
+        "RETURNING homes.server, wanted.statement_timeout_ms"
+    ))
+    .bind(tenant.uuid())
+    .bind(participant.as_str())
+    .bind(order.uuid())
+    .bind(LEASE.as_secs_f64())
+    .fetch_optional(pool)
+    .await?;
+    row.map(|(server, statement_timeout_ms)| {
+        Ok(Due {
+            tenant,
+            participant,
+            server: server.parse().map_err(Error::unreadable)?,
+            order,
             statement_timeout_ms,
         })
     })
     .transpose()
 }
 
-/// Records that a home keeps its plan's statement timeout.
-pub(crate) async fn kept(connection: &mut PgConnection, due: &Due) -> Result<()> {
-    sqlx::query("UPDATE tenant.homes SET statement_timeout_ms = $3 WHERE tenant_id = $1 AND participant = $2")
-        .bind(due.tenant.uuid())
-        .bind(due.participant.as_str())
-        .bind(due.statement_timeout_ms)
-        .execute(connection)
-        .await?;
+/// Records what a home keeps now. After a later order it says nothing: which of the two the home keeps, that one's answer tells.
+pub(crate) async fn kept(pool: &PgPool, due: &Due) -> Result<()> {
+    sqlx::query(
+        "UPDATE tenant.homes SET statement_timeout_ms = $4, limits_lease_until = NULL
+         WHERE tenant_id = $1 AND participant = $2 AND limits_order_id = $3",
+    )
+    .bind(due.tenant.uuid())
+    .bind(due.participant.as_str())
+    .bind(due.order.uuid())
+    .bind(due.statement_timeout_ms)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Lets a home that could not be told be told again.
+pub(crate) async fn release(pool: &PgPool, due: &Due) -> Result<()> {
+    sqlx::query(
+        "UPDATE tenant.homes SET limits_lease_until = now()
+         WHERE tenant_id = $1 AND participant = $2 AND limits_order_id = $3",
+    )
+    .bind(due.tenant.uuid())
+    .bind(due.participant.as_str())
+    .bind(due.order.uuid())
+    .execute(pool)
+    .await?;
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Plans on a real database.
 
+mod orders;
+
 use rowhouse_context::ServiceName;
 use rowhouse_db::paging::{Page, PageTokens};
 use rowhouse_status::{Failure, Reason as Why};

@@ -1,6 +1,6 @@
 //! A participant and auth, as real gRPC servers that keep what they did in memory and fail or hang on demand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -56,6 +56,8 @@ pub(crate) struct Effects {
     pub(crate) calls: BTreeMap<&'static str, u32>,
     /// The participant's houses, as migrations see them.
     pub(crate) houses: Vec<FakeHouse>,
+    /// Tenants whose homes cannot be reached.
+    pub(crate) unreachable: BTreeSet<String>,
     mishaps: BTreeMap<&'static str, Mishap>,
 }
 
@@ -263,6 +265,9 @@ impl TenantParticipantService for Shared {
 
     async fn set_limits(&self, request: Request<common::SetLimitsRequest>) -> Answer<common::Home> {
         let request = request.into_inner();
+        if self.effects.lock().unwrap().unreachable.contains(&request.tenant_id) {
+            return Err(Status::unavailable("planned"));
+        }
         let act = |effects: &mut Effects| {
             effects
                 .timeouts
