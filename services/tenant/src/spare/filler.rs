@@ -110,14 +110,15 @@ impl Filler {
         Ok(stocks.collect())
     }
 
-    async fn keep_full(&self, stock: &Stock, stop: &CancellationToken) {
+    pub(super) async fn keep_full(&self, stock: &Stock, stop: &CancellationToken) {
         let mut taken = self.refill.listen();
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                // No sign-up takes those that are left, and nobody counts them any more.
+                () = stop.cancelled() => return show(stock, 0, 0),
                 _ = ticks.tick() => {}
                 _ = taken.changed() => {}
             }
@@ -153,10 +154,7 @@ impl Filler {
         try_join_all((0..BUILT_AT_ONCE).map(|_| self.build_due(stock, stop))).await?;
         let mut connection = self.pool.acquire().await?;
         let count = store::count(&mut connection, stock).await?;
-        for (state, number) in [("ready", count.ready), ("building", count.building)] {
-            let (server, placement) = (stock.server.to_string(), stock.placement.as_str());
-            gauge!("tenant_spares", "server" => server, "placement" => placement, "state" => state).set(number as f64);
-        }
+        show(stock, count.ready, count.building);
         Ok(())
     }
 
@@ -223,5 +221,13 @@ impl Filler {
             "a spare was not built; it will be repeated"
         );
         store::postpone(&self.pool, spare, &format!("{failure}; {cause}"), pause(failures)).await
+    }
+}
+
+/// Says how many spares of a stock a sign-up may take, and how many are to come.
+fn show(stock: &Stock, ready: i64, building: i64) {
+    for (state, number) in [("ready", ready), ("building", building)] {
+        let (server, placement) = (stock.server.to_string(), stock.placement.as_str());
+        gauge!("tenant_spares", "server" => server, "placement" => placement, "state" => state).set(number as f64);
     }
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use rowhouse_status::{Failure, Reason as Why};
 use rowhouse_types::{Placement, TenantId};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Stock, store};
@@ -241,6 +243,27 @@ async fn a_filler_that_stops_gives_its_leases_back() {
         tokio::task::yield_now().await;
     }
     process.kill();
+}
+
+#[tokio::test]
+async fn a_stock_that_is_kept_no_more_is_shown_as_empty() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let bench = Bench::start("spares_shown").await;
+    let (filler, stock, stop) = (bench.filler(1), stock(1), CancellationToken::new());
+    let shown = |state: &str, number: i64| {
+        let line = format!("tenant_spares{{server=\"data1\",placement=\"schema\",state=\"{state}\"}} {number}\n");
+        recorder.handle().render().contains(&line)
+    };
+    let until_ready = async {
+        while !shown("ready", 1) {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    tokio::join!(filler.keep_full(&stock, &stop), until_ready);
+    assert!(shown("ready", 0) && shown("building", 0));
+    assert_eq!(bench.count(READY).await, 1, "it is there all the same");
 }
 
 #[tokio::test]
