@@ -39,7 +39,7 @@ pub struct Drift {
     pub tenant: Option<TenantId>,
     /// Version of its tables.
     pub version: i32,
-    /// What the template has and the house has not: 50 lines at most.
+    /// What the template has and the house has not: 50 lines at most. Where the house cannot be read, one line that says why.
     pub missing: Vec<String>,
     /// What the house has and the template has not: 50 lines at most.
     pub surplus: Vec<String>,
@@ -67,7 +67,8 @@ struct Kind {
 // === impl Provisioner ===
 
 impl Provisioner {
-    /// Compares houses of a server with what the migrations of their version make.
+    /// Compares houses of a server with what the migrations of their version make. One in a database of its own that cannot be
+    /// read differs, and says so; it keeps no other from being compared.
     ///
     /// `after`: the last house of the page before. `houses_max`: houses to compare.
     ///
@@ -105,7 +106,14 @@ impl Provisioner {
                 Placement::Schema | Placement::Database => registry::tenant_of(&mut tx, house.house_id).await?,
             };
             if house.placement == Placement::Database {
-                pictures.extend(self.pictures_of_own(server, &house.schema).await?);
+                match self.pictures_of_own(server, &house.schema).await {
+                    Ok(own) => pictures.extend(own),
+                    Err(error) => {
+                        tracing::warn!(house = house.schema, %server, %error, "a house cannot be compared");
+                        page.drifts.push(Drift::unreadable(house, tenant, &error));
+                        continue;
+                    }
+                }
             }
             let seen = picture(&mut pictures, &house.schema, tenant);
             let template = templates.get(&Kind::of(house)).map(Vec::as_slice).unwrap_or_default();
@@ -195,6 +203,22 @@ impl Kind {
 // === impl Drift ===
 
 impl Drift {
+    /// A house of which nothing was to be seen: what is missing says why, without the text of PostgreSQL.
+    fn unreadable(house: &House, tenant: Option<TenantId>, error: &ProvisionError) -> Self {
+        let code = match error {
+            ProvisionError::Database(fault) => fault.as_database_error().and_then(|fault| fault.code()),
+            _ => None,
+        };
+        let why = code.map_or_else(|| error.to_string(), |code| format!("SQLSTATE {code}"));
+        Self {
+            house: house.schema.clone(),
+            tenant,
+            version: house.version,
+            missing: vec![format!("cannot be read: {why}")],
+            surplus: Vec::new(),
+        }
+    }
+
     fn new(house: &House, tenant: Option<TenantId>, template: &[String], seen: &[String]) -> Self {
         let without = |of: &[String], other: &[String]| {
             let lines = of.iter().filter(|line| !other.contains(line)).take(LINES_MAX);

@@ -1,6 +1,6 @@
 //! Own databases among a fleet that is migrated: counted, in waves, named when they fail, compared with the template.
 
-use rowhouse_db::{BatchOrder, Cohort, ProvisionError};
+use rowhouse_db::{BatchOrder, Cohort, Drift, ProvisionError};
 
 use super::{DATABASE, count};
 use crate::bench::{Bench, provisioner, schema, server};
@@ -144,6 +144,31 @@ async fn one_that_was_changed_by_hand_is_found() {
     let found = check().await;
     let tenants: Vec<_> = found.drifts.iter().map(|drift| drift.tenant).collect();
     assert_eq!(tenants, [Some(one)], "and not {other}");
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_read_is_told_and_keeps_no_other_from_being_compared() {
+    let bench = Bench::start("own_unread", 1).await;
+    let mut tenants = [bench.tenant_in(DATABASE).await, bench.tenant_in(DATABASE).await];
+    // They are compared in the order of their houses' names.
+    tenants.sort_by_key(|tenant| tenant.uuid());
+    let [lost, changed] = tenants;
+    let by_hand = format!("ALTER TABLE {}.notes ADD COLUMN extra text", schema(changed));
+    bench.superuser_of(changed).await.batch_execute(&by_hand).await.unwrap();
+    let main = bench.superuser().await;
+    let close = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", schema(lost));
+    main.batch_execute(&close).await.unwrap();
+
+    let page = bench.provisioner.check_drift(&server(), None, 100).await.unwrap();
+    assert_eq!(page.checked, 2);
+    let [unread, differs] = <[Drift; 2]>::try_from(page.drifts).unwrap();
+    assert_eq!((unread.tenant, unread.surplus.len()), (Some(lost), 0));
+    assert_eq!(unread.missing, ["cannot be read: SQLSTATE 55000"]);
+    assert_eq!((differs.tenant, differs.missing.len()), (Some(changed), 0));
+    assert!(
+        differs.surplus.len() == 1 && differs.surplus[0].contains("notes.extra"),
+        "{differs:?}"
+    );
 }
 
 /// The line of a home that is dropped goes before the database does.
