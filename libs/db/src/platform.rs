@@ -1,8 +1,11 @@
 //! Schema `rowhouse` of every data database: which homes there are, how to enter one, the outbox.
 
+use std::time::Duration;
+
 use rowhouse_config::Secret;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection as _, PgConnection};
+use tokio::time::timeout;
 
 use crate::control;
 
@@ -10,6 +13,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/platform");
 
 /// The schema.
 const SCHEMA: &str = "rowhouse";
+
+/// Longest wait for a connection. A server that does not answer must not keep those waiting that come after it.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// What stands at the database and not in a schema, so that a copy of the database does not inherit it. TEMPORARY: a
 /// temporary table left on a pooled connection would shadow the next tenant's table.
@@ -47,7 +53,8 @@ $$";
 /// When the server is out of reach, or a migration fails or has changed since it was applied.
 pub async fn migrate_platform(owner_url: &Secret) -> Result<(), MigrateError> {
     let options = control::options(owner_url)?;
-    let mut connection = PgConnection::connect_with(&options).await?;
+    let connected = timeout(CONNECT_MAX, PgConnection::connect_with(&options)).await;
+    let mut connection = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
     let grants = [DATABASE_GRANTS, MAIN_DATABASE_GRANTS].join(";");
     control::create_schema(&mut connection, SCHEMA, grants).await?;
     control::migrate(&mut connection, SCHEMA, &MIGRATIONS).await?;

@@ -197,6 +197,7 @@ impl From<Error> for Failure {
             ProvisionError::ServerNotMigrated(_)
             | ProvisionError::VersionUnknown(_)
             | ProvisionError::HousesFailed { .. }
+            | ProvisionError::ServerFailed { .. }
             | ProvisionError::Rule(_)
             | ProvisionError::ClusterOutdated
             | ProvisionError::Seal(_)

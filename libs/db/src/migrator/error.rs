@@ -44,6 +44,14 @@ pub enum ProvisionError {
         /// Which, and what PostgreSQL answered.
         first: String,
     },
+    /// A server failed while those of others were seen to.
+    #[error("the homes on data server {server} were not migrated")]
+    ServerFailed {
+        /// Its registered name.
+        server: String,
+        /// What failed there first.
+        source: Box<ProvisionError>,
+    },
     /// A transaction held the tenant, or a migration's lock was not to be had, for too long. Trying again may help.
     #[error("the home is busy")]
     Busy,

@@ -3,17 +3,17 @@
 //! A call is one bounded batch: it takes houses one by one, each in a transaction of its own, and remembers none. What a
 //! house's transaction leaves is either the old version or the new one, and the ledger says which.
 
+mod all;
 mod own;
 mod reseal;
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use rowhouse_types::{Placement, ServerName, TenantId};
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 use sqlx::{Postgres, Transaction};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use self::reseal::Resealed;
@@ -29,14 +29,8 @@ pub(super) const ATTEMPTS_MAX: i32 = 8;
 /// waited for.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Houses that are migrated at once on one server when all are: the pool has one connection more.
-const WORKERS: usize = 3;
-
 /// How long one call of [`Provisioner::migrate_all`] takes on houses before it counts again.
 const BATCH_MAX: Duration = Duration::from_secs(30);
-
-/// Pause where others have the houses that are left, or their pauses after a failure are not over.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Faults that a batch answers with.
 const FAULTS_MAX: i64 = 20;
@@ -221,36 +215,6 @@ impl Provisioner {
         })
     }
 
-    /// Brings every house of the participant on every server to the newest version. Returns how many this call has brought
-    /// on. Where no house is behind, it is one query for each server.
-    ///
-    /// # Errors
-    /// [`ProvisionError::HousesFailed`] where some could not be migrated; all others are.
-    pub async fn migrate_all(&self) -> Result<usize, ProvisionError> {
-        let order = BatchOrder::all(self.newest());
-        if order.target == 0 {
-            return Ok(0);
-        }
-        let mut migrated = 0;
-        for name in self.servers.keys() {
-            let server: ServerName = name.parse().map_err(|_| ProvisionError::ServerUnknown(name.clone()))?;
-            let platforms = self.migrate_own_platforms(&server).await;
-            let workers = (0..WORKERS).map(|_| self.work(&server, order.clone()));
-            let mut census = self.census(&server, &order).await?;
-            if census.behind > 0 {
-                for worked in join_all(workers).await {
-                    migrated += worked?;
-                }
-                census = self.census(&server, &order).await?;
-            }
-            if census.behind > 0 {
-                return Err(self.houses_failed(&server, &order, census).await?);
-            }
-            platforms?;
-        }
-        Ok(migrated)
-    }
-
     /// Brings one house to a version and does its deferred steps; false where another has to do those.
     ///
     /// `tx`: holds the house's line.
@@ -354,51 +318,6 @@ impl Provisioner {
         let mut connection = self.pool(server)?.acquire().await?;
         ledger::record(&mut connection, binds, house.house_id, &cause).await?;
         Ok(())
-    }
-
-    /// Takes houses until none is left that can be migrated.
-    async fn work(&self, server: &ServerName, mut order: BatchOrder) -> Result<usize, ProvisionError> {
-        let mut migrated = 0;
-        loop {
-            order.until = Instant::now() + BATCH_MAX;
-            let batch = self.migrate_batch(server, &order).await?;
-            migrated += usize::try_from(batch.migrated).unwrap_or(usize::MAX);
-            if batch.census.is_through() {
-                return Ok(migrated);
-            }
-            if batch.migrated == 0 {
-                sleep(LOOK_EVERY).await;
-            }
-        }
-    }
-
-    async fn census(&self, server: &ServerName, order: &BatchOrder) -> Result<Census, ProvisionError> {
-        let binds = self.binds(order)?;
-        let mut connection = self.pool(server)?.acquire().await?;
-        ledger::census(&mut connection, &binds).await
-    }
-
-    async fn houses_failed(
-        &self,
-        server: &ServerName,
-        order: &BatchOrder,
-        census: Census,
-    ) -> Result<ProvisionError, ProvisionError> {
-        let mut connection = self.pool(server)?.acquire().await?;
-        let faults = ledger::faults(&mut connection, self.participant, Some(order.round), 1).await?;
-        let first = faults.first().map(|fault| {
-            let Fault {
-                house,
-                sqlstate,
-                message,
-                ..
-            } = fault;
-            format!("{house} on {server}: SQLSTATE {sqlstate}, {message}")
-        });
-        Ok(ProvisionError::HousesFailed {
-            count: census.behind,
-            first: first.unwrap_or_default(),
-        })
     }
 
     fn binds<'a>(&self, order: &'a BatchOrder) -> Result<Binds<'a>, ProvisionError> {

@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rowhouse_config::Secret;
+use rowhouse_context::ServiceName;
+use rowhouse_db::testing::master_keys;
 use rowhouse_db::{BatchOrder, Census, Cohort, Deferred, Migration, ProvisionError, Provisioner, TenantMigrations};
+use rowhouse_devkit::servers::Login;
 use rowhouse_types::{OperationId, Placement, TenantId};
 use uuid::Uuid;
 
@@ -174,6 +178,24 @@ async fn a_house_that_fails_is_named_with_its_sqlstate_and_the_others_go_on() {
         migrator.describe_fleet(&server()).await.unwrap().1.is_empty(),
         "what was done is no fault"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_named_and_keeps_no_other_from_being_migrated() {
+    let bench = Bench::start("fleet_servers", 1).await;
+    let tenant = older_homes(&bench, Placement::Schema, 1).await[0];
+    // They are gone through in the order of their names; the first's database is not there.
+    let absent = bench.databases.servers().login_url(Login::Owner, "absent");
+    let urls = [("data0", absent), ("data1", bench.databases.data_url(Login::Owner))];
+    let urls = urls.map(|(name, url)| (name.to_owned(), Secret::new(url)));
+    let migrator = Provisioner::connect(ServiceName::Crm, &urls.into(), NEWEST, &master_keys(b'A', b"")).await;
+    let migrator = migrator.unwrap();
+    let failed = migrator.migrate_all().await;
+    assert!(
+        matches!(&failed, Err(ProvisionError::ServerFailed { server, .. }) if server == "data0"),
+        "{failed:?}"
+    );
+    assert_eq!(version(&migrator, tenant).await, 2);
 }
 
 #[tokio::test]

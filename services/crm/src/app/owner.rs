@@ -11,7 +11,7 @@ use rowhouse_auth_kit::ServiceVerifier;
 use rowhouse_client::Identity;
 use rowhouse_config::Secret;
 use rowhouse_context::ServiceName;
-use rowhouse_db::{MasterKeys, ProvisionError, Provisioner};
+use rowhouse_db::{MasterKeys, ProvisionError, Provisioner, Resealed};
 use rowhouse_middleware::Security;
 use rowhouse_proto::common::v1::tenant_participant_service_server::TenantParticipantServiceServer;
 use rowhouse_server::cli::Process;
@@ -22,44 +22,61 @@ use crate::config::{MigrateConfig, ProvisionConfig};
 use crate::participant::Homes;
 use crate::participant::rpc::ParticipantRpc;
 
-/// Brings schema `rowhouse` of each data server to the newest version, seals by the present master key what a previous one has
-/// sealed, then brings on every home that is behind.
-///
-/// # Errors
-/// When a server does not answer, a migration fails, or a password is sealed by another key; what was done before stays so.
-pub async fn migrate(config: MigrateConfig) -> Result<()> {
-    for (server, url) in &config.data_owner_urls {
-        let migrated = rowhouse_db::migrate_platform(url).await;
-        migrated.with_context(|| format!("schema rowhouse of {server} was not migrated"))?;
-    }
-    let provisioner = provisioner(&config.data_owner_urls, config.data_master_keys.as_ref()).await?;
-    // Neither keeps the other from being done as far as it can.
-    let resealed = reseal_logins(&provisioner).await;
-    let migrated = provisioner.migrate_all().await.context("not every home was migrated");
-    // One error is answered with. Where both fail, the log has the other.
-    if let (Err(_), Err(error)) = (&resealed, &migrated) {
-        tracing::error!(error = format!("{error:#}"), "not every home was migrated");
-    }
-    resealed?;
-    let migrated = migrated?;
-    tracing::info!(homes = migrated, "homes are at the newest version");
-    provisioner.shutdown().await;
-    Ok(())
+/// What of a run has failed.
+#[derive(Default)]
+struct Failures {
+    first: Option<anyhow::Error>,
 }
 
-async fn reseal_logins(provisioner: &Provisioner) -> Result<()> {
+/// Brings schema `rowhouse` of each data server to the newest version, seals by the present master key what a previous one has
+/// sealed, then brings on every home that is behind. A server that fails keeps no other from it.
+///
+/// # Errors
+/// When a server does not answer, a migration fails, or a password is sealed by another key; what does not need that was done.
+pub async fn migrate(config: MigrateConfig) -> Result<()> {
+    let mut failures = Failures::default();
+    // On the others this code may not touch homes.
+    let mut current = BTreeMap::new();
+    for (server, url) in config.data_owner_urls {
+        let migrated = rowhouse_db::migrate_platform(&url).await;
+        let migrated = migrated.with_context(|| format!("schema rowhouse of {server} was not migrated"));
+        if failures.keep(migrated).is_some() {
+            current.insert(server, url);
+        }
+    }
+    let provisioner = provisioner(&current, config.data_master_keys.as_ref()).await;
+    if let Some(provisioner) = failures.keep(provisioner) {
+        bring_on(&provisioner, &mut failures).await;
+        provisioner.shutdown().await;
+    }
+    failures.finish()
+}
+
+/// Neither keeps the other from being done as far as it can.
+async fn bring_on(provisioner: &Provisioner, failures: &mut Failures) {
+    let resealed = failures.keep(reseal_logins(provisioner).await);
+    // Whoever reads it takes the previous keys away, so it is not said while a server was left out.
+    if let Some(done) = resealed.filter(|_| failures.first.is_none()) {
+        tracing::info!(
+            logins = done.logins,
+            resealed = done.resealed,
+            "ROWHOUSE_DATA_MASTER_KEY has sealed every password of tenants' own databases"
+        );
+    }
+    let migrated = provisioner.migrate_all().await.context("not every home was migrated");
+    let migrated = failures.keep(migrated);
+    if let Some(homes) = migrated.filter(|_| failures.first.is_none()) {
+        tracing::info!(homes, "homes are at the newest version");
+    }
+}
+
+async fn reseal_logins(provisioner: &Provisioner) -> Result<Resealed> {
     let resealed = provisioner.reseal_logins().await;
     let what = match &resealed {
         Err(ProvisionError::Unopened { .. }) => "a key is missing in ROWHOUSE_DATA_MASTER_KEYS_PREVIOUS",
         _ => "ROWHOUSE_DATA_MASTER_KEY has not sealed every password of tenants' own databases",
     };
-    let done = resealed.context(what)?;
-    tracing::info!(
-        logins = done.logins,
-        resealed = done.resealed,
-        "ROWHOUSE_DATA_MASTER_KEY has sealed every password of tenants' own databases"
-    );
-    Ok(())
+    resealed.context(what)
 }
 
 /// Serves the tenant service's orders until SIGTERM.
@@ -92,4 +109,28 @@ async fn server(config: &ProvisionConfig, provisioner: &Provisioner) -> Result<S
             async move { provisioner.ping().await.map_err(|error| error.to_string()) }
         });
     Ok(server)
+}
+
+// === impl Failures ===
+
+impl Failures {
+    /// What has come of a part of the run, where it has not failed.
+    fn keep<T>(&mut self, outcome: Result<T>) -> Option<T> {
+        match outcome {
+            Ok(done) => Some(done),
+            Err(error) => {
+                // One error is answered with. The log has the others.
+                if self.first.is_some() {
+                    tracing::error!(error = format!("{error:#}"), "{error}");
+                } else {
+                    self.first = Some(error);
+                }
+                None
+            }
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        self.first.map_or(Ok(()), Err)
+    }
 }

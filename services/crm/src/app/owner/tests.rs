@@ -169,6 +169,36 @@ fn migrating(urls: &BTreeMap<String, Secret>, keys: MasterKeys) -> MigrateConfig
 }
 
 #[tokio::test]
+async fn migrate_names_a_server_that_fails_and_sees_to_the_others() {
+    let databases = Databases::empty("crm_servers").await.unwrap();
+    let main = Secret::new(databases.data_url(Login::Owner));
+    let good = BTreeMap::from([("data1".to_owned(), main.clone())]);
+    migrate(migrating(&good, master_keys(b'A', b""))).await.unwrap();
+    let builder = provisioner(&good, Some(&master_keys(b'A', b""))).await.unwrap();
+    let tenant = TenantId::generate();
+    let prepared = builder
+        .prepare(
+            tenant,
+            &"data1".parse().unwrap(),
+            Placement::Database,
+            OperationId::generate(),
+        )
+        .await;
+    prepared.unwrap();
+    builder.shutdown().await;
+
+    // The first of both is a database that is not there.
+    let mut both = good.clone();
+    let absent = databases.servers().login_url(Login::Owner, "absent");
+    both.insert("data0".to_owned(), Secret::new(absent));
+    let refused = migrate(migrating(&both, master_keys(b'B', b"A"))).await.unwrap_err();
+    let told = format!("{refused:#}");
+    assert!(told.contains("schema rowhouse of data0 was not migrated"), "{told}");
+    let resealed = own_login(&main, &master_keys(b'B', b"").present, tenant).await;
+    assert!(resealed.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn migrate_seals_anew_what_a_previous_key_has_sealed_and_says_when_that_one_is_missing() {
     let databases = Databases::empty("crm_reseal").await.unwrap();
     let main = Secret::new(databases.data_url(Login::Owner));
