@@ -67,7 +67,7 @@ pub struct ProvisionConfig {
     /// Seal the logins of tenants' own databases, by the present one: it opens none, and is given no other. There once the
     /// environment was found without fault.
     pub data_master_keys: Option<MasterKeys>,
-    /// Homes that are built, migrated or dropped at once.
+    /// Homes that are built, migrated or dropped one by one at the same time. Batches of a fleet have bounds of their own.
     pub builds_max: usize,
 }
 
@@ -90,8 +90,8 @@ const LANE_CONNECTIONS_MAX: u32 = 4;
 /// at the pooler has one more than that, which is every neighbour's.
 const TENANT_SLOTS: u16 = 2;
 
-/// The provisioner has four connections to each server: three may be building for a second, and one is left for a tenant
-/// that must be frozen now.
+/// The provisioner has seven connections to each server: three may be building for a second, three are the fleet's
+/// (`participant/fleet.rs`), and one is left for a tenant that must be frozen now.
 const BUILDS_MAX: usize = 3;
 
 // === impl ServeConfig ===

@@ -7,7 +7,9 @@ pub(crate) mod rpc;
 mod tests;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rowhouse_context::Ctx;
 use rowhouse_db::{Home, ProvisionError, Provisioner};
@@ -22,6 +24,9 @@ pub(crate) struct Homes {
     /// Bounds the work that makes or changes tables. Freezing is not bounded by it: a tenant must be shut out however
     /// many homes are being built.
     builds: Arc<Semaphore>,
+    /// Bounds the work for many homes at once, by data server: whoever signs up does not wait for it, and a server that
+    /// hangs keeps no other waiting.
+    fleets: Arc<BTreeMap<String, Semaphore>>,
 }
 
 /// One tenant's home on one server.
@@ -56,14 +61,24 @@ pub(crate) enum Error {
     /// The deadline came while others were building.
     #[error("too many homes are being built")]
     TooMany,
+    /// Others work on as many homes of the server as may be worked on at once.
+    #[error("enough is being done on data server {server}")]
+    FleetBusy {
+        /// Its name.
+        server: ServerName,
+    },
 }
+
+/// When to ask a server again whose homes others work on: a batch is rarely done sooner.
+const FLEET_RETRY: Duration = Duration::from_secs(1);
 
 // === impl Homes ===
 
 impl Homes {
-    /// `builds_max`: homes that are built, migrated or dropped at once; at least 1.
+    /// `builds_max`: homes that are built, migrated or dropped one by one at the same time; at least 1.
     pub(crate) fn new(provisioner: Provisioner, builds_max: usize) -> Self {
         Self {
+            fleets: Arc::new(fleet::permits(&provisioner)),
             provisioner,
             builds: Arc::new(Semaphore::new(builds_max.clamp(1, Semaphore::MAX_PERMITS))),
         }
@@ -162,7 +177,7 @@ impl Homes {
         &self.provisioner
     }
 
-    pub(crate) async fn permit(&self, ctx: &Ctx) -> Result<SemaphorePermit<'_>, Error> {
+    async fn permit(&self, ctx: &Ctx) -> Result<SemaphorePermit<'_>, Error> {
         let permit = tokio::time::timeout_at(ctx.deadline(), self.builds.acquire()).await;
         permit.map_err(|_| Error::TooMany)?.map_err(|_| Error::TooMany)
     }
@@ -176,6 +191,10 @@ impl From<Error> for Failure {
             Error::TooMany => return Self::new(Reason::DeadlineExceeded, "too many homes are being built"),
             Error::ServerNotReady { ref server, .. } => {
                 return Self::new(Reason::ServerNotReady, error.to_string()).about("server", server);
+            }
+            Error::FleetBusy { ref server } => {
+                let failure = Self::new(Reason::Overloaded, error.to_string()).about("server", server);
+                return failure.retry_after(FLEET_RETRY);
             }
             Error::Provision(error) => error,
         };

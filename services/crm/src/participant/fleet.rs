@@ -2,11 +2,19 @@
 
 pub(super) mod wire;
 
+use std::collections::BTreeMap;
+
 use rowhouse_context::Ctx;
-use rowhouse_db::{Batch, BatchOrder, DriftPage, Fault, FleetVersion};
+use rowhouse_db::{Batch, BatchOrder, DriftPage, Fault, FleetVersion, ProvisionError, Provisioner};
 use rowhouse_types::ServerName;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Homes};
+
+/// Batches and comparisons on one data server at once. Each holds one connection of the provisioner's pool, and as many
+/// there are not for builds: a run may ask for more at once, and those wait in turn.
+pub(super) const FLEET_MAX: usize = 3;
 
 /// A server's houses by version.
 pub(super) struct Fleet {
@@ -24,6 +32,12 @@ pub(super) struct DriftQuery {
     pub(super) houses_max: u32,
 }
 
+/// Permits for batches and comparisons, for each data server its own.
+pub(super) fn permits(provisioner: &Provisioner) -> BTreeMap<String, Semaphore> {
+    let names = provisioner.server_names();
+    names.map(|name| (name.to_owned(), Semaphore::new(FLEET_MAX))).collect()
+}
+
 // === impl Homes ===
 
 impl Homes {
@@ -38,27 +52,33 @@ impl Homes {
     }
 
     /// Migrates some houses that are behind.
-    pub(super) async fn migrate_batch(
-        &self,
-        ctx: &Ctx,
-        server: &ServerName,
-        order: &BatchOrder,
-    ) -> Result<Batch, Error> {
-        let _permit = self.permit(ctx).await?;
+    pub(super) async fn migrate_batch(&self, server: &ServerName, order: &BatchOrder) -> Result<Batch, Error> {
+        // Later than this it would begin no house.
+        let _permit = self.fleet_permit(server, order.until).await?;
         Ok(self.provisioner().migrate_batch(server, order).await?)
     }
 
     /// Compares some houses with the template, which is built for it.
     pub(super) async fn check_drift(&self, ctx: &Ctx, query: &DriftQuery) -> Result<DriftPage, Error> {
-        let _permit = self.permit(ctx).await?;
         let DriftQuery {
             server,
             after,
             houses_max,
         } = query;
+        // The other half is for the comparison.
+        let _permit = self.fleet_permit(server, Instant::now() + ctx.time_left() / 2).await?;
         Ok(self
             .provisioner()
             .check_drift(server, after.as_deref(), *houses_max)
             .await?)
+    }
+
+    /// Waits for those who work on the server's homes, until a moment.
+    async fn fleet_permit(&self, server: &ServerName, until: Instant) -> Result<SemaphorePermit<'_>, Error> {
+        let permits = self.fleets.get(server.as_str());
+        let permits = permits.ok_or_else(|| ProvisionError::ServerUnknown(server.to_string()))?;
+        let busy = || Error::FleetBusy { server: server.clone() };
+        let permit = timeout_at(until, permits.acquire()).await;
+        permit.map_err(|_| busy())?.map_err(|_| busy())
     }
 }

@@ -120,7 +120,7 @@ impl TenantParticipantService for ParticipantRpc {
     async fn migrate_batch(&self, request: Request<proto::MigrateBatchRequest>) -> Answer<proto::MigrateBatchResponse> {
         let ctx = rowhouse_middleware::ctx(&request)?;
         let (server, order) = fleet::wire::order(&ctx, request.get_ref())?;
-        let batch = self.homes.migrate_batch(&ctx, &server, &order).await;
+        let batch = self.homes.migrate_batch(&server, &order).await;
         Ok(Response::new(fleet::wire::batch(batch.map_err(Failure::from)?)))
     }
 

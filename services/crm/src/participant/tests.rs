@@ -1,13 +1,12 @@
 //! Orders of the tenant service against a real data server.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
-use rowhouse_db::migrate_platform;
 use rowhouse_db::testing::master_keys;
+use rowhouse_db::{Batch, BatchOrder, migrate_platform};
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_types::HomeState;
@@ -26,7 +25,8 @@ impl Bench {
         let databases = Databases::empty(name).await.unwrap();
         let url = Secret::new(databases.data_url(Login::Owner));
         migrate_platform(&url).await.unwrap();
-        let urls = BTreeMap::from([("data1".to_owned(), url)]);
+        // Two names of one server: what is bounded is bounded by name.
+        let urls = ["data1", "data2"].map(|name| (name.to_owned(), url.clone())).into();
         let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_keys(b'A', b""))
             .await
             .unwrap();
@@ -184,4 +184,57 @@ async fn a_freeze_does_not_wait_for_builds() {
         homes.freeze(&order.place, OperationId::generate()).await.unwrap().state,
         HomeState::Frozen
     );
+}
+
+/// Takes every permit of the fleet on data1.
+async fn fleet_taken(homes: &Homes) -> SemaphorePermit<'_> {
+    let permits = u32::try_from(fleet::FLEET_MAX).unwrap();
+    homes.fleets["data1"].acquire_many(permits).await.unwrap()
+}
+
+/// Migrates houses of a server, and waits so long at most for others.
+async fn batch(homes: &Homes, server: &str, wait: Duration) -> Result<Batch, Error> {
+    let mut order = BatchOrder::all(MIGRATIONS.newest());
+    order.until = Instant::now() + wait;
+    homes.migrate_batch(&server.parse().unwrap(), &order).await
+}
+
+#[tokio::test]
+async fn a_build_does_not_wait_for_the_fleet() {
+    let bench = Bench::start("crm_fleet_builds", 1).await;
+    let (homes, order) = (bench.homes, order());
+    let _busy = fleet_taken(&homes).await;
+    let built = homes.prepare(&ctx(Duration::from_secs(30)), &order).await.unwrap();
+    assert_eq!(built.state, HomeState::Active);
+}
+
+#[tokio::test]
+async fn the_fleet_takes_no_permit_of_builds() {
+    let bench = Bench::start("crm_builds_fleet", 1).await;
+    let homes = bench.homes;
+    let _busy = homes.builds.acquire().await.unwrap();
+    batch(&homes, "data1", Duration::from_secs(30)).await.unwrap();
+    let query = fleet::DriftQuery {
+        server: "data1".parse().unwrap(),
+        after: None,
+        houses_max: 1,
+    };
+    homes.check_drift(&ctx(Duration::from_secs(30)), &query).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_whose_server_is_busy_is_told_to_come_again() {
+    let bench = Bench::start("crm_fleet_busy", 1).await;
+    let homes = bench.homes;
+    let _busy = fleet_taken(&homes).await;
+    let late = batch(&homes, "data1", Duration::from_millis(20)).await;
+    assert_eq!(reason(late), Reason::Overloaded);
+}
+
+#[tokio::test]
+async fn a_busy_server_keeps_no_other_waiting() {
+    let bench = Bench::start("crm_fleet_other", 1).await;
+    let homes = bench.homes;
+    let _busy = fleet_taken(&homes).await;
+    batch(&homes, "data2", Duration::from_secs(30)).await.unwrap();
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{BATCH_MAX, BatchOrder, Census, Fault};
 use crate::migrator::{ProvisionError, Provisioner, ledger};
 
-/// Houses that are migrated at once on one server when all are: the pool has one connection more.
+/// Houses that are migrated at once on one server when all are: as many connections of the pool are the fleet's.
 const WORKERS: usize = 3;
 
 /// Pause where others have the houses that are left, or their pauses after a failure are not over.
