@@ -238,3 +238,15 @@ async fn a_busy_server_keeps_no_other_waiting() {
     let _busy = fleet_taken(&homes).await;
     batch(&homes, "data2", Duration::from_secs(30)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_data_server_that_is_away_takes_no_other_from_the_provisioner() {
+    let databases = Databases::empty("crm_away").await.unwrap();
+    // Nobody listens on port 1; by its name it is the first.
+    let away = Secret::new("postgres://rowhouse_owner:none@127.0.0.1:1/postgres".to_owned());
+    let here = Secret::new(databases.data_url(Login::Owner));
+    let urls = [("data0".to_owned(), away), ("data1".to_owned(), here)].into();
+    let keys = master_keys(b'A', b"");
+    let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &keys).await;
+    provisioner.unwrap().ping().await.unwrap();
+}
