@@ -4,6 +4,7 @@
 //! when to stop; whatever process dies, what is left to do is what the ledger says. [`runner`] carries runs on.
 
 pub(crate) mod actions;
+mod answer;
 mod peer;
 pub(crate) mod rpc;
 pub(crate) mod runner;
@@ -32,16 +33,13 @@ pub(crate) struct Run {
     pub(crate) wave: usize,
     /// Names the round of tries: what failed in another one is tried again.
     pub(crate) round: Uuid,
-    /// Houses that were behind when it started.
+    /// Houses that were behind when it started, or when their server answered for the first time.
     pub(crate) planned: i64,
     /// By data server.
     pub(crate) progress: BTreeMap<String, Progress>,
     pub(crate) faults: Vec<Fault>,
-    pub(crate) last_error: Option<String>,
     /// Grows with every change.
     pub(crate) revision: i64,
-    /// How often in a row a server or participant did not answer.
-    pub(crate) attempts: u32,
     /// The request that started it.
     pub(crate) request: RequestId,
     pub(crate) created_at: DateTime<Utc>,
@@ -84,8 +82,8 @@ pub(crate) enum State {
     Done,
 }
 
-/// How far a run is on one data server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How far a run is on one data server: what it said last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Progress {
     /// Houses of the wave that are behind.
     pub(crate) behind: i64,
@@ -93,11 +91,32 @@ pub(crate) struct Progress {
     pub(crate) failed: i64,
     /// Houses that are behind, whatever their wave.
     pub(crate) behind_in_all: i64,
+    /// Whether it has not answered yet, so that the numbers say nothing.
+    #[serde(default)]
+    pub(crate) is_unknown: bool,
+    /// `None` while it answers.
+    #[serde(default)]
+    pub(crate) away: Option<Away>,
+}
+
+/// What is known of a data server that does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Away {
+    pub(crate) since: DateTime<Utc>,
+    /// What came instead of an answer, last.
+    pub(crate) error: String,
+    /// How often in a row.
+    pub(crate) failures: u32,
+    /// When it is asked again.
+    pub(crate) again_at: DateTime<Utc>,
 }
 
 /// What could not be done for a house.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fault {
+    /// The data server that has it. Empty in what an older version of this code has recorded.
+    #[serde(default)]
+    pub(crate) server: String,
     pub(crate) house: String,
     pub(crate) tenant: String,
     pub(crate) version: i32,
@@ -161,15 +180,46 @@ impl Run {
         self.failed() > i64::from(self.plan.failure_budget)
     }
 
-    /// Whether every house of the wave is at the version, or has failed.
-    fn is_wave_through(&self) -> bool {
-        self.progress.values().all(Progress::is_through)
+    /// The first data server that does not answer, and what came instead.
+    pub(crate) fn away(&self) -> Option<(&str, &Away)> {
+        let mut all = self.progress.iter();
+        all.find_map(|(server, progress)| Some((server.as_str(), progress.away.as_ref()?)))
+    }
+
+    /// Leads it to another state. One that goes on begins a new round: what has failed counts no more and is tried again, and
+    /// servers that are away are asked at once.
+    fn turn(&mut self, state: State) {
+        self.state = state;
+        if state != State::Running {
+            return;
+        }
+        self.round = Uuid::new_v4();
+        self.faults.clear();
+        for progress in self.progress.values_mut() {
+            progress.failed = 0;
+            if let Some(away) = &mut progress.away {
+                (away.failures, away.again_at) = (0, away.since);
+            }
+        }
+    }
+
+    /// Begins the next wave, or ends the run after the last. The next one's failures are not counted yet.
+    fn end_wave(&mut self) {
+        self.wave += 1;
+        if self.wave >= self.plan.waves.len() {
+            self.state = State::Done;
+            return;
+        }
+        for progress in self.progress.values_mut() {
+            progress.failed = 0;
+        }
     }
 }
 
 // === impl Progress ===
 
 impl Progress {
+    /// Whether every house of the wave is at the version, or has failed.
     fn is_through(&self) -> bool {
         self.behind <= self.failed
     }

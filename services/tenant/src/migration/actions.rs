@@ -1,15 +1,20 @@
 //! What an operator may do with runs of migrations. One function each.
 
+use std::collections::BTreeMap;
+
 use aws_lc_rs::digest;
-use futures_util::future::try_join_all;
+use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_db::paging::{Page, PageScope, PageTokens};
+use rowhouse_status::{Failure, Reason as Because};
 use rowhouse_types::{MigrationRunId, ServerName};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Drift, Fleet, Plan, Run, State, peer, store};
+use super::{Away, Drift, Fleet, Plan, Progress, Run, State, peer, store};
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result};
 use crate::operation::peers::Peers;
@@ -30,6 +35,9 @@ pub(crate) struct NewRun {
     pub(crate) reason: Reason,
     pub(crate) request: Option<Uuid>,
 }
+
+/// What each data server says of its houses, or why it says nothing.
+pub(crate) type Fleets = Vec<(ServerName, Result<Fleet>)>;
 
 /// Houses to compare.
 pub(crate) struct DriftQuery {
@@ -54,14 +62,20 @@ impl Migrations {
         Self { pool, peers, tokens }
     }
 
-    /// Which houses are behind, by data server.
-    pub(crate) async fn plan(&self, ctx: &Ctx, participant: ServiceName) -> Result<Vec<(ServerName, Fleet)>> {
+    /// Which houses are behind, by data server. One that does not answer keeps no other from it.
+    pub(crate) async fn plan(&self, ctx: &Ctx, participant: ServiceName) -> Result<Fleets> {
+        if self.peers.participant(participant).is_none() {
+            return Err(Error::ParticipantUnknown { participant });
+        }
         let servers = server::store::names(&self.pool).await?;
+        // Whoever hangs has half of the time: the caller shall hear of the others.
+        let wait = ctx.time_left() / 2;
         let asked = servers.into_iter().map(|server| async move {
-            let fleet = peer::describe(&self.peers, ctx, participant, server.as_str()).await?;
-            Ok::<_, Error>((server, fleet))
+            let fleet = timeout(wait, peer::describe(&self.peers, ctx, participant, server.as_str())).await;
+            let late = || Failure::new(Because::DeadlineExceeded, "the data server did not answer in time");
+            (server, fleet.unwrap_or_else(|_| Err(late().into())))
         });
-        try_join_all(asked).await
+        Ok(join_all(asked).await)
     }
 
     /// Starts a run. A repeated call answers the run that the first one started.
@@ -73,8 +87,7 @@ impl Migrations {
             return Ok(run);
         }
         let fleets = self.plan(ctx, new.plan.participant).await?;
-        // Of several participant processes of several versions, the oldest decides.
-        let newest = fleets.iter().map(|(_, fleet)| fleet.newest).min().unwrap_or_default();
+        let (newest, fleets) = newest(fleets)?;
         if new.plan.target == 0 {
             new.plan.target = newest;
         }
@@ -82,6 +95,7 @@ impl Migrations {
             let version = new.plan.target;
             return Err(Error::MigrationVersionUnknown { version, newest });
         }
+        let progress = progress(fleets, new.plan.target, store::now(&self.pool).await?);
         let mut transaction = self.pool.begin().await?;
         let id = MigrationRunId::generate();
         if let Some(request) = new.request {
@@ -92,8 +106,8 @@ impl Migrations {
                 return self.repeated(reserved, &before, &fingerprint).await;
             }
         }
-        let planned = behind(&fleets, new.plan.target);
-        let run = store::insert(&mut transaction, ctx, id, &new.plan, planned).await?;
+        let planned = progress.values().map(|progress| progress.behind_in_all).sum();
+        let run = store::insert(&mut transaction, ctx, id, &new.plan, (planned, &progress)).await?;
         let entry = Entry {
             action: "migration.start",
             target: &run.id.to_string(),
@@ -159,7 +173,9 @@ impl Migrations {
                 wanted: state,
             });
         }
-        let after = store::set_state(&mut transaction, id, state).await?;
+        let mut turned = before.clone();
+        turned.turn(state);
+        let after = store::set_state(&mut transaction, &turned).await?;
         let entry = Entry {
             action,
             target: &id.to_string(),
@@ -226,10 +242,43 @@ fn scope(ctx: &Ctx, method: &'static str, fingerprint: Vec<u8>) -> PageScope {
     }
 }
 
+/// The newest version that the participant has: of several processes of several versions, the oldest decides.
+///
+/// # Errors
+/// That of the last data server, where none has answered: what can be migrated is not known then.
+fn newest(mut fleets: Fleets) -> Result<(i32, Fleets)> {
+    let newest = fleets.iter().filter_map(|(_, fleet)| Some(fleet.as_ref().ok()?.newest));
+    let newest = newest.min();
+    if newest.is_none()
+        && let Some((_, fleet)) = fleets.pop()
+    {
+        fleet?;
+    }
+    Ok((newest.unwrap_or_default(), fleets))
+}
+
+/// How far a run is before it has asked anybody. How many of a server's houses are the first wave's is not known yet.
+fn progress(fleets: Fleets, target: i32, now: DateTime<Utc>) -> BTreeMap<String, Progress> {
+    let progress = fleets.into_iter().map(|(server, fleet)| {
+        let progress = match fleet {
+            Ok(fleet) => Progress {
+                behind_in_all: behind(&fleet, target),
+                ..Progress::default()
+            },
+            Err(error) => Progress {
+                is_unknown: true,
+                away: Some(Away::after(None, &error.to_string(), now)),
+                ..Progress::default()
+            },
+        };
+        (server.to_string(), progress)
+    });
+    progress.collect()
+}
+
 /// Houses that are older than a version.
-fn behind(fleets: &[(ServerName, Fleet)], target: i32) -> i64 {
-    let versions = fleets.iter().flat_map(|(_, fleet)| &fleet.versions);
-    let older = versions.filter(|version| version.version < target);
+fn behind(fleet: &Fleet, target: i32) -> i64 {
+    let older = fleet.versions.iter().filter(|version| version.version < target);
     older.map(|version| version.houses).sum()
 }
 

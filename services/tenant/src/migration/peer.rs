@@ -13,6 +13,7 @@ use crate::operation::peers::Peers;
 const HOUSES_MAX: i32 = 10;
 
 /// What a call has done.
+#[derive(Clone, Debug)]
 pub(super) struct Batch {
     pub(super) migrated: i32,
     pub(super) progress: Progress,
@@ -29,14 +30,16 @@ pub(super) struct DriftPage {
 
 /// Counts houses by version.
 pub(super) async fn describe(peers: &Peers, ctx: &Ctx, participant: ServiceName, server: &str) -> Result<Fleet> {
-    let server = server.to_owned();
-    let request = rowhouse_client::request(ctx, common::DescribeFleetRequest { server });
+    let request = common::DescribeFleetRequest {
+        server: server.to_owned(),
+    };
+    let request = rowhouse_client::request(ctx, request);
     let answer = client(peers, participant)?.describe_fleet(request).await;
     let answer = answer.map_err(rowhouse_client::failure)?.into_inner();
     Ok(Fleet {
         newest: answer.newest_version,
         versions: answer.versions.iter().map(version).collect(),
-        faults: answer.faults.into_iter().map(fault).collect(),
+        faults: answer.faults.into_iter().map(|of| fault(server, of)).collect(),
     })
 }
 
@@ -63,8 +66,10 @@ pub(super) async fn migrate(peers: &Peers, ctx: &Ctx, run: &Run, wave: &Wave, se
             behind: answer.behind,
             failed: answer.given_up,
             behind_in_all: answer.behind_in_all,
+            is_unknown: false,
+            away: None,
         },
-        faults: answer.faults.into_iter().map(fault).collect(),
+        faults: answer.faults.into_iter().map(|of| fault(server, of)).collect(),
     })
 }
 
@@ -110,8 +115,9 @@ fn version(version: &common::FleetVersion) -> Version {
     }
 }
 
-fn fault(fault: common::HouseFault) -> Fault {
+fn fault(server: &str, fault: common::HouseFault) -> Fault {
     Fault {
+        server: server.to_owned(),
         house: fault.house,
         tenant: fault.tenant_id,
         version: fault.version,

@@ -1,13 +1,14 @@
 //! Carries runs on: every process looks for one that is due, takes its lease, and makes the calls of its wave.
 //!
-//! After each round of calls what they said is recorded under the lease. A run that an operator has paused or cancelled, or
-//! that another process has taken over, is let go at the next record.
+//! After each round of calls to a data server what they said is recorded under the lease. A run that an operator has paused or
+//! cancelled, or that another process has taken over, is let go at the next record.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use rowhouse_context::{Ctx, Principal, ServiceName};
 use rowhouse_types::ServerName;
 use sqlx::PgPool;
@@ -17,9 +18,9 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::{Progress, Run, State, Wave, peer, store};
+use super::answer::Answer;
+use super::{Run, State, Wave, peer, store};
 use crate::error::Result;
-use crate::operation::pause;
 use crate::operation::peers::Peers;
 use crate::server;
 
@@ -31,9 +32,6 @@ const RUNNING_MAX: usize = 4;
 
 /// Longest time for one call: the participant begins no house in its second half.
 const CALL_MAX: Duration = Duration::from_secs(20);
-
-/// Pause where the houses that are left are in others' hands, or their pauses after a failure are not over.
-const IDLE: Duration = Duration::from_millis(200);
 
 /// Carries runs on. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -47,14 +45,6 @@ struct Inner {
     peers: Peers,
     tasks: TaskTracker,
     stopping: CancellationToken,
-}
-
-/// What the calls of one round have said.
-struct Round {
-    /// Houses that were brought on.
-    migrated: i32,
-    /// What the first server that did not answer said.
-    error: Option<String>,
 }
 
 // === impl Runner ===
@@ -136,7 +126,7 @@ impl Runner {
     /// Makes calls until the run is over, or no longer ours.
     async fn walk(&self, mut run: Run, lease: Uuid) {
         loop {
-            match self.step(&mut run, lease).await {
+            match self.wave(run, lease).await {
                 Ok(Some(after)) if after.state == State::Running => run = after,
                 Ok(Some(after)) => {
                     tracing::info!(state = %after.state, failed = after.failed(), "a migration is over, or waits");
@@ -144,95 +134,55 @@ impl Runner {
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    // The lease runs out by itself, and then the step is repeated.
-                    tracing::warn!(%error, "a step of a migration was not recorded");
+                    // The lease runs out by itself, and then the wave goes on where the ledger says.
+                    tracing::warn!(%error, "what a migration has done was not recorded");
                     return;
                 }
             }
         }
     }
 
-    /// One round of calls and its record; `None` where the run is not ours any more, or waits for a participant.
-    async fn step(&self, run: &mut Run, lease: Uuid) -> Result<Option<Run>> {
+    /// Carries a wave to its end; `None` where the run is not ours any more. Returns early where the run has come to wait for
+    /// an operator.
+    ///
+    /// Each data server goes at its own pace: one that hangs or is away keeps no other waiting, only the end of the wave.
+    async fn wave(&self, mut run: Run, lease: Uuid) -> Result<Option<Run>> {
         let pool = &self.inner.pool;
-        let mut round = Round {
-            migrated: 0,
-            error: None,
-        };
-        match run.plan.waves.get(run.wave).cloned() {
-            None => run.state = State::Done,
-            Some(wave) => {
-                round = self.calls(run, &wave).await?;
+        // What is asked stays the same for as long as the lease is ours.
+        let ordered = run.clone();
+        if let Some(wave) = ordered.plan.waves.get(ordered.wave) {
+            let (began, began_at) = (Instant::now(), store::now(pool).await?);
+            let ask = |server, pause| self.ask(&ordered, wave, server, pause);
+            let mut asked = FuturesUnordered::new();
+            for server in server::store::names(pool).await? {
+                let pause = run.pause_of(&server, began_at);
+                asked.push(ask(server, pause));
+            }
+            while let Some((server, answer)) = asked.next().await {
+                let pause = run.hear(&server, answer, began_at + began.elapsed());
                 if run.is_over_budget() {
                     run.state = State::Halted;
-                } else if round.error.is_none() && run.is_wave_through() {
-                    tracing::info!(wave = run.wave, failed = run.failed(), "a wave is through");
-                    self.tell_directory(run).await?;
-                    run.wave += 1;
-                    round.migrated += 1;
-                    if run.wave == run.plan.waves.len() {
-                        run.state = State::Done;
-                    }
+                }
+                if pause.is_none() {
+                    self.tell_directory(&run, &server).await?;
+                }
+                match store::record(pool, lease, &run).await? {
+                    Some(after) if after.state == State::Running => run = after,
+                    over => return Ok(over),
+                }
+                if let Some(pause) = pause {
+                    asked.push(ask(server, pause));
                 }
             }
+            tracing::info!(wave = run.wave, failed = run.failed(), "a wave is through");
         }
-        if let Some(error) = round.error
-            && run.state == State::Running
-        {
-            tracing::warn!(cause = error, "a participant did not migrate; it will be asked again");
-            store::postpone(pool, lease, run, &error, pause(run.attempts.saturating_add(1))).await?;
-            return Ok(None);
-        }
-        let after = store::record(pool, lease, run).await?;
-        if round.migrated == 0 {
-            sleep(IDLE).await;
-        }
-        Ok(after)
+        run.end_wave();
+        store::record(pool, lease, &run).await
     }
 
-    /// Asks the participant to migrate some houses of the wave on every data server.
-    async fn calls(&self, run: &mut Run, wave: &Wave) -> Result<Round> {
-        let servers = server::store::names(&self.inner.pool).await?;
-        let run_now = &*run;
-        let asked = servers.iter().map(|server| self.ask(run_now, wave, server));
-        let answers = join_all(asked).await;
-        let (mut progress, mut faults) = (BTreeMap::new(), Vec::new());
-        let mut round = Round {
-            migrated: 0,
-            error: None,
-        };
-        for (server, answers) in servers.iter().zip(answers) {
-            let mut best: Option<peer::Batch> = None;
-            for answer in answers {
-                match answer {
-                    Ok(batch) => {
-                        round.migrated += batch.migrated;
-                        // They were counted at different moments: the one with the least left to do is the last.
-                        let left = |batch: &peer::Batch| batch.progress.behind - batch.progress.failed;
-                        if best.as_ref().is_none_or(|best| left(&batch) <= left(best)) {
-                            best = Some(batch);
-                        }
-                    }
-                    Err(error) => round.error = Some(format!("{server}: {error}")),
-                }
-            }
-            match best {
-                Some(batch) => {
-                    progress.insert(server.to_string(), batch.progress);
-                    faults.extend(batch.faults);
-                }
-                // What was known stays.
-                None => {
-                    let known = run.progress.get(server.as_str()).copied().unwrap_or_default();
-                    progress.insert(server.to_string(), known);
-                }
-            }
-        }
-        (run.progress, run.faults) = (progress, faults);
-        Ok(round)
-    }
-
-    async fn ask(&self, run: &Run, wave: &Wave, server: &ServerName) -> Vec<Result<peer::Batch>> {
+    /// Asks the participant, after a pause, to migrate some houses of the wave on a data server.
+    async fn ask(&self, run: &Run, wave: &Wave, server: ServerName, pause: Duration) -> (ServerName, Answer) {
+        sleep(pause).await;
         let calls = (0..run.plan.parallelism).map(|_| async {
             let principal = Principal::Service {
                 name: ServiceName::Tenant,
@@ -240,14 +190,17 @@ impl Runner {
             let ctx = Ctx::new(run.request.clone(), principal, None, Instant::now() + CALL_MAX);
             peer::migrate(&self.inner.peers, &ctx, run, wave, server.as_str()).await
         });
-        join_all(calls).await
+        let answer = Answer::of(join_all(calls).await);
+        (server, answer)
     }
 
-    /// Where no house of a server is behind, the directory says so from now on.
-    async fn tell_directory(&self, run: &Run) -> Result<()> {
-        let current = |(_, progress): &(&String, &Progress)| progress.behind_in_all == 0;
-        for (server, _) in run.progress.iter().filter(current) {
-            store::tell_directory(&self.inner.pool, run.plan.participant, server, run.plan.target).await?;
+    /// Where no house of the server is behind, the directory says so from now on. It is told at once: later, there may be
+    /// houses that were not counted.
+    async fn tell_directory(&self, run: &Run, server: &ServerName) -> Result<()> {
+        let progress = run.progress.get(server.as_str());
+        if progress.is_some_and(|progress| progress.behind_in_all == 0) {
+            let plan = &run.plan;
+            store::tell_directory(&self.inner.pool, plan.participant, server.as_str(), plan.target).await?;
         }
         Ok(())
     }

@@ -10,20 +10,17 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{Fault, Plan, Progress, Run, State, Wave};
+use super::{Fault, Plan, Progress, Run, Wave};
 use crate::error::{Error, Result};
 
 /// How long a lease lasts: what a process that died has left is carried on that much later.
 pub(super) const LEASE: Duration = Duration::from_secs(6);
 
-/// Longest error text that is kept, in characters.
-const ERROR_CHARS_MAX: usize = 500;
-
-/// The columns of a run.
+/// The columns of a run. `attempts` and `last_error` are not among them: each server has its own, in `progress`.
 macro_rules! columns {
     () => {
         "run_id, participant, target_version, waves, wave, state, parallelism, failure_budget, round_id, planned, progress,
-         faults, last_error, revision, attempts, request_id, created_at, updated_at, finished_at"
+         faults, revision, request_id, created_at, updated_at, finished_at"
     };
 }
 
@@ -47,9 +44,7 @@ struct RunRow {
     planned: i64,
     progress: Json<BTreeMap<String, Progress>>,
     faults: Json<Vec<Fault>>,
-    last_error: Option<String>,
     revision: i64,
-    attempts: i32,
     request_id: String,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -95,18 +90,25 @@ pub(super) async fn reserved(pool: &PgPool, caller: &str, request: Uuid) -> Resu
     Ok(row.map(|(id, fingerprint)| (MigrationRunId::from_uuid(id), fingerprint)))
 }
 
+/// What the database's clock says: by it, whatever process asks, a server that is away is asked again.
+pub(super) async fn now(pool: &PgPool) -> Result<DateTime<Utc>> {
+    Ok(sqlx::query_scalar("SELECT now()").fetch_one(pool).await?)
+}
+
 /// Starts a run.
+///
+/// `planned`: houses that are behind. `progress`: of which data server.
 pub(super) async fn insert(
     connection: &mut PgConnection,
     ctx: &Ctx,
     id: MigrationRunId,
     plan: &Plan,
-    planned: i64,
+    (planned, progress): (i64, &BTreeMap<String, Progress>),
 ) -> Result<Run> {
     let row: RunRow = sqlx::query_as(concat!(
         "INSERT INTO tenant.migration_runs
-             (run_id, participant, target_version, waves, parallelism, failure_budget, round_id, planned, request_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING ",
+             (run_id, participant, target_version, waves, parallelism, failure_budget, round_id, planned, request_id, progress)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING ",
         columns!()
     ))
     .bind(id.uuid())
@@ -118,6 +120,7 @@ pub(super) async fn insert(
     .bind(Uuid::new_v4())
     .bind(planned)
     .bind(ctx.request_id().as_str())
+    .bind(Json(progress))
     .fetch_one(connection)
     .await
     .map_err(|error| refused(error, plan.participant))?;
@@ -165,20 +168,21 @@ pub(super) async fn list(pool: &PgPool, before: Option<MigrationRunId>, limit: i
     rows.into_iter().map(Run::try_from).collect()
 }
 
-/// Leads a run to another state, and takes it from whoever carries it on. A run that is resumed begins a new round.
-pub(super) async fn set_state(connection: &mut PgConnection, id: MigrationRunId, state: State) -> Result<Run> {
+/// Records a run's new state and its round, and takes it from whoever carries it on.
+pub(super) async fn set_state(connection: &mut PgConnection, run: &Run) -> Result<Run> {
     let row: RunRow = sqlx::query_as(concat!(
         "UPDATE tenant.migration_runs SET
-             state = $2, revision = revision + 1, updated_at = now(), lease_id = NULL, lease_until = NULL,
-             round_id = CASE WHEN $2 = 'running' THEN $3 ELSE round_id END,
-             next_at = now(), attempts = 0, last_error = NULL,
+             state = $2, round_id = $3, progress = $4, faults = $5, revision = revision + 1, updated_at = now(),
+             lease_id = NULL, lease_until = NULL, next_at = now(),
              finished_at = CASE WHEN $2 IN ('cancelled', 'done') THEN now() END
          WHERE run_id = $1 RETURNING ",
         columns!()
     ))
-    .bind(id.uuid())
-    .bind(state.as_str())
-    .bind(Uuid::new_v4())
+    .bind(run.id.uuid())
+    .bind(run.state.as_str())
+    .bind(run.round)
+    .bind(Json(&run.progress))
+    .bind(Json(&run.faults))
     .fetch_one(connection)
     .await?;
     row.try_into()
@@ -233,12 +237,12 @@ pub(super) async fn release(pool: &PgPool, held: &Held) -> Result<()> {
 pub(super) async fn record(pool: &PgPool, lease: Uuid, run: &Run) -> Result<Option<Run>> {
     let row: Option<RunRow> = sqlx::query_as(concat!(
         "UPDATE tenant.migration_runs SET
-             wave = $3, state = $4, progress = $5, faults = $6, attempts = 0, last_error = NULL,
+             wave = $3, state = $4, progress = $5, faults = $6, planned = $8,
              lease_until = CASE WHEN $4 = 'running' THEN now() + make_interval(secs => $7) END,
              lease_id = CASE WHEN $4 = 'running' THEN lease_id END,
-             revision = revision + (CASE WHEN (wave, state, progress, faults) IS DISTINCT FROM ($3, $4, $5, $6)
-                 OR last_error IS NOT NULL THEN 1 ELSE 0 END),
-             updated_at = CASE WHEN (wave, state, progress, faults) IS DISTINCT FROM ($3, $4, $5, $6)
+             revision = revision + (CASE WHEN (wave, state, progress, faults, planned) IS DISTINCT FROM ($3, $4, $5, $6, $8)
+                 THEN 1 ELSE 0 END),
+             updated_at = CASE WHEN (wave, state, progress, faults, planned) IS DISTINCT FROM ($3, $4, $5, $6, $8)
                  THEN now() ELSE updated_at END,
              finished_at = CASE WHEN $4 = 'done' THEN now() END
          WHERE run_id = $1 AND lease_id = $2 AND state = 'running' RETURNING ",
@@ -251,28 +255,10 @@ pub(super) async fn record(pool: &PgPool, lease: Uuid, run: &Run) -> Result<Opti
     .bind(Json(&run.progress))
     .bind(Json(&run.faults))
     .bind(LEASE.as_secs_f64())
+    .bind(run.planned)
     .fetch_optional(pool)
     .await?;
     row.map(Run::try_from).transpose()
-}
-
-/// Records that a participant did not answer, and when to try again: between half of `pause` and all of it from now.
-pub(super) async fn postpone(pool: &PgPool, lease: Uuid, run: &Run, error: &str, pause: Duration) -> Result<()> {
-    let error: String = error.chars().filter(|c| *c != '\0').take(ERROR_CHARS_MAX).collect();
-    sqlx::query(
-        "UPDATE tenant.migration_runs SET
-             progress = $3, attempts = attempts + 1, last_error = $4, revision = revision + 1, updated_at = now(),
-             lease_id = NULL, lease_until = NULL, next_at = now() + make_interval(secs => $5 * (0.5 + random() / 2))
-         WHERE run_id = $1 AND lease_id = $2",
-    )
-    .bind(run.id.uuid())
-    .bind(lease)
-    .bind(Json(&run.progress))
-    .bind(error)
-    .bind(pause.as_secs_f64())
-    .execute(pool)
-    .await?;
-    Ok(())
 }
 
 /// Tells the directory that every home of a participant on a data server has the version. Until then it says an older one,
@@ -311,9 +297,7 @@ impl TryFrom<RunRow> for Run {
             planned: row.planned,
             progress: row.progress.0,
             faults: row.faults.0,
-            last_error: row.last_error,
             revision: row.revision,
-            attempts: u32::try_from(row.attempts).map_err(Error::unreadable)?,
             request: row.request_id.parse().map_err(Error::unreadable)?,
             created_at: row.created_at,
             updated_at: row.updated_at,

@@ -7,8 +7,8 @@ use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{MigrationRunId, ServerName, TenantId};
 
-use super::actions::{DriftPage, DriftQuery, NewRun};
-use super::{Drift, Fault, Fleet, Plan, Progress, Run, State, Version, Wave};
+use super::actions::{DriftPage, DriftQuery, Fleets, NewRun};
+use super::{Away, Drift, Fault, Plan, Progress, Run, State, Version, Wave};
 use crate::tenant::Reason;
 use crate::tenant::wire::request_id;
 
@@ -118,9 +118,9 @@ pub(super) fn migration(run: &Run) -> proto::Migration {
         planned: run.planned,
         migrated,
         failed: run.failed(),
-        progress: run.progress.iter().map(|(server, of)| progress(server, *of)).collect(),
+        progress: run.progress.iter().map(|(server, of)| progress(server, of)).collect(),
         faults: run.faults.iter().cloned().map(fault).collect(),
-        last_error: run.last_error.clone().unwrap_or_default(),
+        last_error: run.away().map(last_error).unwrap_or_default(),
         create_time: Some(timestamp(run.created_at)),
         update_time: Some(timestamp(run.updated_at)),
         end_time: run.finished_at.map(timestamp),
@@ -128,15 +128,24 @@ pub(super) fn migration(run: &Run) -> proto::Migration {
 }
 
 /// Writes which houses are behind.
-pub(super) fn plan(fleets: Vec<(ServerName, Fleet)>) -> proto::PlanMigrationResponse {
+pub(super) fn plan(fleets: Fleets) -> proto::PlanMigrationResponse {
+    let newest = fleets.iter().filter_map(|(_, fleet)| Some(fleet.as_ref().ok()?.newest));
     proto::PlanMigrationResponse {
-        newest_version: fleets.iter().map(|(_, fleet)| fleet.newest).min().unwrap_or_default(),
+        newest_version: newest.min().unwrap_or_default(),
         servers: fleets
             .into_iter()
-            .map(|(server, fleet)| proto::ServerFleet {
-                server: server.to_string(),
-                versions: fleet.versions.iter().map(version).collect(),
-                faults: fleet.faults.into_iter().map(fault).collect(),
+            .map(|(server, fleet)| match fleet {
+                Ok(fleet) => proto::ServerFleet {
+                    server: server.to_string(),
+                    versions: fleet.versions.iter().map(version).collect(),
+                    faults: fleet.faults.into_iter().map(fault).collect(),
+                    error: String::new(),
+                },
+                Err(error) => proto::ServerFleet {
+                    server: server.to_string(),
+                    error: error.to_string(),
+                    ..proto::ServerFleet::default()
+                },
             })
             .collect(),
     }
@@ -238,12 +247,24 @@ fn state(state: State) -> proto::MigrationState {
     }
 }
 
-fn progress(server: &str, progress: Progress) -> proto::MigrationProgress {
+fn last_error((server, away): (&str, &Away)) -> String {
+    format!("{server}: {}", away.error)
+}
+
+fn progress(server: &str, progress: &Progress) -> proto::MigrationProgress {
     proto::MigrationProgress {
         server: server.to_owned(),
         behind: progress.behind,
         failed: progress.failed,
         behind_in_all: progress.behind_in_all,
+        away: progress.away.as_ref().map(away),
+    }
+}
+
+fn away(away: &Away) -> proto::ServerAway {
+    proto::ServerAway {
+        since: Some(timestamp(away.since)),
+        error: away.error.clone(),
     }
 }
 

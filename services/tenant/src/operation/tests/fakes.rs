@@ -59,6 +59,8 @@ pub(crate) struct Effects {
     /// Tenants whose homes cannot be reached.
     pub(crate) unreachable: BTreeSet<String>,
     mishaps: BTreeMap<&'static str, Mishap>,
+    /// What goes wrong with a data server.
+    servers: BTreeMap<&'static str, Mishap>,
 }
 
 /// The fakes, running.
@@ -106,9 +108,16 @@ impl Fakes {
         self.effects().mishaps.insert(method, mishap);
     }
 
+    /// From now on this happens to every call about the houses of a data server.
+    pub(crate) fn plan_on(&self, server: &'static str, mishap: Mishap) {
+        self.effects().servers.insert(server, mishap);
+    }
+
     /// From now on all is well. Calls that hang go on hanging.
     pub(crate) fn heal(&self) {
-        self.effects().mishaps.clear();
+        let mut effects = self.effects();
+        effects.mishaps.clear();
+        effects.servers.clear();
     }
 
     /// Waits until a call hangs.
@@ -122,10 +131,16 @@ impl Fakes {
 impl Shared {
     /// Counts the call, does `act` unless a mishap forbids it, and answers unless one forbids that.
     async fn serve<T>(&self, method: &'static str, act: impl FnOnce(&mut Effects) -> T) -> Answer<T> {
+        self.serve_on("", method, act).await
+    }
+
+    /// As [`Self::serve`], for a call about the houses of a data server.
+    async fn serve_on<T>(&self, server: &str, method: &'static str, act: impl FnOnce(&mut Effects) -> T) -> Answer<T> {
         let done = {
             let mut effects = self.effects.lock().unwrap();
             *effects.calls.entry(method).or_default() += 1;
-            match effects.mishaps.get(method) {
+            let mishap = effects.servers.get(server).or_else(|| effects.mishaps.get(method));
+            match mishap.copied() {
                 Some(Mishap::Fails) => return Err(Status::unavailable("planned")),
                 Some(Mishap::HangsBefore) => None,
                 Some(Mishap::HangsAfter) => {
@@ -281,9 +296,13 @@ impl TenantParticipantService for Shared {
         self.serve("check_server", |_| common::CheckServerResponse {}).await
     }
 
-    async fn describe_fleet(&self, _: Request<common::DescribeFleetRequest>) -> Answer<common::DescribeFleetResponse> {
-        self.serve("describe_fleet", |effects| fleet::describe(&effects.houses))
-            .await
+    async fn describe_fleet(
+        &self,
+        request: Request<common::DescribeFleetRequest>,
+    ) -> Answer<common::DescribeFleetResponse> {
+        let server = request.into_inner().server;
+        let act = |effects: &mut Effects| fleet::describe(&effects.houses, &server);
+        self.serve_on(&server, "describe_fleet", act).await
     }
 
     async fn migrate_batch(
@@ -291,8 +310,8 @@ impl TenantParticipantService for Shared {
         request: Request<common::MigrateBatchRequest>,
     ) -> Answer<common::MigrateBatchResponse> {
         let request = request.into_inner();
-        self.serve("migrate_batch", |effects| fleet::migrate(&mut effects.houses, &request))
-            .await
+        let act = |effects: &mut Effects| fleet::migrate(&mut effects.houses, &request);
+        self.serve_on(&request.server, "migrate_batch", act).await
     }
 
     async fn check_drift(&self, request: Request<common::CheckDriftRequest>) -> Answer<common::CheckDriftResponse> {

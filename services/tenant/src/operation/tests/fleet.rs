@@ -9,6 +9,8 @@ pub(crate) const NEWEST: i32 = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct FakeHouse {
     pub(crate) tenant: String,
+    /// The data server that has it.
+    pub(crate) server: &'static str,
     /// 0 to 99: a wave of more per cent takes it.
     pub(crate) bucket: i32,
     pub(crate) version: i32,
@@ -26,12 +28,19 @@ impl FakeHouse {
     pub(crate) fn new(tenant: impl ToString, bucket: i32) -> Self {
         Self {
             tenant: tenant.to_string(),
+            server: "data1",
             bucket,
             version: 1,
             is_broken: false,
             failed_in: None,
             migrated: 0,
         }
+    }
+
+    /// The same house on another data server.
+    pub(crate) fn on(mut self, server: &'static str) -> Self {
+        self.server = server;
+        self
     }
 
     fn is_asked_for(&self, request: &common::MigrateBatchRequest) -> bool {
@@ -55,9 +64,10 @@ impl FakeHouse {
     }
 }
 
-/// Counts houses by version.
-pub(super) fn describe(houses: &[FakeHouse]) -> common::DescribeFleetResponse {
-    let count = |version| houses.iter().filter(|house| house.version == version).count();
+/// Counts a server's houses by version.
+pub(super) fn describe(houses: &[FakeHouse], server: &str) -> common::DescribeFleetResponse {
+    let here = || houses.iter().filter(|house| house.server == server);
+    let count = |version| here().filter(|house| house.version == version).count();
     let versions = (1..=NEWEST).map(|version| common::FleetVersion {
         version,
         deferred_version: 0,
@@ -71,10 +81,14 @@ pub(super) fn describe(houses: &[FakeHouse]) -> common::DescribeFleetResponse {
     }
 }
 
-/// Migrates some houses.
+/// Migrates some houses of a server.
 pub(super) fn migrate(houses: &mut [FakeHouse], request: &common::MigrateBatchRequest) -> common::MigrateBatchResponse {
     let (target, round) = (request.target_version, Some(request.round_id.clone()));
-    let due = houses
+    let mut here: Vec<&mut FakeHouse> = houses
+        .iter_mut()
+        .filter(|house| house.server == request.server)
+        .collect();
+    let due = here
         .iter_mut()
         .filter(|house| house.version < target && house.is_asked_for(request) && house.failed_in != round);
     let mut migrated = 0;
@@ -88,7 +102,11 @@ pub(super) fn migrate(houses: &mut [FakeHouse], request: &common::MigrateBatchRe
             migrated += 1;
         }
     }
-    let behind: Vec<&FakeHouse> = houses.iter().filter(|house| house.version < target).collect();
+    let behind: Vec<&FakeHouse> = here
+        .iter()
+        .map(|house| &**house)
+        .filter(|house| house.version < target)
+        .collect();
     let asked: Vec<&&FakeHouse> = behind.iter().filter(|house| house.is_asked_for(request)).collect();
     let failed: Vec<&&&FakeHouse> = asked.iter().filter(|house| house.failed_in == round).collect();
     let count = |number: usize| i64::try_from(number).unwrap();
