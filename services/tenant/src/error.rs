@@ -1,7 +1,7 @@
 //! What can go wrong in this service, as facts, and what the caller hears of it.
 
 use rowhouse_context::ServiceName;
-use rowhouse_status::{Failure, Reason};
+use rowhouse_status::{Failure, Reason, Violations};
 use rowhouse_types::{MigrationRunId, OperationId, ServerName, TenantId};
 
 use crate::migration;
@@ -106,6 +106,12 @@ pub(crate) enum Error {
         version: i32,
         /// The newest that there is.
         newest: i32,
+    },
+    /// Tenants of a run's waves have no home.
+    #[error("{} canaries have no home", .places.len())]
+    CanariesUnknown {
+        /// The wave of each, and its place there.
+        places: Vec<(usize, usize)>,
     },
     /// The run's state does not allow it.
     #[error("a migration that is {state} cannot become {wanted}")]
@@ -258,6 +264,14 @@ impl From<Error> for Failure {
             )
             .with("newest", newest)
             .in_field("target_version", "must be a version that the participant's code has"),
+            Error::CanariesUnknown { places } => {
+                let mut violations = Violations::default();
+                for (wave, at) in places {
+                    let field = format!("waves[{wave}].tenant_ids[{at}]");
+                    violations.add(&field, "must be a tenant that has a home at the participant");
+                }
+                violations.finish(None::<Self>).unwrap_or_else(|failure| failure)
+            }
             Error::MigrationStateForbids { id, state, wanted } => Self::new(
                 Reason::StateForbids,
                 format!("a migration that is {state} cannot become {wanted}"),

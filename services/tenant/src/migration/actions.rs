@@ -14,12 +14,15 @@ use sqlx::PgPool;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Away, Drift, Fleet, Plan, Progress, Run, State, peer, store};
+use super::{Away, Drift, Fleet, Plan, Progress, Run, State, Wave, peer, store};
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result};
 use crate::operation::peers::Peers;
 use crate::server;
 use crate::tenant::Reason;
+
+/// Canaries that are told to be unknown in one answer.
+const UNKNOWN_MAX: usize = 20;
 
 /// What an operator may do with runs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -86,6 +89,7 @@ impl Migrations {
         {
             return Ok(run);
         }
+        self.check_canaries(&new.plan).await?;
         let fleets = self.plan(ctx, new.plan.participant).await?;
         let (newest, fleets) = newest(fleets)?;
         if new.plan.target == 0 {
@@ -213,6 +217,32 @@ impl Migrations {
                 _ => self.tokens.seal(&scope, &page.next),
             },
         })
+    }
+
+    /// Every canary has a home. A wave of others would match no house, and be through at once.
+    async fn check_canaries(&self, plan: &Plan) -> Result<()> {
+        let named = plan.waves.iter().enumerate().flat_map(|(wave, of)| {
+            let tenants = match of {
+                Wave::Tenants(tenants) => tenants.as_slice(),
+                Wave::Percent(_) => &[],
+            };
+            tenants
+                .iter()
+                .enumerate()
+                .map(move |(at, tenant)| ((wave, at), tenant.uuid()))
+        });
+        let named: Vec<((usize, usize), Uuid)> = named.collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let tenants: Vec<Uuid> = named.iter().map(|(_, tenant)| *tenant).collect();
+        let known = store::with_home(&self.pool, plan.participant, &tenants).await?;
+        let unknown = named.into_iter().filter(|(_, tenant)| !known.contains(tenant));
+        let places: Vec<(usize, usize)> = unknown.map(|(place, _)| place).take(UNKNOWN_MAX).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        Err(Error::CanariesUnknown { places })
     }
 
     /// The run that an earlier call with this request id started: it is answered whatever the participant says now.

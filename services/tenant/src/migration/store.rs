@@ -1,6 +1,6 @@
 //! SQL of runs. What a process writes about a run's progress names its lease: one that has lost it changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -259,6 +259,20 @@ pub(super) async fn record(pool: &PgPool, lease: Uuid, run: &Run) -> Result<Opti
     .fetch_optional(pool)
     .await?;
     row.map(Run::try_from).transpose()
+}
+
+/// Those of the tenants that have a home at the participant.
+///
+/// `tenants`: 20,000 at most, which is 1,000 in each of 20 waves.
+pub(super) async fn with_home(pool: &PgPool, participant: ServiceName, tenants: &[Uuid]) -> Result<BTreeSet<Uuid>> {
+    let known: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT tenant_id FROM tenant.homes WHERE participant = $1 AND tenant_id = ANY ($2) LIMIT 20000",
+    )
+    .bind(participant.as_str())
+    .bind(tenants)
+    .fetch_all(pool)
+    .await?;
+    Ok(known.into_iter().collect())
 }
 
 /// Tells the directory that every home of a participant on a data server has the version. Until then it says an older one,

@@ -49,7 +49,24 @@ async fn bench(name: &str) -> (Bench, Vec<TenantId>) {
         .zip(0..)
         .map(|(tenant, at)| FakeHouse::new(tenant, at * 10));
     bench.fakes.effects().houses = houses.collect();
+    for tenant in &tenants {
+        put_into_directory(&bench, *tenant).await;
+    }
     (bench, tenants)
+}
+
+/// Lets the directory know the tenant and its home.
+async fn put_into_directory(bench: &Bench, tenant: TenantId) {
+    let insert = sqlx::query(
+        "WITH known AS (
+             INSERT INTO tenant.tenants (tenant_id, slug, display_name, placement, server, state)
+             VALUES ($1, $2, 'A tenant', 'shared', 'data1', 'provisioning') RETURNING tenant_id)
+         INSERT INTO tenant.homes (tenant_id, participant, server, placement, generation, version, state)
+         SELECT tenant_id, 'crm', 'data1', 'shared', 1, 1, 'active' FROM known",
+    );
+    let slug = format!("t-{}", tenant.uuid().simple());
+    let insert = insert.bind(tenant.uuid()).bind(slug);
+    insert.execute(&bench.superuser).await.unwrap();
 }
 
 fn migrated(bench: &Bench) -> usize {
@@ -311,6 +328,22 @@ async fn what_is_not_known_is_refused() {
         ),
         (1, NEWEST, 10)
     );
+    assert_eq!(bench.count("SELECT count(*) FROM tenant.migration_runs").await, 0);
+}
+
+#[tokio::test]
+async fn canaries_without_a_home_are_refused_by_their_place() {
+    let (bench, tenants) = bench("migration_canaries").await;
+    let waves = vec![
+        Wave::Percent(1),
+        Wave::Tenants(vec![tenants[0], TenantId::generate(), tenants[1]]),
+        Wave::Tenants(vec![TenantId::generate()]),
+    ];
+    let refused = bench.migrations.start(&ctx(LONG), new_run(waves)).await;
+    let failure = Failure::from(refused.unwrap_err());
+    let fields: Vec<&str> = failure.violations().iter().map(|one| one.field.as_str()).collect();
+    assert_eq!(fields, ["waves[1].tenant_ids[1]", "waves[2].tenant_ids[0]"]);
+    assert_eq!(failure.reason(), Because::FieldInvalid);
     assert_eq!(bench.count("SELECT count(*) FROM tenant.migration_runs").await, 0);
 }
 
