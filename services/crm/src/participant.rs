@@ -94,7 +94,7 @@ impl Homes {
     /// Makes a home ready: the one that the operation built or claimed before, the spare, or a new one.
     pub(crate) async fn prepare(&self, ctx: &Ctx, order: &Order) -> Result<Home, Error> {
         let Place { tenant, server } = &order.place;
-        if order.placement == Placement::Schema {
+        if order.placement != Placement::Shared {
             // Whoever signs up waits for no home that is being built ahead for somebody else.
             let claim = self
                 .provisioner

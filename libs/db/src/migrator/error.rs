@@ -12,7 +12,7 @@ pub enum ProvisionError {
     /// Schema `rowhouse` is not there, or not at the newest version.
     #[error("data server {0} is not migrated")]
     ServerNotMigrated(String),
-    /// Only homes in placement `schema` are built ahead: in `shared` a home is a line.
+    /// In placement `shared` a home is a line, and none is built ahead.
     #[error("placement {} has no spare homes", .0.as_str())]
     NoSpares(Placement),
     /// The tenant has no home of this participant here.

@@ -110,7 +110,7 @@ impl Provisioner {
         operation: OperationId,
     ) -> Result<Home, ProvisionError> {
         if placement == Placement::Database {
-            return self.prepare_own(tenant, server, operation).await;
+            return self.prepare_own(tenant, server, Some(operation)).await;
         }
         let mut tx = self.begin(server).await?;
         registry::lock_work(&mut tx, tenant).await?;

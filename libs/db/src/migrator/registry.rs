@@ -16,7 +16,7 @@ use crate::home::Home;
 /// One line of the registry.
 pub(super) struct Entry {
     pub(super) generation: i64,
-    /// Which built it, or claimed it; none while it is a spare.
+    /// Which built it, or claimed it; none while it is a spare. Of a tenant's own database the main one says it first.
     pub(super) operation: Option<Uuid>,
     /// Which ordered its state last; none while it is as it was built.
     pub(super) state_operation: Option<Uuid>,
@@ -238,24 +238,25 @@ pub(super) async fn claim_home(
     .map(drop)
 }
 
-/// Enters a home, in use, in the tenant's own database, with the generation that the main database has given.
+/// Enters a home in the tenant's own database, with the generation that the main database has given: in use, or a spare where no
+/// operation builds it.
 pub(super) async fn insert_home_as(
     connection: &mut PgConnection,
     tenant: TenantId,
     participant: ServiceName,
     house: &House,
-    operation: OperationId,
+    operation: Option<OperationId>,
     generation: i64,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO rowhouse.homes (tenant_id, participant, house_id, generation, state, operation_id)
-         VALUES ($1, $2, $3, $4, 'active', $5)",
+         VALUES ($1, $2, $3, $4, CASE WHEN $5::uuid IS NULL THEN 'spare' ELSE 'active' END, $5)",
     )
     .bind(tenant.uuid())
     .bind(participant.as_str())
     .bind(house.house_id)
     .bind(generation)
-    .bind(operation.uuid())
+    .bind(operation.map(|operation| operation.uuid()))
     .execute(connection)
     .await
     .map(drop)

@@ -6,6 +6,7 @@ mod keys;
 mod logins;
 mod pools;
 mod roles;
+mod spares;
 mod two_servers;
 
 use rowhouse_config::Secret;

@@ -154,8 +154,15 @@ async fn many_orders_at_once_are_all_carried_out() {
 
 #[tokio::test]
 async fn a_claim_does_not_wait_for_builds() {
+    for placement in [Placement::Schema, Placement::Database] {
+        a_claim_does_not_wait_in(placement).await;
+    }
+}
+
+async fn a_claim_does_not_wait_in(placement: Placement) {
     let bench = Bench::start("crm_spare_claim", 1).await;
-    let (homes, order) = (bench.homes, order());
+    let (homes, mut order) = (bench.homes, order());
+    order.placement = placement;
     let long = || ctx(Duration::from_secs(30));
     let spare = homes
         .prepare_spare(&long(), &order.place, order.placement)

@@ -47,16 +47,20 @@ impl Provisioner {
         }
     }
 
-    /// Makes a home in a database of its own ready. What a dead process has left of it is gone on with.
+    /// Makes a home in a database of its own ready: claims the spare, or builds a home where there is none. Without an operation
+    /// it is the spare that is built. What a dead process has left of it is gone on with.
     pub(super) async fn prepare_own(
         &self,
         tenant: TenantId,
         server: &ServerName,
-        operation: OperationId,
+        operation: Option<OperationId>,
     ) -> Result<Home, ProvisionError> {
         // Committed before anything is created, so that what is left behind is known for ours.
         let mut main = self.begin(server).await?;
         registry::lock_work(&mut main, tenant).await?;
+        if let Some(operation) = operation {
+            databases::claim_spare(&mut main, tenant, self.participant, operation).await?;
+        }
         let seen = self.look(&mut main, tenant, operation).await?;
         if seen.is_none() {
             let name = house::own_name(tenant);
@@ -80,13 +84,17 @@ impl Provisioner {
                 databases::set_ready(&mut main, tenant, self.participant, &house, newest, &sealed).await?;
                 home
             }
-            Some((State::Ready | State::Leaving, _)) => {
+            Some((State::Ready | State::Leaving, generation)) => {
                 drop(main);
-                return self.describe(tenant, server).await;
+                return match operation {
+                    Some(operation) => self.use_own(tenant, server, (operation, generation)).await,
+                    None => self.describe(tenant, server).await,
+                };
             }
         };
         main.commit().await?;
-        tracing::info!(tenant = %tenant, server = %server, version = home.version, "a home with its own database is ready");
+        let (version, state) = (home.version, home.state.as_str());
+        tracing::info!(tenant = %tenant, server = %server, version, state, "a home with its own database is ready");
         Ok(home)
     }
 
@@ -184,24 +192,25 @@ impl Provisioner {
     }
 
     /// What the operation finds in the main database: the state of the database that it has claimed, and its generation;
-    /// `None` where it may claim one.
-    async fn look(
+    /// `None` where it may claim one. Without an operation, the same of the spare.
+    pub(super) async fn look(
         &self,
         main: &mut PgConnection,
         tenant: TenantId,
-        operation: OperationId,
+        operation: Option<OperationId>,
     ) -> Result<Option<(State, i64)>, ProvisionError> {
         let state = databases::state_of(main, tenant, self.participant).await?;
         let Some(entry) = registry::find(main, tenant, self.participant).await? else {
             return Ok(None);
         };
-        let own = entry.operation == Some(operation.uuid());
+        let own = entry.operation == operation.map(|operation| operation.uuid());
         match state {
             Some(State::Leaving) if own => Err(ProvisionError::HomeDropped),
             Some(state) if own => Ok(Some((state, entry.generation))),
             Some(_) => Err(ProvisionError::HomeExists),
             None if entry.place.is_some() => Err(ProvisionError::HomeExists),
-            None if own => Err(ProvisionError::HomeDropped),
+            // No spare is built for a tenant that has gone.
+            None if own || operation.is_none() => Err(ProvisionError::HomeDropped),
             None => Ok(None),
         }
     }
@@ -215,7 +224,7 @@ impl Provisioner {
         main: &mut PgConnection,
         tenant: TenantId,
         server: &ServerName,
-        (operation, generation): (OperationId, i64),
+        (operation, generation): (Option<OperationId>, i64),
     ) -> Result<(Home, House, Vec<u8>), ProvisionError> {
         let name = house::own_name(tenant);
         let mut shared = self.open(server, Some(CLUSTER_DATABASE)).await?;
@@ -232,7 +241,9 @@ impl Provisioner {
         platform::migrate(&mut own).await?;
         let mut tx = bounded(&mut own).await?;
         let (home, house) = match registry::find(&mut tx, tenant, self.participant).await? {
-            Some(entry) if entry.operation == Some(operation.uuid()) && entry.generation == generation => {
+            Some(entry)
+                if entry.operation == operation.map(|operation| operation.uuid()) && entry.generation == generation =>
+            {
                 let home = entry.home(tenant, server);
                 home.zip(entry.place.map(|(house, _)| house))
                     .ok_or(ProvisionError::HomeDropped)?
@@ -249,7 +260,7 @@ impl Provisioner {
                     placement,
                     generation,
                     version: house.version,
-                    state: HomeState::Active,
+                    state: operation.map_or(HomeState::Spare, |_| HomeState::Active),
                     transactions_max: None,
                 };
                 (home, house)
@@ -306,15 +317,15 @@ impl Provisioner {
         registry::lock_work(&mut tx, tenant).await?;
         let home = registry::find(&mut tx, tenant, self.participant).await?;
         if let Some((operation, home)) = home.and_then(|home| home.place.map(|place| (home.operation, place.1))) {
+            // Nobody was told of one that is still being built.
+            if state == State::Ready && home != HomeState::Frozen {
+                return Err(ProvisionError::NotFrozen);
+            }
             let claim = registry::find(main, tenant, self.participant).await?;
             if claim.is_none_or(|claim| claim.operation != operation) {
                 return Err(ProvisionError::Damaged(
                     "another server's home is in the database".to_owned(),
                 ));
-            }
-            // Nobody was told of one that is still being built.
-            if state == State::Ready && home != HomeState::Frozen {
-                return Err(ProvisionError::NotFrozen);
             }
             registry::forget_home(&mut tx, tenant, self.participant).await?;
         }

@@ -1,13 +1,20 @@
 //! Homes that are built ahead, each for a tenant's id that nobody has yet: claiming one is an update.
+//!
+//! In a database of its own a spare is claimed twice, since no transaction spans two databases: first in the main one, where
+//! calls about a tenant wait for each other and the first operation wins, then in its own, where that opens it. Between the two
+//! it belongs to that operation and nobody enters it; the same operation, repeated, goes on from there.
 
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 
 use super::Provisioner;
 use crate::home::Home;
 use crate::migrator::house::Wall;
+use crate::migrator::provisioner::own::bounded;
+use crate::migrator::registry::databases::{self, State};
 use crate::migrator::registry::{self, House};
 use crate::migrator::{ProvisionError, house, ledger};
+use crate::platform;
 
 // === impl Provisioner ===
 
@@ -24,8 +31,10 @@ impl Provisioner {
         server: &ServerName,
         placement: Placement,
     ) -> Result<Home, ProvisionError> {
-        if placement != Placement::Schema {
-            return Err(ProvisionError::NoSpares(placement));
+        match placement {
+            Placement::Schema => {}
+            Placement::Shared => return Err(ProvisionError::NoSpares(placement)),
+            Placement::Database => return self.prepare_own(tenant, server, None).await,
         }
         let mut tx = self.begin(server).await?;
         registry::lock_work(&mut tx, tenant).await?;
@@ -64,6 +73,9 @@ impl Provisioner {
         placement: Placement,
         operation: OperationId,
     ) -> Result<Option<Home>, ProvisionError> {
+        if placement == Placement::Database {
+            return self.claim_own(tenant, server, operation).await;
+        }
         let mut tx = self.begin(server).await?;
         registry::lock_work(&mut tx, tenant).await?;
         let Some(entry) = registry::find(&mut tx, tenant, self.participant).await? else {
@@ -114,5 +126,75 @@ impl Provisioner {
             version,
             ..spare
         })
+    }
+
+    /// [`Self::claim`] of a spare in a database of its own. One that is behind is the operation's from now on all the same.
+    async fn claim_own(
+        &self,
+        tenant: TenantId,
+        server: &ServerName,
+        operation: OperationId,
+    ) -> Result<Option<Home>, ProvisionError> {
+        let mut main = self.begin(server).await?;
+        registry::lock_work(&mut main, tenant).await?;
+        databases::claim_spare(&mut main, tenant, self.participant, operation).await?;
+        let generation = match self.look(&mut main, tenant, Some(operation)).await {
+            Ok(Some((State::Ready, generation))) => generation,
+            // What is to be refused is refused in one place.
+            Ok(_) | Err(ProvisionError::HomeExists | ProvisionError::HomeDropped) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        main.commit().await?;
+        self.open_spare(tenant, server, (operation, generation)).await
+    }
+
+    /// The home in the database that the operation has claimed, or built, in the main one; a spare is put into use, and brought
+    /// to the newest version first where it is behind.
+    pub(super) async fn use_own(
+        &self,
+        tenant: TenantId,
+        server: &ServerName,
+        claim: (OperationId, i64),
+    ) -> Result<Home, ProvisionError> {
+        if let Some(home) = self.open_spare(tenant, server, claim).await? {
+            return Ok(home);
+        }
+        self.migrate_own(tenant, server).await?;
+        self.open_spare(tenant, server, claim)
+            .await?
+            .ok_or(ProvisionError::Busy)
+    }
+
+    /// Puts the spare into use that the operation has claimed in the main database, or answers the home as it is by now. `None`
+    /// where the spare is behind.
+    async fn open_spare(
+        &self,
+        tenant: TenantId,
+        server: &ServerName,
+        (operation, generation): (OperationId, i64),
+    ) -> Result<Option<Home>, ProvisionError> {
+        let mut own = self.open(server, Some(&house::own_name(tenant))).await?;
+        let mut tx = bounded(&mut own).await?;
+        registry::lock_work(&mut tx, tenant).await?;
+        let entry = registry::find(&mut tx, tenant, self.participant).await?;
+        // What comes after this home has another generation.
+        let entry = entry.filter(|entry| entry.generation == generation);
+        let entry = entry.ok_or(ProvisionError::HomeDropped)?;
+        let home = entry.home(tenant, server).ok_or(ProvisionError::HomeDropped)?;
+        if entry.operation == Some(operation.uuid()) {
+            return Ok(Some(home));
+        }
+        if home.state != HomeState::Spare {
+            return Err(ProvisionError::HomeExists);
+        }
+        if home.version < self.migrations.newest() || !platform::is_current(&mut tx).await? {
+            return Ok(None);
+        }
+        registry::claim_home(&mut tx, tenant, self.participant, operation).await?;
+        tx.commit().await?;
+        own.close().await?;
+        tracing::info!(tenant = %tenant, server = %server, version = home.version, "a spare database was claimed");
+        let state = HomeState::Active;
+        Ok(Some(Home { state, ..home }))
     }
 }

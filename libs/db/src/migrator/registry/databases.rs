@@ -33,14 +33,14 @@ pub(in crate::migrator) async fn state_of(
     state.as_deref().map(State::read).transpose()
 }
 
-/// Says that the operation is about to create the database. The home's line has no house here, and its next generation is
-/// this operation's.
+/// Says that the operation is about to create the database, or that a spare is to be built where there is none. The home's line
+/// has no house here, and its next generation is the new home's.
 pub(in crate::migrator) async fn claim(
     connection: &mut PgConnection,
     tenant: TenantId,
     participant: ServiceName,
     name: &str,
-    operation: OperationId,
+    operation: Option<OperationId>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO rowhouse.homes (tenant_id, participant, house_id, generation, state, operation_id)
@@ -51,7 +51,7 @@ pub(in crate::migrator) async fn claim(
     )
     .bind(tenant.uuid())
     .bind(participant.as_str())
-    .bind(operation.uuid())
+    .bind(operation.map(|operation| operation.uuid()))
     .execute(&mut *connection)
     .await?;
     sqlx::query(
@@ -60,6 +60,27 @@ pub(in crate::migrator) async fn claim(
     .bind(tenant.uuid())
     .bind(participant.as_str())
     .bind(name)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Says that the spare, where there is one that is complete, is this operation's: from now on no other takes it.
+pub(in crate::migrator) async fn claim_spare(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    participant: ServiceName,
+    operation: OperationId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE rowhouse.homes AS home SET operation_id = $3, updated_at = now()
+         FROM rowhouse.databases AS own
+         WHERE home.tenant_id = $1 AND home.participant = $2 AND home.operation_id IS NULL
+             AND own.tenant_id = home.tenant_id AND own.participant = home.participant AND own.state = 'ready'",
+    )
+    .bind(tenant.uuid())
+    .bind(participant.as_str())
+    .bind(operation.uuid())
     .execute(connection)
     .await
     .map(drop)
