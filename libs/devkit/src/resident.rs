@@ -128,6 +128,7 @@ impl Resident {
             redis_prefix: "rowhouse".to_owned(),
             smtp_url: format!("smtp://{sink}"),
             spares: 4,
+            spare_databases: 1,
             certificates: None,
             files: stack.folder().join("files"),
             ports,

@@ -155,8 +155,10 @@ pub struct Settings {
     pub redis_prefix: String,
     /// The mail server.
     pub smtp_url: String,
-    /// Homes that are built ahead.
+    /// Homes that are built ahead, each a schema.
     pub spares: u16,
+    /// Those that are databases.
+    pub spare_databases: u16,
     /// Where services show certificates: a folder with a folder for each.
     pub certificates: Option<PathBuf>,
     /// The folder of the worker's files.
@@ -251,7 +253,10 @@ impl Settings {
     /// What only one process reads.
     fn serve_own(&self, process: Process, variables: &mut Variables) {
         match process {
-            Process::Tenant => variables.set("ROWHOUSE_TENANT_SPARES", self.spares.to_string()),
+            Process::Tenant => {
+                variables.set("ROWHOUSE_TENANT_SPARES", self.spares.to_string());
+                variables.set("ROWHOUSE_TENANT_SPARE_DATABASES", self.spare_databases.to_string());
+            }
             Process::Auth => variables.set("ROWHOUSE_MASTER_KEY", &self.keys.master),
             Process::Crm => {
                 let relay = |data: &str| self.servers.login_url(Login::Relay, data);

@@ -105,6 +105,7 @@ impl Suite {
             smtp_url: sink.url(),
             // A test that wants some says so: the others shall not wait for what they do not use.
             spares: 0,
+            spare_databases: 0,
             certificates: options.certificates.clone(),
             files,
             ports,

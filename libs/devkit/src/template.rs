@@ -35,6 +35,7 @@ pub async fn make(checkout: &Checkout, servers: &Servers) -> Result<()> {
         certificates: None,
         smtp_url: String::new(),
         spares: 0,
+        spare_databases: 0,
         files: PathBuf::new(),
         ports: BTreeMap::new(),
         keys: Keys::of(&mut Secrets::load(servers.folder())?)?,

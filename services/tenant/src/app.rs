@@ -41,8 +41,8 @@ use crate::purge;
 use crate::server;
 use crate::server::actions::Servers;
 use crate::server::rpc::ServerRpc;
-use crate::spare::Refill;
 use crate::spare::filler::Filler;
+use crate::spare::{Refill, Wanted};
 use crate::tenant::actions::Tenants;
 use crate::tenant::rpc::TenantRpc;
 
@@ -124,7 +124,11 @@ impl App {
         let peers = Peers::new(auth, participants, keepers, cache.clone());
         let sagas = Sagas::new(control.pool().clone(), peers.clone(), wake.clone());
         let refill = Refill::new();
-        let filler = Filler::new(control.pool().clone(), peers.clone(), refill.clone(), config.spares);
+        let wanted = Wanted {
+            schemas: config.spares,
+            databases: config.spare_databases,
+        };
+        let filler = Filler::new(control.pool().clone(), peers.clone(), refill.clone(), wanted);
         let page_token_key = config.page_token_key.context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
         let tokens = PageTokens::new(page_token_key.expose());
         let grace = Duration::from_secs(u64::from(config.delete_grace_days.get()) * SECONDS_A_DAY);

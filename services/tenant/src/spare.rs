@@ -13,6 +13,14 @@ use rowhouse_types::{Placement, ServerName, TenantId};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+/// How many spares each data server that takes new tenants shall have, by placement. In `shared` a home is a line, and none is
+/// built ahead.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) schemas: u16,
+    pub(crate) databases: u16,
+}
+
 /// Spares of one data server and placement.
 #[derive(Clone, Debug)]
 pub(crate) struct Stock {
@@ -39,6 +47,16 @@ pub(crate) struct Spare {
 #[derive(Clone, Debug)]
 pub(crate) struct Refill {
     taken: watch::Sender<()>,
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    /// The placements of which there shall be some.
+    fn each(self) -> impl Iterator<Item = (Placement, u16)> {
+        let all = [(Placement::Schema, self.schemas), (Placement::Database, self.databases)];
+        all.into_iter().filter(|(_, wanted)| *wanted > 0)
+    }
 }
 
 // === impl Refill ===

@@ -7,14 +7,14 @@ use futures_util::future::try_join_all;
 use metrics::{counter, gauge};
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{Placement, ServerName};
+use rowhouse_types::ServerName;
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Refill, Spare, Stock, store};
+use super::{Refill, Spare, Stock, Wanted, store};
 use crate::error::Result;
 use crate::operation::pause;
 use crate::operation::peers::Peers;
@@ -43,15 +43,13 @@ pub(crate) struct Filler {
     pool: PgPool,
     peers: Peers,
     refill: Refill,
-    wanted: u16,
+    wanted: Wanted,
 }
 
 // === impl Filler ===
 
 impl Filler {
-    /// `wanted`: spares on each data server that takes new tenants; none where it is 0. Only in placement `schema`: in `shared`
-    /// a home is a line.
-    pub(crate) fn new(pool: PgPool, peers: Peers, refill: Refill, wanted: u16) -> Self {
+    pub(crate) fn new(pool: PgPool, peers: Peers, refill: Refill, wanted: Wanted) -> Self {
         Self {
             pool,
             peers,
@@ -62,10 +60,10 @@ impl Filler {
 
     /// Works until `stop`. Each stock for itself: a server that is away keeps no other from being filled.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        if self.wanted == 0 {
+        if self.wanted.each().next().is_none() {
             return;
         }
-        let mut kept: BTreeMap<ServerName, CancellationToken> = BTreeMap::new();
+        let mut kept: BTreeMap<(ServerName, &str), CancellationToken> = BTreeMap::new();
         let tasks = TaskTracker::new();
         let mut ticks = interval(SERVERS_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -78,15 +76,15 @@ impl Filler {
                 // `keep_full` says that the database is away; what is known goes on.
                 continue;
             };
-            kept.retain(|server, end| {
-                let stays = stocks.iter().any(|stock| stock.server == *server);
+            kept.retain(|kept, end| {
+                let stays = stocks.iter().any(|stock| key(stock) == *kept);
                 if !stays {
                     end.cancel();
                 }
                 stays
             });
             for stock in stocks {
-                kept.entry(stock.server.clone()).or_insert_with(|| {
+                kept.entry(key(&stock)).or_insert_with(|| {
                     let (filler, end) = (self.clone(), stop.child_token());
                     let until = end.clone();
                     tasks.spawn(async move { filler.keep_full(&stock, &until).await });
@@ -98,16 +96,18 @@ impl Filler {
         tasks.wait().await;
     }
 
-    /// One for each server that takes new tenants now.
+    /// One for each server that takes new tenants now, and each placement of which it takes them.
     async fn stocks(&self) -> Result<Vec<Stock>> {
-        let placement = Placement::Schema;
-        let servers = server::store::taking(&self.pool, placement).await?;
-        let stocks = servers.into_iter().map(|server| Stock {
-            server,
-            placement,
-            wanted: self.wanted.into(),
-        });
-        Ok(stocks.collect())
+        let mut stocks = Vec::new();
+        for (placement, wanted) in self.wanted.each() {
+            let servers = server::store::taking(&self.pool, placement).await?;
+            stocks.extend(servers.into_iter().map(|server| Stock {
+                server,
+                placement,
+                wanted: wanted.into(),
+            }));
+        }
+        Ok(stocks)
     }
 
     pub(super) async fn keep_full(&self, stock: &Stock, stop: &CancellationToken) {
@@ -131,7 +131,8 @@ impl Filler {
                 && !failing
             {
                 // Once, not every two seconds for as long as the database is away.
-                tracing::warn!(%error, server = %stock.server, "spares cannot be counted");
+                let placement = stock.placement.as_str();
+                tracing::warn!(%error, server = %stock.server, placement, "spares cannot be counted");
             }
             failing = round.is_err();
         }
@@ -230,4 +231,9 @@ fn show(stock: &Stock, ready: i64, building: i64) {
         let (server, placement) = (stock.server.to_string(), stock.placement.as_str());
         gauge!("tenant_spares", "server" => server, "placement" => placement, "state" => state).set(number as f64);
     }
+}
+
+/// What sets a stock apart.
+fn key(stock: &Stock) -> (ServerName, &'static str) {
+    (stock.server.clone(), stock.placement.as_str())
 }

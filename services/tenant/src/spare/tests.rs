@@ -9,13 +9,14 @@ use rowhouse_types::{Placement, TenantId};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Stock, store};
+use super::{Stock, Wanted, store};
 use crate::error::Result;
 use crate::operation::tests::{Bench, LONG, Mishap, ctx, new_tenant};
 use crate::tenant::{NewTenant, State, Tenant};
 
 const ALL: &str = "SELECT count(*) FROM tenant.spares";
 const READY: &str = "SELECT count(*) FROM tenant.spares WHERE state = 'ready'";
+const READY_DATABASES: &str = "SELECT count(*) FROM tenant.spares WHERE state = 'ready' AND placement = 'database'";
 const BUILDING: &str = "SELECT count(*) FROM tenant.spares WHERE state = 'building'";
 
 fn stock(wanted: i64) -> Stock {
@@ -32,6 +33,14 @@ async fn filled(name: &str, wanted: u16) -> Bench {
     bench.filler(wanted).round_once().await;
     assert_eq!(bench.count(READY).await, i64::from(wanted));
     bench
+}
+
+/// Both kinds of spares.
+fn wanted() -> Wanted {
+    Wanted {
+        schemas: 1,
+        databases: 2,
+    }
 }
 
 async fn spares(bench: &Bench) -> BTreeSet<TenantId> {
@@ -148,6 +157,57 @@ async fn only_a_spare_that_is_ready_in_the_right_place_is_taken() {
         assert_eq!(bench.count(ALL).await, 2, "{slug}");
     }
     assert_eq!(bench.fakes.effects().claimed, 0);
+}
+
+#[tokio::test]
+async fn databases_are_built_ahead_in_a_number_of_their_own() {
+    let bench = Bench::start("spare_databases").await;
+    for _ in 0..2 {
+        bench.filler_of(wanted()).round_once().await;
+        assert_eq!((bench.count(READY).await, bench.count(READY_DATABASES).await), (3, 2));
+    }
+    assert_eq!(bench.fakes.effects().built, 3);
+}
+
+#[tokio::test]
+async fn who_signs_up_for_a_database_takes_one_that_was_built_ahead() {
+    let bench = Bench::start("spare_database_taken").await;
+    bench.filler_of(wanted()).round_once().await;
+    let mut new = new_tenant("large");
+    new.server.placement = Placement::Database;
+    let spares = spares(&bench).await;
+    let tenant = bench.tenants.create(&ctx(LONG), new).await.unwrap();
+    assert!(tenant.state == State::Active && spares.contains(&tenant.id));
+    assert_eq!((bench.count(READY).await, bench.count(READY_DATABASES).await), (2, 1));
+    let effects = bench.fakes.effects();
+    assert_eq!((effects.built, effects.claimed), (3, 1), "nothing is built for it");
+}
+
+#[tokio::test]
+async fn a_drained_server_keeps_its_spares_and_gets_no_more_until_it_is_active_again() {
+    let bench = Bench::start("spares_drained").await;
+    let filler = bench.filler_of(wanted());
+    filler.round_once().await;
+    for (change, kept) in [
+        ("UPDATE tenant.servers SET state = 'draining'", 1),
+        (
+            "UPDATE tenant.servers SET state = 'active', placements = '{schema,shared}'",
+            1,
+        ),
+        ("UPDATE tenant.servers SET placements = '{schema,shared,database}'", 2),
+    ] {
+        sqlx::query(change).execute(&bench.superuser).await.unwrap();
+        // One is gone, however that came.
+        sqlx::query(
+            "DELETE FROM tenant.spares WHERE tenant_id IN
+                 (SELECT tenant_id FROM tenant.spares WHERE placement = 'database' ORDER BY tenant_id OFFSET 1)",
+        )
+        .execute(&bench.superuser)
+        .await
+        .unwrap();
+        filler.round_once().await;
+        assert_eq!(bench.count(READY_DATABASES).await, kept, "{change}");
+    }
 }
 
 #[tokio::test]

@@ -291,7 +291,7 @@ impl Tenants {
 
     /// Counts whether a sign-up found a spare, and has the filler see to it at once.
     fn count(&self, tenant: &Tenant, spare: bool) {
-        if tenant.placement != Placement::Schema {
+        if tenant.placement == Placement::Shared {
             return;
         }
         self.refill.notify();

@@ -30,8 +30,8 @@ use crate::operation::saga::Sagas;
 use crate::operation::{Kind, store};
 use crate::server::actions::Servers;
 use crate::server::{Address, Capacity, Labels, PLACEMENTS, Traits, Wish};
-use crate::spare::Refill;
 use crate::spare::filler::Filler;
+use crate::spare::{Refill, Wanted};
 use crate::tenant::actions::Tenants;
 use crate::tenant::{NewTenant, Reason, Tenant};
 
@@ -121,8 +121,12 @@ impl Bench {
         }
     }
 
-    /// A filler of one server.
+    /// A filler of one server, of placement `schema` alone.
     pub(crate) fn filler(&self, wanted: u16) -> Filler {
+        self.filler_of(schemas(wanted))
+    }
+
+    pub(crate) fn filler_of(&self, wanted: Wanted) -> Filler {
         filler(self.pool.clone(), &self.fakes, Refill::new(), wanted)
     }
 
@@ -210,7 +214,7 @@ impl Process {
     /// Begins to keep the server's spares at `wanted`, until the token is cancelled.
     pub(crate) fn fill(&self, fakes: &Fakes, wanted: u16) -> CancellationToken {
         let _inside = self.runtime.enter();
-        let filler = filler(self.pool.clone(), fakes, self.refill.clone(), wanted);
+        let filler = filler(self.pool.clone(), fakes, self.refill.clone(), schemas(wanted));
         let stop = CancellationToken::new();
         self.runtime.spawn(filler.run(stop.clone()));
         stop
@@ -300,7 +304,12 @@ fn peers(fakes: &Fakes) -> Peers {
     Peers::new(auth, BTreeMap::from([(ServiceName::Crm, crm)]), keepers, cache())
 }
 
-fn filler(pool: PgPool, fakes: &Fakes, refill: Refill, wanted: u16) -> Filler {
+fn schemas(schemas: u16) -> Wanted {
+    let databases = 0;
+    Wanted { schemas, databases }
+}
+
+fn filler(pool: PgPool, fakes: &Fakes, refill: Refill, wanted: Wanted) -> Filler {
     Filler::new(pool, peers(fakes), refill, wanted)
 }
 
