@@ -366,6 +366,12 @@ async fn purge(world: &World, house: &House, placement: Placement) -> Result<()>
         removed("worker", "reports"),
         removed("worker", "files"),
     ];
+    // A database of its own had a login, too.
+    let logins = i64::from(placement == Placement::Database);
+    ensure!(
+        removed("crm", "logins") == logins && removed("crm", "logins_left") == 0,
+        "{record:?}"
+    );
     ensure!(removed("cache", "keys") > 0, "there were keys to remove: {record:?}");
     ensure!(counts == [1, 3, 3, 1, 1] && record.finish_time.is_some(), "{record:?}");
     ensure!(journey::create_contact(&house.user.caller, "Late", "").await.is_err());

@@ -44,6 +44,15 @@ pub(crate) struct Order {
     pub(crate) operation: OperationId,
 }
 
+/// What has come of an order to drop a home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// Whether there was one.
+    pub(crate) home: bool,
+    /// Whether the login of its own database is left.
+    pub(crate) login_left: bool,
+}
+
 /// Why an order was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -135,10 +144,13 @@ impl Homes {
         Ok(self.provisioner.thaw(place.tenant, &place.server, operation).await?)
     }
 
-    /// Removes a frozen home. False where there was none.
-    pub(crate) async fn drop(&self, ctx: &Ctx, place: &Place) -> Result<bool, Error> {
+    /// Removes a frozen home.
+    pub(crate) async fn drop(&self, ctx: &Ctx, place: &Place) -> Result<Dropped, Error> {
         let _permit = self.permit(ctx).await?;
-        Ok(self.provisioner.drop(place.tenant, &place.server).await?)
+        let home = self.provisioner.drop(place.tenant, &place.server).await?;
+        // Asked and not remembered, so that a repeated order is answered alike.
+        let login_left = self.provisioner.has_login(place.tenant, &place.server).await?;
+        Ok(Dropped { home, login_left })
     }
 
     /// A home's state and version.

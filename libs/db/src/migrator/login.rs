@@ -149,6 +149,14 @@ pub(super) async fn remove(cluster: &mut PgConnection, name: &str) -> Result<(),
     Ok(())
 }
 
+/// Whether the login is there. Roles are the cluster's, so every database knows.
+pub(super) async fn exists(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)")
+        .bind(name)
+        .fetch_one(connection)
+        .await
+}
+
 /// Why a login was not removed: what it has outside its own database, where it has something. PostgreSQL names databases and
 /// shared objects there, and nothing of what they hold.
 fn granted_elsewhere(error: &sqlx::Error) -> Option<&str> {

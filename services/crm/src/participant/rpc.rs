@@ -83,7 +83,10 @@ impl TenantParticipantService for ParticipantRpc {
         let ctx = rowhouse_middleware::ctx(&request)?;
         let place = wire::place(&request.get_ref().tenant_id, &request.get_ref().server)?;
         let dropped = self.homes.drop(&ctx, &place).await.map_err(Failure::from)?;
-        Ok(Response::new(proto::DropResponse { dropped }))
+        Ok(Response::new(proto::DropResponse {
+            dropped: dropped.home,
+            login_left: dropped.login_left,
+        }))
     }
 
     async fn describe(&self, request: Request<proto::DescribeRequest>) -> Answer<proto::Home> {

@@ -7,6 +7,7 @@ use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::testing::master_keys;
 use rowhouse_db::{Batch, BatchOrder, migrate_platform};
+use rowhouse_devkit::cluster;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_types::HomeState;
@@ -17,7 +18,7 @@ use crate::migrations::MIGRATIONS;
 
 struct Bench {
     homes: Homes,
-    _databases: Databases,
+    databases: Databases,
 }
 
 impl Bench {
@@ -32,7 +33,7 @@ impl Bench {
             .unwrap();
         Self {
             homes: Homes::new(provisioner, builds_max),
-            _databases: databases,
+            databases,
         }
     }
 }
@@ -105,8 +106,10 @@ async fn a_home_lives_in(placement: Placement) {
         assert_eq!(reason(homes.restrict(place, older).await), Reason::StateForbids);
         assert_eq!(homes.describe(place).await.unwrap().state, HomeState::Frozen);
     }
-    assert!(homes.drop(&ctx, place).await.unwrap());
-    assert!(!homes.drop(&ctx, place).await.unwrap());
+    for home in [true, false] {
+        let login_left = false;
+        assert_eq!(homes.drop(&ctx, place).await.unwrap(), Dropped { home, login_left });
+    }
     assert_eq!(reason(homes.describe(place).await), Reason::ResourceNotFound);
     // A late repetition of the first order must not build it again.
     assert_eq!(reason(homes.prepare(&ctx, &order).await), Reason::StateForbids);
@@ -150,6 +153,31 @@ async fn many_orders_at_once_are_all_carried_out() {
     )
     .await;
     assert!(built.iter().all(Result::is_ok), "{built:?}");
+}
+
+/// The tenant service records it, and repeats an order whose answer it has not got.
+#[tokio::test]
+async fn every_drop_says_whether_the_login_of_a_database_is_left() {
+    let bench = Bench::start("crm_login_left", 3).await;
+    let (homes, ctx, mut order) = (bench.homes, ctx(Duration::from_secs(30)), order());
+    order.placement = Placement::Database;
+    homes.prepare(&ctx, &order).await.unwrap();
+    let superuser = cluster::connect(&bench.databases.data_superuser_url()).await.unwrap();
+    let login = format!("t_{}", order.place.tenant.uuid().simple());
+    let elsewhere = bench.databases.data_name();
+    let grant = format!("GRANT CONNECT ON DATABASE {elsewhere} TO {login}");
+    superuser.batch_execute(&grant).await.unwrap();
+    homes.freeze(&order.place, OperationId::generate()).await.unwrap();
+    for home in [true, false] {
+        let login_left = true;
+        assert_eq!(
+            homes.drop(&ctx, &order.place).await.unwrap(),
+            Dropped { home, login_left }
+        );
+    }
+    let gone = format!("REVOKE CONNECT ON DATABASE {elsewhere} FROM {login}; DROP ROLE {login}");
+    superuser.batch_execute(&gone).await.unwrap();
+    assert!(!homes.drop(&ctx, &order.place).await.unwrap().login_left);
 }
 
 #[tokio::test]

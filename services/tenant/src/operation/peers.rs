@@ -121,18 +121,25 @@ impl Peers {
         self.order(ctx, held, Order::Thaw).await
     }
 
-    /// Every participant drops the tenant's home.
-    pub(crate) async fn drop_homes(&self, ctx: &Ctx, held: &Held) -> Result<(), Failure> {
-        let calls = self.participants.values().map(|peer| async move {
+    /// Every participant drops the tenant's home; answers what became of the logins where it had a database of its own.
+    pub(crate) async fn drop_homes(&self, ctx: &Ctx, held: &Held) -> Result<Vec<Removal>, Failure> {
+        let calls = self.participants.iter().map(|(name, peer)| async move {
             let request = common::DropRequest {
                 tenant_id: held.tenant.to_string(),
                 server: held.server.to_string(),
             };
             let mut client = TenantParticipantServiceClient::new(peer.channel());
             let answer = client.drop(rowhouse_client::request(ctx, request)).await;
-            answer.map(drop).map_err(rowhouse_client::failure)
+            let is_left = answer.map_err(rowhouse_client::failure)?.into_inner().login_left;
+            let kind = if is_left { "logins_left" } else { "logins" };
+            Ok((held.placement == Placement::Database).then(|| Removal {
+                holder: name.to_string(),
+                kind: kind.to_owned(),
+                count: 1,
+            }))
         });
-        join_all(calls).await.into_iter().collect()
+        let logins: Result<Vec<_>, Failure> = join_all(calls).await.into_iter().collect();
+        Ok(logins?.into_iter().flatten().collect())
     }
 
     /// Every keeper removes its records of the tenant; answers what they were, those of earlier calls included.

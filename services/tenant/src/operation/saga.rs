@@ -220,7 +220,7 @@ impl Sagas {
                 }
                 Step::Thaw => peers.thaw(&ctx, held).await.map(Done::homes),
                 Step::Restrict => peers.restrict(&ctx, held).await.map(Done::homes),
-                Step::Drop => peers.drop_homes(&ctx, held).await.map(|()| Done::default()),
+                Step::Drop => peers.drop_homes(&ctx, held).await.map(Done::removed),
                 Step::Erase => peers.erase(&ctx, held).await.map(Done::removed),
                 Step::Forget => peers.forget(held).await.map(Done::removed),
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rowhouse_cache::Key;
 use rowhouse_context::ServiceName;
-use rowhouse_types::TenantId;
+use rowhouse_types::{Placement, TenantId};
 
 use super::Removal;
 use crate::directory;
@@ -33,7 +33,13 @@ fn everything() -> Vec<Removal> {
 }
 
 async fn deleted(bench: &Bench, slug: &str) -> Tenant {
-    let id = bench.tenants.create(&ctx(LONG), new_tenant(slug)).await.unwrap().id;
+    deleted_in(bench, slug, Placement::Schema).await
+}
+
+async fn deleted_in(bench: &Bench, slug: &str, placement: Placement) -> Tenant {
+    let mut new = new_tenant(slug);
+    new.server.placement = placement;
+    let id = bench.tenants.create(&ctx(LONG), new).await.unwrap().id;
     cache().set(&Key::tenant(id, "home", "crm"), &1, TTL).await;
     turn(&bench.tenants, id, Kind::Delete).await.unwrap()
 }
@@ -94,6 +100,20 @@ async fn a_purged_tenant_leaves_its_record_and_frees_its_slug_and_its_place() {
     assert_ne!(heir.id, tenant.id);
     let taken = bench.tenants.create(&ctx(LONG), new_tenant("gone")).await;
     assert!(matches!(taken, Err(Error::SlugTaken { .. })), "the control");
+}
+
+/// Others have none, which `everything` shows.
+#[tokio::test]
+async fn the_record_says_what_became_of_the_login_of_a_database() {
+    let bench = Bench::start("purge_login").await;
+    for (slug, stays, kind) in [("gone", false, "logins"), ("left", true, "logins_left")] {
+        bench.fakes.effects().logins_stay = stays;
+        let tenant = deleted_in(&bench, slug, Placement::Database).await;
+        turn(&bench.tenants, tenant.id, Kind::Purge).await.unwrap();
+        let record = bench.tenants.get_purge(tenant.id).await.unwrap();
+        let login = vec![removal("crm", kind, 1)];
+        assert_eq!(record.removed, [login, everything()].concat(), "{slug}");
+    }
 }
 
 #[tokio::test]

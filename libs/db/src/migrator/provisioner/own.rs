@@ -191,6 +191,16 @@ impl Provisioner {
         Ok(alone)
     }
 
+    /// Whether there is a login of the tenant's own database: after [`Provisioner::drop`], whether it was left, since something was
+    /// granted to it elsewhere.
+    ///
+    /// # Errors
+    /// When the server is not known or does not answer.
+    pub async fn has_login(&self, tenant: TenantId, server: &ServerName) -> Result<bool, ProvisionError> {
+        let mut main = self.pool(server)?.acquire().await?;
+        Ok(login::exists(&mut main, &house::own_name(tenant)).await?)
+    }
+
     /// What the operation finds in the main database: the state of the database that it has claimed, and its generation;
     /// `None` where it may claim one. Without an operation, the same of the spare.
     pub(super) async fn look(

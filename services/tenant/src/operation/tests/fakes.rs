@@ -54,6 +54,8 @@ pub(crate) struct Effects {
     pub(crate) erased: BTreeMap<String, i64>,
     /// How many calls came, by method.
     pub(crate) calls: BTreeMap<&'static str, u32>,
+    /// Whether logins of tenants' own databases stay when those are dropped.
+    pub(crate) logins_stay: bool,
     /// The participant's houses, as migrations see them.
     pub(crate) houses: Vec<FakeHouse>,
     /// Tenants whose homes cannot be reached.
@@ -274,6 +276,7 @@ impl TenantParticipantService for Shared {
         }
         self.serve("drop", |effects| common::DropResponse {
             dropped: effects.homes.remove(&tenant).is_some(),
+            login_left: effects.logins_stay,
         })
         .await
     }
