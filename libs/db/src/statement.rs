@@ -8,6 +8,7 @@ use tokio_postgres::types::Type;
 
 use crate::bind::{Bind, Value};
 use crate::row::FromRow;
+use crate::wire::kept::Text;
 
 /// A statement for tenants' data that answers rows of `R`.
 ///
@@ -82,6 +83,14 @@ impl<R> Statement<R> {
 
     pub(crate) fn binds(&self) -> &'static [Type] {
         self.binds
+    }
+
+    /// What a connection keeps it by.
+    pub(crate) fn text(&self) -> Text {
+        Text {
+            sql: self.sql,
+            binds: self.binds,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! Connections: who owns their tasks, when they may be used again, and TLS.
+//! Connections: who owns their tasks, when they may be used again, what they keep, and TLS.
 
+pub(crate) mod kept;
 mod tls;
 
 use std::borrow::Cow;
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::Error;
 use crate::tenant::homes::Homes;
 use crate::tenant::login::OwnLogin;
+use kept::{KEPT_MAX, Kept};
 
 /// A server on the same network answers at once; a lost packet costs one to three seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +34,8 @@ pub(crate) struct Target {
     lane: String,
     /// Distinct homes after which a connection is retired.
     homes_max: Option<usize>,
+    /// Statements that a connection keeps.
+    kept_max: usize,
     config: Config,
     /// Where the database has a login of its own, in place of the URL's.
     login: Option<OwnLogin>,
@@ -49,6 +53,8 @@ pub(crate) struct Connection {
     pub(crate) dirty: bool,
     /// What it has served, where that is bounded.
     homes: Option<Homes>,
+    /// Behind the client, with which it ends: then nothing is said about the statements that go.
+    pub(crate) kept: Kept,
     /// Connections of its lane.
     count: Gauge,
     stop: CancellationToken,
@@ -78,6 +84,7 @@ impl Target {
             server: server.to_owned(),
             lane: String::new(),
             homes_max: None,
+            kept_max: 0,
             config,
             login: None,
             tls,
@@ -96,6 +103,7 @@ impl Target {
             server: self.server.clone(),
             lane: String::new(),
             homes_max: None,
+            kept_max: 0,
             config,
             login: Some(login),
             tls: self.tls.clone(),
@@ -133,6 +141,12 @@ impl Target {
         self
     }
 
+    /// Keeps the statements of the program prepared: for one home to a connection.
+    pub(crate) fn keeping_statements(mut self) -> Self {
+        self.kept_max = KEPT_MAX;
+        self
+    }
+
     /// Where to read why the last attempt to connect failed, once the pool owns the target.
     pub(crate) fn last_fault(&self) -> LastFault {
         Arc::clone(&self.last_fault)
@@ -166,6 +180,7 @@ impl Target {
             client,
             dirty: false,
             homes: self.homes_max.map(Homes::new),
+            kept: Kept::new(self.kept_max),
             count,
             stop,
         })

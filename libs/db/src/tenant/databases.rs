@@ -25,7 +25,7 @@ use crate::wire::{LastFault, Target};
 /// Longest wait for a connection, within the call's deadline.
 const POOL_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Bounds of the pools of tenants' own databases.
+/// The pools of tenants' own databases: their bounds, and what their connections keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnDatabases {
     /// Databases that have a pool at once. One more takes the place of the one that was used longest ago.
@@ -34,6 +34,10 @@ pub struct OwnDatabases {
     pub connections_max: u32,
     /// How long a pool stays that nobody uses.
     pub idle_max: Duration,
+    /// Whether statements stay prepared on a connection from one transaction to the next. Only where whoever is connected to
+    /// keeps them for each client: PostgreSQL itself, or `PgBouncer` from 1.21 on with `max_prepared_statements`. An older one
+    /// hands out what another client has prepared under the same name, and nothing says that it did.
+    pub keeps_statements: bool,
 }
 
 /// The pools. A database is named by its server and its tenant.
@@ -57,12 +61,13 @@ struct Used {
 
 impl Default for OwnDatabases {
     /// Such tenants are few. Four connections carry some thousand transactions a second; 64 such pools are 256 connections
-    /// of a replica to the pooler.
+    /// of a replica to the pooler, which may be of any version.
     fn default() -> Self {
         Self {
             open_max: 64,
             connections_max: 4,
             idle_max: Duration::from_secs(60),
+            keeps_statements: false,
         }
     }
 }
@@ -114,11 +119,7 @@ impl Databases {
                 Arc::clone(&used.waiting),
             );
         }
-        let target = server.main().for_own_database(OwnLogin {
-            name: own_name(home.tenant),
-            main: Arc::clone(server.main()),
-            logins: Arc::clone(&self.logins),
-        });
+        let target = self.target(home, server);
         while open.len() >= self.bounds.open_max.max(1) {
             let Some(oldest) = oldest(&open) else { break };
             // A transaction that holds one of its connections ends undisturbed: the connection is closed when it comes back.
@@ -142,6 +143,19 @@ impl Databases {
         open.insert(key, used);
         report(&open);
         (pool, last_fault, waiting)
+    }
+
+    fn target(&self, home: &Home, server: &Server) -> Target {
+        let target = server.main().for_own_database(OwnLogin {
+            name: own_name(home.tenant),
+            main: Arc::clone(server.main()),
+            logins: Arc::clone(&self.logins),
+        });
+        if self.bounds.keeps_statements {
+            target.keeping_statements()
+        } else {
+            target
+        }
     }
 }
 

@@ -1,19 +1,23 @@
 //! One exchange with the server: several messages put on the wire together, all their answers read.
 
 use futures_util::TryStreamExt as _;
-use futures_util::future::join3;
-use tokio_postgres::Client;
+use futures_util::future::join4;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Statement};
 
 use crate::Error;
 use crate::bind::Wire;
 use crate::error::SLOTS_TAKEN;
 use crate::row::Row;
+use crate::wire::Connection;
+use crate::wire::kept::{Form, Text};
 
 /// A statement with its binds, `$1` first.
 pub(super) struct Spoken<'a> {
     pub(super) name: &'static str,
     pub(super) sql: &'a str,
+    /// What a connection may keep it by; none for one that was put together while running.
+    pub(super) text: Option<Text>,
     pub(super) binds: Vec<(Wire<'a>, Type)>,
 }
 
@@ -48,14 +52,32 @@ pub(super) enum Refusal {
 /// COMMIT of a failed transaction is answered like a success, with another tag that the driver does not show. That tag
 /// comes only where an earlier message of the same transaction got an error, and each of those is read here or was read
 /// before; so an earlier error decides, and rows count only when the last answer is there.
-pub(super) async fn exchange(client: &Client, begin: Option<&str>, spoken: &Spoken<'_>, commit: bool) -> Exchanged {
-    // `join3` polls in this order, and a message is queued when its future is first polled.
-    let (begun, spoke, committed) = join3(
+///
+/// A statement that the connection is to keep is prepared behind its first use: inside the transaction, so in the home, and
+/// without a round trip of its own.
+pub(super) async fn exchange(
+    connection: &mut Connection,
+    begin: Option<&str>,
+    spoken: &Spoken<'_>,
+    commit: bool,
+) -> Exchanged {
+    let form = connection.kept.form(spoken.text);
+    let client = &connection.client;
+    // `join4` polls in this order, and a message is queued when its future is first polled.
+    let (begun, spoke, prepared, committed) = join4(
         control(client, begin),
-        speak(client, spoken),
+        speak(client, spoken, &form),
+        prepare(client, &form),
         control(client, commit.then_some("COMMIT")),
     )
     .await;
+    match (form, &spoke) {
+        (Form::First(text), _) => connection
+            .kept
+            .answered(text, prepared.as_ref().ok().cloned().flatten()),
+        (Form::Kept(text, _), Err(error)) => connection.kept.refused(text, error),
+        (Form::Kept(..), Ok(_)) | (Form::Unnamed, _) => {}
+    }
     let idle = commit && committed.is_ok();
     if let Err(error) = begun {
         return Exchanged {
@@ -64,10 +86,11 @@ pub(super) async fn exchange(client: &Client, begin: Option<&str>, spoken: &Spok
             idle,
         };
     }
-    let answer = match (spoke, committed) {
-        (Err(error), _) => Err(Error::from_driver(spoken.name, &error)),
-        (Ok(_), Err(error)) => Err(Error::from_driver(spoken.name, &error)),
-        (Ok(answer), Ok(())) => Ok(answer),
+    let answer = match (spoke, prepared, committed) {
+        (Err(error), _, _) | (Ok(_), Err(error), _) | (Ok(_), Ok(_), Err(error)) => {
+            Err(Error::from_driver(spoken.name, &error))
+        }
+        (Ok(answer), Ok(_), Ok(())) => Ok(answer),
     };
     Exchanged {
         answer,
@@ -94,12 +117,25 @@ async fn control(client: &Client, sql: Option<&str>) -> Result<(), tokio_postgre
     }
 }
 
-async fn speak(client: &Client, spoken: &Spoken<'_>) -> Result<Answer, tokio_postgres::Error> {
-    let binds = spoken
-        .binds
-        .iter()
-        .map(|(wire, kind)| (wire as &(dyn ToSql + Sync), kind.clone()));
-    let stream = client.query_typed_raw(spoken.sql, binds).await?;
+async fn prepare(client: &Client, form: &Form) -> Result<Option<Statement>, tokio_postgres::Error> {
+    match form {
+        Form::First(text) => client.prepare_typed(text.sql, &text.types()).await.map(Some),
+        Form::Kept(..) | Form::Unnamed => Ok(None),
+    }
+}
+
+async fn speak(client: &Client, spoken: &Spoken<'_>, form: &Form) -> Result<Answer, tokio_postgres::Error> {
+    let binds = spoken.binds.iter();
+    let stream = match form {
+        Form::Kept(_, prepared) => {
+            let binds = binds.map(|(wire, _)| wire as &(dyn ToSql + Sync));
+            client.query_raw(prepared, binds).await?
+        }
+        Form::First(_) | Form::Unnamed => {
+            let binds = binds.map(|(wire, kind)| (wire as &(dyn ToSql + Sync), kind.clone()));
+            client.query_typed_raw(spoken.sql, binds).await?
+        }
+    };
     let mut stream = std::pin::pin!(stream);
     let mut rows = Vec::new();
     while let Some(row) = stream.try_next().await? {

@@ -1,10 +1,9 @@
 //! An exchange under way, and whose the connection is when nobody waits for its end.
 
-use tokio_postgres::Client;
-
 use super::db::Inner;
 use super::server::Borrowed;
 use crate::Error;
+use crate::wire::Connection;
 
 /// An exchange under way. Dropped before it is over, it gives the connection to those who tidy up.
 pub(super) struct Flight<'a> {
@@ -22,11 +21,11 @@ impl<'a> Flight<'a> {
         }
     }
 
-    pub(super) fn client(&self) -> Result<&Client, Error> {
-        let borrowed = self.borrowed.as_ref();
+    pub(super) fn connection(&mut self) -> Result<&mut Connection, Error> {
+        let borrowed = self.borrowed.as_deref_mut();
         // Never: only what ends a flight takes its connection.
         let borrowed = borrowed.ok_or_else(|| Error::Fault("the exchange is over".to_owned()))?;
-        Ok(&borrowed.client)
+        Ok(&mut *borrowed)
     }
 
     /// Every answer was read.

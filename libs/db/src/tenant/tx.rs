@@ -162,6 +162,7 @@ impl TenantTx {
         let spoken = Spoken {
             name: sql.name(),
             sql: sql.text(),
+            text: None,
             binds,
         };
         let answer = self.run(&spoken).await?;
@@ -179,9 +180,9 @@ impl TenantTx {
             State::Failed | State::InFlight => Err(Error::Fault("commit after a failed statement".to_owned())),
             State::Open(borrowed) => {
                 let db = Arc::clone(&self.db);
-                let flight = Flight::begin(&db, borrowed);
+                let mut flight = Flight::begin(&db, borrowed);
                 let last = self.ctx.deadline() + ANSWER_GRACE;
-                let committing = flight.client()?.batch_execute("COMMIT");
+                let committing = flight.connection()?.client.batch_execute("COMMIT");
                 match tokio::time::timeout_at(last, committing).await {
                     Ok(Ok(())) => {
                         drop(flight.land());
@@ -212,6 +213,7 @@ impl TenantTx {
         let spoken = Spoken {
             name: statement.name(),
             sql: statement.sql(),
+            text: Some(statement.text()),
             binds: all,
         };
         self.run(&spoken).await
@@ -311,9 +313,9 @@ impl TenantTx {
         let db = Arc::clone(&self.db);
         let commit = std::mem::take(&mut self.commit_with_next);
         self.state = State::InFlight;
-        let flight = Flight::begin(&db, borrowed);
+        let mut flight = Flight::begin(&db, borrowed);
         let last = self.ctx.deadline() + ANSWER_GRACE;
-        let exchanging = exchange(flight.client()?, begin, spoken, commit);
+        let exchanging = exchange(flight.connection()?, begin, spoken, commit);
         let Ok(exchanged) = tokio::time::timeout_at(last, exchanging).await else {
             self.state = State::Failed;
             return Err(Error::DeadlineExceeded);

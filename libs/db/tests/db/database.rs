@@ -7,6 +7,7 @@ mod logins;
 mod pools;
 mod roles;
 mod spares;
+mod statements;
 mod two_servers;
 
 use rowhouse_config::Secret;

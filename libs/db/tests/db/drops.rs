@@ -66,7 +66,7 @@ fn write_single(db: TenantDb, tenant: TenantId) -> Pin<Box<dyn Future<Output = R
     })
 }
 
-fn write_several(db: TenantDb, tenant: TenantId) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>> {
+pub(crate) fn write_several(db: TenantDb, tenant: TenantId) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>> {
     Box::pin(async move {
         let mut tx = db.begin(&ctx(tenant, LONG), Mode::Write).await?;
         for _ in 0..2 {

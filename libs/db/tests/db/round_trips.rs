@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use rowhouse_db::{Lanes, Mode, TenantDb};
+use rowhouse_db::{Lanes, Mode, OwnDatabases, TenantDb, TenantDbConfig};
+use rowhouse_devkit::servers::Login;
+use rowhouse_types::Placement;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -44,26 +46,28 @@ impl Heard {
     }
 }
 
-/// `TenantDb` on a listener of the test's own in front of PgBouncer.
-async fn overheard(bench: &Bench) -> (TenantDb, Heard) {
+/// `TenantDb` on a listener of the test's own in front of what `url` leads to.
+async fn overheard(bench: &Bench, url: &str, own_databases: OwnDatabases) -> (TenantDb, Heard) {
     let heard = Heard::default();
-    let url = bench.databases.data_pooled_url();
     let (before, address) = url.rsplit_once('@').unwrap();
     let (address, database) = address.split_once('/').unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("{before}@{}/{database}", listener.local_addr().unwrap());
-    let (listening, pooler) = (heard.clone(), address.to_owned());
+    let (listening, address) = (heard.clone(), address.to_owned());
     // Ends with the test's runtime.
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(&pooler).await.unwrap();
+            let server = TcpStream::connect(&address).await.unwrap();
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
             tokio::spawn(listening.clone().pass(Side::Client, from_client, to_server));
             tokio::spawn(listening.clone().pass(Side::Server, from_server, to_client));
         }
     });
-    let config = config(url, Lanes::OFF);
+    let config = TenantDbConfig {
+        own_databases,
+        ..config(url, Lanes::OFF)
+    };
     (TenantDb::connect(config, bench.directory.clone()).await.unwrap(), heard)
 }
 
@@ -71,7 +75,8 @@ async fn overheard(bench: &Bench) -> (TenantDb, Heard) {
 async fn a_transaction_of_one_statement_is_one_round_trip() {
     let bench = Bench::start("round_trips", 1).await;
     let tenant = bench.tenant().await;
-    let (db, heard) = overheard(&bench).await;
+    let pooled = bench.databases.data_pooled_url();
+    let (db, heard) = overheard(&bench, &pooled, OwnDatabases::default()).await;
     let mut warm = db.begin_single(&ctx(tenant, LONG), Mode::Read).await.unwrap();
     warm.fetch_all(&LIST, &[]).await.unwrap();
     heard.round_trips();
@@ -97,4 +102,26 @@ async fn a_transaction_of_one_statement_is_one_round_trip() {
     tx.fetch_one(&GET, &[&id]).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(heard.round_trips(), 2);
+}
+
+#[tokio::test]
+async fn a_statement_is_prepared_without_a_round_trip_of_its_own() {
+    let bench = Bench::start("round_kept", 1).await;
+    let tenant = bench.tenant_in(Placement::Database).await;
+    let keeping = OwnDatabases {
+        connections_max: 1,
+        keeps_statements: true,
+        ..OwnDatabases::default()
+    };
+    let direct = bench.databases.data_url(Login::App);
+    let (db, heard) = overheard(&bench, &direct, keeping).await;
+    let mut warm = db.begin_single(&ctx(tenant, LONG), Mode::Read).await.unwrap();
+    warm.fetch_all(&LIST, &[]).await.unwrap();
+    heard.round_trips();
+    for turn in ["first", "second", "third"] {
+        let id = Uuid::now_v7();
+        let mut tx = db.begin_single(&ctx(tenant, LONG), Mode::Write).await.unwrap();
+        tx.fetch_one(&INSERT_WITH_EVENT, &[&id, &turn, &id]).await.unwrap();
+        assert_eq!(heard.round_trips(), 1, "the {turn} use");
+    }
 }

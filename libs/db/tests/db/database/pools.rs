@@ -62,6 +62,7 @@ async fn the_pool_that_was_used_longest_ago_makes_room() {
         open_max: 2,
         connections_max: 1,
         idle_max: LONG * 3,
+        ..OwnDatabases::default()
     };
     let db = connect(&bench, bounds).await;
     let mut tenants = Vec::new();

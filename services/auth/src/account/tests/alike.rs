@@ -33,8 +33,7 @@ async fn has_account(bench: &Bench, email: &str) -> bool {
 async fn asking_for_a_reset_does_not_tell_whether_there_is_an_account() {
     let bench = Bench::start("reset_alike").await;
     let house = bench.house("acme").await;
-    let statements = Statements::default();
-    let _listening = tracing::subscriber::set_default(statements.clone());
+    let statements = Statements::listen();
     let ask = async |email: &str| {
         let asked = request_reset(&anonymous(), &bench.state, &email.parse().unwrap()).await;
         format!("{asked:?}")
@@ -67,8 +66,7 @@ async fn an_invitation_does_not_tell_whether_there_is_an_account() {
         ..Limits::default()
     };
     let state = bench.within(limits).await;
-    let statements = Statements::default();
-    let _listening = tracing::subscriber::set_default(statements.clone());
+    let statements = Statements::listen();
     let ask = async |email: &str| {
         let asked = Invite {
             email: email.parse().unwrap(),

@@ -1,0 +1,166 @@
+//! Statements that a connection keeps prepared.
+//!
+//! Only connections to tenants' own databases do: such a back end serves one home, so what it remembers is bounded by the
+//! statements that the program has. Nothing that keeps tenants apart depends on it. PostgreSQL analyses a kept statement anew
+//! where the search_path leads elsewhere or a table has changed, and looks at the role's rights at each use.
+
+use std::collections::HashMap;
+use std::iter;
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+/// Statements that one connection keeps. crm with its audit log has two dozen; while homes of two versions are served, each may
+/// have two variants: 48, and room for a third as many. One more is said without a name, which is only slower.
+pub(crate) const KEPT_MAX: usize = 64;
+
+/// A statement as it stands in the program, by which it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Text {
+    pub(crate) sql: &'static str,
+    /// Types of `$2` and following.
+    pub(crate) binds: &'static [Type],
+}
+
+/// How a statement is said this time.
+pub(crate) enum Form {
+    /// Without a name: nothing of it stays.
+    Unnamed,
+    /// Without a name, and behind it, in the same message, it is prepared for the next time.
+    First(Text),
+    /// By the name that it was prepared under.
+    Kept(Text, tokio_postgres::Statement),
+}
+
+/// What one connection keeps.
+pub(crate) struct Kept {
+    /// None: nobody knows whether PostgreSQL has it, or it is of no more use.
+    statements: HashMap<Text, Option<tokio_postgres::Statement>>,
+    max: usize,
+}
+
+// === impl Text ===
+
+impl Text {
+    /// Types of all binds; `$1` is the tenant.
+    pub(crate) fn types(self) -> Vec<Type> {
+        iter::once(Type::UUID).chain(self.binds.iter().cloned()).collect()
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// Keeps so many; with 0 none.
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            statements: HashMap::new(),
+            max,
+        }
+    }
+
+    /// How to say a statement now. `text`: none where it was put together while running.
+    ///
+    /// A first use that is dropped before its answer was read is not prepared again: PostgreSQL may have it by now, under a name
+    /// that is lost, and would have one more after each such use.
+    pub(crate) fn form(&mut self, text: Option<Text>) -> Form {
+        let Some(text) = text else { return Form::Unnamed };
+        match self.statements.get(&text) {
+            Some(Some(prepared)) => Form::Kept(text, prepared.clone()),
+            None if self.statements.len() < self.max => {
+                self.statements.insert(text, None);
+                Form::First(text)
+            }
+            Some(None) | None => Form::Unnamed,
+        }
+    }
+
+    /// The first use was answered. Where it was not prepared, PostgreSQL does not have it, and the next use is the first.
+    ///
+    /// What became of the transaction does not matter: a prepared statement is the session's, and stays after a ROLLBACK.
+    pub(crate) fn answered(&mut self, text: Text, prepared: Option<tokio_postgres::Statement>) {
+        match prepared {
+            Some(prepared) => {
+                self.statements.insert(text, Some(prepared));
+            }
+            None => {
+                self.statements.remove(&text);
+            }
+        }
+    }
+
+    /// A kept statement was refused. Where that was its name or its plan, it goes without a name from now on.
+    pub(crate) fn refused(&mut self, text: Text, error: &tokio_postgres::Error) {
+        if is_of_no_use(error.code()) {
+            self.statements.insert(text, None);
+        }
+    }
+}
+
+/// 26000: it is not there, so what is called PostgreSQL is a pooler that does not keep statements. 0A000: a migration has changed
+/// the type of one of its columns.
+fn is_of_no_use(code: Option<&SqlState>) -> bool {
+    code.is_some_and(|code| *code == SqlState::INVALID_SQL_STATEMENT_NAME || *code == SqlState::FEATURE_NOT_SUPPORTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Text = Text {
+        sql: "SELECT $1",
+        binds: &[],
+    };
+    const OTHER: Text = Text {
+        sql: "SELECT $1, $2",
+        binds: &[Type::TEXT],
+    };
+
+    fn is_first(form: &Form) -> bool {
+        matches!(form, Form::First(_))
+    }
+
+    fn is_unnamed(form: &Form) -> bool {
+        matches!(form, Form::Unnamed)
+    }
+
+    #[test]
+    fn no_more_statements_are_prepared_than_are_kept() {
+        let mut kept = Kept::new(1);
+        assert!(is_first(&kept.form(Some(ONE))));
+        assert!(is_unnamed(&kept.form(Some(OTHER))));
+        kept.answered(ONE, None);
+        assert!(is_first(&kept.form(Some(OTHER))), "there is room again");
+        assert!(is_unnamed(&Kept::new(0).form(Some(ONE))));
+    }
+
+    #[test]
+    fn a_first_use_without_an_answer_was_the_only_one() {
+        let mut kept = Kept::new(2);
+        assert!(is_first(&kept.form(Some(ONE))));
+        assert!(is_unnamed(&kept.form(Some(ONE))));
+        kept.answered(ONE, None);
+        assert!(
+            is_first(&kept.form(Some(ONE))),
+            "PostgreSQL has said that it has not got it"
+        );
+    }
+
+    #[test]
+    fn a_statement_that_was_put_together_takes_no_place() {
+        let mut kept = Kept::new(1);
+        assert!(is_unnamed(&kept.form(None)));
+        assert!(is_first(&kept.form(Some(ONE))));
+    }
+
+    #[test]
+    fn one_text_with_other_types_is_another_statement() {
+        let mut kept = Kept::new(2);
+        let retyped = Text {
+            binds: &[Type::INT4],
+            ..OTHER
+        };
+        assert!(is_first(&kept.form(Some(OTHER))) && is_first(&kept.form(Some(retyped))));
+        assert_eq!(retyped.types(), [Type::UUID, Type::INT4]);
+    }
+}
