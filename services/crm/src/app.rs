@@ -12,7 +12,7 @@ use rowhouse_cache::Cache;
 use rowhouse_client::{DirectoryClient, Identity, KeysClient, LimitsClient, Peer, Quotas, RightsClient};
 use rowhouse_context::ServiceName;
 use rowhouse_db::paging::PageTokens;
-use rowhouse_db::{ControlDb, OwnDatabases, TenantDb, TenantDbConfig, database_beside};
+use rowhouse_db::{ControlDb, TenantDb, TenantDbConfig, database_beside};
 use rowhouse_middleware::Security;
 use rowhouse_mq::{Broker, DatabasesRelay, OutboxTable, Relay, Wake};
 use rowhouse_proto::common::v1::audit_log_service_server::AuditLogServiceServer;
@@ -100,7 +100,7 @@ impl App {
             participant: ServiceName::Crm,
             urls: config.data_urls.clone(),
             pool_size_max: config.data_connections_max,
-            own_databases: OwnDatabases::default(),
+            own_databases: config.own_databases,
             master_keys: master_keys.context("ROWHOUSE_DATA_MASTER_KEY is missing")?,
             lanes: config.data_lanes,
             versions: migrations::served(),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rowhouse_config::secret::SecretKey;
 use rowhouse_config::section::{Identity, Listen, Telemetry, server_urls};
 use rowhouse_config::{Env, Secret};
-use rowhouse_db::{Lanes, MasterKeys};
+use rowhouse_db::{Lanes, MasterKeys, OwnDatabases};
 
 /// What `serve` needs.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct ServeConfig {
     pub data_connections_max: u32,
     /// How the connections to each data server are divided.
     pub data_lanes: Lanes,
+    /// Connections to tenants' own databases.
+    pub own_databases: OwnDatabases,
     /// Open the logins of tenants' own databases; there once the environment was found without fault.
     pub data_master_keys: Option<MasterKeys>,
     /// RabbitMQ, for the relay.
@@ -107,6 +109,7 @@ impl ServeConfig {
             data_relay_urls: server_urls(env, "ROWHOUSE_DATA_RELAY_URLS"),
             data_connections_max: env.or("ROWHOUSE_DATA_CONNECTIONS_MAX", DATA_CONNECTIONS_MAX),
             data_lanes: lanes(env),
+            own_databases: own_databases(env),
             data_master_keys: master_keys(env),
             amqp_url: env.secret("ROWHOUSE_AMQP_URL"),
             redis_url: env.secret("ROWHOUSE_REDIS_URL"),
@@ -130,6 +133,14 @@ fn lanes(env: &mut Env) -> Lanes {
         connections_per_lane_max: env.or("ROWHOUSE_DATA_LANE_CONNECTIONS_MAX", LANE_CONNECTIONS_MAX),
         slots_per_tenant: env.or("ROWHOUSE_DATA_TENANT_SLOTS", TENANT_SLOTS),
         are_aliases: env.or("ROWHOUSE_DATA_LANE_ALIASES", true),
+    }
+}
+
+/// Reads whether statements stay prepared. They do not, where nothing is said: an older pooler would mix them up.
+fn own_databases(env: &mut Env) -> OwnDatabases {
+    OwnDatabases {
+        keeps_statements: env.or("ROWHOUSE_DATA_KEEPS_STATEMENTS", false),
+        ..OwnDatabases::default()
     }
 }
 
@@ -198,6 +209,17 @@ mod tests {
             assert_eq!((keys.present.expose()[0], bytes.as_slice()), (8, previous));
         }
         assert!(!names(|env| drop(ProvisionConfig::read(env))).contains(&MASTER_KEYS_PREVIOUS));
+    }
+
+    #[test]
+    fn statements_are_kept_only_where_the_environment_says_so() {
+        let keeps = |value: Option<&str>| {
+            let pair = value.map(|value| ("ROWHOUSE_DATA_KEEPS_STATEMENTS".to_owned(), value.to_owned()));
+            ServeConfig::read(&mut Env::from_pairs(pair))
+                .own_databases
+                .keeps_statements
+        };
+        assert_eq!([None, Some("false"), Some("true")].map(keeps), [false, false, true]);
     }
 
     #[test]
