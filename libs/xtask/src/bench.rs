@@ -6,6 +6,7 @@ mod check;
 mod echo;
 mod fleet;
 mod house;
+mod kept;
 mod load;
 mod login;
 mod optimised;
@@ -186,7 +187,11 @@ async fn placed(
     let page = page.figure(list, Some(reference.list(PAGE_SIZE).await?));
     let write = load::create(members, CALLERS, duration).await?;
     let write = write.figure(create, Some(reference.write().await?));
-    Ok(vec![read, page, write])
+    let mut figures = vec![read, page, write];
+    if tenant.placement() == Placement::Database {
+        figures.extend(kept::figures(resident, tenant, &contacts, duration).await?);
+    }
+    Ok(figures)
 }
 
 /// The same member over several connections.
