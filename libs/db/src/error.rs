@@ -3,6 +3,7 @@
 //! Nothing here holds SQL, values or another tenant's names: an error names the statement and the SQLSTATE
 //! (PostgreSQL, appendix A), and the constraint where there is one.
 
+use rowhouse_types::TenantId;
 use tokio_postgres::error::SqlState;
 
 /// Why a tenant's transaction did not succeed. Nothing of it was committed, except where [`Error::Unavailable`] says
@@ -24,10 +25,24 @@ pub enum Error {
     /// The home has moved, or has a version that this code does not serve, and a fresh look-up did not help.
     #[error("the directory does not know the tenant's home as it is")]
     Stale,
-    /// The tenant has as many transactions under way as it may, a lock was not to be had in time, or two transactions stood in
-    /// each other's way. Trying again may help.
+    /// The tenant has as many transactions under way as everybody may, a lock was not to be had in time, or two transactions
+    /// stood in each other's way. Trying again may help.
     #[error("the tenant's data is busy")]
     Busy,
+    /// The tenant has as many transactions under way as its plan allows. Trying again may help.
+    #[error("the tenant's plan allows {most} concurrent transactions")]
+    TransactionsExceeded {
+        /// The tenant.
+        tenant: TenantId,
+        /// How many it allows.
+        most: u16,
+    },
+    /// A statement took longer than the tenant's plan allows. The server says the same where an operator ended it.
+    #[error("a statement took longer than the tenant's plan allows")]
+    StatementExceeded {
+        /// The tenant.
+        tenant: TenantId,
+    },
     /// No connection became free in time.
     #[error("no connection became free in time")]
     PoolTimeout,

@@ -4,6 +4,8 @@ use async_trait::async_trait;
 use rowhouse_context::Ctx;
 use rowhouse_types::{HomeState, Placement, ServerName, TenantId};
 
+use crate::Error;
+
 /// A tenant's place at one participant.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Home {
@@ -22,6 +24,22 @@ pub struct Home {
     /// Transactions that the tenant may have at once over all processes, where its plan says so; only the directory knows.
     #[serde(default)]
     pub transactions_max: Option<u16>,
+}
+
+// === impl Home ===
+
+impl Home {
+    /// What to say where the tenant has as many transactions under way as it may: the plan's bound has a name and a number,
+    /// everybody's is no matter of the tenant's.
+    pub(crate) fn transactions_taken(&self) -> Error {
+        match self.transactions_max {
+            Some(most) => Error::TransactionsExceeded {
+                tenant: self.tenant,
+                most,
+            },
+            None => Error::Busy,
+        }
+    }
 }
 
 /// Why the directory does not say where a tenant lives.

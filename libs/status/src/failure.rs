@@ -113,6 +113,18 @@ impl Failure {
         .with("value", value)
     }
 
+    /// The same where who refuses knows which bound it is, and not what the plan allows.
+    ///
+    /// `message`: as for [`Failure::new`].
+    #[must_use]
+    pub fn quota_named(tenant: impl fmt::Display, bound: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            quota: Some(Box::new((tenant.to_string(), bound.to_owned()))),
+            ..Self::new(Reason::QuotaExceeded, message)
+        }
+        .with("limit", bound)
+    }
+
     /// The same failure with an entry in the metadata of its `ErrorInfo`.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {

@@ -188,6 +188,22 @@ mod tests {
     }
 
     #[test]
+    fn a_quota_is_named_whether_its_number_is_known_or_not() {
+        let known = Failure::quota("tenant_x", "concurrent_transactions", 3);
+        let unknown = Failure::quota_named("tenant_x", "statement_timeout_ms", "a statement took too long");
+        for (failure, described) in [
+            (known, "concurrent_transactions: at most 3"),
+            (unknown, "statement_timeout_ms"),
+        ] {
+            let status = Status::from(failure);
+            assert_eq!(status.code(), Code::ResourceExhausted);
+            let details = status.get_error_details();
+            let violation = &details.quota_failure().unwrap().violations[0];
+            assert_eq!((&*violation.subject, &*violation.description), ("tenant_x", described));
+        }
+    }
+
+    #[test]
     fn the_cause_of_an_internal_fault_does_not_reach_the_caller() {
         let status = Status::from(Failure::internal("relation \"t_17.contacts\" does not exist"));
         assert!(!format!("{status:?}").contains("t_17"));

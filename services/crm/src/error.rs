@@ -125,6 +125,11 @@ fn from_database(error: rowhouse_db::Error) -> Failure {
         Db::Busy | Db::PoolTimeout => {
             Failure::new(Reason::Overloaded, "the tenant's data is busy; try again").retry_after(BUSY_RETRY)
         }
+        Db::TransactionsExceeded { tenant, most } => {
+            Failure::quota(tenant, "concurrent_transactions", most.into()).retry_after(BUSY_RETRY)
+        }
+        // No advice when to come back: the same statement takes as long then.
+        Db::StatementExceeded { tenant } => Failure::quota_named(tenant, "statement_timeout_ms", error.to_string()),
         Db::DeadlineExceeded => Failure::new(Reason::DeadlineExceeded, "the deadline came before the answer"),
         Db::Stale | Db::Unavailable(_) => Failure::unavailable("database", error),
         // Every value was checked before it was sent, so a constraint that refuses one is a fault of ours.
@@ -157,6 +162,25 @@ mod tests {
             assert_eq!(failure.reason(), reason);
             assert!(!failure.to_string().contains("SQLSTATE") && !failure.to_string().contains("data1"));
         }
+    }
+
+    #[test]
+    fn a_bound_of_the_plan_is_named_and_comes_with_advice_where_time_helps() {
+        let tenant = TenantId::generate();
+        let told = |error| {
+            let failure = Failure::from(Error::Database(error));
+            assert_eq!(failure.reason(), Reason::QuotaExceeded);
+            format!("{failure:?}")
+        };
+        let transactions = told(Db::TransactionsExceeded { tenant, most: 3 });
+        assert!(
+            transactions.contains("concurrent_transactions: at most 3"),
+            "{transactions}"
+        );
+        assert!(transactions.contains("retry_after: Some(200ms)"), "{transactions}");
+        let statement = told(Db::StatementExceeded { tenant });
+        assert!(statement.contains("\"statement_timeout_ms\""), "{statement}");
+        assert!(statement.contains("retry_after: None"), "{statement}");
     }
 
     #[test]

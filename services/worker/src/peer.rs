@@ -18,7 +18,7 @@ pub(crate) enum PeerError {
     /// There is no such thing, or no longer.
     #[error("not found")]
     NotFound,
-    /// It was away, or its answer did not end in time. What had arrived before is good.
+    /// It was away, its answer did not end in time, or the tenant's plan ended it. What had arrived before is good.
     #[error("cut off: {0}")]
     Cut(String),
     /// It may answer later.
@@ -41,7 +41,9 @@ impl PeerError {
             reason => {
                 let cause = failure.cause().map_or_else(|| failure.to_string(), str::to_owned);
                 match reason {
-                    Reason::DeadlineExceeded | Reason::DependencyUnavailable => Self::Cut(cause),
+                    Reason::DeadlineExceeded | Reason::QuotaExceeded | Reason::DependencyUnavailable => {
+                        Self::Cut(cause)
+                    }
                     _ => Self::Later(cause),
                 }
             }
@@ -79,8 +81,10 @@ mod tests {
     fn an_answer_that_was_cut_off_is_told_from_a_fault() {
         let deadline = Failure::new(Reason::DeadlineExceeded, "late");
         let dependency = Failure::unavailable("database", "connection refused");
+        let statement = Failure::quota_named("tenant_x", "statement_timeout_ms", "a statement took too long");
         for status in [
             Status::from(deadline),
+            Status::from(statement),
             Status::from(dependency),
             Status::unavailable("away"),
             // tonic's words for a connection that ended within an answer.

@@ -216,7 +216,7 @@ impl Inner {
             return Ok(None);
         };
         let begun = Instant::now();
-        let permit = self.permits.acquire(home.tenant, slots, deadline).await?;
+        let permit = self.permits.acquire(home, slots, deadline).await?;
         metrics::histogram!("rowhouse_db_wait_seconds", "for" => "permit").record(begun.elapsed());
         Ok(Some(Arc::new(permit)))
     }

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::Error;
+use crate::home::Home;
 
 /// Transactions of one tenant that may wait here: a quarter of the calls that a process takes at once, so that one
 /// tenant's do not fill it.
@@ -61,9 +62,9 @@ impl Permits {
     /// `most`: how many the tenant has; another number than before holds when none is taken any more.
     ///
     /// # Errors
-    /// [`Error::Busy`] at the deadline, and at once where too many wait.
-    pub(super) async fn acquire(&self, tenant: TenantId, most: u16, deadline: Instant) -> Result<Permit, Error> {
-        let (user, permits) = self.enlist(tenant, usize::from(most.max(1)))?;
+    /// [`Error::TransactionsExceeded`] or [`Error::Busy`] at the deadline, and at once where too many wait.
+    pub(super) async fn acquire(&self, home: &Home, most: u16, deadline: Instant) -> Result<Permit, Error> {
+        let (user, permits) = self.enlist(home, usize::from(most.max(1)))?;
         match tokio::time::timeout_at(deadline, permits.acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Permit {
                 _permit: permit,
@@ -73,24 +74,24 @@ impl Permits {
             Ok(Err(_)) => Err(Error::Fault("the tenant's permits are closed".to_owned())),
             Err(_) => {
                 refused("permit");
-                Err(Error::Busy)
+                Err(home.transactions_taken())
             }
         }
     }
 
-    fn enlist(&self, tenant: TenantId, most: usize) -> Result<(User, Arc<Semaphore>), Error> {
+    fn enlist(&self, home: &Home, most: usize) -> Result<(User, Arc<Semaphore>), Error> {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = tenants.entry(tenant).or_insert_with(|| Entry {
+        let entry = tenants.entry(home.tenant).or_insert_with(|| Entry {
             permits: Arc::new(Semaphore::new(most)),
             users: 0,
         });
         if entry.users >= most.saturating_add(WAITING_MAX) {
             refused("queue");
-            return Err(Error::Busy);
+            return Err(home.transactions_taken());
         }
         entry.users += 1;
         let user = User {
-            tenant,
+            tenant: home.tenant,
             tenants: Arc::clone(&self.tenants),
         };
         Ok((user, Arc::clone(&entry.permits)))
@@ -124,25 +125,25 @@ impl Pauses {
     /// Pauses for a random time that is longer in the mean after each refusal.
     ///
     /// # Errors
-    /// [`Error::Busy`] where the pause would not end before the deadline.
-    pub(super) async fn pause(&mut self, deadline: Instant) -> Result<(), Error> {
+    /// [`Error::TransactionsExceeded`] or [`Error::Busy`] where the pause would not end before the deadline.
+    pub(super) async fn pause(&mut self, home: &Home, deadline: Instant) -> Result<(), Error> {
         let bound = self.next;
         self.next = (bound * 2).min(PAUSES.1);
         let until = Instant::now() + bound.mul_f64(fraction());
         if until >= deadline {
             refused("slot");
-            return Err(Error::Busy);
+            return Err(home.transactions_taken());
         }
         tokio::time::sleep_until(until).await;
         Ok(())
     }
 
-    /// What to say where the statement was not said: that the tenant is busy, where it waited for a slot until no time was
+    /// What to say where the statement was not said: that the slots are taken, where it waited for one until no time was
     /// left for another attempt.
-    pub(super) fn blamed_for(&self, error: Error) -> Error {
+    pub(super) fn blamed_for(&self, home: &Home, error: Error) -> Error {
         if error == Error::DeadlineExceeded && self.were_made() {
             refused("slot");
-            return Error::Busy;
+            return home.transactions_taken();
         }
         error
     }
@@ -165,10 +166,24 @@ fn refused(why: &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use rowhouse_types::{HomeState, Placement};
+
     use super::*;
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(20)
+    }
+
+    fn home(transactions_max: Option<u16>) -> Home {
+        Home {
+            tenant: TenantId::generate(),
+            server: "data1".parse().unwrap(),
+            placement: Placement::Schema,
+            generation: 1,
+            version: 1,
+            state: HomeState::Active,
+            transactions_max,
+        }
     }
 
     fn entries(permits: &Permits) -> usize {
@@ -177,21 +192,43 @@ mod tests {
 
     #[tokio::test]
     async fn a_deadline_is_blamed_on_the_slots_only_where_one_was_waited_for() {
-        let mut pauses = Pauses::new();
-        assert_eq!(pauses.blamed_for(Error::DeadlineExceeded), Error::DeadlineExceeded);
-        pauses.pause(soon()).await.unwrap();
-        assert_eq!(pauses.blamed_for(Error::DeadlineExceeded), Error::Busy);
-        assert_eq!(pauses.blamed_for(Error::Stale), Error::Stale);
+        let (mut pauses, home) = (Pauses::new(), home(None));
+        assert_eq!(
+            pauses.blamed_for(&home, Error::DeadlineExceeded),
+            Error::DeadlineExceeded
+        );
+        pauses.pause(&home, soon()).await.unwrap();
+        assert_eq!(pauses.blamed_for(&home, Error::DeadlineExceeded), Error::Busy);
+        assert_eq!(pauses.blamed_for(&home, Error::Stale), Error::Stale);
+    }
+
+    /// A lock that was not to be had after a wait for a slot is a matter of the tenant's data, not of its plan.
+    #[tokio::test]
+    async fn the_plans_bound_is_named_with_its_number_wherever_it_refuses() {
+        let home = home(Some(1));
+        let (tenant, most) = (home.tenant, 1);
+        let exceeded = Error::TransactionsExceeded { tenant, most };
+        let (permits, mut pauses) = (Permits::default(), Pauses::new());
+        let held = permits.acquire(&home, most, soon()).await.unwrap();
+        assert_eq!(
+            permits.acquire(&home, most, Instant::now()).await.unwrap_err(),
+            exceeded
+        );
+        drop(held);
+        pauses.pause(&home, soon()).await.unwrap();
+        assert_eq!(pauses.blamed_for(&home, Error::DeadlineExceeded), exceeded);
+        assert_eq!(pauses.blamed_for(&home, Error::Busy), Error::Busy);
+        assert_eq!(pauses.pause(&home, Instant::now()).await.unwrap_err(), exceeded);
     }
 
     #[tokio::test]
     async fn a_tenant_waits_for_itself_alone() {
         let permits = Permits::default();
-        let (one, other) = (TenantId::generate(), TenantId::generate());
-        let held = permits.acquire(one, 1, soon()).await.unwrap();
-        assert_eq!(permits.acquire(one, 1, Instant::now()).await.unwrap_err(), Error::Busy);
-        let others = permits.acquire(other, 1, soon()).await.unwrap();
-        let (waited, ()) = tokio::join!(permits.acquire(one, 1, soon()), async { drop(held) });
+        let (one, other) = (home(None), home(None));
+        let held = permits.acquire(&one, 1, soon()).await.unwrap();
+        assert_eq!(permits.acquire(&one, 1, Instant::now()).await.unwrap_err(), Error::Busy);
+        let others = permits.acquire(&other, 1, soon()).await.unwrap();
+        let (waited, ()) = tokio::join!(permits.acquire(&one, 1, soon()), async { drop(held) });
         drop((waited.unwrap(), others));
         assert_eq!(entries(&permits), 0, "nothing stays of those who have gone");
     }
@@ -199,9 +236,9 @@ mod tests {
     #[tokio::test]
     async fn who_gives_up_waiting_leaves_nothing() {
         let permits = Permits::default();
-        let tenant = TenantId::generate();
-        let held = permits.acquire(tenant, 1, soon()).await.unwrap();
-        let mut waiting = Box::pin(permits.acquire(tenant, 1, soon()));
+        let tenant = home(None);
+        let held = permits.acquire(&tenant, 1, soon()).await.unwrap();
+        let mut waiting = Box::pin(permits.acquire(&tenant, 1, soon()));
         assert!(futures_util::future::poll_immediate(&mut waiting).await.is_none());
         drop(waiting);
         drop(held);
@@ -211,20 +248,20 @@ mod tests {
     #[tokio::test]
     async fn the_queue_of_one_tenant_is_bounded() {
         let permits = Permits::default();
-        let (tenant, other) = (TenantId::generate(), TenantId::generate());
-        let held = permits.acquire(tenant, 1, soon()).await.unwrap();
+        let (tenant, other) = (home(None), home(None));
+        let held = permits.acquire(&tenant, 1, soon()).await.unwrap();
         let mut waiting: Vec<_> = (0..WAITING_MAX)
-            .map(|_| Box::pin(permits.acquire(tenant, 1, soon())))
+            .map(|_| Box::pin(permits.acquire(&tenant, 1, soon())))
             .collect();
         for one in &mut waiting {
             assert!(futures_util::future::poll_immediate(one).await.is_none());
         }
         assert_eq!(
-            permits.acquire(tenant, 1, soon()).await.unwrap_err(),
+            permits.acquire(&tenant, 1, soon()).await.unwrap_err(),
             Error::Busy,
             "at once"
         );
-        permits.acquire(other, 1, soon()).await.unwrap();
+        permits.acquire(&other, 1, soon()).await.unwrap();
         drop(held);
         waiting.swap_remove(0).await.unwrap();
     }

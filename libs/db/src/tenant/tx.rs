@@ -24,6 +24,10 @@ use crate::statement::{Sql, Statement, Variants};
 /// The server ends a statement at the deadline; this is how much longer its answer is waited for.
 const ANSWER_GRACE: Duration = Duration::from_millis(250);
 
+/// A statement that the server has ended with more time left than this was not ended by the deadline. The server is told whole
+/// milliseconds, so it may be one early; the rest is for clocks that go apart, by 100 ppm over 90 s.
+const ENDED_EARLY: Duration = Duration::from_millis(10);
+
 /// A transaction inside one tenant's home.
 ///
 /// Dropped before its COMMIT, it is rolled back; what runs is cut short, and the connection is used again only when it is
@@ -189,7 +193,7 @@ impl TenantTx {
                         self.state = State::Committed;
                         Ok(())
                     }
-                    Ok(Err(error)) => Err(Error::from_driver("commit", &error)),
+                    Ok(Err(error)) => Err(self.ended(Error::from_driver("commit", &error))),
                     Err(_) => Err(Error::DeadlineExceeded),
                 }
             }
@@ -239,12 +243,12 @@ impl TenantTx {
         let (mut is_fresh, mut pauses) = (false, Pauses::new());
         loop {
             let ready = self.ready(permit.clone()).await;
-            let (borrowed, begin) = ready.map_err(|error| pauses.blamed_for(error))?;
+            let (borrowed, begin) = ready.map_err(|error| pauses.blamed_for(&self.home, error))?;
             let exchanged = self.exchange(borrowed, Some(&begin), spoken).await?;
             match (exchanged.refusal, &exchanged.answer) {
                 (Some(Refusal::SlotsTaken), _) => {
                     metrics::counter!("rowhouse_db_slot_refusals_total").increment(1);
-                    pauses.pause(deadline).await?;
+                    pauses.pause(&self.home, deadline).await?;
                 }
                 // The tenant has moved, or the directory's cache is behind.
                 (Some(Refusal::Other), Err(Error::Stale | Error::TenantNotReady)) if !is_fresh => {
@@ -257,7 +261,7 @@ impl TenantTx {
                     is_fresh = true;
                 }
                 // No time was left for `enter`, after the waiting.
-                (Some(Refusal::Other), Err(error)) => return Err(pauses.blamed_for(error.clone())),
+                (Some(Refusal::Other), Err(error)) => return Err(pauses.blamed_for(&self.home, error.clone())),
                 _ => {
                     if pauses.were_made() {
                         metrics::histogram!("rowhouse_db_wait_seconds", "for" => "slot").record(begun.elapsed());
@@ -316,10 +320,13 @@ impl TenantTx {
         let mut flight = Flight::begin(&db, borrowed);
         let last = self.ctx.deadline() + ANSWER_GRACE;
         let exchanging = exchange(flight.connection()?, begin, spoken, commit);
-        let Ok(exchanged) = tokio::time::timeout_at(last, exchanging).await else {
+        let Ok(mut exchanged) = tokio::time::timeout_at(last, exchanging).await else {
             self.state = State::Failed;
             return Err(Error::DeadlineExceeded);
         };
+        if exchanged.refusal.is_none() {
+            exchanged.answer = exchanged.answer.map_err(|error| self.ended(error));
+        }
         // A refused first statement is said once more, with its COMMIT.
         self.commit_with_next = commit && exchanged.refusal.is_some();
         self.state = match (&exchanged.answer, exchanged.idle) {
@@ -338,6 +345,15 @@ impl TenantTx {
             }
         };
         Ok(exchanged)
+    }
+
+    /// By what a statement was ended: the server's time-out is the smaller of the plan's bound and of the time that was left.
+    fn ended(&self, error: Error) -> Error {
+        if error == Error::DeadlineExceeded && self.ctx.time_left() > ENDED_EARLY {
+            let tenant = self.home.tenant;
+            return Error::StatementExceeded { tenant };
+        }
+        error
     }
 }
 

@@ -83,6 +83,33 @@ async fn the_plans_bound_on_a_statement_is_kept() {
     }
 }
 
+/// The server says 57014 in either case; what tells them apart is whether the caller has time left.
+#[tokio::test]
+async fn a_statement_that_the_plan_ends_is_told_from_one_that_the_deadline_ends() {
+    let bench = Bench::start("plan_ends", 1).await;
+    let tenant = bench.tenant().await;
+    let allow = async |limit_ms| {
+        let order = OperationId::generate();
+        bench
+            .provisioner
+            .set_limits(tenant, &server(), order, Some(limit_ms))
+            .await
+            .unwrap();
+    };
+    allow(500).await;
+    let mut first = bench.db.begin_single(&ctx(tenant, LONG), Mode::Read).await.unwrap();
+    let ended = first.fetch_all(&SLEEP, &[&30.0]).await;
+    assert_eq!(ended, Err(Error::StatementExceeded { tenant }), "the first statement");
+    let mut later = bench.db.begin(&ctx(tenant, LONG), Mode::Read).await.unwrap();
+    later.fetch_all(&LIST, &[]).await.unwrap();
+    let ended = later.fetch_all(&SLEEP, &[&30.0]).await;
+    assert_eq!(ended, Err(Error::StatementExceeded { tenant }), "a later one");
+    drop(later);
+    allow(90_000).await;
+    let mut late = bench.db.begin_single(&ctx(tenant, SHORT), Mode::Read).await.unwrap();
+    assert_eq!(late.fetch_all(&SLEEP, &[&30.0]).await, Err(Error::DeadlineExceeded));
+}
+
 #[tokio::test]
 async fn an_order_that_comes_late_changes_no_limit() {
     let bench = Bench::start("plan_order", 1).await;

@@ -177,19 +177,21 @@ async fn a_plan_may_grant_more_slots_or_fewer() {
             "the lanes are connected"
         );
     }
+    // The bound is the plan's, so the refusal says which and how many.
+    let exceeded = |tenant, most| Err(Error::TransactionsExceeded { tenant, most });
     let held = open(&replicas.one, few).await;
     assert_eq!(
         list(&replicas.one, few, SHORT).await,
-        Err(Error::Busy),
+        exceeded(few, 1),
         "in this process"
     );
-    assert_eq!(list(&replicas.two, few, SHORT).await, Err(Error::Busy), "over all");
+    assert_eq!(list(&replicas.two, few, SHORT).await, exceeded(few, 1), "over all");
     let three = [
         open(&replicas.one, many).await,
         open(&replicas.one, many).await,
         open(&replicas.two, many).await,
     ];
-    assert_eq!(list(&replicas.two, many, SHORT).await, Err(Error::Busy));
+    assert_eq!(list(&replicas.two, many, SHORT).await, exceeded(many, 3));
     drop((held, three));
 
     // In a database of its own nothing bounds a tenant but its plan.
@@ -203,7 +205,7 @@ async fn a_plan_may_grant_more_slots_or_fewer() {
     grant(own, Some(1)).await;
     assert_eq!(list(&replicas.two, own, LONG).await, Ok(0));
     let held = open(&replicas.one, own).await;
-    assert_eq!(list(&replicas.two, own, SHORT).await, Err(Error::Busy));
+    assert_eq!(list(&replicas.two, own, SHORT).await, exceeded(own, 1));
     held.commit().await.unwrap();
     assert_eq!(list(&replicas.two, own, LONG).await, Ok(0));
 }

@@ -131,6 +131,7 @@ impl Logs {
 pub(super) fn is_away(failure: &Failure) -> bool {
     matches!(
         failure.reason(),
-        Reason::DependencyUnavailable | Reason::DeadlineExceeded | Reason::Overloaded
+        // A quota: the tenant's transactions take all that its plan allows, or reading takes too long for it.
+        Reason::DependencyUnavailable | Reason::DeadlineExceeded | Reason::Overloaded | Reason::QuotaExceeded
     )
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use rowhouse_audit::{AuditLog as _, Batch, Chain, Check, ControlLog, Entry, FaultKind, Place, Query};
 use rowhouse_context::{Ctx, Principal};
+use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{SessionId, TenantId, UserId};
 use serde_json::json;
 
+use super::logs::is_away;
 use super::{TABLE, record};
 use crate::tests::bench::{Bench, ctx};
 
@@ -54,6 +56,16 @@ async fn faults(log: &ControlLog, ctx: &Ctx) -> Vec<FaultKind> {
     batches(log, ctx).await.iter().for_each(|batch| check.take(batch));
     check.end(&log.unsealed(ctx, ctx.tenant_opt()).await.unwrap().lost);
     check.faults().iter().map(|fault| fault.kind).collect()
+}
+
+#[test]
+fn a_service_that_the_tenants_plan_keeps_from_reading_is_named_like_one_that_is_away() {
+    let exceeded = Failure::quota(TenantId::generate(), "concurrent_transactions", 1);
+    assert!(is_away(&exceeded));
+    assert!(!is_away(&Failure::new(
+        Reason::TenantSuspended,
+        "the tenant is suspended"
+    )));
 }
 
 #[tokio::test]
