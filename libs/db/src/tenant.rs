@@ -15,6 +15,7 @@ mod flight;
 mod permit;
 mod server;
 mod tidy;
+mod wait;
 
 pub(crate) mod homes;
 pub(crate) mod login;

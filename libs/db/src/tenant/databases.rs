@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::login::OwnLogin;
 use super::server::{Borrowed, Held, Server};
+use super::wait::Wait;
 use crate::Error;
 use crate::home::Home;
 use crate::login::OwnLogins;
@@ -95,6 +96,7 @@ impl Databases {
             let fault = last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
             fault.map(Error::Unavailable)
         };
+        let _wait = Wait::begin("connection");
         match tokio::time::timeout_at(deadline, pool.get_owned()).await {
             Ok(Ok(connection)) => Ok(Box::new(Held::to_own_database(connection))),
             Ok(Err(RunError::User(error))) => Err(error),

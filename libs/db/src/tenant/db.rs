@@ -20,6 +20,7 @@ use super::permit::{Permit, Permits};
 use super::server::{Borrowed, Server, Way};
 use super::tidy::Tidy;
 use super::tx::TenantTx;
+use super::wait::Wait;
 use crate::Error;
 use crate::home::{Directory, DirectoryError, Home};
 use crate::login::{MasterKeys, OwnLogins};
@@ -215,9 +216,8 @@ impl Inner {
         let Some(slots) = self.slots(home, way) else {
             return Ok(None);
         };
-        let begun = Instant::now();
+        let _wait = Wait::begin("permit");
         let permit = self.permits.acquire(home, slots, deadline).await?;
-        metrics::histogram!("rowhouse_db_wait_seconds", "for" => "permit").record(begun.elapsed());
         Ok(Some(Arc::new(permit)))
     }
 

@@ -9,6 +9,7 @@ use rowhouse_types::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::wait::Wait;
 use crate::Error;
 use crate::home::Home;
 
@@ -52,6 +53,8 @@ struct User {
 #[derive(Debug)]
 pub(super) struct Pauses {
     next: Duration,
+    /// From the first pause on, until whoever waits is through or gives up.
+    wait: Option<Wait>,
 }
 
 // === impl Permits ===
@@ -114,12 +117,10 @@ impl Drop for User {
 
 impl Pauses {
     pub(super) fn new() -> Self {
-        Self { next: PAUSES.0 }
-    }
-
-    /// Whether there was one.
-    pub(super) fn were_made(&self) -> bool {
-        self.next > PAUSES.0
+        Self {
+            next: PAUSES.0,
+            wait: None,
+        }
     }
 
     /// Pauses for a random time that is longer in the mean after each refusal.
@@ -127,6 +128,7 @@ impl Pauses {
     /// # Errors
     /// [`Error::TransactionsExceeded`] or [`Error::Busy`] where the pause would not end before the deadline.
     pub(super) async fn pause(&mut self, home: &Home, deadline: Instant) -> Result<(), Error> {
+        self.wait.get_or_insert_with(|| Wait::begin("slot"));
         let bound = self.next;
         self.next = (bound * 2).min(PAUSES.1);
         let until = Instant::now() + bound.mul_f64(fraction());
@@ -141,7 +143,7 @@ impl Pauses {
     /// What to say where the statement was not said: that the slots are taken, where it waited for one until no time was
     /// left for another attempt.
     pub(super) fn blamed_for(&self, home: &Home, error: Error) -> Error {
-        if error == Error::DeadlineExceeded && self.were_made() {
+        if error == Error::DeadlineExceeded && self.wait.is_some() {
             refused("slot");
             return home.transactions_taken();
         }

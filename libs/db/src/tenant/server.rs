@@ -16,6 +16,7 @@ use super::db::TenantDbConfig;
 use super::homes::Homes;
 use super::lane::{Lanes, Pair};
 use super::permit::Permit;
+use super::wait::Wait;
 use crate::Error;
 use crate::wire::{Connection, LastFault, Target};
 
@@ -194,14 +195,13 @@ impl Lane {
 
     async fn connection(&self, permit: Option<Arc<Permit>>, deadline: Instant) -> Result<Borrowed, Error> {
         let place = Place::take(&self.under_way);
-        let begun = Instant::now();
+        let _wait = Wait::begin("connection");
         let connection = match tokio::time::timeout_at(deadline, self.pool.get_owned()).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(RunError::User(error))) => return Err(error),
             Ok(Err(RunError::TimedOut)) => return Err(self.exhausted().unwrap_or(Error::PoolTimeout)),
             Err(_) => return Err(self.exhausted().unwrap_or(Error::DeadlineExceeded)),
         };
-        metrics::histogram!("rowhouse_db_wait_seconds", "for" => "connection").record(begun.elapsed());
         Ok(Box::new(Held {
             connection,
             _place: Some(place),

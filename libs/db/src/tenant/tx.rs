@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rowhouse_context::Ctx;
 use rowhouse_types::TenantId;
-use tokio::time::Instant;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -237,7 +236,7 @@ impl TenantTx {
     /// Says the first statement. Where `enter` refuses, the statement has not run and the whole message may be said again:
     /// once where the directory's answer was old, and until the deadline where other transactions have the tenant's slots.
     async fn first(&mut self, spoken: &Spoken<'_>) -> Result<Answer, Error> {
-        let (begun, deadline) = (Instant::now(), self.ctx.deadline());
+        let deadline = self.ctx.deadline();
         // Kept from one attempt to the next, so that no more of this process try at once than may succeed.
         let mut permit = self.db.permit(&self.home, self.way, deadline).await?;
         let (mut is_fresh, mut pauses) = (false, Pauses::new());
@@ -262,12 +261,7 @@ impl TenantTx {
                 }
                 // No time was left for `enter`, after the waiting.
                 (Some(Refusal::Other), Err(error)) => return Err(pauses.blamed_for(&self.home, error.clone())),
-                _ => {
-                    if pauses.were_made() {
-                        metrics::histogram!("rowhouse_db_wait_seconds", "for" => "slot").record(begun.elapsed());
-                    }
-                    return exchanged.answer;
-                }
+                _ => return exchanged.answer,
             }
         }
     }

@@ -80,7 +80,7 @@ pub(crate) async fn list(db: &TenantDb, tenant: TenantId, left: Duration) -> Res
 }
 
 /// A transaction that has entered and stays open.
-async fn open(db: &TenantDb, tenant: TenantId) -> rowhouse_db::TenantTx {
+pub(crate) async fn open(db: &TenantDb, tenant: TenantId) -> rowhouse_db::TenantTx {
     let mut tx = db.begin(&ctx(tenant, LONG), Mode::Read).await.unwrap();
     tx.fetch_all(&LIST, &[]).await.unwrap();
     tx

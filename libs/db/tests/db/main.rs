@@ -7,7 +7,7 @@
 //! - `lanes`: two choices, permits, slots. `neighbours`: T30.
 //! - `fleet`: houses migrated in waves, with faults, compared with the template. `wave`: T25.
 //! - `tls`: towards PgBouncer, and from there on, as `deploy/` has it.
-//! - `round_trips`. `torture`: T01. `control`: the services' own schemas.
+//! - `metrics`. `round_trips`. `torture`: T01. `control`: the services' own schemas.
 
 #![expect(
     clippy::expect_used,
@@ -27,6 +27,7 @@ mod fence;
 mod fleet;
 mod homes;
 mod lanes;
+mod metrics;
 mod neighbours;
 mod notes;
 mod round_trips;
