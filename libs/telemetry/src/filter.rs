@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn what_nobody_asks_for_is_left_out_by_its_level_alone() {
         for (asked, most) in [
-            ("", LevelFilter::OFF),
+            ("error", LevelFilter::ERROR),
             ("info", LevelFilter::INFO),
             ("warn,rowhouse_crm=debug", LevelFilter::DEBUG),
         ] {
