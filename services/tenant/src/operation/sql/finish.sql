@@ -42,7 +42,7 @@ audited AS (
     CROSS JOIN LATERAL (
         SELECT actor, on_behalf_of, action, target, reason, address, request_id FROM tenant.audit
         WHERE target = $15 AND action = $16 AND request_id = done.request_id AND outcome = 'accepted'
-        ORDER BY at DESC
+        ORDER BY at DESC, audit_id DESC
         LIMIT 1
     ) AS accepted
     CROSS JOIN LATERAL (VALUES ($19::uuid, done.tenant_id), ($20::uuid, NULL)) AS entry (audit_id, tenant_id)
