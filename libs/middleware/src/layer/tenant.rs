@@ -176,14 +176,24 @@ fn reason(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     };
     match text.map(str::trim) {
         Some("") => Ok(None),
-        Some(text) if text.chars().count() <= REASON_CHARACTERS_MAX && !text.chars().any(char::is_control) => {
+        Some(text) if text.chars().count() <= REASON_CHARACTERS_MAX && !text.chars().any(is_unseen) => {
             Ok(Some(text.to_owned()))
         }
         _ => Err(Failure::new(
             Reason::MetadataInvalid,
-            "x-reason must be sent once: 1 to 500 characters, none of them a control character",
+            "x-reason must be sent once: 1 to 500 characters, none of them a control or an invisible character",
         )),
     }
+}
+
+/// Controls, and what makes a line of the log read other than it is: breaks of lines, changes of direction, and what is not seen.
+/// Joiners (U+200C, U+200D) stay, since some scripts are not written without.
+fn is_unseen(character: char) -> bool {
+    let is_format = matches!(
+        character,
+        '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+    );
+    character.is_control() || is_format
 }
 
 fn reason_required() -> Failure {
