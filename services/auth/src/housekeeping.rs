@@ -15,9 +15,12 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Changes of rights that are kept whatever their age: who confirmed one of them is told the later ones one by one.
 const CHANGES_KEPT: i64 = 10_000;
 
-/// Refresh tokens that go at once. A session that is used all day makes 288: with one round a minute these are those of fifty
+/// Refresh tokens that go in one statement. A session that is used all day makes 288: once a minute these are those of fifty
 /// thousand such sessions.
-const TOKENS_MAX: i64 = 10_000;
+const TOKENS_MAX: u32 = 10_000;
+
+/// Such statements in a round: what half a million sessions make, so that a backlog shrinks where fewer are in use.
+const TOKEN_PARTS_MAX: u32 = 10;
 
 /// Works until `stop`.
 pub(crate) async fn run(state: Arc<State>, stop: CancellationToken) {
@@ -31,5 +34,10 @@ pub(crate) async fn tidy(state: &State) -> Result<(), Error> {
     request::prune(&mut conn).await?;
     attempt::prune(&mut conn).await?;
     account_mail::store::prune(&mut conn).await?;
-    session::prune(&mut conn, TOKENS_MAX).await
+    for _ in 0..TOKEN_PARTS_MAX {
+        if !session::prune(&mut conn, TOKENS_MAX).await? {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -98,10 +98,13 @@ const ABOUT: &str = "SELECT identity.id, ARRAY(SELECT membership.tenant_id FROM 
 /// A used token is kept for as long as its family may live, however old it is: whoever presents it shows that two hold tokens of
 /// the family, which then ends. Of a session that is over, nothing is left to end. Those that were ended within the last hours are
 /// let be, for who looks into what happened; those that were missed within the day after go with their session.
-const PRUNE_TOKENS: &str = "DELETE FROM auth.refresh_tokens WHERE token_hash IN (SELECT token.token_hash \
+/// Replicas that do it at once take others each.
+const PRUNE_TOKENS: &str = "WITH stale AS (SELECT token.token_hash \
     FROM auth.sessions AS session JOIN auth.refresh_tokens AS token ON token.session_id = session.id \
     WHERE session.expires_at < now() - interval '1 day' \
-    OR session.revoked_at BETWEEN now() - interval '2 days' AND now() - interval '1 day' LIMIT $1)";
+    OR session.revoked_at BETWEEN now() - interval '2 days' AND now() - interval '1 day' \
+    LIMIT $1 FOR UPDATE OF token SKIP LOCKED) \
+    DELETE FROM auth.refresh_tokens WHERE token_hash IN (SELECT stale.token_hash FROM stale)";
 
 /// A day later nobody's access token names it any more. Only those without tokens, which would all go with it at once.
 const PRUNE: &str = "DELETE FROM auth.sessions WHERE id IN (SELECT session.id FROM auth.sessions AS session \
@@ -365,11 +368,13 @@ pub(super) async fn page(
     Ok(rows.into_iter().map(listed).collect())
 }
 
-/// Forgets sessions that expired long ago, and at most `tokens_max` refresh tokens of sessions that are over.
-pub(crate) async fn prune(conn: &mut PgConnection, tokens_max: i64) -> Result<(), Error> {
-    sqlx::query(PRUNE_TOKENS).bind(tokens_max).execute(&mut *conn).await?;
+/// Forgets sessions that expired long ago, and at most `tokens_max` refresh tokens of sessions that are over. `true` where it were
+/// as many, so that there may be more.
+pub(crate) async fn prune(conn: &mut PgConnection, tokens_max: u32) -> Result<bool, Error> {
+    let tokens = sqlx::query(PRUNE_TOKENS).bind(i64::from(tokens_max));
+    let tokens = tokens.execute(&mut *conn).await?.rows_affected();
     sqlx::query(PRUNE).execute(conn).await?;
-    Ok(())
+    Ok(tokens >= u64::from(tokens_max))
 }
 
 /// Whom an address belongs to, and whose active member they are: of the tenant that is named alone, where they are its member;

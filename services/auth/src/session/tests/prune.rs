@@ -40,6 +40,40 @@ async fn the_tokens_of_a_session_that_is_over_go_before_it_and_a_few_at_a_time()
 }
 
 #[tokio::test]
+async fn a_round_goes_on_while_there_are_more_tokens_than_go_at_once() {
+    let (bench, ..) = start("prune_many").await;
+    bench
+        .execute(
+            "INSERT INTO auth.refresh_tokens (token_hash, session_id, expires_at, revoked_at)
+             SELECT sha256(n::text::bytea), id, now(), now() FROM auth.sessions, generate_series(1, 10000) AS n;
+             UPDATE auth.sessions SET expires_at = now() - interval '2 days'",
+        )
+        .await;
+    housekeeping::tidy(&bench.state).await.unwrap();
+    assert_eq!(left(&bench).await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_token_that_another_replica_is_removing_is_not_waited_for() {
+    let (bench, ..) = start("prune_beside").await;
+    bench
+        .execute("UPDATE auth.sessions SET expires_at = now() - interval '2 days'")
+        .await;
+    let mut another = bench.superuser.begin().await.unwrap();
+    sqlx::raw_sql("SELECT token_hash FROM auth.refresh_tokens WHERE used_at IS NULL FOR UPDATE")
+        .execute(&mut *another)
+        .await
+        .unwrap();
+    let mut conn = bench.state.connection().await.unwrap();
+    tokio::select! {
+        pruned = prune(&mut conn, 10) => assert!(!pruned.unwrap(), "there are no more"),
+        () = bench.until_somebody_waits() => panic!("it waits for the other"),
+    }
+    another.rollback().await.unwrap();
+    assert_eq!(left(&bench).await, (1, 1));
+}
+
+#[tokio::test]
 async fn the_tokens_of_a_session_that_was_ended_go_and_it_stays() {
     let (bench, ..) = start("prune_ended").await;
     let ended =
