@@ -1,6 +1,7 @@
 //! What a tenant asks of its members' log-ins: a second factor, a bound on sessions, domains of addresses, a length of
 //! passwords. A tenant without a policy asks nothing beside what the platform asks of everybody. The second factor it asks of
-//! operators too: who acts in it without one could be anybody who has found a password.
+//! operators too: the password of one who has set up theirs then lets nobody act in the tenant. It does not help where an operator
+//! has set up none: whoever has found the password can set up their own.
 //!
 //! The second factor and the bound on sessions decide with the rights (`rights/store.rs`), for sessions that are there too,
 //! and a change of them is a change of rights.

@@ -12,11 +12,12 @@ use crate::error::Error;
 const FIND: &str = "SELECT second_factor_required, session_lifetime_s, mail_domains, password_length_min, updated_at, \
     revision FROM auth.login_policies WHERE tenant_id = $1";
 
-/// The policies of all tenants that somebody belongs to, which are few.
+/// The policies of all tenants that somebody belongs to, which are few. Disabled members count: who is let in again must not bring
+/// an address or a password that the tenant does not take.
 const OF_MEMBER: &str = "SELECT policy.second_factor_required, policy.session_lifetime_s, policy.mail_domains, \
     policy.password_length_min, policy.updated_at, policy.revision \
     FROM auth.memberships AS membership JOIN auth.login_policies AS policy ON policy.tenant_id = membership.tenant_id \
-    WHERE membership.identity_id = $1 AND membership.state = 'active' LIMIT 1000";
+    WHERE membership.identity_id = $1 AND membership.state <> 'removed' LIMIT 1000";
 
 const UPSERT: &str = "INSERT INTO auth.login_policies AS policy \
     (tenant_id, second_factor_required, session_lifetime_s, mail_domains, password_length_min) \
@@ -53,7 +54,7 @@ pub(crate) async fn find(conn: &mut PgConnection, tenant: TenantId) -> Result<Lo
     Ok(row.map(policy).transpose()?.unwrap_or_default())
 }
 
-/// The policies of all tenants whose active member somebody is.
+/// The policies of all tenants whose member somebody is, active or disabled.
 pub(crate) async fn of_member(conn: &mut PgConnection, user: UserId) -> Result<Vec<LoginPolicy>, Error> {
     let rows: Vec<Row> = sqlx::query_as(OF_MEMBER).bind(user.uuid()).fetch_all(conn).await?;
     rows.into_iter().map(policy).collect()

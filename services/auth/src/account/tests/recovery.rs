@@ -285,6 +285,32 @@ async fn a_tenant_that_was_joined_after_the_link_was_asked_for_is_asked_when_it_
 }
 
 #[tokio::test]
+async fn a_tenant_that_has_disabled_the_member_is_asked_and_one_that_has_removed_them_is_not() {
+    let (bench, house, own) = start("email_disabled").await;
+    let strict = bench.house("globex").await;
+    bench.member(&strict, &house.email, Role::User).await;
+    ask_for_address(&bench, &own, NEW_ADDRESS).await.unwrap();
+    let link = token(&bench, Kind::EmailChange).await;
+    let is = |state: &str| {
+        format!(
+            "UPDATE auth.memberships SET state = '{state}' WHERE tenant_id = '{tenant}' AND identity_id = '{person}';
+             INSERT INTO auth.login_policies (tenant_id, mail_domains) VALUES ('{tenant}', '{{acme.example}}')
+             ON CONFLICT (tenant_id) DO NOTHING",
+            tenant = strict.tenant.uuid(),
+            person = house.admin.uuid()
+        )
+    };
+    bench.execute(&is("disabled")).await;
+    let refused = confirm(&anonymous(), &bench.state, &link).await;
+    assert!(
+        matches!(refused, Err(Error::Field { field: "token", .. })),
+        "{refused:?}"
+    );
+    bench.execute(&is("removed")).await;
+    confirm(&anonymous(), &bench.state, &link).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_address_of_another_account_is_neither_given_nor_told() {
     let (bench, house, own) = start("email_taken").await;
     let neighbour = bench.house("globex").await;
