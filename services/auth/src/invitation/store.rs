@@ -39,16 +39,26 @@ const REVOKE: &str = "UPDATE auth.invitations SET state = 'revoked' WHERE id = $
 const REVOKE_TO: &str = "UPDATE auth.invitations SET state = 'revoked' \
     WHERE tenant_id = $1 AND email_key = lower($2) AND state = 'open'";
 
-const REVOKE_OF_SENDER: &str = "UPDATE auth.invitations SET state = 'revoked' \
-    WHERE tenant_id = $1 AND invited_by = $2 AND state = 'open'";
+/// Who knows a key of a service account sends as the account: `sender` is as `maker` in `service_account/store.rs`. Rows are
+/// locked in the order of their ids, as everywhere.
+const REVOKE_OF_SENDER: &str = "WITH RECURSIVE sender (id) AS (SELECT $2::uuid \
+    UNION SELECT known.service_account_id FROM sender JOIN auth.api_keys AS known \
+        ON known.tenant_id = $1 AND known.created_by = sender.id) \
+    UPDATE auth.invitations SET state = 'revoked' WHERE id IN (SELECT id FROM auth.invitations \
+        WHERE tenant_id = $1 AND state = 'open' AND invited_by IN (SELECT id FROM sender) ORDER BY id FOR UPDATE)";
 
-const REVOKE_ALL_OF_SENDER: &str =
-    "UPDATE auth.invitations SET state = 'revoked' WHERE invited_by = $1 AND state = 'open'";
+const REVOKE_ALL_OF_SENDER: &str = "WITH RECURSIVE sender (id) AS (SELECT $1::uuid \
+    UNION SELECT known.service_account_id FROM sender JOIN auth.api_keys AS known ON known.created_by = sender.id) \
+    UPDATE auth.invitations SET state = 'revoked' WHERE id IN (SELECT id FROM auth.invitations \
+        WHERE state = 'open' AND invited_by IN (SELECT id FROM sender) ORDER BY id FOR UPDATE)";
 
-const REVOKE_OF_ROLE: &str = "UPDATE auth.invitations SET state = 'revoked' \
-    WHERE tenant_id = $1 AND state = 'open' AND invited_by IN \
+const REVOKE_OF_ROLE: &str = "WITH RECURSIVE sender (id) AS ( \
     (SELECT identity_id FROM auth.memberships WHERE tenant_id = $1 AND role = $2 \
-    UNION ALL SELECT id FROM auth.service_accounts WHERE tenant_id = $1 AND role = $2)";
+    UNION ALL SELECT id FROM auth.service_accounts WHERE tenant_id = $1 AND role = $2) \
+    UNION SELECT known.service_account_id FROM sender JOIN auth.api_keys AS known \
+        ON known.tenant_id = $1 AND known.created_by = sender.id) \
+    UPDATE auth.invitations SET state = 'revoked' WHERE id IN (SELECT id FROM auth.invitations \
+        WHERE tenant_id = $1 AND state = 'open' AND invited_by IN (SELECT id FROM sender) ORDER BY id FOR UPDATE)";
 
 const ACCEPT: &str = "UPDATE auth.invitations SET state = 'accepted', accepted_by = $2 WHERE id = $1";
 
@@ -229,21 +239,21 @@ pub(crate) async fn revoke_to(conn: &mut PgConnection, tenant: TenantId, email: 
     Ok(())
 }
 
-/// Makes the links worthless that a member has sent.
+/// Makes the links worthless that a member has sent, or could have sent with a key that they know.
 pub(crate) async fn revoke_of_sender(conn: &mut PgConnection, tenant: TenantId, sender: UserId) -> Result<(), Error> {
     let done = sqlx::query(REVOKE_OF_SENDER).bind(tenant.uuid()).bind(sender.uuid());
     done.execute(conn).await?;
     Ok(())
 }
 
-/// Makes the links worthless that an operator has sent, in all tenants; under the grant's lock, which whoever sends one holds.
-pub(crate) async fn revoke_all_of_sender(conn: &mut PgConnection, sender: UserId) -> Result<(), Error> {
+/// Makes the links worthless that an operator has sent, or could have sent with a key that they know, in all tenants, and says
+/// how many; under the grant's lock, which whoever sends one under their own name holds.
+pub(crate) async fn revoke_all_of_sender(conn: &mut PgConnection, sender: UserId) -> Result<u64, Error> {
     let done = sqlx::query(REVOKE_ALL_OF_SENDER).bind(sender.uuid());
-    done.execute(conn).await?;
-    Ok(())
+    Ok(done.execute(conn).await?.rows_affected())
 }
 
-/// Makes the links worthless that whoever has a role, members and service accounts, has sent.
+/// Makes the links worthless that whoever has a role, members and service accounts, has sent, or could have with a key.
 pub(crate) async fn revoke_of_role(conn: &mut PgConnection, tenant: TenantId, role: &str) -> Result<(), Error> {
     let done = sqlx::query(REVOKE_OF_ROLE).bind(tenant.uuid()).bind(role);
     done.execute(conn).await?;

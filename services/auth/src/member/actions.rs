@@ -269,9 +269,10 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, user: UserId, etag: Option<
     member.may_stop_administering(store::other_administrators(&mut tx, tenant, user).await?)?;
     // Who may not give a role may not take it either.
     may_give(&mut tx, ctx, tenant, &member.role, "user_id").await?;
+    // Invitations before keys, as everybody locks them.
     invitation::revoke_of_sender(&mut tx, tenant, user).await?;
-    let ended = service_account::revoke_keys_made_by(&mut tx, tenant, user).await?;
     invitation::revoke_to(&mut tx, tenant, &member.email).await?;
+    let ended = service_account::revoke_keys_made_by(&mut tx, tenant, user).await?;
     let has_left_teams = store::remove(&mut tx, tenant, user).await?;
     session::end_of_member(&mut tx, user, tenant, EndReason::MemberRemoved).await?;
     audit::record(&mut tx, ctx, Entry::new("member.remove", user).before(facts(&member))).await?;

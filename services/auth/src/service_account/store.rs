@@ -56,19 +56,35 @@ const FIND_KEY: &str = "SELECT id, service_account_id, prefix, created_at, expir
 const REVOKE_KEY: &str = "UPDATE auth.api_keys SET revoked_at = now() WHERE tenant_id = $1 AND id = $2 \
     RETURNING id, service_account_id, prefix, created_at, expires_at, revoked_at, used_at";
 
-const REVOKE_MADE_BY: &str = "UPDATE auth.api_keys SET revoked_at = now() \
-    WHERE tenant_id = $1 AND created_by = $2 AND revoked_at IS NULL RETURNING id";
+/// Who knows a key acts as its account, which makes keys too: whoever made a key, and the accounts of all keys that they know by
+/// that. With which of an account's keys another was made, nobody can tell. Keys that have ended count: others may have been made
+/// with them before. Rows are locked in the order of their ids, as everywhere.
+const REVOKE_MADE_BY: &str = "WITH RECURSIVE maker (id) AS (SELECT $2::uuid \
+    UNION SELECT known.service_account_id FROM maker JOIN auth.api_keys AS known \
+        ON known.tenant_id = $1 AND known.created_by = maker.id) \
+    UPDATE auth.api_keys SET revoked_at = now() WHERE tenant_id = $1 AND id IN (SELECT id FROM auth.api_keys \
+        WHERE tenant_id = $1 AND revoked_at IS NULL AND created_by IN (SELECT id FROM maker) ORDER BY id FOR UPDATE) \
+    RETURNING id";
 
-const REVOKE_ALL_MADE_BY: &str = "UPDATE auth.api_keys SET revoked_at = now() \
-    WHERE created_by = $1 AND revoked_at IS NULL RETURNING tenant_id, id";
+const REVOKE_ALL_MADE_BY: &str = "WITH RECURSIVE maker (id) AS (SELECT $1::uuid \
+    UNION SELECT known.service_account_id FROM maker JOIN auth.api_keys AS known ON known.created_by = maker.id) \
+    UPDATE auth.api_keys SET revoked_at = now() WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM auth.api_keys \
+        WHERE revoked_at IS NULL AND created_by IN (SELECT id FROM maker) ORDER BY id FOR UPDATE) \
+    RETURNING tenant_id, id";
 
-const REVOKE_OF_ROLE: &str = "UPDATE auth.api_keys SET revoked_at = now() \
-    WHERE tenant_id = $1 AND revoked_at IS NULL AND created_by IN \
+const REVOKE_OF_ROLE: &str = "WITH RECURSIVE maker (id) AS ( \
     (SELECT identity_id FROM auth.memberships WHERE tenant_id = $1 AND role = $2 \
-    UNION ALL SELECT id FROM auth.service_accounts WHERE tenant_id = $1 AND role = $2) RETURNING id";
+    UNION ALL SELECT id FROM auth.service_accounts WHERE tenant_id = $1 AND role = $2) \
+    UNION SELECT known.service_account_id FROM maker JOIN auth.api_keys AS known \
+        ON known.tenant_id = $1 AND known.created_by = maker.id) \
+    UPDATE auth.api_keys SET revoked_at = now() WHERE tenant_id = $1 AND id IN (SELECT id FROM auth.api_keys \
+        WHERE tenant_id = $1 AND revoked_at IS NULL AND created_by IN (SELECT id FROM maker) ORDER BY id FOR UPDATE) \
+    RETURNING id";
 
 const REVOKE_OF_ACCOUNT: &str = "UPDATE auth.api_keys SET revoked_at = now() \
-    WHERE tenant_id = $1 AND service_account_id = $2 AND revoked_at IS NULL RETURNING id";
+    WHERE tenant_id = $1 AND id IN (SELECT id FROM auth.api_keys \
+        WHERE tenant_id = $1 AND service_account_id = $2 AND revoked_at IS NULL ORDER BY id FOR UPDATE) \
+    RETURNING id";
 
 const HOLDER: &str = "SELECT tenant_id, service_account_id, id, expires_at FROM auth.api_keys \
     WHERE key_hash = $1 AND revoked_at IS NULL AND expires_at > now()";
@@ -324,7 +340,8 @@ pub(super) async fn revoke_key(conn: &mut PgConnection, tenant: TenantId, id: Ap
     Ok(key(row.fetch_one(conn).await?))
 }
 
-/// Ends the keys that somebody has made and so knows, of whichever accounts; under the tenant's lock.
+/// Ends the keys that somebody has made and so knows, of whichever accounts, and those that were made with such keys; under the
+/// tenant's lock.
 pub(crate) async fn revoke_keys_made_by(
     conn: &mut PgConnection,
     tenant: TenantId,
@@ -337,7 +354,8 @@ pub(crate) async fn revoke_keys_made_by(
     Ok(ended.into_iter().map(ApiKeyId::from_uuid).collect())
 }
 
-/// Ends the keys that an operator has made, in all tenants; under the grant's lock, which whoever makes one holds.
+/// Ends the keys that an operator has made, and those that were made with such keys, in all tenants; under the grant's lock, which
+/// whoever makes one under their own name holds.
 pub(crate) async fn revoke_all_keys_made_by(
     conn: &mut PgConnection,
     creator: UserId,
@@ -350,7 +368,8 @@ pub(crate) async fn revoke_all_keys_made_by(
         .collect())
 }
 
-/// Ends the keys that whoever has a role, members and service accounts, has made and so knows; under the tenant's lock.
+/// Ends the keys that whoever has a role, members and service accounts, has made and so knows, and those that were made with such
+/// keys; under the tenant's lock.
 pub(crate) async fn revoke_keys_of_role(
     conn: &mut PgConnection,
     tenant: TenantId,

@@ -1,6 +1,7 @@
 //! Service accounts on a real database: what a key gives, and from when on no longer.
 
 mod flood;
+mod handed_on;
 
 use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::{Ctx, Principal};
