@@ -29,6 +29,9 @@ pub(crate) use store::hold;
 /// Longest time for all of it, the acknowledgement included.
 const BOUND: Duration = Duration::from_secs(30);
 
+/// What the tenants' logs give as the reason. Why the role has ended is the platform's matter.
+const ROLE_ENDED: &str = "the operator's role of who made it has ended";
+
 /// Why somebody becomes an operator, or is one no more.
 pub(crate) type Reason = Text<500>;
 
@@ -43,8 +46,16 @@ pub(crate) enum Granted {
     Created,
 }
 
-/// A session that ended with the role.
+/// What ended with the role.
 struct Ended {
+    /// How many.
+    invitations: u64,
+    keys: Vec<(TenantId, ApiKeyId)>,
+    sessions: Vec<EndedSession>,
+}
+
+/// A session that ended with the role.
+struct EndedSession {
     session: SessionId,
     /// Whose it was, where the operator acted as a member.
     as_member: Option<(TenantId, UserId)>,
@@ -106,23 +117,24 @@ async fn make(
     if !store::grant(&mut tx, user, Role::SuperAdmin).await? {
         return Ok(Granted::Exists);
     }
+    // Before the log and the clock, which others wait for: whoever it goes to may be slow.
+    if created {
+        deliver(&password).map_err(|fault| Error::fault(format!("the password cannot be handed over: {fault}")))?;
+    }
     let mut entry = Entry::new("platform.grant", user).after(json!({ "role": Role::SuperAdmin.as_str() }));
     if let Some(reason) = reason {
         entry = entry.because(reason.as_str());
     }
     audit::record(&mut tx, &ctx, entry).await?;
     rights::bump(&mut tx, &[Subject::User(user)]).await?;
-    if created {
-        deliver(&password).map_err(|fault| Error::fault(format!("the password cannot be handed over: {fault}")))?;
-    }
     tx.commit().await?;
     Ok(if created { Granted::Created } else { Granted::Promoted })
 }
 
 /// Takes the operator's role from an account, which stays, as a member too where it is one. Returns when no service honours the
 /// role any more; `false` where the account did not have it. What they have opened and made as operator ends with it: their
-/// sessions on the platform, those as members, their API keys and their invitations, in all tenants. Whether they made them as a
-/// member, nobody can tell.
+/// sessions on the platform, those as members, their API keys and their invitations, and the keys and invitations that were made
+/// with such keys, in all tenants. Whether they made them as a member, nobody can tell.
 pub(crate) async fn revoke(db: &ControlDb, email: &Email, reason: &Reason) -> Result<bool, Error> {
     let ctx = ctx();
     let clock = Clock::new(db.clone());
@@ -141,12 +153,16 @@ pub(crate) async fn revoke(db: &ControlDb, email: &Email, reason: &Reason) -> Re
     if !store::operator_exists(&mut tx).await? {
         return Err(Error::LastOperator);
     }
-    let ended = store::end_sessions(&mut tx, user).await?;
-    let keys = service_account::revoke_all_keys_made_by(&mut tx, user).await?;
-    invitation::revoke_all_of_sender(&mut tx, user).await?;
-    record(&mut tx, &ctx, user, reason, &ended, &keys).await?;
-    let sessions = ended.iter().map(|ended| ended.session);
-    let sessions = sessions.chain(keys.iter().map(|(_, key)| service_account::session_of(*key)));
+    // In the order in which everybody locks them.
+    let ended = Ended {
+        invitations: invitation::revoke_all_of_sender(&mut tx, user).await?,
+        keys: service_account::revoke_all_keys_made_by(&mut tx, user).await?,
+        sessions: store::end_sessions(&mut tx, user).await?,
+    };
+    record(&mut tx, &ctx, user, reason, &ended).await?;
+    let sessions = ended.sessions.iter().map(|ended| ended.session);
+    let keys = ended.keys.iter().map(|(_, key)| service_account::session_of(*key));
+    let sessions = sessions.chain(keys);
     let subjects: Vec<Subject> = std::iter::once(Subject::User(user))
         .chain(sessions.map(Subject::Session))
         .collect();
@@ -157,29 +173,29 @@ pub(crate) async fn revoke(db: &ControlDb, email: &Email, reason: &Reason) -> Re
 }
 
 /// Tells the platform's log of the end of a role, and the tenants' logs of what ended there.
-async fn record(
-    conn: &mut PgConnection,
-    ctx: &Ctx,
-    user: UserId,
-    reason: &Reason,
-    ended: &[Ended],
-    keys: &[(TenantId, ApiKeyId)],
-) -> Result<(), Error> {
+async fn record(conn: &mut PgConnection, ctx: &Ctx, user: UserId, reason: &Reason, ended: &Ended) -> Result<(), Error> {
     let entry = Entry::new("platform.revoke", user)
         .because(reason.as_str())
         .before(json!({ "role": Role::SuperAdmin.as_str() }))
-        .after(json!({ "sessions_ended": ended.len(), "api_keys_ended": keys.len() }));
+        .after(json!({
+            "sessions_ended": ended.sessions.len(),
+            "api_keys_ended": ended.keys.len(),
+            "invitations_ended": ended.invitations,
+        }));
     audit::record(conn, ctx, entry).await?;
-    for Ended { session, as_member } in ended {
+    for EndedSession { session, as_member } in &ended.sessions {
         if let Some((tenant, member)) = as_member {
             let entry = Entry::new("impersonation.end", member)
                 .within(Some(*tenant))
+                .because(ROLE_ENDED)
                 .after(json!({ "session": session.to_string() }));
             audit::record(conn, ctx, entry).await?;
         }
     }
-    for (tenant, key) in keys {
-        let entry = Entry::new("api_key.revoke", key).within(Some(*tenant));
+    for (tenant, key) in &ended.keys {
+        let entry = Entry::new("api_key.revoke", key)
+            .within(Some(*tenant))
+            .because(ROLE_ENDED);
         audit::record(conn, ctx, entry).await?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use rowhouse_types::{SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::Ended;
+use super::EndedSession;
 use crate::error::Error;
 
 /// Conflicts with itself and with every change, and lets everybody read.
@@ -51,10 +51,10 @@ pub(super) async fn grant(conn: &mut PgConnection, user: UserId, role: Role) -> 
     Ok(done.execute(conn).await?.rows_affected() == 1)
 }
 
-/// Keeps an operator's role until the transaction ends, where they have it: who takes it then sees what they have made.
-pub(crate) async fn hold(conn: &mut PgConnection, user: UserId) -> Result<(), Error> {
-    sqlx::query(HOLD).bind(user.uuid()).execute(conn).await?;
-    Ok(())
+/// Keeps an operator's role until the transaction ends: who takes it then sees what they have made. `false` where they have none.
+pub(crate) async fn hold(conn: &mut PgConnection, user: UserId) -> Result<bool, Error> {
+    let held: Option<bool> = sqlx::query_scalar(HOLD).bind(user.uuid()).fetch_optional(conn).await?;
+    Ok(held.is_some())
 }
 
 /// Takes a person's role. `false` where they have none.
@@ -64,9 +64,9 @@ pub(super) async fn revoke(conn: &mut PgConnection, user: UserId) -> Result<bool
 }
 
 /// Ends every session that somebody has as an operator.
-pub(super) async fn end_sessions(conn: &mut PgConnection, user: UserId) -> Result<Vec<Ended>, Error> {
+pub(super) async fn end_sessions(conn: &mut PgConnection, user: UserId) -> Result<Vec<EndedSession>, Error> {
     let rows: Vec<(Uuid, Uuid, Option<Uuid>)> = sqlx::query_as(END_SESSIONS).bind(user.uuid()).fetch_all(conn).await?;
-    let ended = |(session, user, tenant): (Uuid, Uuid, Option<Uuid>)| Ended {
+    let ended = |(session, user, tenant): (Uuid, Uuid, Option<Uuid>)| EndedSession {
         session: SessionId::from_uuid(session),
         as_member: tenant.map(|tenant| (TenantId::from_uuid(tenant), UserId::from_uuid(user))),
     };

@@ -1,9 +1,13 @@
 //! Operators on a real database: the first, and others.
 
 mod end;
+mod handed_on;
 
 use std::io;
 use std::sync::{Arc, Mutex};
+
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
 
 use super::{Granted, Reason, bootstrap, grant};
 use crate::tests::bench::{Bench, PASSWORD};
@@ -47,6 +51,19 @@ async fn a_password_that_cannot_be_handed_over_leaves_nothing_behind() {
     assert_eq!(bench.count("SELECT count(*) FROM auth.platform_grants").await, 0);
     let made = bootstrap(&bench.state.db, &email, |_| Ok(())).await.unwrap();
     assert_eq!(made, Granted::Created);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_slow_to_hand_over_keeps_nobody_from_the_clock() {
+    let bench = Bench::start("bootstrap_slow").await;
+    let email = "root@rowhouse.example".parse().unwrap();
+    let look = sqlx::raw_sql("SELECT version FROM auth.rights_clock FOR UPDATE NOWAIT").execute(&bench.superuser);
+    let deliver = |_: &str| {
+        let looked = block_in_place(|| Handle::current().block_on(look));
+        looked.map(drop).map_err(io::Error::other)
+    };
+    let made = bootstrap(&bench.state.db, &email, deliver).await;
+    assert_eq!(made.unwrap(), Granted::Created);
 }
 
 #[tokio::test]

@@ -20,12 +20,12 @@ use crate::tests::bench::{Bench, House, PASSWORD, anonymous, ctx};
 
 const ROOT: &str = "root@rowhouse.example";
 
-fn why() -> Reason {
+pub(super) fn why() -> Reason {
     Reason::parse_required("has left").unwrap()
 }
 
 /// A tenant, an operator, and another who is a member of the tenant, with their session as operator.
-async fn start(name: &str) -> (Bench, House, UserId, Pair) {
+pub(super) async fn start(name: &str) -> (Bench, House, UserId, Pair) {
     let bench = Bench::start(name).await;
     bench.operator(ROOT).await;
     let house = bench.house("acme").await;
@@ -35,7 +35,7 @@ async fn start(name: &str) -> (Bench, House, UserId, Pair) {
     (bench, house.clone(), house.admin, pair)
 }
 
-async fn end(bench: &Bench, email: &str) -> Result<bool, Error> {
+pub(super) async fn end(bench: &Bench, email: &str) -> Result<bool, Error> {
     revoke(&bench.state.db, &email.parse().unwrap(), &why()).await
 }
 
