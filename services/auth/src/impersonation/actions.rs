@@ -8,11 +8,11 @@ use serde_json::json;
 use super::{Impersonation, Opened, Running, Start, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
-use crate::identity;
 use crate::key::Signer;
 use crate::rights::{self, Query, Standing, Subject};
 use crate::session::actions::open_access;
 use crate::state::State;
+use crate::{identity, operator};
 
 /// Opens a session as a member.
 pub(crate) async fn start(ctx: &Ctx, state: &State, start: &Start) -> Result<Impersonation, Error> {
@@ -30,6 +30,10 @@ pub(crate) async fn start(ctx: &Ctx, state: &State, start: &Start) -> Result<Imp
         // Which tenants there are, operators may know; that they have such a member is the answer all the same.
         Err(Error::TenantNotReady) => return Err(nobody()),
         other => other?,
+    }
+    // Whoever takes the operator's role waits too.
+    if !operator::hold(&mut tx, by.operator).await? {
+        return Err(Error::Revoked);
     }
     if !store::hold_member(&mut tx, start.user, start.tenant).await? {
         return Err(nobody());

@@ -464,3 +464,12 @@ async fn who_acts_as_whom_is_listed_in_pages_until_it_ends() {
     office.bench.execute(&stricter).await;
     assert_eq!(office.running(None).await, [], "the tenant's bound holds here too");
 }
+
+#[tokio::test]
+async fn who_is_an_operator_no_more_starts_none_in_a_session_that_is_left() {
+    let office = Office::open("impersonation_no_role").await;
+    office.bench.execute("DELETE FROM auth.platform_grants").await;
+    let start = office.as_member(office.member);
+    let refused = actions::start(&office.operator, &office.bench.state, &start).await;
+    assert!(matches!(refused.map(drop), Err(Error::Revoked)));
+}

@@ -164,8 +164,10 @@ pub(crate) async fn delete(ctx: &Ctx, state: &State, name: &RoleName, etag: Opti
 pub(crate) async fn held(conn: &mut PgConnection, ctx: &Ctx, tenant: TenantId) -> Result<Grants, Error> {
     let query = Query::of(ctx.principal(), Some(tenant)).ok_or(Error::Revoked)?;
     // Who takes an operator's role ends what they have made: it must be there by then.
-    if let Principal::Operator { user, .. } = ctx.principal() {
-        operator::hold(conn, *user).await?;
+    if let Principal::Operator { user, .. } = ctx.principal()
+        && !operator::hold(conn, *user).await?
+    {
+        return Err(Error::Revoked);
     }
     let facts = rights::read(conn, &query).await?;
     let rights = Rights::judge(&query, &facts);
