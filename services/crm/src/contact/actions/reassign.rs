@@ -14,8 +14,9 @@ use crate::contact::store::{self, Claimed, Once, Record, Taking};
 use crate::error::{Error, Result};
 
 /// Most contacts that one call gives: as many as the largest page. For each the database writes a row that stands in six
-/// indexes, an entry of the audit log, its place in the queue for seals and an event: about 0.2 ms. So the rows are locked for a
-/// fraction of a second, which who changes one of them waits at most, and what a call does fits well into its deadline.
+/// indexes, an entry of the audit log, its place in the queue for seals and an event: about 0.2 ms. So for a fraction of a second
+/// the rows are locked and one of the tenant's slots is taken: that long, who changes one of them waits. What is read to find them
+/// is another thing: see `store::left`.
 const GIVEN_MAX: i64 = 1_000;
 
 /// Whose contacts go to whom.
@@ -40,7 +41,8 @@ pub(crate) struct Reassignment {
 impl Contacts {
     /// Gives up to 1,000 contacts of one owner to another, in one transaction; a repeated call gets the answer of the first.
     ///
-    /// It has more to write than any other call, so it uses none of the tenant's lanes.
+    /// It has more to write than any other call, and another with its request id waits for it: in the tenant's own slots, so that
+    /// nobody but the tenant waits too.
     pub(crate) async fn reassign(&self, ctx: &Ctx, asked: &Reassignment) -> Result<Reassigned> {
         if !self.owners.admits(ctx, asked.to).await? {
             return Err(Error::ReceiverUnknown);
@@ -50,9 +52,8 @@ impl Contacts {
             from: asked.from,
             filter: &asked.filter,
         };
-        let db = self.db.bulk();
         if asked.validate_only {
-            let mut tx = db.begin_single(ctx, Mode::Read).await?;
+            let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
             let remaining = store::left(&mut tx, taking).await?;
             return Ok(Reassigned { given: 0, remaining });
         }
@@ -63,7 +64,7 @@ impl Contacts {
             request_id,
             fingerprint: &fingerprint,
         });
-        let mut tx = db.begin(ctx, Mode::Write).await?;
+        let mut tx = self.db.begin(ctx, Mode::Write).await?;
         if let Some(once) = &once {
             match store::claim(&mut tx, once, &record).await? {
                 Claimed::Now => {}

@@ -17,8 +17,8 @@ use crate::error::Result;
 /// The name under which hand-overs are remembered.
 const REASSIGN_METHOD: &str = "ReassignContacts";
 
-/// How many contacts are counted at most, so that a count reads no more than some 100,000 rows: about as much work as giving
-/// 1,000 of them.
+/// How many contacts are counted at most: of an owner all of whose contacts match, that is about as much work as giving 1,000.
+/// It bounds what matches and not what is read (see [`left`]).
 const COUNTED_MAX: i64 = 100_000;
 
 /// Whose contacts are taken.
@@ -35,7 +35,7 @@ pub(in crate::contact) struct Taking<'a> {
 pub(crate) struct Reassigned {
     /// How many contacts were given.
     pub(crate) given: i64,
-    /// How many there still are to give, counted up to 100,000.
+    /// How many there still are to give, counted up to 100,000; those that another call holds are among them.
     pub(crate) remaining: i64,
 }
 
@@ -82,20 +82,20 @@ pub(in crate::contact) async fn remember(tx: &mut TenantTx, once: &Once<'_>, don
     Ok(())
 }
 
-/// Locks the oldest `limit` contacts.
+/// Locks the oldest `limit` contacts that nobody else holds.
 pub(in crate::contact) async fn take(tx: &mut TenantTx, taking: Taking<'_>, limit: i64) -> Result<Vec<ContactId>> {
     let locked = tx.fetch_page(taken(taking, limit)).await?;
     Ok(locked.into_iter().map(|locked| locked.id).collect())
 }
 
-/// In the order of the index of owners, so that the database stops after `limit` rows, and all who take lock in one order.
-/// A row that somebody else had locked and given away is passed over: the limit counts those that are held.
+/// In the order of the index of owners, so that the database stops after `limit` matches. Rows that somebody else holds are
+/// passed over, or simultaneous calls would wait for each other in all of the tenant's slots: the caller comes again for them.
 fn taken(taking: Taking<'_>, limit: i64) -> Sql<Id> {
     let sql = Sql::new("SELECT id FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL AND owner_id = ");
     matching(sql.named("contact.take"), taking)
         .push(" ORDER BY created_at, id LIMIT ")
         .bind(limit)
-        .push(" FOR UPDATE")
+        .push(" FOR UPDATE SKIP LOCKED")
 }
 
 /// Gives contacts that [`take`] has locked to `to`, each with its audit entry and its event. Answers how many.
@@ -131,6 +131,9 @@ pub(in crate::contact) async fn give(
 }
 
 /// How many contacts there are to take, counted up to 100,000.
+///
+/// Asked after fewer than the limit were taken, too: those that somebody else holds remain, and a caller who is told of none
+/// comes no more. Where a filter matches few, this and [`take`] read all of the owner's contacts; the deadline alone bounds that.
 pub(in crate::contact) async fn left(tx: &mut TenantTx, taking: Taking<'_>) -> Result<i64> {
     let sql = Sql::new(
         "SELECT count(*) AS total FROM (\
@@ -181,7 +184,8 @@ mod tests {
         assert_eq!(
             taken(taking, 2).text(),
             "SELECT id FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL AND owner_id = $2 AND owner_id = ANY ($3) \
-             AND (email_key = lower($4) OR email_key = lower($5)) ORDER BY created_at, id LIMIT $6 FOR UPDATE"
+             AND (email_key = lower($4) OR email_key = lower($5)) ORDER BY created_at, id LIMIT $6 \
+             FOR UPDATE SKIP LOCKED"
         );
     }
 }

@@ -71,7 +71,7 @@ impl Bench {
                 .unwrap();
             homes.push(home);
         }
-        let db = connect(&databases, homes.clone()).await;
+        let db = connect(&databases, homes.clone(), Lanes::OFF).await;
         let contacts = contacts(&db, Limits::default());
         Self {
             contacts,
@@ -91,7 +91,20 @@ impl Bench {
         for home in homes.iter_mut().filter(|home| home.tenant == tenant) {
             home.version = version;
         }
-        connect(&self.databases, homes).await
+        connect(&self.databases, homes, Lanes::OFF).await
+    }
+
+    /// Tenants' data and the actions on it, where each lane and the streams have one connection.
+    pub(super) async fn in_lanes(&self) -> (TenantDb, Contacts) {
+        let lanes = Lanes {
+            count: 2,
+            connections_per_lane_max: 1,
+            slots_per_tenant: 1,
+            are_aliases: false,
+        };
+        let db = connect(&self.databases, self.homes.clone(), lanes).await;
+        let contacts = contacts(&db, Limits::default());
+        (db, contacts)
     }
 
     /// The actions, where every tenant's plan has these limits.
@@ -223,7 +236,7 @@ impl Bench {
     }
 }
 
-async fn connect(databases: &Databases, homes: Vec<Home>) -> TenantDb {
+async fn connect(databases: &Databases, homes: Vec<Home>, lanes: Lanes) -> TenantDb {
     let pooled = Secret::new(databases.data_pooled_url());
     let config = TenantDbConfig {
         participant: ServiceName::Crm,
@@ -231,7 +244,7 @@ async fn connect(databases: &Databases, homes: Vec<Home>) -> TenantDb {
         pool_size_max: 8,
         own_databases: OwnDatabases::default(),
         master_keys: master_keys(b'A', b""),
-        lanes: Lanes::OFF,
+        lanes,
         versions: migrations::served(),
     };
     TenantDb::connect(config, Arc::new(StaticDirectory::new(homes)))

@@ -1,5 +1,6 @@
 //! Contacts of one owner that become another's: which, how many in a call, and what is written about each.
 
+mod beside;
 mod once;
 
 use std::collections::BTreeSet;
