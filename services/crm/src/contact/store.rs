@@ -22,7 +22,7 @@ pub(super) use condition::own_list;
 pub(super) use condition::{Cursor, ListScope, list};
 #[cfg(test)]
 pub(super) use reassign::taken_of;
-pub(super) use reassign::{Claimed, Reassigned, Taking, claim, give, left, remember, take};
+pub(super) use reassign::{Claimed, Reassigned, Taking, answered, claim, give, left, remember, take};
 pub(super) use row::Outcome;
 #[cfg(test)]
 pub(super) use statement::STATEMENTS;

@@ -44,8 +44,15 @@ impl Contacts {
     /// It has more to write than any other call, and another with its request id waits for it: in the tenant's own slots, so that
     /// nobody but the tenant waits too.
     pub(crate) async fn reassign(&self, ctx: &Ctx, asked: &Reassignment) -> Result<Reassigned> {
+        let fingerprint = asked.fingerprint(ctx);
+        // A trial's is neither taken nor looked for.
+        let request_id = asked.request_id.filter(|_| !asked.validate_only);
+        let once = request_id.map(|request_id| Once {
+            request_id,
+            fingerprint: &fingerprint,
+        });
         if !self.owners.admits(ctx, asked.to).await? {
-            return Err(Error::ReceiverUnknown);
+            return self.repeated(ctx, once).await;
         }
         let taking = Taking {
             reach: ctx.reach(),
@@ -59,11 +66,6 @@ impl Contacts {
         }
 
         let record = Record::of(ctx, now());
-        let fingerprint = asked.fingerprint(ctx);
-        let once = asked.request_id.map(|request_id| Once {
-            request_id,
-            fingerprint: &fingerprint,
-        });
         let mut tx = self.db.begin(ctx, Mode::Write).await?;
         if let Some(once) = &once {
             match store::claim(&mut tx, once, &record).await? {
@@ -82,6 +84,14 @@ impl Contacts {
         tx.commit().await?;
         self.wake.notify();
         Ok(done)
+    }
+
+    /// The answer of the first call, where this one repeats it: it needs no receiver, who may have left since.
+    async fn repeated(&self, ctx: &Ctx, once: Option<Once<'_>>) -> Result<Reassigned> {
+        let once = once.ok_or(Error::ReceiverUnknown)?;
+        let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
+        let earlier = store::answered(&mut tx, &once).await?;
+        earlier.ok_or(Error::ReceiverUnknown)
     }
 }
 

@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::condition::{condition, within};
 use super::row::{Id, Total};
-use super::statement::{CLAIM, GIVE, REMEMBER};
+use super::statement::{ANSWERED, CLAIM, GIVE, REMEMBER};
 use super::{Once, REMEMBERED, Record};
 use crate::contact::filter::Filter;
+use crate::contact::now;
 use crate::error::Result;
 
 /// The name under which hand-overs are remembered.
@@ -80,6 +81,17 @@ pub(in crate::contact) async fn remember(tx: &mut TenantTx, once: &Once<'_>, don
     tx.execute(&REMEMBER, &[&REASSIGN_METHOD, &once.request_id, &answer])
         .await?;
     Ok(())
+}
+
+/// What an earlier call with this request id and content was answered.
+pub(in crate::contact) async fn answered(tx: &mut TenantTx, once: &Once<'_>) -> Result<Option<Reassigned>> {
+    let known = tx
+        .fetch_optional(
+            &ANSWERED,
+            &[&REASSIGN_METHOD, &once.request_id, once.fingerprint, &now()],
+        )
+        .await?;
+    Ok(known.map(|known| serde_json::from_value(known.answer)).transpose()?)
 }
 
 /// Locks the oldest `limit` contacts that nobody else holds.

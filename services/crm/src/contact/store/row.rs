@@ -44,6 +44,12 @@ pub(super) struct Claim {
     pub(super) answer: serde_json::Value,
 }
 
+/// What a repeated hand-over is to be told.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) answer: serde_json::Value,
+}
+
 /// A contact as a create answered it. Its names stand in rows that live for a day: change them additively.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Answer {
@@ -185,6 +191,16 @@ impl FromRow for Claim {
             fingerprint: row.at(1)?,
             answer: row.at(2)?,
         })
+    }
+}
+
+// === impl Answered ===
+
+impl FromRow for Answered {
+    const COLUMNS: &'static [(&'static str, Type)] = &[("answer", Type::JSONB)];
+
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self { answer: row.at(0)? })
     }
 }
 

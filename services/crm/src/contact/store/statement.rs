@@ -4,7 +4,7 @@
 use rowhouse_db::AnyStatement;
 use rowhouse_db::{Statement, Type};
 
-use super::row::{Claim, Id, Outcome, Request, Total};
+use super::row::{Answered, Claim, Id, Outcome, Request, Total};
 use crate::contact::Contact;
 
 pub(super) const GET: Statement<Contact> = Statement::new(
@@ -163,6 +163,13 @@ pub(super) const CLAIM: Statement<Claim> = Statement::new(
     ],
 );
 
+pub(super) const ANSWERED: Statement<Answered> = Statement::new(
+    "contact.answered",
+    "SELECT answer FROM requests
+     WHERE tenant_id = $1 AND method = $2 AND request_id = $3 AND fingerprint = $4 AND expires_at > $5",
+    &[Type::TEXT, Type::UUID, Type::BYTEA, Type::TIMESTAMPTZ],
+);
+
 pub(super) const REMEMBER: Statement<()> = Statement::new(
     "contact.remember",
     "UPDATE requests SET answer = $4 WHERE tenant_id = $1 AND method = $2 AND request_id = $3",
@@ -205,6 +212,7 @@ pub(in crate::contact) const STATEMENTS: &[&dyn AnyStatement] = &[
     &IS_REMEMBERED,
     &PAGE_BY_ID,
     &CLAIM,
+    &ANSWERED,
     &REMEMBER,
     &GIVE,
 ];

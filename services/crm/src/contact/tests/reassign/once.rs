@@ -1,6 +1,7 @@
 //! Hand-overs that are repeated.
 
 use futures_util::future::join_all;
+use rowhouse_context::Reach;
 use rowhouse_types::UserId;
 use uuid::Uuid;
 
@@ -31,6 +32,59 @@ async fn a_repeated_call_answers_what_the_first_did_and_does_nothing() {
     // Another id is another call.
     let next = once(user(&leaver), user(&heir));
     assert_eq!(bench.contacts.reassign(&heir, &next).await.unwrap(), done(1, 0));
+}
+
+#[tokio::test]
+async fn a_repeated_call_is_answered_though_the_receiver_may_get_nothing_any_more() {
+    let bench = Bench::start("crm_reassign_receiver_gone").await;
+    let [caller, leaver, heir] = [(); 3].map(|()| bench.ctx(bench.one));
+    make(&bench, &leaver, &["A", "B"]).await;
+    let asked = once(user(&leaver), user(&heir));
+    assert_eq!(bench.contacts.reassign(&caller, &asked).await.unwrap(), done(2, 0));
+    let later = make(&bench, &leaver, &["C"]).await.remove(0);
+    let without_heir = caller.clone().with_reach(Reach::owners([user(&caller), user(&leaver)]));
+    let repeated = bench.contacts.reassign(&without_heir, &asked).await.unwrap();
+    assert_eq!(repeated, done(2, 0));
+    assert_eq!(bench.contacts.get(&leaver, later.id).await.unwrap(), later);
+}
+
+/// The row that is found must be about this very call, and not be a day old.
+#[tokio::test]
+async fn without_a_receiver_no_call_gets_the_answer_of_another() {
+    let bench = Bench::start("crm_reassign_receiver_other").await;
+    let [caller, leaver, heir, other] = [(); 4].map(|()| bench.ctx(bench.one));
+    make(&bench, &leaver, &["A"]).await;
+    let asked = once(user(&leaver), user(&heir));
+    assert_eq!(bench.contacts.reassign(&caller, &asked).await.unwrap(), done(1, 0));
+    let trial = Reassignment {
+        validate_only: true,
+        ..asked.clone()
+    };
+    let filtered = Reassignment {
+        filter_text: "display_name = A".to_owned(),
+        ..asked.clone()
+    };
+    let without_id = all_of(user(&leaver), user(&heir));
+    let unused_id = once(user(&leaver), user(&heir));
+    let [caller, other] = [caller, other].map(|by| by.with_reach(Reach::owners([user(&leaver)])));
+    for (by, asked) in [
+        (&caller, &trial),
+        (&caller, &filtered),
+        (&caller, &without_id),
+        (&caller, &unused_id),
+        (&other, &asked),
+    ] {
+        let refused = bench.contacts.reassign(by, asked).await;
+        assert!(matches!(refused, Err(Error::ReceiverUnknown)), "{asked:?}: {refused:?}");
+    }
+    bench
+        .execute(
+            bench.one,
+            "UPDATE requests SET expires_at = now() - interval '1 second'",
+        )
+        .await;
+    let refused = bench.contacts.reassign(&caller, &asked).await;
+    assert!(matches!(refused, Err(Error::ReceiverUnknown)), "{refused:?}");
 }
 
 #[tokio::test]
