@@ -1,8 +1,10 @@
 -- Refresh tokens go in bounded parts: those of sessions that were ended are found by when, and the purge of a tenant counts them.
 --
 -- Why: a session that is used all day has 26,000 by its end, which went with it at once.
--- Locks: writes to auth.sessions wait while the index is built: about a second for a million rows. Safe for code that is already
--- running: yes; the purge answers one more kind.
+-- Locks: writes to auth.sessions wait while the index is built: about a second for a million rows. So log-ins, log-outs and
+-- whatever else ends sessions wait that long; refreshes and judgements of access tokens only read and lock rows there, and go on.
+-- Not CONCURRENTLY: that waits for every transaction, also for one that waits to migrate until this one is done. Safe for code
+-- that is already running: yes; the purge answers one more kind.
 
 SET LOCAL lock_timeout = '5s';
 
