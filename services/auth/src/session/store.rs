@@ -96,13 +96,13 @@ const ABOUT: &str = "SELECT identity.id, ARRAY(SELECT membership.tenant_id FROM 
     FROM auth.identities AS identity WHERE identity.email_key = lower($1)";
 
 /// A used token is kept for as long as its family may live, however old it is: whoever presents it shows that two hold tokens of
-/// the family, which then ends. Of a session that is over, nothing is left to end. Those that were ended within the last hours are
-/// let be, for who looks into what happened; those that were missed within the day after go with their session.
+/// the family, which then ends. Of a session that is over, nothing is left to end. Those that were ended within the last day
+/// are let be, for who looks into what happened; those that were missed in the 25th hour go with their session.
 /// Replicas that do it at once take others each.
 const PRUNE_TOKENS: &str = "WITH stale AS (SELECT token.token_hash \
     FROM auth.sessions AS session JOIN auth.refresh_tokens AS token ON token.session_id = session.id \
     WHERE session.expires_at < now() - interval '1 day' \
-    OR session.revoked_at BETWEEN now() - interval '2 days' AND now() - interval '1 day' \
+    OR session.revoked_at BETWEEN now() - interval '25 hours' AND now() - interval '1 day' \
     LIMIT $1 FOR UPDATE OF token SKIP LOCKED) \
     DELETE FROM auth.refresh_tokens WHERE token_hash IN (SELECT stale.token_hash FROM stale)";
 

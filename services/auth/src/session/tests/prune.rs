@@ -81,9 +81,25 @@ async fn the_tokens_of_a_session_that_was_ended_go_and_it_stays() {
     bench.execute(&ended("1 hour")).await;
     housekeeping::tidy(&bench.state).await.unwrap();
     assert_eq!(left(&bench).await, (1, 3));
-    bench.execute(&ended("30 hours")).await;
+    bench.execute(&ended("24 hours 30 minutes")).await;
     housekeeping::tidy(&bench.state).await.unwrap();
     assert_eq!(left(&bench).await, (1, 0));
+}
+
+/// Each round would read all that were ended in another day, to find no tokens.
+#[tokio::test]
+async fn tokens_that_were_missed_in_the_25th_hour_are_not_looked_for_and_go_with_their_session() {
+    let (bench, ..) = start("prune_missed").await;
+    bench
+        .execute("UPDATE auth.sessions SET revoked_at = now() - interval '26 hours', revoke_reason = 'logout'")
+        .await;
+    housekeeping::tidy(&bench.state).await.unwrap();
+    assert_eq!(left(&bench).await, (1, 3));
+    bench
+        .execute("UPDATE auth.sessions SET expires_at = now() - interval '25 hours'")
+        .await;
+    housekeeping::tidy(&bench.state).await.unwrap();
+    assert_eq!(left(&bench).await, (0, 0));
 }
 
 #[tokio::test]
