@@ -193,11 +193,12 @@ async fn who_has_no_time_left_takes_none_of_the_others() {
     service.settle(tenant, 1, proto::HomeState::Active);
     let gate = Arc::new(Semaphore::new(0));
     service.state().gate = Some(Arc::clone(&gate));
-    let expired = shared_ctx(&ctx(), Duration::ZERO);
+    // Enough to ask, and not to hear the answer.
+    let hurried = shared_ctx(&ctx(), Duration::from_millis(50));
     let (hurried, home) = tokio::join!(
         biased;
         async {
-            let answer = client.home(&expired, tenant, false).await;
+            let answer = client.home(&hurried, tenant, false).await;
             // For the question of each.
             gate.add_permits(2);
             answer
