@@ -72,10 +72,11 @@ pub(super) async fn exchange(
     )
     .await;
     match (form, &spoke) {
-        (Form::First(text), _) => connection
-            .kept
-            .answered(text, prepared.as_ref().ok().cloned().flatten()),
-        (Form::Kept(text, _), Err(error)) => connection.kept.refused(text, error),
+        (Form::First(text), _) => connection.kept.answered(
+            text,
+            prepared.as_ref().map(Clone::clone).map_err(tokio_postgres::Error::code),
+        ),
+        (Form::Kept(text, _), Err(error)) => connection.kept.refused(text, error.code()),
         (Form::Kept(..), Ok(_)) | (Form::Unnamed, _) => {}
     }
     let idle = commit && committed.is_ok();

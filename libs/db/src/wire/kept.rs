@@ -78,29 +78,49 @@ impl Kept {
     /// The first use was answered. Where it was not prepared, PostgreSQL does not have it, and the next use is the first.
     ///
     /// What became of the transaction does not matter: a prepared statement is the session's, and stays after a ROLLBACK.
-    pub(crate) fn answered(&mut self, text: Text, prepared: Option<tokio_postgres::Statement>) {
+    pub(crate) fn answered(
+        &mut self,
+        text: Text,
+        prepared: Result<Option<tokio_postgres::Statement>, Option<&SqlState>>,
+    ) {
         match prepared {
-            Some(prepared) => {
+            Ok(Some(prepared)) => {
                 self.statements.insert(text, Some(prepared));
             }
-            None => {
+            Err(Some(code)) if is_of_a_pooler(code) => self.end(code),
+            Ok(None) | Err(_) => {
                 self.statements.remove(&text);
             }
         }
     }
 
-    /// A kept statement was refused. Where that was its name or its plan, it goes without a name from now on.
-    pub(crate) fn refused(&mut self, text: Text, error: &tokio_postgres::Error) {
-        if is_of_no_use(error.code()) {
-            self.statements.insert(text, None);
+    /// A kept statement was refused. Where that was its plan, it goes without a name from now on.
+    pub(crate) fn refused(&mut self, text: Text, code: Option<&SqlState>) {
+        match code {
+            Some(code) if is_of_a_pooler(code) => self.end(code),
+            // A migration has changed the type of one of its columns.
+            Some(code) if *code == SqlState::FEATURE_NOT_SUPPORTED => {
+                self.statements.insert(text, None);
+            }
+            Some(_) | None => {}
         }
+    }
+
+    /// Keeps nothing from now on: each other statement would fail a call too.
+    fn end(&mut self, code: &SqlState) {
+        self.max = 0;
+        self.statements.clear();
+        tracing::error!(
+            sqlstate = code.code(),
+            "ROWHOUSE_DATA_KEEPS_STATEMENTS must be false behind a pooler that keeps no statements"
+        );
     }
 }
 
-/// 26000: it is not there, so what is called PostgreSQL is a pooler that does not keep statements. 0A000: a migration has changed
-/// the type of one of its columns.
-fn is_of_no_use(code: Option<&SqlState>) -> bool {
-    code.is_some_and(|code| *code == SqlState::INVALID_SQL_STATEMENT_NAME || *code == SqlState::FEATURE_NOT_SUPPORTED)
+/// Whether it shows that what is called PostgreSQL is a pooler that does not keep statements, since names are given once in this
+/// process. 42P05: another process has prepared something under this name. 26000: there is nothing under it.
+fn is_of_a_pooler(code: &SqlState) -> bool {
+    *code == SqlState::DUPLICATE_PSTATEMENT || *code == SqlState::INVALID_SQL_STATEMENT_NAME
 }
 
 #[cfg(test)]
@@ -129,7 +149,7 @@ mod tests {
         let mut kept = Kept::new(1);
         assert!(is_first(&kept.form(Some(ONE))));
         assert!(is_unnamed(&kept.form(Some(OTHER))));
-        kept.answered(ONE, None);
+        kept.answered(ONE, Err(None));
         assert!(is_first(&kept.form(Some(OTHER))), "there is room again");
         assert!(is_unnamed(&Kept::new(0).form(Some(ONE))));
     }
@@ -139,11 +159,40 @@ mod tests {
         let mut kept = Kept::new(2);
         assert!(is_first(&kept.form(Some(ONE))));
         assert!(is_unnamed(&kept.form(Some(ONE))));
-        kept.answered(ONE, None);
+        kept.answered(ONE, Err(Some(&SqlState::IN_FAILED_SQL_TRANSACTION)));
         assert!(
             is_first(&kept.form(Some(ONE))),
             "PostgreSQL has said that it has not got it"
         );
+    }
+
+    #[test]
+    fn nothing_is_kept_once_a_name_was_taken_or_lost() {
+        for code in [SqlState::DUPLICATE_PSTATEMENT, SqlState::INVALID_SQL_STATEMENT_NAME] {
+            let mut kept = Kept::new(2);
+            assert!(is_first(&kept.form(Some(ONE))));
+            kept.answered(ONE, Err(Some(&code)));
+            assert!(is_unnamed(&kept.form(Some(ONE))) && is_unnamed(&kept.form(Some(OTHER))));
+            let mut kept = Kept::new(2);
+            kept.refused(ONE, Some(&code));
+            assert!(is_unnamed(&kept.form(Some(ONE))) && is_unnamed(&kept.form(Some(OTHER))));
+        }
+    }
+
+    #[test]
+    fn a_plan_that_is_of_no_more_use_ends_one_statement_only() {
+        let mut kept = Kept::new(2);
+        kept.refused(ONE, Some(&SqlState::FEATURE_NOT_SUPPORTED));
+        assert!(is_unnamed(&kept.form(Some(ONE))));
+        assert!(is_first(&kept.form(Some(OTHER))));
+    }
+
+    #[test]
+    fn any_other_refusal_ends_no_statement() {
+        let mut kept = Kept::new(1);
+        kept.refused(ONE, Some(&SqlState::UNIQUE_VIOLATION));
+        kept.refused(ONE, None);
+        assert!(is_first(&kept.form(Some(ONE))));
     }
 
     #[test]

@@ -50,12 +50,37 @@ async fn a_statement_whose_columns_have_changed_fails_once_and_goes_without_a_na
     assert_eq!(serving.kept(STAR.sql()).await, NOTHING);
 }
 
-/// As behind a pooler that does not keep statements after all.
+/// As behind a pooler that does not keep statements after all: another process has prepared something under the next names.
 #[tokio::test]
-async fn a_name_that_is_not_known_any_more_fails_once_and_is_not_said_again() {
-    let serving = Serving::start("kept_lost").await;
+async fn a_name_that_is_taken_fails_one_call_and_no_other_statement_gets_one() {
+    let serving = Serving::start("kept_taken").await;
     serving.insert("one").await.unwrap();
+    serving
+        .superuser(
+            "CREATE FUNCTION ext.spoil() RETURNS integer LANGUAGE plpgsql AS
+             $$ BEGIN
+                 EXECUTE 'DEALLOCATE ALL';
+                 FOR number IN 0 .. 999 LOOP EXECUTE 'PREPARE s' || number || ' AS SELECT 1'; END LOOP;
+                 RETURN 1;
+             END $$;
+             GRANT EXECUTE ON FUNCTION ext.spoil() TO rowhouse_tenant",
+        )
+        .await;
+    let mut tx = serving.begin_single(Mode::Write).await;
+    let refused = Err(Error::Fault("spoil: SQLSTATE 42P05".to_owned()));
+    assert_eq!(tx.fetch_one(&SPOIL, &[]).await, refused);
     for _ in 0..2 {
+        assert_eq!(serving.read(&LIST).await.unwrap(), ["one"]);
+    }
+    assert_eq!(serving.kept(LIST.sql()).await, NOTHING);
+}
+
+/// The same: what was prepared is gone.
+#[tokio::test]
+async fn a_name_that_is_not_known_any_more_fails_once_and_no_other_is_said_again() {
+    let serving = Serving::start("kept_lost").await;
+    for body in ["one", "two"] {
+        serving.insert(body).await.unwrap();
         serving.read(&LIST).await.unwrap();
     }
     serving
@@ -70,8 +95,10 @@ async fn a_name_that_is_not_known_any_more_fails_once_and_is_not_said_again() {
     let refused = Err(Error::Fault("note.list: SQLSTATE 26000".to_owned()));
     assert_eq!(serving.read(&LIST).await, refused);
     for _ in 0..2 {
-        assert_eq!(serving.read(&LIST).await.unwrap(), ["one"]);
+        assert_eq!(serving.read(&LIST).await.unwrap(), ["one", "two"]);
     }
+    serving.insert("zero").await.unwrap();
+    assert_eq!(serving.kept(LIST.sql()).await, NOTHING);
 }
 
 #[tokio::test]
