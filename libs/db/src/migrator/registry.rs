@@ -43,6 +43,16 @@ pub(super) async fn lock_work(connection: &mut PgConnection, tenant: TenantId) -
         .map(drop)
 }
 
+/// Lets only one server of the cluster at a time make or drop the tenant's database and its login. Not [`lock_work`]'s number: the
+/// database in which all of them meet may be a server's main one, and whoever comes here has that lock there.
+pub(super) async fn lock_cluster(connection: &mut PgConnection, tenant: TenantId) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1::text, 4660))")
+        .bind(tenant.uuid().to_string())
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
 /// Waits until no transaction that entered the tenant's home is left, and lets no other enter before the end of this one.
 pub(super) async fn lock_tenant(connection: &mut PgConnection, tenant: TenantId) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock(rowhouse.tenant_lock($1))")

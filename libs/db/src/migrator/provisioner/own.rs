@@ -187,7 +187,7 @@ impl Provisioner {
         tenant: TenantId,
     ) -> Result<Transaction<'c, Postgres>, ProvisionError> {
         let mut alone = bounded(shared).await?;
-        registry::lock_work(&mut alone, tenant).await?;
+        registry::lock_cluster(&mut alone, tenant).await?;
         Ok(alone)
     }
 

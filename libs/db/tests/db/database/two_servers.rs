@@ -84,6 +84,25 @@ async fn a_drop_that_is_repeated_leaves_what_another_server_has_made_since() {
     assert!(!exists(&main, tenant).await);
 }
 
+/// A server's main database may be the one in which the servers of a cluster wait for each other: its own lock is held then.
+#[tokio::test]
+async fn who_works_on_a_tenant_in_database_postgres_does_not_wait_there_for_itself() {
+    let bench = Bench::start("own_in_postgres", 1).await;
+    let tenant = TenantId::generate();
+    let work = cluster::connect(&bench.databases.servers().superuser_url("postgres"))
+        .await
+        .unwrap();
+    let hold = format!("SELECT pg_advisory_lock(hashtextextended('{}', 4662))", tenant.uuid());
+    work.batch_execute(&hold).await.unwrap();
+    prepare(&bench, tenant, OperationId::generate()).await.unwrap();
+    bench
+        .provisioner
+        .freeze(tenant, &server(), OperationId::generate())
+        .await
+        .unwrap();
+    assert!(bench.provisioner.drop(tenant, &server()).await.unwrap());
+}
+
 /// Nothing in the database says yet whose it is.
 #[tokio::test]
 async fn a_drop_waits_for_another_server_that_is_making_the_database() {
@@ -111,7 +130,7 @@ async fn a_drop_waits_for_another_server_that_is_making_the_database() {
     let waiting = format!(
         "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
          WHERE datname = 'postgres' AND locktype = 'advisory' AND NOT granted
-             AND (classid::bigint << 32) | objid::bigint = hashtextextended('{}', 4662)",
+             AND (classid::bigint << 32) | objid::bigint = hashtextextended('{}', 4660)",
         tenant.uuid()
     );
     until(|| async { count(&main, &waiting).await == 1 }).await;
