@@ -43,6 +43,14 @@ pub(super) async fn lock_work(connection: &mut PgConnection, tenant: TenantId) -
         .map(drop)
 }
 
+/// [`lock_work`] where nobody has it; false where somebody has.
+pub(super) async fn try_lock_work(connection: &mut PgConnection, tenant: TenantId) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtextextended($1::text, 4662))")
+        .bind(tenant.uuid().to_string())
+        .fetch_one(connection)
+        .await
+}
+
 /// Lets only one server of the cluster at a time make or drop the tenant's database and its login. Not [`lock_work`]'s number: the
 /// database in which all of them meet may be a server's main one, and whoever comes here has that lock there.
 pub(super) async fn lock_cluster(connection: &mut PgConnection, tenant: TenantId) -> Result<(), sqlx::Error> {

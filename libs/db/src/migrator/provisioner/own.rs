@@ -85,7 +85,7 @@ impl Provisioner {
                 home
             }
             Some((State::Ready | State::Leaving, generation)) => {
-                drop(main);
+                main.rollback().await?;
                 return match operation {
                     Some(operation) => self.use_own(tenant, server, (operation, generation)).await,
                     None => self.describe(tenant, server).await,

@@ -62,7 +62,8 @@ impl Provisioner {
     }
 
     /// The part of [`Provisioner::prepare`] that makes and changes no table: answers the home that the operation has
-    /// already, or claims the spare. `None` where only `prepare` can do it: there is no home, or the spare is behind.
+    /// already, or claims the spare. `None` where only `prepare` can do it: there is no home, the spare is behind, or
+    /// somebody works on a database of its own.
     ///
     /// # Errors
     /// As [`Provisioner::prepare`].
@@ -128,7 +129,8 @@ impl Provisioner {
         })
     }
 
-    /// [`Self::claim`] of a spare in a database of its own. One that is behind is the operation's from now on all the same.
+    /// [`Self::claim`] of a spare in a database of its own. One that is behind is the operation's from now on all the same. Where
+    /// somebody works on the tenant, so that a database may be under construction, it is left to `prepare` to wait for that.
     async fn claim_own(
         &self,
         tenant: TenantId,
@@ -136,7 +138,9 @@ impl Provisioner {
         operation: OperationId,
     ) -> Result<Option<Home>, ProvisionError> {
         let mut main = self.begin(server).await?;
-        registry::lock_work(&mut main, tenant).await?;
+        if !registry::try_lock_work(&mut main, tenant).await? {
+            return Ok(None);
+        }
         databases::claim_spare(&mut main, tenant, self.participant, operation).await?;
         let generation = match self.look(&mut main, tenant, Some(operation)).await {
             Ok(Some((State::Ready, generation))) => generation,

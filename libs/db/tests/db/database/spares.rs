@@ -189,6 +189,10 @@ async fn a_claim_that_died_between_the_two_databases_is_gone_on_with_by_its_oper
         bench.directory.put(active(&spare));
         assert_eq!(bench.list(spare.tenant).await, Err(Error::TenantSuspended));
 
+        // Who was refused lets go of the tenant when the connection is back in the pool.
+        let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+                        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        until(|| async { count(&main, held).await == 0 }).await;
         let claimed = match quick {
             true => claim(&bench, &spare, operation)
                 .await
@@ -244,6 +248,22 @@ async fn a_spare_database_that_is_behind_is_migrated_with_the_fleet_or_when_it_i
         bench.directory.put(home.unwrap());
         bench.insert(spare.tenant, "in use").await.unwrap();
     }
+}
+
+/// That may be a build, which takes seconds, and is bounded by those who may build.
+#[tokio::test]
+async fn a_claim_does_not_wait_for_somebody_who_works_on_the_tenant() {
+    let bench = Bench::start("own_spare_busy", 1).await;
+    let (spare, operation) = (spare(&bench).await, OperationId::generate());
+    let main = bench.superuser().await;
+    let work = format!(
+        "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('{}', 4662))",
+        spare.tenant.uuid()
+    );
+    main.batch_execute(&work).await.unwrap();
+    assert_eq!(claim(&bench, &spare, operation).await, None);
+    main.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(claim(&bench, &spare, operation).await, Some(active(&spare)));
 }
 
 /// Its schema `rowhouse` counts as much as its tables.
