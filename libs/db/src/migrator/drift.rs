@@ -8,6 +8,7 @@ use std::collections::hash_map::Entry;
 
 use rowhouse_types::{Placement, ServerName, TenantId};
 use sqlx::{Connection as _, PgConnection, Row as _};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::house::{self, Wall};
@@ -70,7 +71,8 @@ impl Provisioner {
     /// Compares houses of a server with what the migrations of their version make. One in a database of its own that cannot be
     /// read differs, and says so; it keeps no other from being compared.
     ///
-    /// `after`: the last house of the page before. `houses_max`: houses to compare.
+    /// `after`: the last house of the page before. `houses_max`: houses to compare. `until`: no house but the first is begun later,
+    /// since each that cannot be read may take ten seconds; the page ends there.
     ///
     /// # Errors
     /// When the server is not known or does not answer.
@@ -79,13 +81,11 @@ impl Provisioner {
         server: &ServerName,
         after: Option<&str>,
         houses_max: u32,
+        until: Instant,
     ) -> Result<DriftPage, ProvisionError> {
         let mut tx = self.begin(server).await?;
         let houses = ledger::page(&mut tx, self.participant, after, i64::from(houses_max)).await?;
-        let mut page = DriftPage {
-            checked: houses.len(),
-            ..DriftPage::default()
-        };
+        let mut page = DriftPage::default();
         let is_full = u32::try_from(houses.len()) == Ok(houses_max);
         page.next = houses.last().filter(|_| is_full).map(|last| last.schema.clone());
         let mut templates: HashMap<Kind, Vec<String>> = HashMap::new();
@@ -100,7 +100,14 @@ impl Provisioner {
         let here = houses.iter().filter(|house| house.placement != Placement::Database);
         let schemas: Vec<&str> = here.map(|house| house.schema.as_str()).collect();
         let mut pictures = pictures(&mut tx, &schemas).await?;
+        let mut last = None;
         for house in &houses {
+            if last.is_some() && Instant::now() >= until {
+                page.next = last;
+                break;
+            }
+            page.checked += 1;
+            last = Some(house.schema.clone());
             let tenant = match house.placement {
                 Placement::Shared => None,
                 Placement::Schema | Placement::Database => registry::tenant_of(&mut tx, house.house_id).await?,

@@ -201,6 +201,11 @@ pub(crate) async fn schema_of(superuser: &tokio_postgres::Client, tenant: Tenant
     superuser.query_one(sql, &[&tenant.uuid()]).await.unwrap().get(0)
 }
 
+/// Until when there is time enough.
+pub(crate) fn in_time() -> Instant {
+    Instant::now() + LONG
+}
+
 /// Waits for a condition that comes true soon.
 pub(crate) async fn until<F: Future<Output = bool>>(condition: impl Fn() -> F) {
     let waiting = async {

@@ -11,7 +11,7 @@ use rowhouse_devkit::servers::Login;
 use rowhouse_types::{OperationId, Placement, TenantId};
 use uuid::Uuid;
 
-use crate::bench::{Bench, provisioner, schema, schema_of, server, until};
+use crate::bench::{Bench, in_time, provisioner, schema, schema_of, server, until};
 use crate::notes::{FIRST, NEWEST, OLDER, SECOND};
 
 /// A column, and an index for it that is built afterwards.
@@ -286,7 +286,7 @@ async fn deferred_steps_come_after_the_tables_and_mend_what_was_cut_short() {
         .await
         .unwrap();
     assert_eq!(valid(new).await, (1, true));
-    let page = migrator.check_drift(&server(), None, 100).await.unwrap();
+    let page = migrator.check_drift(&server(), None, 100, in_time()).await.unwrap();
     assert_eq!(
         (page.checked, page.drifts.len(), page.next),
         (4, 0, None),
@@ -303,7 +303,13 @@ async fn a_house_that_was_changed_by_hand_is_found() {
     let own = bench.tenant().await;
     let (shared, other) = (bench.tenant_in(Placement::Shared).await, bench.tenant().await);
     older_homes(&bench, Placement::Schema, 1).await;
-    let page = async |after: Option<&str>, max| bench.provisioner.check_drift(&server(), after, max).await.unwrap();
+    let page = async |after: Option<&str>, max| {
+        bench
+            .provisioner
+            .check_drift(&server(), after, max, in_time())
+            .await
+            .unwrap()
+    };
     let clean = page(None, 100).await;
     assert_eq!((clean.checked, clean.drifts.len()), (4, 0), "{:?}", clean.drifts);
 

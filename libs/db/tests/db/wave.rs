@@ -16,7 +16,7 @@ use rowhouse_types::{Placement, TenantId};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::bench::{Bench, LONG, ctx, provisioner, schema, server};
+use crate::bench::{Bench, LONG, ctx, in_time, provisioner, schema, server};
 use crate::fleet::older_homes;
 use crate::notes::{FIRST, Note};
 
@@ -254,7 +254,10 @@ async fn migrated_once(bench: &Bench, own: &[TenantId], houses: usize) {
     assert_eq!((newest, faults.len()), (vec![(2, 2)], 0));
     let (mut after, mut checked) = (None, 0);
     loop {
-        let page = migrator.check_drift(&server(), after.as_deref(), 500).await.unwrap();
+        let page = migrator
+            .check_drift(&server(), after.as_deref(), 500, in_time())
+            .await
+            .unwrap();
         assert_eq!(page.drifts, Vec::new());
         checked += page.checked;
         let Some(next) = page.next else { break };

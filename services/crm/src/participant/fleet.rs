@@ -67,9 +67,11 @@ impl Homes {
         } = query;
         // The other half is for the comparison.
         let _permit = self.fleet_permit(server, Instant::now() + ctx.time_left() / 2).await?;
+        // The rest is for the house that was begun last.
+        let until = Instant::now() + ctx.time_left() / 2;
         Ok(self
             .provisioner()
-            .check_drift(server, after.as_deref(), *houses_max)
+            .check_drift(server, after.as_deref(), *houses_max, until)
             .await?)
     }
 

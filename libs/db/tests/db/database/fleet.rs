@@ -1,9 +1,10 @@
 //! Own databases among a fleet that is migrated: counted, in waves, named when they fail, compared with the template.
 
 use rowhouse_db::{BatchOrder, Cohort, Drift, ProvisionError};
+use tokio::time::Instant;
 
 use super::{DATABASE, count};
-use crate::bench::{Bench, provisioner, schema, server};
+use crate::bench::{Bench, in_time, provisioner, schema, server};
 use crate::fleet::{COLOURED, STRICTER, older_homes};
 
 #[tokio::test]
@@ -136,7 +137,13 @@ async fn one_that_is_half_dropped_and_one_with_a_strange_platform_are_named() {
 async fn one_that_was_changed_by_hand_is_found() {
     let bench = Bench::start("own_drift", 1).await;
     let (one, other) = (bench.tenant_in(DATABASE).await, bench.tenant_in(DATABASE).await);
-    let check = async || bench.provisioner.check_drift(&server(), None, 100).await.unwrap();
+    let check = async || {
+        bench
+            .provisioner
+            .check_drift(&server(), None, 100, in_time())
+            .await
+            .unwrap()
+    };
     let clean = check().await;
     assert_eq!((clean.checked, clean.drifts.len()), (2, 0), "{:?}", clean.drifts);
     let by_hand = format!("ALTER TABLE {}.notes ADD COLUMN extra text", schema(one));
@@ -159,7 +166,11 @@ async fn one_that_cannot_be_read_is_told_and_keeps_no_other_from_being_compared(
     let close = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", schema(lost));
     main.batch_execute(&close).await.unwrap();
 
-    let page = bench.provisioner.check_drift(&server(), None, 100).await.unwrap();
+    let page = bench
+        .provisioner
+        .check_drift(&server(), None, 100, in_time())
+        .await
+        .unwrap();
     assert_eq!(page.checked, 2);
     let [unread, differs] = <[Drift; 2]>::try_from(page.drifts).unwrap();
     assert_eq!((unread.tenant, unread.surplus.len()), (Some(lost), 0));
@@ -169,6 +180,26 @@ async fn one_that_cannot_be_read_is_told_and_keeps_no_other_from_being_compared(
         differs.surplus.len() == 1 && differs.surplus[0].contains("notes.extra"),
         "{differs:?}"
     );
+}
+
+#[tokio::test]
+async fn a_comparison_that_is_out_of_time_says_where_to_go_on() {
+    let bench = Bench::start("own_drift_late", 1).await;
+    let mut tenants = [bench.tenant_in(DATABASE).await, bench.tenant_in(DATABASE).await];
+    // They are compared in the order of their houses' names.
+    tenants.sort_by_key(|tenant| tenant.uuid());
+    let page = async |after: Option<&str>| {
+        let late = Instant::now();
+        bench
+            .provisioner
+            .check_drift(&server(), after, 100, late)
+            .await
+            .unwrap()
+    };
+    let first = page(None).await;
+    assert_eq!((first.checked, first.next), (1, Some(schema(tenants[0]))));
+    let second = page(Some(&schema(tenants[0]))).await;
+    assert_eq!((second.checked, second.next), (1, None));
 }
 
 /// The line of a home that is dropped goes before the database does.

@@ -6,7 +6,7 @@ use rowhouse_db::testing::master_keys;
 use super::crashes::{remove, unsay};
 use super::logins::{has_role, list, serving, verifier};
 use super::*;
-use crate::bench::provisioner_with;
+use crate::bench::{in_time, provisioner_with};
 use crate::notes::NEWEST;
 use crate::spares::forbid_ddl;
 
@@ -294,7 +294,11 @@ async fn a_spare_database_that_was_changed_by_hand_is_found() {
     let by_hand = format!("ALTER TABLE {}.notes ADD COLUMN extra text", schema(one.tenant));
     let own = bench.superuser_of(one.tenant).await;
     own.batch_execute(&by_hand).await.unwrap();
-    let found = bench.provisioner.check_drift(&server(), None, 100).await.unwrap();
+    let found = bench
+        .provisioner
+        .check_drift(&server(), None, 100, in_time())
+        .await
+        .unwrap();
     let tenants: Vec<_> = found.drifts.iter().map(|drift| drift.tenant).collect();
     assert_eq!((found.checked, tenants), (2, vec![Some(one.tenant)]));
 }
