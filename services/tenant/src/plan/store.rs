@@ -40,12 +40,14 @@ macro_rules! wanted {
     };
 }
 
-/// Whether a home does not keep that, or is not known to, and nobody is telling it.
+/// Whether a home does not keep that, or is not known to, and nobody is telling it. One that is being purged may be gone, and needs
+/// no timeout; a purged tenant has no plan.
 macro_rules! due {
     () => {
         "(homes.limits_lease_until <= now()
           OR homes.limits_lease_until IS NULL
-              AND homes.statement_timeout_ms IS DISTINCT FROM wanted.statement_timeout_ms) "
+              AND homes.statement_timeout_ms IS DISTINCT FROM wanted.statement_timeout_ms)
+         AND tenants.state <> 'purging' "
     };
 }
 

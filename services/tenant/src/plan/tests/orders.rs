@@ -78,6 +78,39 @@ async fn a_round_goes_on_where_the_one_before_had_to_stop() {
 }
 
 #[tokio::test]
+async fn a_home_that_is_being_purged_is_told_nothing() {
+    let bench = Bench::start("plan_purging").await;
+    let (plans, _) = plans(&bench);
+    let [first, second] = two_on_strict(&bench, &plans).await;
+    change_strict(&plans, 700).await;
+    let places = store::due_places(&bench.pool, 10).await.unwrap();
+    let [place] = <[Place; 1]>::try_from(places).unwrap();
+    purge(&bench, first).await;
+    let due = store::due_at(&bench.pool, &place, None, 10).await.unwrap();
+    assert_eq!(due, [second]);
+    assert_eq!(store::take(&bench.pool, first, ServiceName::Crm).await.unwrap(), None);
+    purge(&bench, second).await;
+    assert_eq!(store::due_places(&bench.pool, 10).await.unwrap(), []);
+}
+
+/// A purge that has begun, without its operation.
+async fn purge(bench: &Bench, tenant: TenantId) {
+    let mut transaction = bench.superuser.begin().await.unwrap();
+    sqlx::query("SET LOCAL session_replication_role = replica")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    sqlx::query(
+        "UPDATE tenant.tenants SET state = 'purging', deleted_at = now(), purge_at = now() WHERE tenant_id = $1",
+    )
+    .bind(tenant.uuid())
+    .execute(&mut *transaction)
+    .await
+    .unwrap();
+    transaction.commit().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_answer_that_comes_after_a_later_order_says_nothing() {
     let bench = Bench::start("plan_late_answer").await;
     let (plans, _) = plans(&bench);
