@@ -16,31 +16,32 @@ mod provision;
 mod reference;
 mod revoke;
 mod scale;
+mod tenants;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::checkout::Checkout;
-use rowhouse_devkit::journey;
 use rowhouse_devkit::resident::Resident;
 use rowhouse_proto::common::v1::Placement;
-use rowhouse_proto::crm::v1::ListContactsRequest;
-use rowhouse_proto::tenant::v1::Tenant;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{build, demo, run, seed};
+use crate::{build, demo, run};
 use load::Measured;
 use reference::Reference;
+use tenants::Tenants;
 
 /// Callers at once, spread over a few connections as a few client processes would.
 const CALLERS: usize = 32;
 /// Connections between them.
 const CONNECTIONS: usize = 4;
-/// Tenants created one after the other.
+/// Tenants created one after the other, to time it.
 const TENANTS: usize = 30;
+/// Long enough for every caller to have met every tenant.
+const WARM_UP: Duration = Duration::from_secs(3);
 
 /// Rows of a page.
 const PAGE_SIZE: i32 = 50;
@@ -150,48 +151,34 @@ async fn contacts(bench: &Bench) -> Result<()> {
             .figure("CreateTenant, one at a time", None),
     ];
     for (placement, names) in PLACEMENTS {
-        let slug = unique("bench");
-        let administrator = format!("ada@{slug}.example");
-        let tenant = journey::create_tenant_in(&operator, placement, &slug, "Bench Ltd", &administrator).await?;
-        let ada = seed::join(&resident, &anyone, &tenant, &administrator).await?;
-        seed::fill(&ada, &slug).await?;
-        let tokens = journey::log_in(&anyone, &administrator, seed::PASSWORD, &tenant.id).await?;
-        let members = members(&resident, &tokens.access_token)?;
-        figures.extend(placed(&resident, &tenant, &members, duration, names).await?);
+        let tenants = Tenants::sign_up(&resident, &operator, placement).await?;
+        figures.extend(placed(&resident, &tenants, duration, names).await?);
+        if placement == Placement::Database {
+            figures.extend(kept::figures(&resident, &tenants, duration).await?);
+        }
     }
     print(&figures);
     output::write(&checkout, "contacts", &figures)
 }
 
-/// What one tenant's contacts cost, beside pgbench in the same home.
+/// What the tenants' contacts cost, beside pgbench in the same homes.
 async fn placed(
     resident: &Resident,
-    tenant: &Tenant,
-    members: &[Caller],
+    tenants: &Tenants,
     duration: Duration,
     [get, list, create]: [&'static str; 3],
 ) -> Result<Vec<Figure>> {
-    let request = ListContactsRequest {
-        page_size: 100,
-        ..Default::default()
-    };
-    let ada = members.first().context("a caller")?;
-    let listed = ada.contacts().list_contacts(request).await?.into_inner();
-    let contacts: Vec<String> = listed.contacts.into_iter().map(|contact| contact.id).collect();
-    let reference = Reference::new(resident, tenant, contacts.first().context("a contact")?, duration).await?;
-    // A warm-up, so that connections are open and the caches hold the tenant's home and rights.
-    load::get(members, CALLERS, &contacts, Duration::from_secs(2)).await?;
-    let read = load::get(members, CALLERS, &contacts, duration).await?;
+    let members = &tenants.members;
+    let reference = Reference::new(resident, tenants, duration).await?;
+    // A warm-up, so that connections are open and the caches hold the tenants' homes and rights.
+    load::get(members, CALLERS, WARM_UP).await?;
+    let read = load::get(members, CALLERS, duration).await?;
     let read = read.figure(get, Some(reference.read().await?));
     let page = load::list(members, CALLERS, PAGE_SIZE, duration).await?;
     let page = page.figure(list, Some(reference.list(PAGE_SIZE).await?));
     let write = load::create(members, CALLERS, duration).await?;
     let write = write.figure(create, Some(reference.write().await?));
-    let mut figures = vec![read, page, write];
-    if tenant.placement() == Placement::Database {
-        figures.extend(kept::figures(resident, tenant, &contacts, duration).await?);
-    }
-    Ok(figures)
+    Ok(vec![read, page, write])
 }
 
 /// The same member over several connections.

@@ -18,7 +18,7 @@ pub(crate) const TENANTS: [(&str, &str, &str); 2] = [
     ("harbour-tea", "Harbour Tea Company", "ines@harbour-tea.example"),
     ("northwind-cycles", "Northwind Cycles", "jonas@northwind-cycles.example"),
 ];
-/// Contacts of each.
+/// Contacts of each demo tenant.
 const CONTACTS: usize = 500;
 /// Creates at once.
 const WIDTH: usize = 8;
@@ -46,7 +46,7 @@ pub(crate) async fn run(resident: &Resident) -> Result<Vec<Tenant>> {
             Ok(tokens) => anyone.with_token(&tokens.access_token)?,
             Err(_) => join(resident, &anyone, &tenant, administrator).await?,
         };
-        fill(&caller, slug)
+        fill(&caller, slug, CONTACTS)
             .await
             .with_context(|| format!("contacts of {slug}"))?;
         tenants.push(tenant);
@@ -63,7 +63,9 @@ pub(crate) async fn join(resident: &Resident, anyone: &Caller, tenant: &Tenant, 
 }
 
 /// Creates the contacts that are missing; a seeding that was interrupted goes on about where it stopped.
-pub(crate) async fn fill(caller: &Caller, slug: &str) -> Result<()> {
+///
+/// `count`: contacts that there shall be, at most 1,000.
+pub(crate) async fn fill(caller: &Caller, slug: &str, count: usize) -> Result<()> {
     let listed = caller
         .contacts()
         .list_contacts(ListContactsRequest {
@@ -73,7 +75,7 @@ pub(crate) async fn fill(caller: &Caller, slug: &str) -> Result<()> {
         .await?
         .into_inner();
     let mut creates = JoinSet::new();
-    for number in listed.contacts.len()..CONTACTS {
+    for number in listed.contacts.len()..count {
         if creates.len() >= WIDTH
             && let Some(created) = creates.join_next().await
         {

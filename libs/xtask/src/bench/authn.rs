@@ -75,7 +75,7 @@ pub(super) async fn run(seconds: u64) -> Result<()> {
 
     let full = in_turns(both, async |echo| {
         let callers = callers(&house, echo).await?;
-        load::get(&callers, CALLERS, &[ContactId::generate().to_string()], duration).await
+        load::repeat(&callers, CALLERS, duration, get).await
     });
     let [bare_full, stack_full] = full.await?;
     let half_load_per_second = stack_full.per_second() / 2.0;
@@ -110,7 +110,7 @@ pub(super) async fn run(seconds: u64) -> Result<()> {
 async fn callers(house: &House<'_>, echo: &Echo) -> Result<Vec<Caller>> {
     let tokens = house.log_in(&house.administrator).await?;
     let callers = echo.callers(&tokens.access_token)?;
-    load::get(&callers, CALLERS, &[ContactId::generate().to_string()], WARM_UP).await?;
+    load::repeat(&callers, CALLERS, WARM_UP, get).await?;
     Ok(callers)
 }
 

@@ -18,12 +18,12 @@ use rowhouse_devkit::cluster;
 use rowhouse_devkit::resident::Resident;
 use rowhouse_devkit::servers::Login;
 use rowhouse_devkit::settings::DATA_SERVER;
-use rowhouse_proto::tenant::v1::Tenant;
 use rowhouse_types::{ContactId, HomeState, Placement, TenantId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::load::{self, Measured};
+use super::tenants::Tenants;
 use super::{CALLERS, Figure};
 
 /// Longer than any call takes.
@@ -49,15 +49,15 @@ const GET: Statement<Name> = Statement::new(
     &[Type::UUID, Type::UUID_ARRAY],
 );
 
-/// Two lines: unnamed, and kept.
-pub(super) async fn figures(
-    resident: &Resident,
-    tenant: &Tenant,
-    contacts: &[String],
-    duration: Duration,
-) -> Result<[Figure; 2]> {
+/// Two lines, of the first of them: unnamed, and kept.
+pub(super) async fn figures(resident: &Resident, tenants: &Tenants, duration: Duration) -> Result<[Figure; 2]> {
+    let tenant = tenants.tenants.first().context("a tenant")?;
+    let member = tenants.members.iter().next().context("a member")?;
     let id = tenant.id.parse::<TenantId>()?;
-    let contacts = contacts.iter().map(|contact| Ok(contact.parse::<ContactId>()?.uuid()));
+    let contacts = member
+        .contacts
+        .iter()
+        .map(|contact| Ok(contact.parse::<ContactId>()?.uuid()));
     let contacts: Arc<[Uuid]> = contacts.collect::<Result<_>>()?;
     let unnamed = read(resident, id, &contacts, false, duration).await?;
     let kept = read(resident, id, &contacts, true, duration).await?;

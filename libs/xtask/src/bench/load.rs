@@ -1,5 +1,6 @@
 //! Callers who do one thing as often as they can.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,44 @@ pub(super) struct Measured {
     calls: Vec<Duration>,
     count: usize,
     all: Duration,
+}
+
+/// Who calls, each in a tenant of their own.
+#[derive(Clone)]
+pub(super) struct Members(Arc<[Member]>);
+
+/// Who calls in one tenant.
+pub(super) struct Member {
+    pub(super) caller: Caller,
+    /// What there is to read.
+    pub(super) contacts: Vec<String>,
+}
+
+// === impl Members ===
+
+impl Members {
+    pub(super) fn new(members: Vec<Member>) -> Self {
+        Self(members.into())
+    }
+
+    pub(super) fn iter(&self) -> slice::Iter<'_, Member> {
+        self.0.iter()
+    }
+
+    /// The next with each number, so that every caller goes through all tenants.
+    fn member(&self, number: usize) -> Result<&Member> {
+        self.0.get(number % self.0.len().max(1)).context("a member")
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    /// Another of its contacts with each number.
+    fn contact(&self, number: usize) -> String {
+        let index = number % self.contacts.len().max(1);
+        self.contacts.get(index).cloned().unwrap_or_default()
+    }
 }
 
 // === impl Measured ===
@@ -64,59 +103,59 @@ impl Measured {
 }
 
 /// Point reads of contacts.
-pub(super) async fn get(members: &[Caller], callers: usize, ids: &[String], duration: Duration) -> Result<Measured> {
-    let ids: Arc<[String]> = ids.into();
-    repeat(members, callers, duration, move |member, number| {
-        let id = ids
-            .iter()
-            .cycle()
-            .nth(number % ids.len().max(1))
-            .cloned()
-            .unwrap_or_default();
-        async move {
-            member
-                .contacts()
-                .get_contact(GetContactRequest { id })
-                .await
-                .map(drop)
-                .context("GetContact")
-        }
-    })
+pub(super) async fn get(members: &Members, callers: usize, duration: Duration) -> Result<Measured> {
+    repeat(
+        slice::from_ref(members),
+        callers,
+        duration,
+        |members, number| async move {
+            let member = members.member(number)?;
+            let id = member.contact(number);
+            let read = member.caller.contacts().get_contact(GetContactRequest { id }).await;
+            read.map(drop).context("GetContact")
+        },
+    )
     .await
 }
 
 /// Pages of contacts.
-pub(super) async fn list(members: &[Caller], callers: usize, page_size: i32, duration: Duration) -> Result<Measured> {
-    repeat(members, callers, duration, move |member, _| async move {
-        let request = ListContactsRequest {
-            page_size,
-            ..ListContactsRequest::default()
-        };
-        let listed = member.contacts().list_contacts(request).await;
-        listed.map(drop).context("ListContacts")
-    })
+pub(super) async fn list(members: &Members, callers: usize, page_size: i32, duration: Duration) -> Result<Measured> {
+    repeat(
+        slice::from_ref(members),
+        callers,
+        duration,
+        move |members, number| async move {
+            let request = ListContactsRequest {
+                page_size,
+                ..ListContactsRequest::default()
+            };
+            let listed = members.member(number)?.caller.contacts().list_contacts(request).await;
+            listed.map(drop).context("ListContacts")
+        },
+    )
     .await
 }
 
 /// Creates of contacts, each with its audit and outbox row.
-pub(super) async fn create(members: &[Caller], callers: usize, duration: Duration) -> Result<Measured> {
-    repeat(members, callers, duration, |member, number| async move {
-        let contact = Contact {
-            display_name: format!("Bench {number}"),
-            email: format!("bench{number}@example.com"),
-            ..Contact::default()
-        };
-        let request = CreateContactRequest {
-            contact: Some(contact),
-            request_id: String::new(),
-        };
-        member
-            .contacts()
-            .create_contact(request)
-            .await
-            .map(drop)
-            .context("CreateContact")
-    })
+pub(super) async fn create(members: &Members, callers: usize, duration: Duration) -> Result<Measured> {
+    repeat(
+        slice::from_ref(members),
+        callers,
+        duration,
+        |members, number| async move {
+            let contact = Contact {
+                display_name: format!("Bench {number}"),
+                email: format!("bench{number}@example.com"),
+                ..Contact::default()
+            };
+            let request = CreateContactRequest {
+                contact: Some(contact),
+                request_id: String::new(),
+            };
+            let created = members.member(number)?.caller.contacts().create_contact(request).await;
+            created.map(drop).context("CreateContact")
+        },
+    )
     .await
 }
 
