@@ -15,6 +15,10 @@ const LOGIN_PREFIX: &str = "rowhouse_ctl_";
 /// Longest wait for a connection.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
+/// How long a connection may have been idle that is used again without asking the server first. In a pool that is busy each comes
+/// by more often, and was asked when its last user gave it back; in another a round trip more does not matter.
+const UNASKED_MAX: Duration = Duration::from_millis(250);
+
 /// A service's own schema. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ControlDb {
@@ -45,6 +49,15 @@ impl ControlDb {
         let pool = PgPoolOptions::new()
             .max_connections(connections_max.max(1))
             .acquire_timeout(ACQUIRE_MAX)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > UNASKED_MAX {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(options);
         Ok(Self { pool })
     }
