@@ -215,6 +215,13 @@ pub(crate) fn origin(ctx: &Ctx) -> Vec<u8> {
 }
 
 async fn count(state: &State, mut attempted: Attempted) -> Result<Attempted, Error> {
+    if attempted.subjects().count() == 1 {
+        let mut conn = state.connection().await?;
+        return match store::take(&mut conn, &attempted.pair).await? {
+            Taken::Counted(_) => Ok(attempted),
+            Taken::Wait(wait_s) => Err(refused(wait_s)),
+        };
+    }
     let mut tx = state.begin().await?;
     // In one order, so that no two wait for each other; where one refuses, none has counted it.
     for subject in std::iter::once(&attempted.pair).chain(&attempted.others) {
@@ -263,12 +270,11 @@ pub(crate) async fn give_back(state: &State, attempted: &Attempted) -> Result<()
     Ok(())
 }
 
-/// Takes an attempt back, and those before it: it was right.
-pub(crate) async fn succeeded(state: &State, attempted: &Attempted) -> Result<(), Error> {
-    let mut conn = state.connection().await?;
-    store::forget(&mut conn, &attempted.pair).await?;
+/// Takes an attempt back, and those before it: it was right. Last in its transaction: who is at the account waits for it.
+pub(crate) async fn succeeded(conn: &mut PgConnection, attempted: &Attempted) -> Result<(), Error> {
+    store::forget(conn, &attempted.pair).await?;
     for subject in attempted.subjects().skip(1) {
-        store::give_back(&mut conn, subject).await?;
+        store::give_back(conn, subject).await?;
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ pub(crate) async fn confirmed(
     if !attempt::verify(ctx, state, &attempted, password, hash).await? {
         return Err(wrong_password());
     }
-    attempt::succeeded(state, &attempted).await?;
+    attempt::succeeded(&mut *state.connection().await?, &attempted).await?;
     Ok(account)
 }
 

@@ -86,9 +86,9 @@ pub(crate) async fn confirm(ctx: &Ctx, state: &State, code: &Code) -> Result<Rec
     audit::record(&mut tx, ctx, Entry::new("second_factor.confirm", user)).await?;
     tell(&mut tx, ctx, user, Kind::SecondFactorOn).await?;
     let version = rights::bump(&mut tx, &[Subject::Session(session)]).await?;
+    attempt::succeeded(&mut tx, &guess).await?;
     tx.commit().await?;
     state.wake.notify();
-    attempt::succeeded(state, &guess).await?;
     // The session's rights only grew, but who goes on at once must not meet a refusal that somebody has cached.
     state.clock.acknowledge(ctx, version).await?;
     Ok(codes)
@@ -109,8 +109,8 @@ pub(crate) async fn renew_codes(
     shown_now(&mut tx, state, user, &account.password_hash, code).await?;
     store::replace_recovery(&mut tx, user, &codes.hashes()).await?;
     audit::record(&mut tx, ctx, Entry::new("second_factor.renew_codes", user)).await?;
+    attempt::succeeded(&mut tx, &guess).await?;
     tx.commit().await?;
-    attempt::succeeded(state, &guess).await?;
     Ok(codes)
 }
 
@@ -125,9 +125,9 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, password: &OfferedPassword,
     audit::record(&mut tx, ctx, Entry::new("second_factor.remove", user)).await?;
     tell(&mut tx, ctx, user, Kind::SecondFactorOff).await?;
     let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
+    attempt::succeeded(&mut tx, &guess).await?;
     tx.commit().await?;
     state.wake.notify();
-    attempt::succeeded(state, &guess).await?;
     state.clock.acknowledge(ctx, version).await
 }
 

@@ -48,8 +48,8 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
     let mut tx = state.begin().await?;
     match open(&mut tx, ctx, state, attempt, (user, hash.as_deref())).await {
         Ok(kept) => {
+            attempt::succeeded(&mut tx, &attempted).await?;
             tx.commit().await?;
-            attempt::succeeded(state, &attempted).await?;
             let signer = state.signer().await?;
             // A policy lets sessions last a quarter of an hour at least.
             let ended = || Error::fault("a session has ended as it began: the database's clock is far behind");
@@ -64,7 +64,7 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
                 }
                 // A wrong code stays counted, and so does whatever cannot be told from a wrong password.
                 Error::SecondFactorRequired | Error::LoginFailed => {}
-                _ => attempt::succeeded(state, &attempted).await?,
+                _ => attempt::succeeded(&mut *state.connection().await?, &attempted).await?,
             }
             Err(error)
         }
