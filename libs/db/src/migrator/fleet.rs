@@ -22,11 +22,11 @@ use super::ledger::{self, Binds};
 use super::registry::{self, House};
 use super::{ProvisionError, Provisioner, deferred, house};
 
-/// How often a house is tried in one round, where waiting may help: its tables' locks were not to be had.
+/// How often a house is tried in one round, where waiting may help: its locks were not to be had.
 pub(super) const ATTEMPTS_MAX: i32 = 8;
 
-/// Longest wait for a table's lock in a wave. Whoever wants the table waits behind us, so it is tried again rather than
-/// waited for.
+/// Longest wait for a lock in a wave, a table's or a tenant's. Whoever wants the same waits behind us, so it is tried again
+/// rather than waited for.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long one call of [`Provisioner::migrate_all`] takes on houses before it counts again.
@@ -61,7 +61,7 @@ pub struct BatchOrder {
     pub houses_max: u32,
     /// Names a round of tries: what failed in another round is tried again.
     pub round: Uuid,
-    /// Longest wait for a table's lock.
+    /// Longest wait for a lock.
     pub lock_timeout: Duration,
     /// No house is begun later.
     pub until: Instant,
@@ -348,7 +348,7 @@ impl Cause {
             })
         };
         let fault = match error {
-            ProvisionError::Busy => return cause("55P03", "a table's lock was not to be had", true),
+            ProvisionError::Busy => return cause("55P03", "a lock was not to be had", true),
             ProvisionError::Rule(_) | ProvisionError::Damaged(_) | ProvisionError::HomeAbsent => {
                 return cause("", &error.to_string(), false);
             }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use rowhouse_types::TenantId;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::{Deferred, Migration, ProvisionError};
+use super::{Deferred, Migration, ProvisionError, registry};
 use crate::error::HOUSE_WALL;
 
-/// Longest wait for a table's lock: whoever wants the table waits behind us.
+/// Longest wait for a lock, a table's or a tenant's: whoever wants the same waits behind us.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which rows a transaction may see and write in a shared house: those of its setting. The statement's predicate is the
@@ -51,7 +51,7 @@ pub(super) async fn create(connection: &mut PgConnection, schema: &str) -> Resul
 
 /// Runs migrations inside the schema, then puts the wall around every table.
 ///
-/// `lock_timeout`: longest wait for a table's lock.
+/// `lock_timeout`: longest wait for a lock.
 pub(super) async fn migrate(
     connection: &mut PgConnection,
     schema: &str,
@@ -247,7 +247,13 @@ fn bounds(lock_timeout: Duration) -> String {
 
 /// Lets the owner see the rows of a shared house: a constraint that is added, or a backfill that is run, under forced
 /// security sees only the rows that the owner may see, which are none, and counts as done.
+///
+/// That takes every table from everybody, one after the other. A transaction that has one of them and wants another that is taken
+/// would stand in our way and we in its own, and a member's call might be the one that PostgreSQL ends. So nobody is in the house
+/// then: whoever has entered is waited for, and whoever enters waits, as when a home is frozen. These are 1,000 locks at most
+/// (`SHARED_HOMES_MAX`) of the 6,400 that a server with PostgreSQL's defaults has places for.
 async fn unforce(connection: &mut PgConnection, schema: &str) -> Result<(), ProvisionError> {
+    registry::lock_tenants_in(connection, schema).await?;
     for table in tables(connection, schema).await? {
         run(
             connection,

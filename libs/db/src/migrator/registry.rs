@@ -70,6 +70,22 @@ pub(super) async fn lock_tenant(connection: &mut PgConnection, tenant: TenantId)
         .map(drop)
 }
 
+/// [`lock_tenant`] of everybody who has a home in the house, in the order of their numbers.
+pub(super) async fn lock_tenants_in(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT pg_advisory_xact_lock(rowhouse.tenant_lock(tenant_id)) FROM (
+             SELECT home.tenant_id FROM rowhouse.homes AS home
+             JOIN rowhouse.houses AS house ON house.house_id = home.house_id
+             WHERE house.schema_name = $1
+             ORDER BY home.tenant_id
+         ) AS living_there",
+    )
+    .bind(schema)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
 pub(super) async fn find(
     connection: &mut PgConnection,
     tenant: TenantId,

@@ -2,13 +2,13 @@
 
 use rowhouse_config::Secret;
 use rowhouse_db::testing::audit_home;
-use rowhouse_db::{Migration, Mode, ProvisionError, TenantMigrations};
+use rowhouse_db::{BatchOrder, Migration, Mode, ProvisionError, TenantMigrations};
 use rowhouse_devkit::servers::Login;
 use rowhouse_types::{OperationId, Placement, TenantId};
 use uuid::Uuid;
 
-use crate::bench::{Bench, LONG, ctx, provisioner, schema_of, server};
-use crate::notes::{FIRST, INSERT, OLDER, SECOND};
+use crate::bench::{Bench, LONG, ctx, provisioner, schema_of, server, until};
+use crate::notes::{FIRST, INSERT, INSERT_ORPHAN, OLDER, SECOND};
 
 const SHARED: Placement = Placement::Shared;
 
@@ -159,6 +159,35 @@ async fn a_migration_of_a_shared_house_sees_all_rows_and_leaves_the_walls_standi
     for tenant in tenants {
         assert_eq!(audit_home(&url, tenant, None).await.unwrap(), Vec::<String>::new());
     }
+}
+
+/// A migration takes `audit` before `notes`, in the order of their names. A transaction that has `notes` and wants `audit` would
+/// wait for it, and it for the transaction, until PostgreSQL ends one of the two.
+#[tokio::test]
+async fn a_shared_house_is_migrated_whatever_order_its_tables_are_used_in() {
+    let bench = Bench::start("shared_order", 1).await;
+    let tenant = bench.tenant_in(SHARED).await;
+    let mut tx = bench.db.begin(&ctx(tenant, LONG), Mode::Write).await.unwrap();
+    let note = tx.fetch_one(&INSERT, &[&Uuid::now_v7(), &"a body"]).await.unwrap();
+    let migrator = provisioner(&bench.databases, BACKFILL).await;
+    let migrating = tokio::spawn(async move {
+        let order = BatchOrder {
+            lock_timeout: LONG,
+            ..BatchOrder::all(3)
+        };
+        migrator.migrate_batch(&server(), &order).await
+    });
+    let superuser = bench.superuser().await;
+    until(|| async {
+        let waits = "SELECT count(*) FROM pg_stat_activity
+            WHERE usename = 'rowhouse_owner' AND datname = current_database() AND wait_event_type = 'Lock'";
+        superuser.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 1
+    })
+    .await;
+    tx.execute(&INSERT_ORPHAN, &[&Uuid::now_v7(), &note.id]).await.unwrap();
+    tx.commit().await.unwrap();
+    let batch = migrating.await.unwrap().unwrap();
+    assert_eq!((batch.migrated, batch.faults), (1, Vec::new()));
 }
 
 /// More rows than one step deletes, in tables that refer to each other; the neighbour's stay.
