@@ -38,8 +38,6 @@ pub(crate) enum Sealed {
     Now(usize),
     /// Another process has sealed meanwhile.
     Overtaken,
-    /// The home has no seals yet: it waits for its migration.
-    NotYet,
 }
 
 // === impl HomeLog ===
@@ -52,15 +50,13 @@ impl HomeLog {
         }
     }
 
-    /// Seals the oldest entries that wait in a tenant's home.
+    /// Seals the oldest entries that wait in a tenant's home, which has a place for seals where any wait.
     ///
     /// The head is read before the entries: whoever seals in between takes the next number, and then this one is refused, so
     /// no entry is sealed twice.
     pub(crate) async fn seal(&self, tenant: TenantId) -> Result<Sealed> {
         let mut tx = self.own.begin(&own_ctx(tenant), Mode::Write).await?;
-        let Some(head) = store::head(&mut tx).await? else {
-            return Ok(Sealed::NotYet);
-        };
+        let head = store::head(&mut tx).await?;
         let entries = store::waiting(&mut tx).await?;
         tx.commit_with_next();
         if entries.is_empty() {

@@ -1,7 +1,7 @@
 //! Seals what tenants' changes have written, within seconds.
 //!
 //! Which tenants have something to seal, `rowhouse.unsealed` says, in each data database and in each database of a tenant's
-//! own. Who cannot be entered now (suspended, read-only, before its migration) waits.
+//! own. Who cannot be entered now (suspended, read-only) waits; in a home before its migration nothing is queued.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,9 +27,8 @@ use crate::error::Error;
 const TENANTS_MAX: i64 = 500;
 const TENANTS_AT_ONCE: usize = 4;
 
-/// How long a tenant is left alone that cannot be entered or failed, and one whose home waits for its migration.
+/// How long a tenant is left alone that cannot be entered or failed.
 const HELD: Duration = Duration::from_secs(10);
-const HELD_FOR_MIGRATION: Duration = Duration::from_secs(120);
 
 /// Seals entries in homes.
 pub(crate) struct Sealing {
@@ -96,7 +95,6 @@ impl Sealing {
                     }
                 }
                 Ok(Sealed::Overtaken) => return,
-                Ok(Sealed::NotYet) => return self.hold(tenant, HELD_FOR_MIGRATION),
                 Err(Error::Database(Db::TenantUnknown)) => {
                     if let Err(error) = store::drop_queue(relay, tenant).await {
                         self.failed(&error, "the queue of a tenant that is gone cannot be emptied");
@@ -105,11 +103,11 @@ impl Sealing {
                 }
                 // They can be neither written nor read now, or not written.
                 Err(Error::Database(Db::TenantSuspended | Db::TenantReadOnly | Db::TenantNotReady)) => {
-                    return self.hold(tenant, HELD);
+                    return self.hold(tenant);
                 }
                 Err(error) => {
                     self.failed(&error, "audit entries of a tenant were not sealed; they wait");
-                    return self.hold(tenant, HELD);
+                    return self.hold(tenant);
                 }
             }
         }
@@ -122,11 +120,11 @@ impl Sealing {
         }
     }
 
-    fn hold(&self, tenant: TenantId, time: Duration) {
+    fn hold(&self, tenant: TenantId) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         held.retain(|_, until| *until > now);
-        held.insert(tenant, now + time);
+        held.insert(tenant, now + HELD);
     }
 
     fn is_held(&self, tenant: TenantId) -> bool {
