@@ -23,7 +23,7 @@ use crate::support::world::{House, PLACEMENTS, World, slug_in};
 
 const SERVICES: [&str; 4] = ["tenant", "auth", "crm", "worker"];
 
-async fn list(caller: &Caller, filter: AuditFilter) -> Result<Vec<AuditEntry>> {
+pub(super) async fn list(caller: &Caller, filter: AuditFilter) -> Result<Vec<AuditEntry>> {
     let (mut entries, mut page_token) = (Vec::new(), String::new());
     loop {
         let request = ListAuditEntriesRequest {
@@ -41,7 +41,7 @@ async fn list(caller: &Caller, filter: AuditFilter) -> Result<Vec<AuditEntry>> {
     }
 }
 
-fn filter(narrow: impl FnOnce(&mut AuditFilter)) -> AuditFilter {
+pub(super) fn filter(narrow: impl FnOnce(&mut AuditFilter)) -> AuditFilter {
     let mut filter = AuditFilter::default();
     narrow(&mut filter);
     filter
@@ -58,7 +58,7 @@ async fn verify(caller: &Caller, known: Vec<AuditHead>) -> Result<Vec<AuditChain
     Ok(verified.chains)
 }
 
-fn faults(chains: &[AuditChain]) -> Vec<(String, AuditFaultKind)> {
+pub(super) fn faults(chains: &[AuditChain]) -> Vec<(String, AuditFaultKind)> {
     let service = |chain: &AuditChain| chain.head.clone().unwrap_or_default().service;
     chains
         .iter()
@@ -67,7 +67,7 @@ fn faults(chains: &[AuditChain]) -> Vec<(String, AuditFaultKind)> {
 }
 
 /// The chains, once every entry that the log lists is in a seal.
-async fn sealed(caller: &Caller) -> Result<Vec<AuditChain>> {
+pub(super) async fn sealed(caller: &Caller) -> Result<Vec<AuditChain>> {
     let sealing = async {
         loop {
             let listed = list(caller, AuditFilter::default()).await?.len();

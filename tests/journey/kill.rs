@@ -44,7 +44,7 @@ async fn create_surely(member: Caller, number: usize) -> Result<Contact> {
     surely(&format!("contact {number}"), &AtomicUsize::new(0), create).await
 }
 
-async fn all_contacts(member: &Caller) -> Result<Vec<Contact>> {
+pub(super) async fn all_contacts(member: &Caller) -> Result<Vec<Contact>> {
     let request = ListContactsRequest {
         page_size: 1_000,
         ..Default::default()

@@ -1,10 +1,14 @@
 //! An operator migrates the fleet and looks for drift, on the running suite.
+//!
+//! [`wave`]: while members work in homes of both versions.
+
+mod wave;
 
 use anyhow::{Context as _, Result};
 use rowhouse_devkit::cluster;
 use rowhouse_proto::tenant::v1::{
-    CancelMigrationRequest, CheckDriftRequest, Migration, MigrationState, PlanMigrationRequest, ResumeMigrationRequest,
-    StartMigrationRequest, WatchMigrationRequest,
+    CancelMigrationRequest, CheckDriftRequest, CheckDriftResponse, Migration, MigrationState, PlanMigrationRequest,
+    PlanMigrationResponse, ResumeMigrationRequest, StartMigrationRequest, WatchMigrationRequest,
 };
 use rowhouse_types::TenantId;
 use tonic_types::StatusExt as _;
@@ -20,16 +24,38 @@ fn start(target_version: i32) -> StartMigrationRequest {
     }
 }
 
+async fn plan(world: &World) -> Result<PlanMigrationResponse> {
+    let request = PlanMigrationRequest {
+        participant: "crm".to_owned(),
+    };
+    Ok(world.operator.migrations().plan_migration(request).await?.into_inner())
+}
+
 /// Watches a run until it is in the state.
 async fn watch(world: &World, id: &str, state: MigrationState) -> Result<Migration> {
+    watch_until(world, id, |run| run.state() == state).await
+}
+
+async fn watch_until(world: &World, id: &str, is_wanted: impl Fn(&Migration) -> bool) -> Result<Migration> {
     let request = WatchMigrationRequest { id: id.to_owned() };
     let mut runs = world.operator.migrations().watch_migration(request).await?.into_inner();
+    let mut last = None;
     while let Some(run) = runs.message().await? {
-        if run.state() == state {
+        if is_wanted(&run) {
             return Ok(run);
         }
+        last = Some(run);
     }
-    anyhow::bail!("the stream ended before {state:?}")
+    anyhow::bail!("the stream ended too early, with {last:?}")
+}
+
+async fn check_drift(world: &World) -> Result<CheckDriftResponse> {
+    let request = CheckDriftRequest {
+        participant: "crm".to_owned(),
+        server: "data1".to_owned(),
+        ..CheckDriftRequest::default()
+    };
+    Ok(world.operator.migrations().check_drift(request).await?.into_inner())
 }
 
 #[tokio::test]
@@ -44,10 +70,7 @@ async fn an_operator_migrates_the_fleet_and_finds_what_was_changed_by_hand() -> 
     let superuser = cluster::connect(&world.suite.databases().data_superuser_url()).await?;
     let mut operator = world.operator.migrations();
 
-    let plan = PlanMigrationRequest {
-        participant: "crm".to_owned(),
-    };
-    let plan = operator.plan_migration(plan).await?.into_inner();
+    let plan = plan(&world).await?;
     let counted = plan.servers.first().and_then(|server| server.versions.first());
     assert_eq!(counted.map(|version| (version.houses, version.homes)), Some((3, 3)));
 
@@ -95,22 +118,12 @@ async fn an_operator_migrates_the_fleet_and_finds_what_was_changed_by_hand() -> 
 }
 
 async fn drift(world: &World, superuser: &tokio_postgres::Client, schema: &str, tenant: &str) -> Result<()> {
-    let request = CheckDriftRequest {
-        participant: "crm".to_owned(),
-        server: "data1".to_owned(),
-        ..CheckDriftRequest::default()
-    };
-    let clean = world
-        .operator
-        .migrations()
-        .check_drift(request.clone())
-        .await?
-        .into_inner();
+    let clean = check_drift(world).await?;
     assert_eq!((clean.checked, clean.drifts), (3, Vec::new()));
     superuser
         .batch_execute(&format!("ALTER TABLE {schema}.contacts ADD COLUMN by_hand text"))
         .await?;
-    let found = world.operator.migrations().check_drift(request).await?.into_inner();
+    let found = check_drift(world).await?;
     let drift = found.drifts.first().context("no drift")?;
     assert_eq!((found.drifts.len(), drift.tenant_id.as_str()), (1, tenant));
     assert!(drift.missing.is_empty() && drift.surplus.iter().any(|line| line.contains("contacts.by_hand")));
