@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::login::OwnLogin;
+use super::permit::Permit;
 use super::server::{Borrowed, Held, Server};
 use super::wait::Wait;
 use crate::Error;
@@ -89,8 +90,14 @@ impl Databases {
 
     /// A free connection to the database of the home's tenant.
     ///
-    /// `server`: whose main database the tenant's is beside, named by the tenant's id.
-    pub(super) async fn connection(&self, home: &Home, server: &Server, deadline: Instant) -> Result<Borrowed, Error> {
+    /// `server`: whose main database the tenant's is beside, named by the tenant's id. `permit`: kept with the connection.
+    pub(super) async fn connection(
+        &self,
+        home: &Home,
+        server: &Server,
+        permit: Option<Arc<Permit>>,
+        deadline: Instant,
+    ) -> Result<Borrowed, Error> {
         let (pool, last_fault, _waiting) = self.pool(home, server);
         let exhausted = || {
             let fault = last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -98,7 +105,7 @@ impl Databases {
         };
         let _wait = Wait::begin("connection");
         match tokio::time::timeout_at(deadline, pool.get_owned()).await {
-            Ok(Ok(connection)) => Ok(Box::new(Held::to_own_database(connection))),
+            Ok(Ok(connection)) => Ok(Box::new(Held::to_own_database(connection, permit))),
             Ok(Err(RunError::User(error))) => Err(error),
             Ok(Err(RunError::TimedOut)) => Err(exhausted().unwrap_or(Error::PoolTimeout)),
             Err(_) => Err(exhausted().unwrap_or(Error::DeadlineExceeded)),

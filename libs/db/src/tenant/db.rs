@@ -211,7 +211,7 @@ impl Inner {
         }
     }
 
-    /// The tenant's right to a connection of its lanes; none where it needs none.
+    /// The tenant's right to a connection; none where it needs none.
     pub(super) async fn permit(&self, home: &Home, way: Way, deadline: Instant) -> Result<Option<Arc<Permit>>, Error> {
         let Some(slots) = self.slots(home, way) else {
             return Ok(None);
@@ -245,7 +245,7 @@ impl Inner {
             return Err(Error::Fault(format!("no URL is configured for data server {name}")));
         };
         if home.placement == Placement::Database {
-            return self.databases.connection(home, server, deadline).await;
+            return self.databases.connection(home, server, permit, deadline).await;
         }
         server.connection(home.tenant, way, permit, deadline).await
     }

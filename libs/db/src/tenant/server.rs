@@ -76,6 +76,7 @@ pub(super) struct Held {
     connection: PooledConnection<'static, Target>,
     /// None in a tenant's own database, which has no lanes.
     _place: Option<Place>,
+    /// None where nothing bounds the tenant's transactions.
     _permit: Option<Arc<Permit>>,
 }
 
@@ -250,11 +251,11 @@ impl Drop for Place {
 
 impl Held {
     /// A connection to a tenant's own database.
-    pub(super) fn to_own_database(connection: PooledConnection<'static, Target>) -> Self {
+    pub(super) fn to_own_database(connection: PooledConnection<'static, Target>, permit: Option<Arc<Permit>>) -> Self {
         Self {
             connection,
             _place: None,
-            _permit: None,
+            _permit: permit,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::fence::waiting;
 use crate::notes::{BACKEND, LIST};
 
 /// Too short for anything that waits; enough for one answer on a busy machine, over a connection that is there.
-const SHORT: Duration = Duration::from_millis(700);
+pub(crate) const SHORT: Duration = Duration::from_millis(700);
 
 /// The guard of `rowhouse.enter_lane`.
 const SLOT: &str = "IF pg_catalog.pg_try_advisory_xact_lock(

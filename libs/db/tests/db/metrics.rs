@@ -1,7 +1,6 @@
 //! What is counted and measured. The recorder is this thread's own, and everything here runs on this thread.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use rowhouse_db::{Error, Home, Lanes, Mode, OwnDatabases, TenantDb, TenantDbConfig};
@@ -9,11 +8,8 @@ use rowhouse_devkit::servers::Login;
 use rowhouse_types::{Placement, TenantId};
 
 use crate::bench::{Bench, LONG, config, ctx, until};
-use crate::lanes::{list, open};
+use crate::lanes::{SHORT, list, open};
 use crate::notes::BACKEND;
-
-/// Too short for anything that waits; enough for one answer on a busy machine, over a connection that is there.
-const SHORT: Duration = Duration::from_millis(700);
 
 /// One of two connections has served 420 of so many homes, and is closed.
 const HOMES: usize = 2 * 420;

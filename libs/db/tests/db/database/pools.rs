@@ -6,6 +6,7 @@ use rowhouse_db::{Lanes, OwnDatabases, TenantDb, TenantDbConfig};
 
 use super::*;
 use crate::bench::config;
+use crate::lanes::{self, SHORT, open};
 use crate::notes::LIST;
 
 /// Straight to PostgreSQL, where a connection that is closed is gone.
@@ -90,4 +91,27 @@ async fn the_pool_that_was_used_longest_ago_makes_room() {
         until(|| async { connections(&superuser, *tenant).await == 0 }).await;
     }
     assert_eq!(bench.list(tenants[0]).await.unwrap().len(), 1);
+}
+
+/// Whoever comes meanwhile waits for the permit, in order, and asks neither the pool nor the server. With one connection that
+/// shows: without the permit the connection is what is waited for, and the refusal is not the plan's.
+#[tokio::test]
+async fn a_transaction_keeps_its_tenants_permit_to_its_end() {
+    let bench = Bench::start("own_permit", 1).await;
+    let home = bench.prepare_in(TenantId::generate(), DATABASE).await;
+    let (tenant, most) = (home.tenant, 1);
+    bench.directory.put(Home {
+        transactions_max: Some(most),
+        ..home
+    });
+    let bounds = OwnDatabases {
+        connections_max: 1,
+        ..OwnDatabases::default()
+    };
+    let db = connect(&bench, bounds).await;
+    let held = open(&db, tenant).await;
+    let waiting = lanes::list(&db, tenant, SHORT).await;
+    assert_eq!(waiting, Err(Error::TransactionsExceeded { tenant, most }));
+    held.commit().await.unwrap();
+    list(&db, tenant).await;
 }
