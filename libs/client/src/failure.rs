@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use rowhouse_status::{Failure, Reason, wire};
 use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// What the `ErrorInfo` of a quota names beside the reason.
+const QUOTA_METADATA: [&str; 2] = ["limit", "value"];
 
 /// Maps the status of a peer's answer to a failure of ours.
 ///
-/// A refusal that concerns the person, the tenant or the resource is passed on with its reason and text. One that says
-/// that *we* asked wrongly (fields, metadata, identity) is a fault of ours. Without an `ErrorInfo` of the suite the
-/// status was not made by a peer's stack but by the transport, so the peer did not answer.
+/// A refusal that concerns the person, the tenant or the resource is passed on with its reason and text, and with the
+/// quota where it names one. One that says that *we* asked wrongly (fields, metadata, identity) is a fault of ours.
+/// Without an `ErrorInfo` of the suite the status was not made by a peer's stack but by the transport, so the peer did
+/// not answer.
 #[must_use]
 pub fn failure(status: Status) -> Failure {
     let details = status.get_error_details();
@@ -24,7 +28,10 @@ pub fn failure(status: Status) -> Failure {
             Failure::unavailable("service behind this one", status.message()),
             retry_after,
         ),
-        _ if is_passed_on(reason) => retry(Failure::new(reason, status.message()), retry_after),
+        _ if is_passed_on(reason) => {
+            let refusal = Failure::new(reason, status.message());
+            retry(with_quota(refusal, &details), retry_after)
+        }
         _ => Failure::internal(format!(
             "a peer refused with {}: {}",
             reason.as_info(),
@@ -62,6 +69,19 @@ fn is_passed_on(reason: Reason) -> bool {
             | Reason::Overloaded
             | Reason::Cancelled
     )
+}
+
+/// The same failure with the quota that a peer's refusal names: our caller could not tell which one it is by the text.
+fn with_quota(failure: Failure, details: &ErrorDetails) -> Failure {
+    let violation = details.quota_failure().and_then(|quota| quota.violations.first());
+    let (Some(violation), Some(info)) = (violation, details.error_info()) else {
+        return failure;
+    };
+    let failure = failure.over_quota(&*violation.subject, &*violation.description);
+    QUOTA_METADATA
+        .into_iter()
+        .filter_map(|key| Some((key, info.metadata.get(key)?)))
+        .fold(failure, |failure, (key, value)| failure.with(key, value))
 }
 
 fn retry(failure: Failure, delay: Option<Duration>) -> Failure {
@@ -114,6 +134,25 @@ mod tests {
             let passed = failure(status);
             assert_eq!(passed.reason(), reason);
             assert!(passed.to_string().contains("said by the peer"), "{passed}");
+        }
+    }
+
+    #[test]
+    fn a_quota_is_passed_on_as_the_peer_has_named_it() {
+        let told = |status: &Status| {
+            let details = status.get_error_details();
+            let violation = details.quota_failure().unwrap().violations[0].clone();
+            let retry_delay = details.retry_info().and_then(|info| info.retry_delay);
+            let metadata = details.error_info().unwrap().metadata.clone();
+            (violation.subject, violation.description, retry_delay, metadata)
+        };
+        let known = Failure::quota("tenant_x", "concurrent_transactions", 3).retry_after(Duration::from_millis(200));
+        let unknown = Failure::quota_named("tenant_x", "statement_timeout_ms", "a statement took too long");
+        for refusal in [known, unknown] {
+            let said = Status::from(refusal);
+            let passed = Status::from(failure(said.clone()));
+            assert_eq!((passed.code(), passed.message()), (said.code(), said.message()));
+            assert_eq!(told(&passed), told(&said));
         }
     }
 

@@ -102,13 +102,11 @@ impl Failure {
     #[must_use]
     pub fn quota(tenant: impl fmt::Display, bound: &'static str, value: u32) -> Self {
         let words = bound.replace('_', " ");
-        Self {
-            quota: Some(Box::new((tenant.to_string(), format!("{bound}: at most {value}")))),
-            ..Self::new(
-                Reason::QuotaExceeded,
-                format!("the tenant's plan allows {value} {words}"),
-            )
-        }
+        Self::new(
+            Reason::QuotaExceeded,
+            format!("the tenant's plan allows {value} {words}"),
+        )
+        .over_quota(tenant.to_string(), format!("{bound}: at most {value}"))
         .with("limit", bound)
         .with("value", value)
     }
@@ -118,11 +116,19 @@ impl Failure {
     /// `message`: as for [`Failure::new`].
     #[must_use]
     pub fn quota_named(tenant: impl fmt::Display, bound: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            quota: Some(Box::new((tenant.to_string(), bound.to_owned()))),
-            ..Self::new(Reason::QuotaExceeded, message)
-        }
-        .with("limit", bound)
+        Self::new(Reason::QuotaExceeded, message)
+            .over_quota(tenant.to_string(), bound)
+            .with("limit", bound)
+    }
+
+    /// The same failure, with the quota that it is about (`google.rpc.QuotaFailure`): for a refusal that is passed on, since
+    /// [`Failure::quota`] names its own.
+    ///
+    /// `subject`: whose it is. `description`: which one, and what it allows.
+    #[must_use]
+    pub fn over_quota(mut self, subject: impl Into<String>, description: impl Into<String>) -> Self {
+        self.quota = Some(Box::new((subject.into(), description.into())));
+        self
     }
 
     /// The same failure with an entry in the metadata of its `ErrorInfo`.
