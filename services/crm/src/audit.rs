@@ -27,7 +27,9 @@ const OWN_WORK_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct HomeLog {
     /// For who reads: each tenant's calls wait for its own.
     db: TenantDb,
-    /// For this service's own work, besides the lanes of tenants' calls.
+    /// For this service's own work, besides the lanes of tenants' calls: a tenant that fills its slots is sealed all the same, and
+    /// sealing takes none of them. `TenantDb::bulk` is for such jobs, as long as no call waits for what they lock: a seal locks
+    /// its number and its lines of the queue, which only who seals wants, and an entry about a refusal locks nothing but itself.
     own: TenantDb,
 }
 
