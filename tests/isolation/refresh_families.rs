@@ -20,7 +20,6 @@ use rowhouse_types::SessionId;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_postgres::Client;
 use tonic::Code;
 
 use crate::support::cut::surely;
@@ -93,24 +92,18 @@ async fn go_on(anyone: Caller, pair: TokenPair, work: Work) -> Result<Family> {
     Ok(family)
 }
 
-/// Who waits for what this connection holds. The locks say so; `pg_stat_activity` does not change during a transaction.
-async fn held(control: &Client) -> Result<Vec<i32>> {
-    let sql = "SELECT DISTINCT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))";
-    Ok(control.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect())
-}
-
 /// Kills auth while refreshes wait for what `hold` locks, and lets go of them when it is gone. Returns how many calls it died in:
 /// one at least.
 async fn kill_at_work(world: &World, hold: &str) -> Result<usize> {
     let control = cluster::connect(&world.suite.databases().control_superuser_url()).await?;
     control.batch_execute(&format!("BEGIN; {hold}")).await?;
     wait::until("a refresh that is held", BACKGROUND_MAX, || async {
-        Ok(!held(&control).await?.is_empty())
+        Ok(!database::held(&control).await?.is_empty())
     })
     .await?;
     world.suite.kill9(Process::Auth).await?;
     // Back ends that wait for a lock do not notice.
-    let cut = held(&control).await?;
+    let cut = database::held(&control).await?;
     ensure!(!cut.is_empty(), "auth was not killed at work");
     control.batch_execute("ROLLBACK").await?;
     // They finish their statement, and end when they see that nobody is there.

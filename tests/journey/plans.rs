@@ -1,7 +1,13 @@
 //! A plan's bounds, seen by the members of a tenant in every placement and by its neighbour.
 
-use anyhow::{Context as _, Result};
+mod jobs;
+mod mails;
+mod transactions;
+
+use anyhow::{Result, bail};
+use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey;
+use rowhouse_devkit::suite::Process;
 use rowhouse_proto::auth::v1::WhoAmIRequest;
 use rowhouse_proto::common::v1::{Limits, Placement};
 use rowhouse_proto::crm::v1::ListContactsRequest;
@@ -12,6 +18,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::support::database;
+use crate::support::redis::Keys;
 use crate::support::world::{Member, PLACEMENTS, World, slug_in};
 
 /// Gives a tenant that nobody has used yet a plan of its own: limits are remembered for some seconds once they were asked.
@@ -19,22 +26,69 @@ async fn tenant_with(world: &World, placement: Placement, name: &str, limits: Li
     let slug = slug_in(placement, name);
     let address = format!("ada@{slug}.example");
     let tenant = journey::create_tenant_in(&world.operator, placement, &slug, &slug, &address).await?;
-    let mut plans = world.operator.plans();
     let plan = Plan {
         name: slug.clone(),
         display_name: slug.clone(),
         limits: Some(limits),
         ..Plan::default()
     };
-    plans.create_plan(CreatePlanRequest { plan: Some(plan) }).await?;
-    let assign = SetTenantPlanRequest {
-        tenant_id: tenant.id.clone(),
-        plan: slug,
-        overrides: None,
+    world
+        .operator
+        .plans()
+        .create_plan(CreatePlanRequest { plan: Some(plan) })
+        .await?;
+    assign(world, &tenant.id, slug, None).await?;
+    world.join(&tenant.id, &address).await
+}
+
+/// The bounds of a tenant's plan are these from now on.
+async fn raise(world: &World, placement: Placement, name: &str, member: &Member, limits: Limits) -> Result<()> {
+    assign(world, &member.tokens.tenant_id, slug_in(placement, name), Some(limits)).await
+}
+
+async fn assign(world: &World, tenant_id: &str, plan: String, overrides: Option<Limits>) -> Result<()> {
+    let request = SetTenantPlanRequest {
+        tenant_id: tenant_id.to_owned(),
+        plan,
+        overrides,
         reason: "a test".to_owned(),
     };
-    plans.set_tenant_plan(assign).await?;
-    world.join(&tenant.id, &address).await
+    world.operator.plans().set_tenant_plan(request).await?;
+    Ok(())
+}
+
+/// A service forgets what it remembers of plans, by which it goes for up to 70 s.
+async fn forget(world: &World, process: Process) -> Result<()> {
+    Keys::of(&world.suite).await?.flush().await?;
+    world.suite.restart(process).await
+}
+
+/// The same member on connections of their own: the others may have ended with their process.
+fn anew(world: &World, member: &Member) -> Result<Caller> {
+    Caller::anonymous(world.suite.endpoints()?).with_token(&member.tokens.access_token)
+}
+
+/// Why a call of [`journey`] was refused.
+fn refusal<T>(answer: Result<T>) -> Result<Status> {
+    match answer {
+        Ok(_) => bail!("it was let through"),
+        Err(error) => error.downcast(),
+    }
+}
+
+/// A bound of the member's tenant has refused, and time helps: whose bound it is, which one, and what it allows.
+#[track_caller]
+fn assert_refused(refused: &Status, member: &Member, bound: &str) {
+    assert!(over_quota(refused), "{refused:?}");
+    let details = refused.get_error_details();
+    let violations = details.quota_failure().map(|quota| quota.violations.as_slice());
+    let told: Vec<_> = violations
+        .unwrap_or_default()
+        .iter()
+        .map(|violation| (violation.subject.as_str(), violation.description.as_str()))
+        .collect();
+    assert_eq!(told, [(member.tokens.tenant_id.as_str(), bound)]);
+    assert!(details.retry_info().and_then(|info| info.retry_delay).is_some());
 }
 
 fn over_quota(status: &Status) -> bool {
@@ -77,10 +131,7 @@ async fn a_tenants_calls_are_bounded_over_all_services_and_its_neighbours_are_no
         let bounded = tenant_with(&world, placement, "bounded", limits).await?;
         let neighbour = tenant_with(&world, placement, "neighbour", Limits::default()).await?;
         let refused = until_refused(&bounded).await?;
-        let details = refused.get_error_details();
-        let quota = details.quota_failure().context("the refusal says which quota")?;
-        assert_eq!(quota.violations[0].description, "requests_per_second: at most 20");
-        assert!(details.retry_info().and_then(|info| info.retry_delay).is_some());
+        assert_refused(&refused, &bounded, "requests_per_second: at most 20");
         for _ in 0..200 {
             neighbour.caller.auth().who_am_i(WhoAmIRequest {}).await?;
         }
@@ -109,11 +160,11 @@ async fn bounds_in(world: &World, placement: Placement) -> Result<()> {
         journey::create_contact(&ada.caller, "A Contact", &format!("c{number}@small.example")).await?;
     }
     let third = journey::create_contact(&ada.caller, "A Contact", "c3@small.example").await;
-    assert!(third.unwrap_err().downcast_ref::<Status>().is_some_and(over_quota));
+    assert!(over_quota(&refusal(third)?), "contacts");
 
     journey::invite(&ada.caller, "bob@small.example", "user").await?;
     let third = journey::invite(&ada.caller, "carl@small.example", "user").await;
-    assert!(third.unwrap_err().downcast_ref::<Status>().is_some_and(over_quota));
+    assert_refused(&refusal(third)?, &ada, "seats: at most 2");
 
     let who = ada.caller.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();
     let tenant: TenantId = who.tenant_id.parse()?;

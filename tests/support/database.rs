@@ -26,6 +26,12 @@ pub(crate) async fn home(databases: &Databases, placement: Placement, tenant: Te
     Ok((client, schema))
 }
 
+/// Who waits for what this connection holds. The locks say so; `pg_stat_activity` does not change during a transaction.
+pub(crate) async fn held(client: &Client) -> Result<Vec<i32>> {
+    let sql = "SELECT DISTINCT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))";
+    Ok(client.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+}
+
 /// Runs a statement in the control database as a superuser.
 pub(crate) async fn execute(databases: &Databases, statement: &str) -> Result<()> {
     let (client, connection) =
