@@ -18,11 +18,28 @@ pub async fn request(method: &'static str, url: &str) -> Result<(u16, String)> {
     tokio::task::spawn_blocking(move || blocking_request(method, &url)).await?
 }
 
+/// What the one who answers takes for the time: the `Date` of its answer (RFC 9110, section 6.6.1).
+///
+/// # Errors
+/// When there is no answer within 10 s, or it does not say.
+pub async fn date(url: &str) -> Result<String> {
+    let url = url.to_owned();
+    let answer = tokio::task::spawn_blocking(move || send("GET", &url)).await??;
+    let date = answer.headers().get("date").context("the answer has no date")?;
+    Ok(date.to_str()?.to_owned())
+}
+
 /// As [`request`], blocking, for use in `Drop`. User and password in the URL are sent as basic authentication.
 ///
 /// # Errors
 /// As [`request`].
 pub fn blocking_request(method: &str, url: &str) -> Result<(u16, String)> {
+    let mut answer = send(method, url)?;
+    let text = answer.body_mut().read_to_string()?;
+    Ok((answer.status().as_u16(), text))
+}
+
+fn send(method: &str, url: &str) -> Result<ureq::http::Response<ureq::Body>> {
     let (address, credentials) = split_credentials(url);
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
@@ -37,9 +54,7 @@ pub fn blocking_request(method: &str, url: &str) -> Result<(u16, String)> {
         builder = builder.header("authorization", format!("Basic {}", STANDARD.encode(credentials)));
     }
     let request = builder.header("content-type", "application/json").body(())?;
-    let mut answer = agent.run(request).with_context(|| format!("{method} {address}"))?;
-    let text = answer.body_mut().read_to_string()?;
-    Ok((answer.status().as_u16(), text))
+    agent.run(request).with_context(|| format!("{method} {address}"))
 }
 
 fn split_credentials(url: &str) -> (String, Option<&str>) {

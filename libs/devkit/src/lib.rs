@@ -9,7 +9,7 @@
 //! - [`template`]: the migrated databases that tests clone.
 //! - [`smtp`]: a mail server that accepts everything and lets it be read.
 //! - [`caller`], [`journey`]: typed clients of the suite, and its main job step by step.
-//! - [`authority`]: certificates for tests of TLS. [`volume`]: files as a pod has them.
+//! - [`authority`]: certificates for tests of TLS. [`volume`]: files as a pod has them. [`clock`]: clocks that differ.
 //! - [`log`]: what a test's thread logs.
 //! - [`torture`]: the frame of a torture test: seed, rounds, its line of result.
 //! - [`checkout`], [`stack`], [`port`], [`mark`], [`spawn`], [`wait`], [`secrets`]: what these stand on.
@@ -19,6 +19,7 @@
 pub mod authority;
 pub mod caller;
 pub mod checkout;
+pub mod clock;
 pub mod cluster;
 pub mod fixture;
 pub mod gate;

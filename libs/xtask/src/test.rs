@@ -11,7 +11,7 @@ use rowhouse_devkit::{fixture, template};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::run::{self, Steps};
-use crate::tools::Tools;
+use crate::tools::{self, Tools};
 use crate::{build, lint};
 
 /// Arguments of `test`.
@@ -81,6 +81,7 @@ async fn on_private_servers(work: impl AsyncFnOnce(&Checkout, &Stack, &mut Steps
 }
 
 async fn start(checkout: &Checkout, stack: &Stack, steps: &mut Steps) -> Result<Servers> {
+    tools::ensure_faketime()?;
     steps.step("build", build::everything(checkout)).await?;
     let servers = steps.step("servers", servers::start(stack)).await?;
     steps.step("templates", template::make(checkout, &servers)).await?;

@@ -1,4 +1,4 @@
-//! Tools that are no crates, fetched by pip into `.rowhouse/tools` once.
+//! Tools that are no crates, fetched by pip into `.rowhouse/tools` once, and a library of the system that tests need.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use rowhouse_devkit::checkout::Checkout;
+use rowhouse_devkit::clock;
 use rowhouse_devkit::servers::apt_install;
 
 use crate::run;
@@ -48,6 +49,14 @@ impl Tools {
         command.env("PYTHONPATH", &self.folder);
         command
     }
+}
+
+/// Installs what tests move the clocks of single processes with, where it is missing.
+pub(crate) fn ensure_faketime() -> Result<()> {
+    if clock::library().is_err() {
+        apt_install(&[clock::PACKAGE]).context("in some tests clocks differ")?;
+    }
+    clock::library().map(drop)
 }
 
 async fn fetch(folder: &Path) -> Result<()> {
