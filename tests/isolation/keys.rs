@@ -1,6 +1,8 @@
 //! T11 in short form: keys of access tokens are replaced twenty times and revoked twenty times under load, with and without
 //! Redis. Nobody who may act is refused, and nothing that a revoked key signed is let in after the acknowledgement.
 
+mod clocks;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -56,13 +58,9 @@ impl Attempt {
     }
 }
 
-/// A suite in which a new key signs at once: the services must ask for it.
-async fn start(name: &str, redis: bool) -> Result<(World, House)> {
-    let mut environment = vec![(Some(Process::Auth), "ROWHOUSE_KEY_PUBLISH_S".to_owned(), "0".to_owned())];
-    if !redis {
-        // Port 1 refuses: nothing listens there.
-        environment.push((None, "ROWHOUSE_REDIS_URL".to_owned(), "redis://127.0.0.1:1/".to_owned()));
-    }
+/// A suite in which a new key signs at once: the services must ask for it. `environment`: in what else it differs.
+async fn start(name: &str, mut environment: Vec<(Option<Process>, String, String)>) -> Result<(World, House)> {
+    environment.push((Some(Process::Auth), "ROWHOUSE_KEY_PUBLISH_S".to_owned(), "0".to_owned()));
     let options = Options {
         environment,
         ..Options::default()
@@ -124,13 +122,13 @@ impl Load {
 async fn nobody_is_refused_while_keys_are_replaced() -> Result<()> {
     let mut torture = Torture::begin("T11", "rotations");
     while torture.round().is_some() {
-        replace_again_and_again(&mut torture).await?;
+        let (world, house) = start("t11-rotate", Vec::new()).await?;
+        replace_again_and_again(&mut torture, &world, &house).await?;
     }
     Ok(())
 }
 
-async fn replace_again_and_again(torture: &mut Torture) -> Result<()> {
-    let (world, house) = start("t11-rotate", true).await?;
+async fn replace_again_and_again(torture: &mut Torture, world: &World, house: &House) -> Result<()> {
     let mut tokens = house.manager.tokens.clone();
     let (callers, seen) = watch::channel(house.manager.caller.clone());
     let load = Load::start(&seen);
@@ -257,7 +255,7 @@ async fn revoke_again_and_again(torture: &mut Torture, world: &World, house: &Ho
 async fn nothing_that_a_revoked_key_signed_is_let_in() -> Result<()> {
     let mut torture = Torture::begin("T11", "revocations");
     while torture.round().is_some() {
-        let (world, house) = start("t11-revoke", true).await?;
+        let (world, house) = start("t11-revoke", Vec::new()).await?;
         revoke_again_and_again(&mut torture, &world, &house).await?;
     }
     Ok(())
@@ -266,8 +264,10 @@ async fn nothing_that_a_revoked_key_signed_is_let_in() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_a_revoked_key_signed_is_let_in_while_redis_is_away() -> Result<()> {
     let mut torture = Torture::begin("T11", "revocations without Redis");
+    // Port 1 refuses: nothing listens there.
+    let environment = vec![(None, "ROWHOUSE_REDIS_URL".to_owned(), "redis://127.0.0.1:1/".to_owned())];
     while torture.round().is_some() {
-        let (world, house) = start("t11-no-redis", false).await?;
+        let (world, house) = start("t11-no-redis", environment.clone()).await?;
         revoke_again_and_again(&mut torture, &world, &house).await?;
     }
     Ok(())
@@ -276,7 +276,7 @@ async fn nothing_that_a_revoked_key_signed_is_let_in_while_redis_is_away() -> Re
 /// The control: a key that is revoked behind the protocol's back is honoured until somebody reads the keys again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revocation_behind_the_protocols_back_is_noticed() -> Result<()> {
-    let (world, house) = start("t11-control", true).await?;
+    let (world, house) = start("t11-control", Vec::new()).await?;
     let caller = &house.manager.caller;
     for attempt in ALL {
         attempt.run(caller).await?;
