@@ -208,6 +208,17 @@ impl Suite {
         self.ready(process).await
     }
 
+    /// As [`Suite::restart`], with variables added or replaced from now on.
+    ///
+    /// # Errors
+    /// As [`Suite::restart`].
+    pub async fn restart_with(&mut self, process: Process, variables: Vec<(&str, String)>) -> Result<()> {
+        let variables = variables.into_iter();
+        let variables = variables.map(|(name, value)| (Some(process), name.to_owned(), value));
+        self.options.environment.extend(variables);
+        self.restart(process).await
+    }
+
     async fn spawn(&self, process: Process) -> Result<()> {
         let launch = Launch {
             process: process.name().to_owned(),
