@@ -60,7 +60,9 @@ pub(crate) async fn tests_with(arguments: Vec<String>, variables: &[(&str, Strin
 }
 
 /// Does the work and stops the servers that it has started, whatever happens.
-async fn on_private_servers(work: impl AsyncFnOnce(&Checkout, &Stack, &mut Steps) -> Result<()>) -> Result<()> {
+pub(crate) async fn on_private_servers(
+    work: impl AsyncFnOnce(&Checkout, &Stack, &mut Steps) -> Result<()>,
+) -> Result<()> {
     let checkout = Checkout::find()?;
     let stack = Stack::open(&checkout, Profile::Test)?;
     let _lock = stack.lock()?;

@@ -15,16 +15,17 @@ use rowhouse_db::{Migration, Provisioner, TenantMigrations, migrate_platform};
 use rowhouse_devkit::checkout::Checkout;
 use rowhouse_devkit::cluster::{self, Kind};
 use rowhouse_devkit::servers::{self, Login, Servers};
-use rowhouse_devkit::stack::{Profile, Stack};
-use rowhouse_types::{OperationId, Placement, ServerName, TenantId};
+use rowhouse_devkit::settings::DATA_SERVER;
+use rowhouse_devkit::stack::Stack;
+use rowhouse_types::TenantId;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::{optimised, output};
+use super::{homes, optimised, output};
 use crate::run::command;
+use crate::test::on_private_servers;
 
 const DATABASE: &str = "rowhouse_fleet";
-const SERVER: &str = "data1";
 /// Homes that are all up to date.
 const HOMES: usize = 5_000;
 /// Of them, those that get a column.
@@ -33,8 +34,6 @@ const BEHIND: usize = 1_000;
 const LOOKS: usize = 50;
 /// As many as `migrate_all` has workers.
 const PROCESSES: usize = 3;
-/// Homes that are built at once: the provisioner has four connections.
-const BUILT_AT_ONCE: usize = 4;
 
 const FIRST: Migration = Migration {
     version: 1,
@@ -85,18 +84,13 @@ pub(super) async fn run() -> Result<()> {
         optimised.args(["bench", "fleet"]);
         return command(optimised).await;
     }
-    let stack = Stack::open(&checkout, Profile::Test)?;
-    let _lock = stack.lock()?;
-    // Of a run that was killed.
-    servers::stop(&stack, false);
-    stack.forget()?;
-    let measured = measure(&stack).await;
-    servers::stop(&stack, false);
-    stack.forget_data()?;
-    let figures = measured?;
-    output::write(&checkout, "fleet", &figures)?;
-    println!("{}", serde_json::to_string_pretty(&figures)?);
-    Ok(())
+    on_private_servers(async |checkout, stack, _| {
+        let figures = measure(stack).await?;
+        output::write(checkout, "fleet", &figures)?;
+        println!("{}", serde_json::to_string_pretty(&figures)?);
+        Ok(())
+    })
+    .await
 }
 
 async fn measure(stack: &Stack) -> Result<Figures> {
@@ -105,7 +99,7 @@ async fn measure(stack: &Stack) -> Result<Figures> {
     cluster::ensure_database(&servers, DATABASE, Kind::Data, None).await?;
     let owner = Secret::new(servers.login_url(Login::Owner, DATABASE));
     migrate_platform(&owner).await?;
-    let urls = BTreeMap::from([(SERVER.to_owned(), owner)]);
+    let urls = BTreeMap::from([(DATA_SERVER.to_owned(), owner)]);
     let master_keys = master_keys(b'A', b"");
     let older = Provisioner::connect(ServiceName::Crm, &urls, OLDER, &master_keys).await?;
     let newer = Provisioner::connect(ServiceName::Crm, &urls, NEWER, &master_keys).await?;
@@ -136,23 +130,7 @@ async fn measure(stack: &Stack) -> Result<Figures> {
 
 async fn build(provisioner: &Provisioner, count: usize) -> Result<Vec<TenantId>> {
     let tenants: Vec<TenantId> = (0..count).map(|_| TenantId::generate()).collect();
-    let mut building = JoinSet::new();
-    for part in tenants.chunks(count.div_ceil(BUILT_AT_ONCE).max(1)) {
-        let (part, provisioner) = (part.to_vec(), provisioner.clone());
-        building.spawn(async move {
-            let server: ServerName = SERVER.parse()?;
-            for tenant in part {
-                let operation = OperationId::generate();
-                provisioner
-                    .prepare(tenant, &server, Placement::Schema, operation)
-                    .await?;
-            }
-            anyhow::Ok(())
-        });
-    }
-    while let Some(built) = building.join_next().await {
-        built??;
-    }
+    homes::provision(provisioner, &tenants).await?;
     Ok(tenants)
 }
 

@@ -4,7 +4,6 @@
 //! On servers of its own and suites of its own (optimised binaries), which are stopped and deleted afterwards.
 
 mod ddl;
-mod orders;
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -12,19 +11,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::checkout::Checkout;
-use rowhouse_devkit::stack::{Profile, Stack};
 use rowhouse_devkit::suite::{Listener, Options, Process, Suite};
-use rowhouse_devkit::{cluster, fixture, http, journey, servers, template, wait};
+use rowhouse_devkit::{cluster, fixture, http, journey, wait};
 use rowhouse_types::TenantId;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::load::{self, Measured};
+use super::orders::Orders;
 use super::{optimised, output};
-use crate::build;
-use crate::run::command;
 use ddl::Ddl;
-use orders::Orders;
 
 /// What is compared takes turns: both meet the machine's good and bad moments.
 const ROUNDS: usize = 10;
@@ -58,27 +54,7 @@ pub(super) async fn run() -> Result<()> {
     if env::var_os(fixture::TEST_STACK).is_some() {
         return measure(&checkout).await;
     }
-    // The templates are migrated by the usual binaries; what is measured is optimised, and so is who measures.
-    build::services(&checkout, false).await?;
-    build::services(&checkout, true).await?;
-    let stack = Stack::open(&checkout, Profile::Test)?;
-    let _lock = stack.lock()?;
-    // Of a run that was killed.
-    servers::stop(&stack, false);
-    stack.forget()?;
-    let measured = on_servers(&checkout, &stack).await;
-    servers::stop(&stack, false);
-    stack.forget_data()?;
-    measured
-}
-
-async fn on_servers(checkout: &Checkout, stack: &Stack) -> Result<()> {
-    let servers = servers::start(stack).await?;
-    template::make(checkout, &servers).await?;
-    let mut optimised = optimised::build(checkout, None).await?;
-    optimised.args(["bench", "provision"]);
-    optimised.env(fixture::TEST_STACK, servers.file());
-    command(optimised).await
+    optimised::with_suites(&["bench", "provision"].map(str::to_owned)).await
 }
 
 async fn measure(checkout: &Checkout) -> Result<()> {
@@ -99,7 +75,7 @@ async fn without_spares(ddl: &Ddl) -> Result<Vec<Figure>> {
     let (mut bare, mut built, mut created) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         bare.push(ddl.build(&suite, HOMES, 1).await?);
-        built.push(orders.prepare(&ids(HOMES)).await?);
+        built.push(orders.prepare_each(&ids(HOMES)).await?);
         created.push(load::create_tenants(&operator, SIGN_UPS).await?);
     }
     let (bare, built, created) = (Measured::sum(bare), Measured::sum(built), Measured::sum(created));
@@ -129,7 +105,7 @@ async fn with_spares(ddl: &Ddl) -> Result<Vec<Figure>> {
     // Nobody else takes or builds spares from here on.
     until_full(&suite).await?;
     suite.kill9(Process::Tenant).await?;
-    let claims = Orders::of(&suite)?.prepare(&spares(&suite).await?).await?;
+    let claims = Orders::of(&suite)?.prepare_each(&spares(&suite).await?).await?;
     Ok(vec![
         figure("bare DDL, one connection", &alone, None),
         figure("bare DDL, two connections", &bare, None),
