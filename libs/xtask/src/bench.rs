@@ -91,7 +91,7 @@ enum What {
     /// Measure what signing up costs, with spare homes and without them, on servers of its own
     Provision,
     /// Measure what many homes cost, without lanes and with them, on servers of its own
-    Scale,
+    Scale(scale::Scale),
     /// Measure what it takes to migrate many homes, and to see that none is behind, on servers of its own
     Fleet,
     /// Measure what it costs the running suite that a caller is known and may, beside tonic alone
@@ -125,7 +125,7 @@ pub(crate) async fn run(bench: Bench) -> Result<()> {
     match bench.what {
         None => contacts(&bench).await,
         Some(What::Provision) => provision::run().await,
-        Some(What::Scale) => scale::run(bench.seconds).await,
+        Some(What::Scale(scale)) => scale::run(&scale, bench.seconds).await,
         Some(What::Fleet) => fleet::run().await,
         Some(What::Authn) => authn::run(bench.seconds).await,
         Some(What::Check) => check::run(bench.seconds).await,

@@ -1,7 +1,8 @@
 //! Many homes, several built at once.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rowhouse_db::{Home, Provisioner};
+use rowhouse_devkit::cluster;
 use rowhouse_devkit::settings::DATA_SERVER;
 use rowhouse_types::{OperationId, Placement, ServerName, TenantId};
 use tokio::task::JoinSet;
@@ -49,4 +50,22 @@ where
         built.extend(part??);
     }
     Ok(built)
+}
+
+/// Puts rows into each tenant's home, and has statistics made, so that no run begins with autovacuum at work.
+///
+/// `insert`: the statement for a tenant.
+pub(super) async fn plant(
+    superuser_url: &str,
+    tenants: &[TenantId],
+    insert: impl Fn(TenantId) -> String,
+) -> Result<()> {
+    let superuser = cluster::connect(superuser_url).await?;
+    for tenant in tenants {
+        superuser
+            .batch_execute(&insert(*tenant))
+            .await
+            .context("a home's rows")?;
+    }
+    superuser.batch_execute("VACUUM (ANALYZE)").await.context("vacuum")
 }

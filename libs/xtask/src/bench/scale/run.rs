@@ -1,55 +1,32 @@
-//! One run: a PgBouncer and back ends that remember nothing yet, a warm-up, and what is measured.
+//! What all runs have in common: callers who take a tenant at random, a warm-up, and what back ends then hold.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rowhouse_config::Secret;
-use rowhouse_context::ServiceName;
-use rowhouse_db::{Lanes, Mode, OwnDatabases, Statement, TenantDb, TenantDbConfig};
 use rowhouse_devkit::cluster;
-use rowhouse_devkit::pooler::Pooler;
-use rowhouse_devkit::servers::{LanePools, Servers};
-use rowhouse_types::TenantId;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::DATABASE;
-use super::home::{Body, GET, GET_SLOWLY, Homes, SERVER, ctx, master_keys, note};
+use super::FEW;
+use super::division::Division;
+use super::figure::{Run, Table};
+use crate::bench::CALLERS;
 use crate::bench::load::Measured;
 
-/// Callers at once.
-const CALLERS: usize = 32;
-/// Connections of the callers to PgBouncer without lanes.
-const CLIENT_CONNECTIONS: u32 = 32;
-/// And to each lane.
-const CLIENT_CONNECTIONS_PER_LANE: u32 = 4;
-
-/// Reads of the warm-up for each pair of a back end and a home that it may serve: at random, two leave one pair in seven
-/// that has not met.
+/// Calls of the warm-up for each pair of a back end and a home that it may serve: at random, two leave one pair in seven
+/// that has not met. Every home is then called several times, so that caches know it too.
 const WARM_UP_ROUNDS: usize = 2;
 const WARM_UP_MAX: Duration = Duration::from_secs(90);
 
 /// When callers stop.
 #[derive(Clone, Copy, Debug)]
-struct Bound {
+pub(super) struct Bound {
     calls: usize,
     time: Duration,
 }
 
-/// How connections are divided in a run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Division {
-    pub(super) pools: LanePools,
-    pub(super) slots: u16,
-    /// Server connections without lanes.
-    pub(super) pool_size: u32,
-}
-
-/// What came of it.
+/// What came of a run.
 pub(super) struct Ran {
     pub(super) measured: Measured,
     /// Of each back end.
@@ -59,118 +36,62 @@ pub(super) struct Ran {
 // === impl Bound ===
 
 impl Bound {
-    fn time(time: Duration) -> Self {
+    pub(super) fn time(time: Duration) -> Self {
         Self {
             calls: usize::MAX,
             time,
         }
     }
-}
 
-// === impl Division ===
-
-impl Division {
-    pub(super) const fn off(pool_size: u32) -> Self {
+    /// Until nearly every back end has met nearly every home that it may serve.
+    pub(super) fn warm_up(division: Division, homes: usize) -> Self {
         Self {
-            pools: LanePools { count: 0, pool_size: 0 },
-            slots: 0,
-            pool_size,
+            calls: division.meetings(homes) * WARM_UP_ROUNDS,
+            time: WARM_UP_MAX,
         }
-    }
-
-    pub(super) const fn on(count: u16, pool_size: u32, slots: u16) -> Self {
-        Self {
-            pools: LanePools { count, pool_size },
-            slots,
-            pool_size: 1,
-        }
-    }
-
-    /// Pairs of a back end and a home that it may serve.
-    fn meetings(self, homes: usize) -> usize {
-        let back_ends_per_home = match self.pools {
-            LanePools { count: 0, .. } => self.pool_size,
-            LanePools { pool_size, .. } => 2 * pool_size,
-        };
-        homes * usize::try_from(back_ends_per_home).unwrap_or(usize::MAX)
-    }
-
-    async fn connect(self, pooler: &Pooler, homes: &Homes) -> Result<TenantDb> {
-        let config = TenantDbConfig {
-            participant: ServiceName::Crm,
-            urls: BTreeMap::from([(SERVER.to_owned(), Secret::new(pooler.url().to_owned()))]),
-            pool_size_max: CLIENT_CONNECTIONS,
-            lanes: Lanes {
-                count: self.pools.count,
-                connections_per_lane_max: CLIENT_CONNECTIONS_PER_LANE,
-                slots_per_tenant: self.slots,
-                are_aliases: true,
-            },
-            own_databases: OwnDatabases::default(),
-            master_keys: master_keys(),
-            versions: 0..=i32::MAX,
-        };
-        Ok(TenantDb::connect(config, homes.directory.clone()).await?)
     }
 }
 
-/// Reads of the first `count` homes at random.
-pub(super) async fn spread(
-    servers: &Servers,
-    homes: &Homes,
-    count: usize,
-    division: Division,
-    duration: Duration,
-) -> Result<Ran> {
-    let pooler = Pooler::start_for(servers, DATABASE, division.pools, division.pool_size).await?;
-    let db = division.connect(&pooler, homes).await?;
-    let tenants: Arc<[TenantId]> = homes.tenants.iter().take(count).copied().collect();
-    let warm_up = Bound {
-        calls: division.meetings(count) * WARM_UP_ROUNDS,
-        time: WARM_UP_MAX,
-    };
-    read(&db, &tenants, warm_up).await?;
-    let measured = read(&db, &tenants, Bound::time(duration)).await?;
-    let private_mib = private_mib(servers).await?;
-    db.shutdown().await;
-    Ok(Ran { measured, private_mib })
-}
-
-/// Reads of one home, beside one caller of the same tenant whose reads take 100 ms.
-pub(super) async fn beside_a_slow_one(
-    servers: &Servers,
-    homes: &Homes,
-    division: Division,
-    duration: Duration,
-) -> Result<Ran> {
-    let pooler = Pooler::start_for(servers, DATABASE, division.pools, division.pool_size).await?;
-    let db = division.connect(&pooler, homes).await?;
-    let tenants: Arc<[TenantId]> = homes.tenants.iter().take(1).copied().collect();
-    let tenant = *tenants.first().context("a home")?;
-    let stop = CancellationToken::new();
-    let (slow, until) = (db.clone(), stop.clone());
-    let slow = tokio::spawn(async move {
-        while !until.is_cancelled() {
-            get(&slow, tenant, &GET_SLOWLY).await?;
+/// Runs over each number of homes under each division, with a line for each: beside the same over [`FEW`], just before and
+/// just after, because the machine of an hour later is another one.
+///
+/// `spread`: a run over so many homes.
+pub(super) async fn beside_few(
+    table: &mut Table<'_>,
+    what: &'static str,
+    counts: &[usize],
+    divisions: &[Division],
+    mut spread: impl AsyncFnMut(usize, Division) -> Result<Ran>,
+) -> Result<()> {
+    for homes in counts.iter().copied() {
+        for division in divisions.iter().copied() {
+            let before = spread(FEW, division).await?;
+            let ran = spread(homes, division).await?;
+            let after = spread(FEW, division).await?;
+            let few = Measured::sum(vec![before.measured, after.measured]);
+            let of_few = Some(ran.measured.per_second() / few.per_second());
+            let run = Run { what, homes, division };
+            table.add(run, &ran, of_few)?;
         }
-        anyhow::Ok(())
-    });
-    let measured = read(&db, &tenants, Bound::time(duration)).await;
-    stop.cancel();
-    slow.await??;
-    let private_mib = private_mib(servers).await?;
-    db.shutdown().await;
-    Ok(Ran {
-        measured: measured?,
-        private_mib,
-    })
+    }
+    Ok(())
 }
 
-async fn read(db: &TenantDb, tenants: &Arc<[TenantId]>, bound: Bound) -> Result<Measured> {
+/// Callers who each take a home at random, again and again.
+///
+/// `call`: one call, of the home with this index.
+pub(super) async fn at_random<F>(
+    homes: usize,
+    bound: Bound,
+    call: impl Fn(usize) -> F + Clone + Send + 'static,
+) -> Result<Measured>
+where
+    F: Future<Output = Result<()>> + Send,
+{
     let begun = Instant::now();
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
-        let (db, tenants) = (db.clone(), Arc::clone(tenants));
+        let call = call.clone();
         callers.spawn(async move {
             let mut calls = Vec::new();
             // Xorshift (Marsaglia 2003).
@@ -179,10 +100,10 @@ async fn read(db: &TenantDb, tenants: &Arc<[TenantId]>, bound: Bound) -> Result<
                 dice ^= dice << 13;
                 dice ^= dice >> 7;
                 dice ^= dice << 17;
-                let index = usize::try_from(dice % tenants.len().max(1) as u64)?;
-                let call = Instant::now();
-                get(&db, *tenants.get(index).context("a home")?, &GET).await?;
-                calls.push(call.elapsed());
+                let index = usize::try_from(dice % homes.max(1) as u64)?;
+                let began = Instant::now();
+                call(index).await?;
+                calls.push(began.elapsed());
             }
             anyhow::Ok(calls)
         });
@@ -194,15 +115,9 @@ async fn read(db: &TenantDb, tenants: &Arc<[TenantId]>, bound: Bound) -> Result<
     Ok(Measured::new(calls, begun.elapsed()))
 }
 
-async fn get(db: &TenantDb, tenant: TenantId, statement: &Statement<Body>) -> Result<()> {
-    let mut tx = db.begin_single(&ctx(tenant), Mode::Read).await?;
-    tx.fetch_one(statement, &[&note(tenant)]).await?;
-    Ok(())
-}
-
-/// Memory that each back end of the application's login has for itself.
-async fn private_mib(servers: &Servers) -> Result<Vec<f64>> {
-    let superuser = cluster::connect(&servers.superuser_url(DATABASE)).await?;
+/// Memory that each back end of the application's login has for itself, in the database of the URL.
+pub(super) async fn private_mib(superuser_url: &str) -> Result<Vec<f64>> {
+    let superuser = cluster::connect(superuser_url).await?;
     let rows = superuser
         .query(
             "SELECT pid FROM pg_stat_activity WHERE usename = 'rowhouse_app' AND datname = current_database()",

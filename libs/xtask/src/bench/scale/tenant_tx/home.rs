@@ -4,23 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::testing::{self, StaticDirectory};
 use rowhouse_db::{
     Error, FromRow, MasterKeys, Migration, Provisioner, Row, Statement, TenantMigrations, Type, migrate_platform,
 };
-use rowhouse_devkit::cluster;
 use rowhouse_devkit::servers::{Login, Servers};
-use rowhouse_types::{OperationId, Placement, ServerName, TenantId};
-use tokio::task::JoinSet;
+use rowhouse_devkit::settings::DATA_SERVER;
+use rowhouse_types::TenantId;
 use uuid::Uuid;
 
-/// The name under which the server is known to the directory.
-pub(super) const SERVER: &str = "data1";
-/// Homes that are built at once: the provisioner has four connections.
-const BUILT_AT_ONCE: usize = 4;
+use crate::bench::homes::{self, plant};
+
 /// Longer than any call takes.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -82,42 +79,22 @@ impl Homes {
         let begun = Instant::now();
         let owner = Secret::new(servers.login_url(Login::Owner, database));
         migrate_platform(&owner).await?;
-        let urls = BTreeMap::from([(SERVER.to_owned(), owner)]);
+        let urls = BTreeMap::from([(DATA_SERVER.to_owned(), owner)]);
         let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_keys()).await?;
         let directory = Arc::new(StaticDirectory::default());
         let tenants: Arc<[TenantId]> = (0..count).map(|_| TenantId::generate()).collect();
-        let mut building = JoinSet::new();
-        for part in tenants.chunks(count.div_ceil(BUILT_AT_ONCE).max(1)) {
-            let (part, provisioner, directory) = (part.to_vec(), provisioner.clone(), Arc::clone(&directory));
-            building.spawn(async move {
-                let server: ServerName = SERVER.parse()?;
-                for tenant in part {
-                    let operation = OperationId::generate();
-                    let home = provisioner.prepare(tenant, &server, Placement::Schema, operation);
-                    directory.put(home.await?);
-                }
-                anyhow::Ok(())
-            });
+        for home in homes::provision(&provisioner, &tenants).await? {
+            directory.put(home);
         }
-        while let Some(built) = building.join_next().await {
-            built??;
-        }
-        plant(servers, database, &tenants).await?;
+        plant(&servers.superuser_url(database), &tenants, |tenant| {
+            let number = note(tenant);
+            let home = number.simple();
+            format!("INSERT INTO t_{home}.notes VALUES ('{number}', '{number}', 'a note', now())")
+        })
+        .await?;
         println!("built {count} homes in {:.0} s", begun.elapsed().as_secs_f64());
         Ok(Self { directory, tenants })
     }
-}
-
-async fn plant(servers: &Servers, database: &str, tenants: &[TenantId]) -> Result<()> {
-    let superuser = cluster::connect(&servers.superuser_url(database)).await?;
-    for tenant in tenants {
-        let number = tenant.uuid();
-        let home = number.simple();
-        let sql = format!("INSERT INTO t_{home}.notes VALUES ('{number}', '{number}', 'a note', now())");
-        superuser.batch_execute(&sql).await.context("a note")?;
-    }
-    // Statistics, so that no run begins with autovacuum at work.
-    superuser.batch_execute("VACUUM (ANALYZE)").await.context("vacuum")
 }
 
 pub(super) fn ctx(tenant: TenantId) -> Ctx {
