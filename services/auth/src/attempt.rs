@@ -270,7 +270,8 @@ pub(crate) async fn give_back(state: &State, attempted: &Attempted) -> Result<()
     Ok(())
 }
 
-/// Takes an attempt back, and those before it: it was right. Last in its transaction: who is at the account waits for it.
+/// Takes an attempt back, and those before it: it was right. Last in its transaction, before the clock of rights: who is at the
+/// account waits for it.
 pub(crate) async fn succeeded(conn: &mut PgConnection, attempted: &Attempted) -> Result<(), Error> {
     store::forget(conn, &attempted.pair).await?;
     for subject in attempted.subjects().skip(1) {

@@ -85,8 +85,8 @@ pub(crate) async fn confirm(ctx: &Ctx, state: &State, code: &Code) -> Result<Rec
     store::show(&mut tx, session).await?;
     audit::record(&mut tx, ctx, Entry::new("second_factor.confirm", user)).await?;
     tell(&mut tx, ctx, user, Kind::SecondFactorOn).await?;
-    let version = rights::bump(&mut tx, &[Subject::Session(session)]).await?;
     attempt::succeeded(&mut tx, &guess).await?;
+    let version = rights::bump(&mut tx, &[Subject::Session(session)]).await?;
     tx.commit().await?;
     state.wake.notify();
     // The session's rights only grew, but who goes on at once must not meet a refusal that somebody has cached.
@@ -124,8 +124,8 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, password: &OfferedPassword,
     store::remove(&mut tx, user).await?;
     audit::record(&mut tx, ctx, Entry::new("second_factor.remove", user)).await?;
     tell(&mut tx, ctx, user, Kind::SecondFactorOff).await?;
-    let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
     attempt::succeeded(&mut tx, &guess).await?;
+    let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
     tx.commit().await?;
     state.wake.notify();
     state.clock.acknowledge(ctx, version).await
