@@ -21,6 +21,10 @@ const WAITING_MAX: usize = 256;
 /// transaction takes, and so long that twenty processes asking cost a server nothing.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(64));
 
+/// How long before the deadline somebody who waits is refused: the caller's own clock runs from before the call was sent, so an
+/// answer at the deadline comes too late to say which bound it was. Longer than an answer travels within one region.
+const TOLD_BEFORE: Duration = Duration::from_millis(20);
+
 /// The permits of all tenants. A tenant has an entry while it has a transaction under way or waiting.
 #[derive(Debug, Default)]
 pub(super) struct Permits {
@@ -65,10 +69,10 @@ impl Permits {
     /// `most`: how many the tenant has; another number than before holds when none is taken any more.
     ///
     /// # Errors
-    /// [`Error::TransactionsExceeded`] or [`Error::Busy`] at the deadline, and at once where too many wait.
+    /// [`Error::TransactionsExceeded`] or [`Error::Busy`] shortly before the deadline, and at once where too many wait.
     pub(super) async fn acquire(&self, home: &Home, most: u16, deadline: Instant) -> Result<Permit, Error> {
         let (user, permits) = self.enlist(home, usize::from(most.max(1)))?;
-        match tokio::time::timeout_at(deadline, permits.acquire_owned()).await {
+        match tokio::time::timeout_at(told_before(deadline), permits.acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Permit {
                 _permit: permit,
                 _user: user,
@@ -132,7 +136,7 @@ impl Pauses {
         let bound = self.next;
         self.next = (bound * 2).min(PAUSES.1);
         let until = Instant::now() + bound.mul_f64(fraction());
-        if until >= deadline {
+        if until >= told_before(deadline) {
             refused("slot");
             return Err(home.transactions_taken());
         }
@@ -159,6 +163,11 @@ fn fraction() -> f64 {
         Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
         Err(_) => 0.5,
     }
+}
+
+/// When somebody who waits is told, at the latest.
+fn told_before(deadline: Instant) -> Instant {
+    deadline.checked_sub(TOLD_BEFORE).unwrap_or(deadline)
 }
 
 /// `why`: what was not to be had.
@@ -221,6 +230,16 @@ mod tests {
         assert_eq!(pauses.blamed_for(&home, Error::DeadlineExceeded), exceeded);
         assert_eq!(pauses.blamed_for(&home, Error::Busy), Error::Busy);
         assert_eq!(pauses.pause(&home, Instant::now()).await.unwrap_err(), exceeded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_told_while_the_caller_still_listens() {
+        let (permits, home) = (Permits::default(), home(Some(1)));
+        let held = permits.acquire(&home, 1, soon()).await.unwrap();
+        let deadline = soon();
+        permits.acquire(&home, 1, deadline).await.unwrap_err();
+        assert!(Instant::now() < deadline);
+        drop(held);
     }
 
     #[tokio::test]
