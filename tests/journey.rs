@@ -9,6 +9,7 @@ mod leaver;
 mod lifecycle;
 mod main_job;
 mod migrations;
+mod operators;
 mod plans;
 mod roles;
 mod second_factor;

@@ -14,11 +14,11 @@ use rowhouse_devkit::journey;
 use rowhouse_devkit::torture::Torture;
 use rowhouse_proto::auth::v1::{
     ChangePasswordRequest, CreateApiKeyRequest, CreateRoleRequest, CreateServiceAccountRequest, CreateTeamRequest,
-    DeleteTeamRequest, EndImpersonationRequest, ExchangeApiKeyRequest, LogoutRequest, Member as Membership,
-    MemberState, RemoveMemberRequest, RemoveTeamMemberRequest, RevokeApiKeyRequest, RevokeSessionRequest,
-    RevokeSessionsRequest, Role, ServiceAccount, ServiceAccountState, SessionScope, SetTeamMemberRequest,
-    StartImpersonationRequest, Team, UpdateMemberRequest, UpdateRoleRequest, UpdateServiceAccountRequest,
-    UpdateTeamRequest,
+    DeleteTeamRequest, EndImpersonationRequest, ExchangeApiKeyRequest, GrantOperatorRequest, LogoutRequest,
+    Member as Membership, MemberState, RemoveMemberRequest, RemoveTeamMemberRequest, RevokeApiKeyRequest,
+    RevokeOperatorRequest, RevokeSessionRequest, RevokeSessionsRequest, Role, ServiceAccount, ServiceAccountState,
+    SessionScope, SetTeamMemberRequest, StartImpersonationRequest, Team, UpdateMemberRequest, UpdateRoleRequest,
+    UpdateServiceAccountRequest, UpdateTeamRequest,
 };
 use rowhouse_proto::tenant::v1::{ResumeTenantRequest, SuspendTenantRequest};
 use rowhouse_proto::well_known::FieldMask;
@@ -116,6 +116,7 @@ impl Arena {
         self.teams().await?;
         self.programs().await?;
         self.operators_as_members().await?;
+        self.operators().await?;
         self.role_and_removal().await
     }
 
@@ -325,6 +326,26 @@ impl Arena {
             self.take(&how, &inside, Attempt::ALL, end).await?;
         }
         Ok(())
+    }
+
+    /// An operator in the tenant, until another takes the role from them.
+    async fn operators(&self) -> Result<()> {
+        let (world, person) = (&self.world, &self.house.user);
+        let (mut operators, reason) = (world.operator.operators(), "T13".to_owned());
+        let request = GrantOperatorRequest {
+            email: person.email.clone(),
+            reason: reason.clone(),
+        };
+        operators.grant_operator(request).await?;
+        let tokens = journey::log_in(&world.anyone, &person.email, PASSWORD, "").await?;
+        let operator = world.anyone.with_token(&tokens.access_token)?;
+        let operator = operator.in_tenant(&self.house.tenant.id, &reason)?;
+        let request = RevokeOperatorRequest {
+            user_id: person.tokens.user_id.clone(),
+            reason,
+        };
+        let revoke = async || Ok(operators.revoke_operator(request).await.map(drop)?);
+        self.take("an operator's role", &operator, Attempt::ALL, revoke).await
     }
 
     /// A role of the tenant's own that shrinks, and a member who is removed.

@@ -10,6 +10,7 @@ use rowhouse_proto::auth::v1::impersonation_service_client::ImpersonationService
 use rowhouse_proto::auth::v1::key_service_client::KeyServiceClient;
 use rowhouse_proto::auth::v1::login_policy_service_client::LoginPolicyServiceClient;
 use rowhouse_proto::auth::v1::member_service_client::MemberServiceClient;
+use rowhouse_proto::auth::v1::operator_service_client::OperatorServiceClient;
 use rowhouse_proto::auth::v1::platform_audit_service_client::PlatformAuditServiceClient;
 use rowhouse_proto::auth::v1::recovery_service_client::RecoveryServiceClient;
 use rowhouse_proto::auth::v1::role_service_client::RoleServiceClient;
@@ -171,6 +172,12 @@ impl Caller {
     #[must_use]
     pub fn impersonation(&self) -> ImpersonationServiceClient<Service> {
         ImpersonationServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
+    }
+
+    /// `OperatorService`.
+    #[must_use]
+    pub fn operators(&self) -> OperatorServiceClient<Service> {
+        OperatorServiceClient::with_interceptor(self.endpoints.auth.clone(), self.credentials.clone())
     }
 
     /// `KeyService`.

@@ -25,6 +25,7 @@ use rowhouse_proto::auth::v1::key_service_server::KeyServiceServer;
 use rowhouse_proto::auth::v1::login_policy_service_server::LoginPolicyServiceServer;
 use rowhouse_proto::auth::v1::mail_data_service_server::MailDataServiceServer;
 use rowhouse_proto::auth::v1::member_service_server::MemberServiceServer;
+use rowhouse_proto::auth::v1::operator_service_server::OperatorServiceServer;
 use rowhouse_proto::auth::v1::platform_audit_service_server::PlatformAuditServiceServer;
 use rowhouse_proto::auth::v1::provisioning_service_server::ProvisioningServiceServer;
 use rowhouse_proto::auth::v1::recovery_service_server::RecoveryServiceServer;
@@ -57,7 +58,8 @@ use crate::login_policy::LoginPolicyRpc;
 use crate::mail::MailDataRpc;
 use crate::master::{self, Purpose};
 use crate::member::MemberRpc;
-use crate::operator::{self, Granted};
+use crate::operator::command::{self, Granted};
+use crate::operator::{self, OperatorRpc};
 use crate::purge::RecordsRpc;
 use crate::rights::{Clock, OwnRights, RightsRpc};
 use crate::role::RoleRpc;
@@ -146,6 +148,7 @@ impl App {
             .with(ImpersonationServiceServer::new(ImpersonationRpc {
                 state: state.clone(),
             }))
+            .with(OperatorServiceServer::new(OperatorRpc { state: state.clone() }))
             .with(AuthzServiceServer::new(AuthzRpc { state: state.clone() }))
             .with(MemberServiceServer::new(MemberRpc { state: state.clone() }));
         // The stack serves nothing of `AuthService` to services but the keys.
@@ -234,7 +237,7 @@ impl App {
         let secret_file = arguments.take("--secret-file").map(PathBuf::from);
         arguments.finish()?;
         let db = connect(&config.control_url).await?;
-        let done = operator::bootstrap(&db, &email, operator::deliver_to(secret_file)).await;
+        let done = command::bootstrap(&db, &email, command::deliver_to(secret_file)).await;
         db.shutdown().await;
         eprintln!(
             "{}",
@@ -258,7 +261,7 @@ impl App {
         let secret_file = arguments.take("--secret-file").map(PathBuf::from);
         arguments.finish()?;
         let db = connect(&config.control_url).await?;
-        let done = operator::grant(&db, &email, &reason, operator::deliver_to(secret_file)).await;
+        let done = command::grant(&db, &email, &reason, command::deliver_to(secret_file)).await;
         db.shutdown().await;
         eprintln!(
             "{}",
@@ -283,7 +286,7 @@ impl App {
         let reason = operator::Reason::parse_required(&reason).context("--reason")?;
         arguments.finish()?;
         let db = connect(&config.control_url).await?;
-        let done = operator::revoke(&db, &email, &reason).await;
+        let done = command::revoke(&db, &email, &reason).await;
         db.shutdown().await;
         eprintln!(
             "{}",
@@ -310,7 +313,7 @@ impl App {
         let secret_file = arguments.take("--secret-file").map(PathBuf::from);
         arguments.finish()?;
         let db = connect(&config.control_url).await?;
-        let done = break_glass::recover(&db, &email, &reason, operator::deliver_to(secret_file)).await;
+        let done = break_glass::recover(&db, &email, &reason, command::deliver_to(secret_file)).await;
         db.shutdown().await;
         done?;
         eprintln!("the account has a new password, which is not shown again, and no second factor");

@@ -21,7 +21,8 @@
 //! - `purge`: the end of a tenant; serves `TenantRecordsService`.
 //! - `delegation`: tokens for jobs.
 //! - `mail`: what mails need.
-//! - `operator`: platform operators, made and taken by command. `break_glass`: the way back for who has lost everything.
+//! - `operator`: platform operators, by RPC and by command; serves `OperatorService`.
+//! - `break_glass`: the way back for who has lost everything.
 //! - `audit`, `request`, `rounds`, `housekeeping`, `master`, `random`, `state`, `error`: what these stand on.
 
 mod account;

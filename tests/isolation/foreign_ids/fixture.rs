@@ -259,6 +259,7 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
             "EndImpersonation",
             "ListImpersonations",
         ],
+        "auth.v1.OperatorService" => &["GetOperator", "ListOperators", "GrantOperator", "RevokeOperator"],
         "auth.v1.ProvisioningService" => &["CreateFirstAdministrator", "SetTenantState"],
         "tenant.v1.DirectoryService" => &["Resolve", "GetLimits"],
         "tenant.v1.PlanService" => &[

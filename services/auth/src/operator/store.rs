@@ -1,11 +1,12 @@
 //! SQL of grants on the platform.
 
+use chrono::{DateTime, Utc};
 use rowhouse_auth_kit::Role;
 use rowhouse_types::{SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::EndedSession;
+use super::{EndedSession, Operator};
 use crate::error::Error;
 
 /// Conflicts with itself and with every change, and lets everybody read.
@@ -14,6 +15,14 @@ const LOCK: &str = "LOCK TABLE auth.platform_grants IN SHARE ROW EXCLUSIVE MODE"
 const EXISTS: &str = "SELECT EXISTS (SELECT FROM auth.platform_grants AS granted \
     JOIN auth.identities AS person ON person.id = granted.identity_id AND person.state = 'active' \
     WHERE granted.role = 'super_admin')";
+
+const FIND: &str = "SELECT person.id, person.email, person.display_name, person.state <> 'active', granted.created_at \
+    FROM auth.platform_grants AS granted JOIN auth.identities AS person ON person.id = granted.identity_id \
+    WHERE granted.identity_id = $1";
+
+const PAGE: &str = "SELECT person.id, person.email, person.display_name, person.state <> 'active', granted.created_at \
+    FROM auth.platform_grants AS granted JOIN auth.identities AS person ON person.id = granted.identity_id \
+    WHERE $1::uuid IS NULL OR granted.identity_id > $1 ORDER BY granted.identity_id LIMIT $2";
 
 const GRANT: &str = "INSERT INTO auth.platform_grants (identity_id, role) VALUES ($1, $2) \
     ON CONFLICT (identity_id) DO NOTHING";
@@ -32,7 +41,7 @@ const END_SESSIONS: &str = "UPDATE auth.sessions SET revoked_at = clock_timestam
 
 /// All of the above but the lock, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[EXISTS, GRANT, HOLD, REVOKE, END_SESSIONS];
+pub(crate) const STATEMENTS: &[&str] = &[EXISTS, FIND, PAGE, GRANT, HOLD, REVOKE, END_SESSIONS];
 
 /// Lets no other transaction grant or take anything until this one ends.
 pub(super) async fn lock(conn: &mut PgConnection) -> Result<(), Error> {
@@ -43,6 +52,34 @@ pub(super) async fn lock(conn: &mut PgConnection) -> Result<(), Error> {
 /// Whether there is a platform operator whose account is active.
 pub(super) async fn operator_exists(conn: &mut PgConnection) -> Result<bool, Error> {
     Ok(sqlx::query_scalar(EXISTS).fetch_one(conn).await?)
+}
+
+type Row = (Uuid, String, String, bool, DateTime<Utc>);
+
+fn operator((user, email, display_name, disabled, granted): Row) -> Operator {
+    Operator {
+        user: UserId::from_uuid(user),
+        email,
+        display_name,
+        disabled,
+        granted,
+    }
+}
+
+/// The operator whose account it is.
+pub(super) async fn find(conn: &mut PgConnection, user: UserId) -> Result<Option<Operator>, Error> {
+    let row = sqlx::query_as(FIND).bind(user.uuid()).fetch_optional(conn).await?;
+    Ok(row.map(operator))
+}
+
+/// At most `limit` operators after `after`, the oldest accounts first.
+pub(super) async fn page(conn: &mut PgConnection, after: Option<UserId>, limit: i64) -> Result<Vec<Operator>, Error> {
+    let rows: Vec<Row> = sqlx::query_as(PAGE)
+        .bind(after.map(|after| after.uuid()))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    Ok(rows.into_iter().map(operator).collect())
 }
 
 /// Makes a person a platform operator. `false` where they are one.

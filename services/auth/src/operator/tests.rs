@@ -1,5 +1,6 @@
 //! Operators on a real database: the first, and others.
 
+mod colleagues;
 mod end;
 mod handed_on;
 
@@ -9,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use super::{Granted, Reason, bootstrap, grant};
+use super::Reason;
+use super::command::{Granted, bootstrap, grant};
 use crate::tests::bench::{Bench, PASSWORD};
 
 #[tokio::test]

@@ -38,7 +38,7 @@ use crate::session::{Attempt, Pair};
 use crate::state::State;
 use crate::team::{self, NewTeam, TeamName};
 use crate::tenant::{Access, AccessChange, Founding, TenantName};
-use crate::{mail, member, rights, session, tenant};
+use crate::{mail, member, operator, rights, session, tenant};
 
 /// Long enough for anything on a busy machine; only a test that fails waits for it.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -255,7 +255,9 @@ impl Bench {
             password = secret.to_owned();
             Ok(())
         };
-        crate::operator::bootstrap(&self.state.db, &email, keep).await.unwrap();
+        operator::command::bootstrap(&self.state.db, &email, keep)
+            .await
+            .unwrap();
         password
     }
 

@@ -8,7 +8,7 @@ use sqlx::AssertSqlSafe;
 use super::end::{end, start, why};
 use crate::error::Error;
 use crate::member::{self, Invite};
-use crate::operator::revoke;
+use crate::operator::command::revoke;
 use crate::role::TenantRole;
 use crate::service_account::{self, AccountName, ApiKey, NewAccount, keys, session_of, user_of};
 use crate::tests::bench::{Bench, PASSWORD, anonymous, ctx};

@@ -1,0 +1,189 @@
+//! What may be done about operators, by RPC and by command.
+
+use rowhouse_auth_kit::Role;
+use rowhouse_context::{Ctx, Principal};
+use rowhouse_db::ControlDb;
+use rowhouse_db::paging::{Page, PageScope};
+use rowhouse_types::{Email, UserId};
+use serde_json::json;
+use sqlx::PgConnection;
+
+use super::{Ended, EndedSession, Operator, Reason, store};
+use crate::audit::{self, Entry};
+use crate::error::Error;
+use crate::rights::{self, Clock, Subject, Version};
+use crate::state::State;
+use crate::{identity, invitation, service_account};
+
+/// What the tenants' logs give as the reason. Why the role has ended is the platform's matter.
+const ROLE_ENDED: &str = "the operator's role of who made it has ended";
+
+/// One operator.
+pub(crate) async fn get(_ctx: &Ctx, state: &State, user: UserId) -> Result<Operator, Error> {
+    let found = store::find(&mut *state.connection().await?, user).await?;
+    found.ok_or_else(|| Error::NotFound {
+        kind: "operator",
+        id: user.to_string(),
+    })
+}
+
+/// A page of the operators, the oldest accounts first.
+///
+/// `size`: how many. `token`: of the page before, or empty.
+pub(crate) async fn list(ctx: &Ctx, state: &State, size: u32, token: &str) -> Result<Page<Operator>, Error> {
+    let scope = PageScope {
+        method: "ListOperators",
+        tenant: None,
+        user: ctx.principal().user(),
+        fingerprint: Vec::new(),
+    };
+    let paging = state.pages.begin(scope, size, token).map_err(|_| Error::PageToken)?;
+    let mut conn = state.connection().await?;
+    let operators = store::page(&mut conn, paging.after().copied(), paging.limit()).await?;
+    Ok(paging.finish(operators, |last: &Operator| last.user))
+}
+
+/// Makes somebody an operator who has an account; who is one stays as they are.
+pub(crate) async fn grant(ctx: &Ctx, state: &State, email: &Email, reason: &Reason) -> Result<Operator, Error> {
+    let mut tx = state.begin().await?;
+    let user = active_account(&mut tx, email).await?;
+    let given = give(&mut tx, ctx, user, Some(reason), || Ok(())).await?;
+    tx.commit().await?;
+    if let Some(version) = given {
+        state.clock.publish(version);
+    }
+    get(ctx, state, user).await
+}
+
+/// Whose account has an address. It stays active until the transaction ends.
+pub(super) async fn active_account(conn: &mut PgConnection, email: &Email) -> Result<UserId, Error> {
+    let account = identity::account_at(conn, email.as_str()).await?;
+    let user = account.ok_or_else(|| no_account(email))?.id;
+    if identity::hold(conn, user, None).await? {
+        Ok(user)
+    } else {
+        Err(no_account(email))
+    }
+}
+
+/// Gives the role to an account that is held; without a reason only where nobody has it. `None` where there is nothing to do.
+///
+/// `hand_over` hands the password of a new account over; where it fails, the transaction must not be committed.
+pub(super) async fn give(
+    conn: &mut PgConnection,
+    ctx: &Ctx,
+    user: UserId,
+    reason: Option<&Reason>,
+    hand_over: impl FnOnce() -> Result<(), Error>,
+) -> Result<Option<Version>, Error> {
+    // Of two that run at once, the second waits here and then finds the operator of the first.
+    store::lock(conn).await?;
+    still_an_operator(conn, ctx).await?;
+    if reason.is_none() && store::operator_exists(conn).await? {
+        return Ok(None);
+    }
+    if !store::grant(conn, user, Role::SuperAdmin).await? {
+        return Ok(None);
+    }
+    // Before the log and the clock, which others wait for: whoever it goes to may be slow.
+    hand_over()?;
+    let mut entry = Entry::new("platform.grant", user).after(json!({ "role": Role::SuperAdmin.as_str() }));
+    if let Some(reason) = reason {
+        entry = entry.because(reason.as_str());
+    }
+    audit::record(conn, ctx, entry).await?;
+    rights::bump(conn, &[Subject::User(user)]).await.map(Some)
+}
+
+/// Takes the operator's role from an account, which stays, as a member too where it is one. Returns when no service honours the
+/// role any more; `false` where the account did not have it. What they have opened and made as operator ends with it: their
+/// sessions on the platform, those as members, their API keys and their invitations, and the keys and invitations that were made
+/// with such keys, in all tenants. Whether they made them as a member, nobody can tell.
+pub(crate) async fn revoke(
+    ctx: &Ctx,
+    db: &ControlDb,
+    clock: &Clock,
+    user: UserId,
+    reason: &Reason,
+) -> Result<bool, Error> {
+    let mut tx = db.begin().await?;
+    // Who logs in meanwhile has a session then, which ends below, or waits and finds no role. A disabled account opens none.
+    if identity::lock(&mut tx, user).await?.is_none() && identity::account_of(&mut tx, user).await?.is_none() {
+        return Err(no_account(user));
+    }
+    store::lock(&mut tx).await?;
+    still_an_operator(&mut tx, ctx).await?;
+    if !store::revoke(&mut tx, user).await? {
+        tx.rollback().await?;
+        // A repeated call finds its change made, and must not answer before the first one might have.
+        clock.acknowledge_all(ctx).await?;
+        return Ok(false);
+    }
+    if !store::operator_exists(&mut tx).await? {
+        return Err(Error::LastOperator);
+    }
+    // In the order in which everybody locks them.
+    let ended = Ended {
+        invitations: invitation::revoke_all_of_sender(&mut tx, user).await?,
+        keys: service_account::revoke_all_keys_made_by(&mut tx, user).await?,
+        sessions: store::end_sessions(&mut tx, user).await?,
+    };
+    record(&mut tx, ctx, user, reason, &ended).await?;
+    let sessions = ended.sessions.iter().map(|ended| ended.session);
+    let keys = ended.keys.iter().map(|(_, key)| service_account::session_of(*key));
+    let sessions = sessions.chain(keys);
+    let subjects: Vec<Subject> = std::iter::once(Subject::User(user))
+        .chain(sessions.map(Subject::Session))
+        .collect();
+    let version = rights::bump(&mut tx, &subjects).await?;
+    tx.commit().await?;
+    clock.acknowledge(ctx, version).await?;
+    Ok(true)
+}
+
+/// An operator who has lost the role since the call began may do nothing more. Who runs a command has none to lose.
+async fn still_an_operator(conn: &mut PgConnection, ctx: &Ctx) -> Result<(), Error> {
+    if let Principal::Operator { user, .. } = ctx.principal()
+        && !store::hold(conn, *user).await?
+    {
+        return Err(Error::Revoked);
+    }
+    Ok(())
+}
+
+/// Tells the platform's log of the end of a role, and the tenants' logs of what ended there.
+async fn record(conn: &mut PgConnection, ctx: &Ctx, user: UserId, reason: &Reason, ended: &Ended) -> Result<(), Error> {
+    let entry = Entry::new("platform.revoke", user)
+        .because(reason.as_str())
+        .before(json!({ "role": Role::SuperAdmin.as_str() }))
+        .after(json!({
+            "sessions_ended": ended.sessions.len(),
+            "api_keys_ended": ended.keys.len(),
+            "invitations_ended": ended.invitations,
+        }));
+    audit::record(conn, ctx, entry).await?;
+    for EndedSession { session, as_member } in &ended.sessions {
+        if let Some((tenant, member)) = as_member {
+            let entry = Entry::new("impersonation.end", member)
+                .within(Some(*tenant))
+                .because(ROLE_ENDED)
+                .after(json!({ "session": session.to_string() }));
+            audit::record(conn, ctx, entry).await?;
+        }
+    }
+    for (tenant, key) in &ended.keys {
+        let entry = Entry::new("api_key.revoke", key)
+            .within(Some(*tenant))
+            .because(ROLE_ENDED);
+        audit::record(conn, ctx, entry).await?;
+    }
+    Ok(())
+}
+
+/// `id`: the address or the account that was looked for.
+pub(super) fn no_account(id: impl ToString) -> Error {
+    Error::NotFound {
+        kind: "account",
+        id: id.to_string(),
+    }
+}

@@ -1,0 +1,59 @@
+//! Operators as messages.
+
+use rowhouse_proto::auth::v1 as proto;
+use rowhouse_proto::timestamp;
+use rowhouse_status::{Failure, Violations};
+use rowhouse_types::{Email, UserId};
+
+use super::{Operator, Reason};
+
+pub(super) fn user(text: &str) -> Result<UserId, Failure> {
+    text.parse().map_err(|fault| Failure::field("user_id", fault))
+}
+
+/// Whom to make an operator, and why.
+pub(super) fn grant(request: &proto::GrantOperatorRequest) -> Result<(Email, Reason), Failure> {
+    let mut violations = Violations::default();
+    let email = violations.take("email", request.email.parse());
+    let reason = violations.take("reason", Reason::parse_required(&request.reason));
+    violations.finish(email.zip(reason))
+}
+
+/// From whom to take the role, and why.
+pub(super) fn revocation(request: &proto::RevokeOperatorRequest) -> Result<(UserId, Reason), Failure> {
+    let mut violations = Violations::default();
+    let user = violations.take("user_id", request.user_id.parse());
+    let reason = violations.take("reason", Reason::parse_required(&request.reason));
+    violations.finish(user.zip(reason))
+}
+
+pub(super) fn operator(operator: Operator) -> proto::Operator {
+    proto::Operator {
+        user_id: operator.user.to_string(),
+        email: operator.email,
+        display_name: operator.display_name,
+        disabled: operator.disabled,
+        create_time: Some(timestamp(operator.granted)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(failure: &Failure) -> Vec<&str> {
+        failure
+            .violations()
+            .iter()
+            .map(|violation| violation.field.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn nobody_gives_or_takes_the_role_without_saying_whose_and_why() {
+        let nothing = grant(&proto::GrantOperatorRequest::default()).unwrap_err();
+        assert_eq!(named(&nothing), ["email", "reason"]);
+        let nothing = revocation(&proto::RevokeOperatorRequest::default()).unwrap_err();
+        assert_eq!(named(&nothing), ["user_id", "reason"]);
+    }
+}

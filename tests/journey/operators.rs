@@ -1,0 +1,81 @@
+//! Operators make and unmake each other: who is made one works at once, who is none any more is refused at once and stays a
+//! member, and one is always left.
+
+use anyhow::{Result, ensure};
+use rowhouse_devkit::caller::Caller;
+use rowhouse_devkit::journey;
+use rowhouse_proto::auth::v1::{
+    GetOperatorRequest, GrantOperatorRequest, ListOperatorsRequest, Operator, RevokeOperatorRequest, WhoAmIRequest,
+};
+use rowhouse_proto::common::v1::Placement;
+use rowhouse_proto::tenant::v1::ListTenantsRequest;
+use tonic::Status;
+use tonic_types::StatusExt as _;
+
+use crate::support::world::{OPERATOR, PASSWORD, World};
+
+fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    details.error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+async fn grant(by: &Caller, email: &str) -> Result<Operator, Status> {
+    let request = GrantOperatorRequest {
+        email: email.to_owned(),
+        reason: "joins the team".to_owned(),
+    };
+    Ok(by.operators().grant_operator(request).await?.into_inner())
+}
+
+async fn revoke(by: &Caller, user_id: &str) -> Result<(), Status> {
+    let request = RevokeOperatorRequest {
+        user_id: user_id.to_owned(),
+        reason: "has left".to_owned(),
+    };
+    by.operators().revoke_operator(request).await.map(drop)
+}
+
+/// The addresses of the operators.
+async fn listed(by: &Caller) -> Result<Vec<String>, Status> {
+    let listed = by.operators().list_operators(ListOperatorsRequest::default()).await?;
+    let operators = listed.into_inner().operators;
+    Ok(operators.into_iter().map(|operator| operator.email).collect())
+}
+
+#[tokio::test]
+async fn operators_make_and_unmake_each_other() -> Result<()> {
+    let world = World::start("operators").await?;
+    let (first, (tenant, member)) = (&world.operator, world.tenant_in(Placement::Schema, "acme").await?);
+    ensure!(listed(first).await? == [OPERATOR]);
+    let refused = listed(&member.caller).await.unwrap_err();
+    ensure!(reason(&refused) == "AUDIENCE_MISMATCH", "{refused:?}");
+
+    let made = grant(first, &member.email).await?;
+    ensure!(made.user_id == member.tokens.user_id, "{made:?}");
+    let tokens = journey::log_in(&world.anyone, &member.email, PASSWORD, "").await?;
+    let second = world.anyone.with_token(&tokens.access_token)?;
+    ensure!(listed(&second).await? == [OPERATOR, &member.email]);
+    let tenants = second.tenants().list_tenants(ListTenantsRequest::default()).await?;
+    ensure!(tenants.get_ref().tenants.len() == 1, "{tenants:?}");
+
+    revoke(first, &made.user_id).await?;
+    let refused = listed(&second).await.unwrap_err();
+    ensure!(reason(&refused) == "SESSION_REVOKED", "{refused:?}");
+    let refused = second
+        .tenants()
+        .list_tenants(ListTenantsRequest::default())
+        .await
+        .unwrap_err();
+    ensure!(reason(&refused) == "SESSION_REVOKED", "{refused:?}");
+    let as_member = member.caller.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();
+    ensure!(as_member.tenant_id == tenant.id, "a member still: {as_member:?}");
+    let gone = GetOperatorRequest { user_id: made.user_id };
+    let refused = first.operators().get_operator(gone).await.unwrap_err();
+    ensure!(reason(&refused) == "RESOURCE_NOT_FOUND", "{refused:?}");
+
+    let own = first.auth().who_am_i(WhoAmIRequest {}).await?.into_inner().user_id;
+    let refused = revoke(first, &own).await.unwrap_err();
+    ensure!(reason(&refused) == "STATE_FORBIDS", "the last one stays: {refused:?}");
+    ensure!(listed(first).await? == [OPERATOR]);
+    Ok(())
+}
