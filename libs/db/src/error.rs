@@ -3,7 +3,7 @@
 //! Nothing here holds SQL, values or another tenant's names: an error names the statement and the SQLSTATE
 //! (PostgreSQL, appendix A), and the constraint where there is one.
 
-use rowhouse_types::TenantId;
+use rowhouse_types::{ServerName, TenantId};
 use tokio_postgres::error::SqlState;
 
 /// Why a tenant's transaction did not succeed. Nothing of it was committed, except where [`Error::Unavailable`] says
@@ -49,6 +49,12 @@ pub enum Error {
     /// The context's deadline came first.
     #[error("the deadline has passed")]
     DeadlineExceeded,
+    /// No URL is configured for the data server that has the tenant's home: the directory knows it before this process does.
+    #[error("no URL is configured for data server {name}")]
+    ServerUnknown {
+        /// The server, by its registered name.
+        name: ServerName,
+    },
     /// The server or the directory does not answer, or the connection was lost, possibly while the COMMIT was on its way.
     #[error("the server does not answer: {0}")]
     Unavailable(String),

@@ -131,7 +131,8 @@ fn from_database(error: rowhouse_db::Error) -> Failure {
         // No advice when to come back: the same statement takes as long then.
         Db::StatementExceeded { tenant } => Failure::quota_named(tenant, "statement_timeout_ms", error.to_string()),
         Db::DeadlineExceeded => Failure::new(Reason::DeadlineExceeded, "the deadline came before the answer"),
-        Db::Stale | Db::Unavailable(_) => Failure::unavailable("database", error),
+        // Another replica may know the server, and this one will when it is started anew with its URL.
+        Db::Stale | Db::Unavailable(_) | Db::ServerUnknown { .. } => Failure::unavailable("database", error),
         // Every value was checked before it was sent, so a constraint that refuses one is a fault of ours.
         Db::RowMissing | Db::Constraint { .. } | Db::Fault(_) => Failure::internal(error),
     }
@@ -145,6 +146,7 @@ mod tests {
 
     #[test]
     fn the_caller_hears_what_it_can_act_upon() {
+        let data1 = "data1".parse().unwrap();
         let reasons = [
             (Db::TenantUnknown, Reason::ResourceNotFound),
             (Db::TenantSuspended, Reason::TenantSuspended),
@@ -155,6 +157,7 @@ mod tests {
             (Db::DeadlineExceeded, Reason::DeadlineExceeded),
             (Db::Stale, Reason::DependencyUnavailable),
             (Db::Unavailable("data1".to_owned()), Reason::DependencyUnavailable),
+            (Db::ServerUnknown { name: data1 }, Reason::DependencyUnavailable),
             (Db::Fault("contact.get: SQLSTATE 42P01".to_owned()), Reason::Internal),
         ];
         for (error, reason) in reasons {

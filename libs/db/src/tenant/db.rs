@@ -240,10 +240,10 @@ impl Inner {
         permit: Option<Arc<Permit>>,
         deadline: Instant,
     ) -> Result<Borrowed, Error> {
-        let name = home.server.as_str();
-        let Some(server) = self.servers.get(name) else {
-            return Err(Error::Fault(format!("no URL is configured for data server {name}")));
-        };
+        let server = self.servers.get(home.server.as_str());
+        let server = server.ok_or_else(|| Error::ServerUnknown {
+            name: home.server.clone(),
+        })?;
         if home.placement == Placement::Database {
             return self.databases.connection(home, server, permit, deadline).await;
         }

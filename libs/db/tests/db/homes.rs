@@ -1,9 +1,9 @@
 //! Building, migrating, freezing and dropping homes.
 
 use rowhouse_config::Secret;
-use rowhouse_db::{Home, Migration, ProvisionError, TenantMigrations, migrate_platform};
+use rowhouse_db::{Error, Home, Migration, ProvisionError, TenantMigrations, migrate_platform};
 use rowhouse_devkit::servers::Login;
-use rowhouse_types::{HomeState, OperationId, Placement, TenantId};
+use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
 
 use crate::bench::{Bench, provisioner, schema, server};
 use crate::notes::{FIRST, OLDER};
@@ -53,6 +53,26 @@ async fn a_server_that_is_not_configured_is_named() {
     let nowhere = "elsewhere".parse().unwrap();
     let refused = bench.provisioner.describe(TenantId::generate(), &nowhere).await;
     assert!(matches!(refused, Err(ProvisionError::ServerUnknown(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_tenant_on_a_server_without_a_url_is_answered_with_the_servers_name() {
+    let bench = Bench::start("no_url", 1).await;
+    let name: ServerName = "elsewhere".parse().unwrap();
+    for placement in [Placement::Schema, Placement::Database] {
+        let home = bench.prepare(TenantId::generate()).await;
+        let elsewhere = Home {
+            server: name.clone(),
+            placement,
+            ..home
+        };
+        let tenant = elsewhere.tenant;
+        bench.directory.put(elsewhere);
+        assert_eq!(
+            bench.list(tenant).await,
+            Err(Error::ServerUnknown { name: name.clone() })
+        );
+    }
 }
 
 #[tokio::test]
