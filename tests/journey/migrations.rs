@@ -97,8 +97,8 @@ async fn an_operator_migrates_the_fleet_and_finds_what_was_changed_by_hand() -> 
     let halted = watch(&world, &run.id, MigrationState::Halted).await?;
     let fault = halted.faults.first().context("no fault")?;
     assert_eq!(
-        (fault.tenant_id.as_str(), fault.sqlstate.as_str()),
-        (own.tenant.id.as_str(), "42P07")
+        (fault.tenant_id.as_str(), fault.server.as_str(), fault.sqlstate.as_str()),
+        (own.tenant.id.as_str(), own.tenant.server.as_str(), "42P07")
     );
     superuser.batch_execute(&set_version(plan.newest_version)).await?;
     let resume = ResumeMigrationRequest {

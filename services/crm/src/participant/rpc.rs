@@ -117,14 +117,17 @@ impl TenantParticipantService for ParticipantRpc {
     ) -> Answer<proto::DescribeFleetResponse> {
         let server = wire::server(&request.get_ref().server)?;
         let fleet = self.homes.describe_fleet(&server).await.map_err(Failure::from)?;
-        Ok(Response::new(fleet::wire::description(fleet)))
+        Ok(Response::new(fleet::wire::description(&server, fleet)))
     }
 
     async fn migrate_batch(&self, request: Request<proto::MigrateBatchRequest>) -> Answer<proto::MigrateBatchResponse> {
         let ctx = rowhouse_middleware::ctx(&request)?;
         let (server, order) = fleet::wire::order(&ctx, request.get_ref())?;
         let batch = self.homes.migrate_batch(&server, &order).await;
-        Ok(Response::new(fleet::wire::batch(batch.map_err(Failure::from)?)))
+        Ok(Response::new(fleet::wire::batch(
+            &server,
+            batch.map_err(Failure::from)?,
+        )))
     }
 
     async fn check_drift(&self, request: Request<proto::CheckDriftRequest>) -> Answer<proto::CheckDriftResponse> {

@@ -286,6 +286,7 @@ fn fault(fault: Fault) -> common::HouseFault {
         message: fault.message,
         attempts: fault.attempts,
         given_up: fault.given_up,
+        server: fault.server,
     }
 }
 

@@ -69,22 +69,22 @@ pub(in crate::participant) fn drift_query(request: &proto::CheckDriftRequest) ->
 }
 
 /// Writes a server's houses by version.
-pub(in crate::participant) fn description(fleet: Fleet) -> proto::DescribeFleetResponse {
+pub(in crate::participant) fn description(server: &ServerName, fleet: Fleet) -> proto::DescribeFleetResponse {
     proto::DescribeFleetResponse {
         newest_version: fleet.newest,
         versions: fleet.versions.iter().map(version).collect(),
-        faults: fleet.faults.into_iter().map(fault).collect(),
+        faults: fleet.faults.into_iter().map(|of| fault(server, of)).collect(),
     }
 }
 
-/// Writes what a batch has done.
-pub(in crate::participant) fn batch(batch: Batch) -> proto::MigrateBatchResponse {
+/// Writes what a batch has done on a server.
+pub(in crate::participant) fn batch(server: &ServerName, batch: Batch) -> proto::MigrateBatchResponse {
     proto::MigrateBatchResponse {
         migrated: i32::try_from(batch.migrated).unwrap_or(i32::MAX),
         behind: batch.census.behind,
         given_up: batch.census.given_up,
         behind_in_all: batch.census.behind_in_all,
-        faults: batch.faults.into_iter().map(fault).collect(),
+        faults: batch.faults.into_iter().map(|of| fault(server, of)).collect(),
     }
 }
 
@@ -135,7 +135,7 @@ fn version(version: &FleetVersion) -> proto::FleetVersion {
     }
 }
 
-fn fault(fault: Fault) -> proto::HouseFault {
+fn fault(server: &ServerName, fault: Fault) -> proto::HouseFault {
     proto::HouseFault {
         house: fault.house,
         tenant_id: fault.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
@@ -144,6 +144,7 @@ fn fault(fault: Fault) -> proto::HouseFault {
         message: fault.message,
         attempts: fault.attempts,
         given_up: fault.given_up,
+        server: server.to_string(),
     }
 }
 
@@ -198,6 +199,26 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(fields(drift_query(&wrong)), ["server", "after", "houses_max"]);
+    }
+
+    #[test]
+    fn a_fault_names_the_server_that_was_asked() {
+        let failed = Fault {
+            house: "t_1".to_owned(),
+            tenant: None,
+            version: 2,
+            sqlstate: "23514".to_owned(),
+            message: "constraint contacts_note_check".to_owned(),
+            attempts: 1,
+            given_up: false,
+        };
+        let fleet = Fleet {
+            newest: 2,
+            versions: Vec::new(),
+            faults: vec![failed],
+        };
+        let told = description(&"data2".parse().unwrap(), fleet).faults;
+        assert_eq!(told[0].server, "data2");
     }
 
     #[test]

@@ -111,6 +111,23 @@ async fn a_run_starts_while_a_server_is_away_and_migrates_it_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn each_fault_names_its_data_server() {
+    let bench = bench("migration_faults").await;
+    for house in [0, 10] {
+        bench.fakes.effects().houses[house].is_broken = true;
+    }
+    let mut new = new_run(vec![Wave::Percent(100)]);
+    new.plan.failure_budget = 2;
+    let id = bench.migrations.start(&ctx(LONG), new).await.unwrap().id;
+    let runner = bench.migration_runner();
+    let done = until(&bench, &runner, id, State::Done).await;
+    let told = wire::migration(&done).faults;
+    let servers: Vec<&str> = told.iter().map(|fault| fault.server.as_str()).collect();
+    assert_eq!(servers, ["data1", "data2"]);
+    runner.stop().await;
+}
+
+#[tokio::test]
 async fn a_plan_tells_of_the_servers_that_answer_in_time() {
     let bench = bench("migration_away_plan").await;
     bench.fakes.plan_on("data2", Mishap::HangsBefore);

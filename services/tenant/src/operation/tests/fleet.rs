@@ -60,6 +60,7 @@ impl FakeHouse {
             message: "constraint notes_body_shorter".to_owned(),
             attempts: 1,
             given_up: true,
+            server: self.server.to_owned(),
         }
     }
 }
