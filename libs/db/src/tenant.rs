@@ -13,6 +13,7 @@ pub mod tx;
 mod exchange;
 mod flight;
 mod permit;
+mod ping;
 mod server;
 mod tidy;
 mod wait;

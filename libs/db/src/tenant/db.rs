@@ -25,9 +25,6 @@ use crate::Error;
 use crate::home::{Directory, DirectoryError, Home};
 use crate::login::{MasterKeys, OwnLogins};
 
-/// Longest time to ask a server whether it is there.
-const PING_MAX: Duration = Duration::from_secs(2);
-
 /// Longest time at shutdown for dropped transactions to be rolled back before their connections are cut.
 const TIDY_MAX: Duration = Duration::from_secs(2);
 
@@ -69,7 +66,7 @@ pub struct TenantDb {
 pub(super) struct Inner {
     pub(super) participant: ServiceName,
     pub(super) versions: RangeInclusive<i32>,
-    servers: BTreeMap<String, Server>,
+    pub(super) servers: BTreeMap<String, Server>,
     databases: Databases,
     lanes: Lanes,
     /// A tenant lives on one server, so these bound its connections there.
@@ -155,25 +152,6 @@ impl TenantDb {
     #[must_use]
     pub fn own_databases_open(&self) -> usize {
         self.inner.databases.count()
-    }
-
-    /// Whether every data server answers, asked now.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] or [`Error::PoolTimeout`] of the first server that does not.
-    pub async fn ping(&self) -> Result<(), Error> {
-        for (name, server) in &self.inner.servers {
-            for mut connection in server.connections_to_ask(Instant::now() + PING_MAX).await? {
-                connection.dirty = true;
-                let asked = tokio::time::timeout(PING_MAX, connection.client.batch_execute("SELECT 1")).await;
-                match asked {
-                    Ok(Ok(())) => connection.dirty = false,
-                    Ok(Err(error)) => return Err(Error::from_driver("ping", &error)),
-                    Err(_) => return Err(Error::Unavailable(format!("data server {name} is silent"))),
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Rolls back what was dropped, within two seconds, then ends all connections and their tasks.

@@ -1,7 +1,7 @@
 //! One data server: the pools of its lanes.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub(super) struct Server {
     bulk: Option<Lane>,
     /// Its main database, to ask for the logins of others, which are reached as it is.
     main: Arc<Target>,
+    /// Whether it did not answer when it was last asked.
+    pub(super) is_away: AtomicBool,
 }
 
 /// A pool, and how much is under way in it.
@@ -112,6 +114,7 @@ impl Server {
                 main,
                 lanes: vec![lane("all", config.pool_size_max)?],
                 bulk: None,
+                is_away: AtomicBool::default(),
             });
         }
         let each_max = lanes.connections_per_lane_max;
@@ -121,6 +124,7 @@ impl Server {
                 .map(|number| lane(&Lanes::name(number), each_max))
                 .collect::<Result<_, _>>()?,
             bulk: Some(lane(Lanes::BULK, each_max)?),
+            is_away: AtomicBool::default(),
         })
     }
 

@@ -4,7 +4,7 @@
 //! - `homes`: building, migrating, freezing, dropping. `catalogue`: the audit of a home (T08), statements against it.
 //! - `enter`: who gets in. `transactions`: what TenantTx promises. `deadlines`. `drops`: T02. `walls`: T05. `fence`.
 //! - `shared`: houses of many tenants. `database`: tenants with a database of their own. `spares`: homes built ahead.
-//! - `lanes`: two choices, permits, slots. `neighbours`: T30.
+//! - `lanes`: two choices, permits, slots. `neighbours`: T30. `pings`: which data servers answer.
 //! - `fleet`: houses migrated in waves, with faults, compared with the template. `wave`: T25.
 //! - `tls`: towards PgBouncer, and from there on, as `deploy/` has it.
 //! - `metrics`. `round_trips`. `torture`: T01. `control`: the services' own schemas.
@@ -30,6 +30,7 @@ mod lanes;
 mod metrics;
 mod neighbours;
 mod notes;
+mod pings;
 mod round_trips;
 mod shared;
 mod spares;

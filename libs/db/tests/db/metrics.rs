@@ -89,6 +89,7 @@ async fn the_readme_lists_every_metric_and_each_of_them_appears() {
     let (tenant, own) = (bench.tenant().await, bench.tenant_in(Placement::Database).await);
     assert_eq!(list(&one, own, LONG).await, Ok(0));
     assert_eq!(list(&two, tenant, LONG).await, Ok(0), "its lane is connected");
+    two.ping().await.unwrap();
 
     // A slot is refused, and a transaction dropped.
     let held = open(&one, tenant).await;
