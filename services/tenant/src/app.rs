@@ -122,7 +122,8 @@ impl App {
 
         let wake = Wake::new();
         let peers = Peers::new(auth, participants, keepers, cache.clone());
-        let sagas = Sagas::new(control.pool().clone(), peers.clone(), wake.clone());
+        let spread = Spread::new(control.pool().clone(), peers.clone());
+        let sagas = Sagas::new(control.pool().clone(), peers.clone(), spread.clone(), wake.clone());
         let refill = Refill::new();
         let wanted = Wanted {
             schemas: config.spares,
@@ -135,8 +136,7 @@ impl App {
         let tenants = Tenants::new(control.pool().clone(), sagas.clone(), tokens.clone(), refill, grace);
         let runner = Runner::new(control.pool().clone(), peers.clone());
         let migrations = Migrations::new(control.pool().clone(), peers.clone(), tokens.clone());
-        let servers = Servers::new(control.pool().clone(), peers.clone(), tokens.clone());
-        let spread = Spread::new(control.pool().clone(), peers);
+        let servers = Servers::new(control.pool().clone(), peers, tokens.clone());
         let plans = Plans::new(control.pool().clone(), tokens, spread.clone());
         let public = Services::new()
             .with(TenantServiceServer::new(TenantRpc::new(tenants.clone())))

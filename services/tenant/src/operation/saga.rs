@@ -22,6 +22,7 @@ use super::peers::{Access, Peers};
 use super::{Held, Kind, Step, pause, store};
 use crate::directory::Home;
 use crate::error::Result;
+use crate::plan::spread::Spread;
 use crate::purge::{self, Removal};
 use crate::tenant::Tenant;
 
@@ -42,6 +43,7 @@ pub(crate) struct Sagas {
 struct Inner {
     pool: PgPool,
     peers: Peers,
+    spread: Spread,
     wake: Wake,
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -59,12 +61,13 @@ pub(crate) enum End {
 // === impl Sagas ===
 
 impl Sagas {
-    /// `wake`: wakes the relay after an event was written.
-    pub(crate) fn new(pool: PgPool, peers: Peers, wake: Wake) -> Self {
+    /// `spread`: tells a tenant's homes what its plan says. `wake`: wakes the relay after an event was written.
+    pub(crate) fn new(pool: PgPool, peers: Peers, spread: Spread, wake: Wake) -> Self {
         Self {
             inner: Arc::new(Inner {
                 pool,
                 peers,
+                spread,
                 wake,
                 tasks: TaskTracker::new(),
                 stopping: CancellationToken::new(),
@@ -87,7 +90,17 @@ impl Sagas {
         }
         self.inner
             .tasks
-            .spawn(async move { sagas.drive(held).await }.instrument(span))
+            .spawn(async move { sagas.drive_and_tell(held).await }.instrument(span))
+    }
+
+    /// Works on an operation. A tenant that is new has its plan's statement timeout before anybody hears that it is there; where a
+    /// participant does not answer to that, it is told in the background.
+    async fn drive_and_tell(&self, held: Held) -> End {
+        let end = self.drive(held.clone()).await;
+        if held.kind == Kind::Provision && matches!(end, End::Finished(_)) {
+            self.inner.spread.to_tenant(&context(&held), held.tenant).await;
+        }
+        end
     }
 
     /// How many operations this process works on.
@@ -198,10 +211,7 @@ impl Sagas {
 
     /// Makes the calls of the operation's step.
     async fn perform(&self, held: &Held) -> Result<Done, Failure> {
-        let principal = Principal::Service {
-            name: ServiceName::Tenant,
-        };
-        let ctx = Ctx::new(held.request.clone(), principal, None, Instant::now() + STEP_MAX);
+        let ctx = context(held);
         let (peers, begun) = (&self.inner.peers, Instant::now());
         let calls = async {
             match held.step {
@@ -311,6 +321,14 @@ impl Sagas {
             }
         }
     }
+}
+
+/// For the calls of one step.
+fn context(held: &Held) -> Ctx {
+    let principal = Principal::Service {
+        name: ServiceName::Tenant,
+    };
+    Ctx::new(held.request.clone(), principal, None, Instant::now() + STEP_MAX)
 }
 
 /// Counts steps: those that fail again and again say which service keeps tenants waiting.

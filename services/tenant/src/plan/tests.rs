@@ -216,7 +216,7 @@ async fn lists_are_paged_by_name() {
 #[tokio::test]
 async fn a_tenant_is_created_on_the_plan_that_is_named() {
     let bench = Bench::start("plan_at_creation").await;
-    let (plans, spread) = plans(&bench);
+    let (plans, _) = plans(&bench);
     let bounded = Limits {
         concurrent_transactions: Some(3),
         ..timeout_of(700)
@@ -229,7 +229,6 @@ async fn a_tenant_is_created_on_the_plan_that_is_named() {
     };
     let created = bench.tenants.create(&ctx(LONG), on_gold("acme")).await.unwrap();
     assert_eq!(plans.of_tenant(created.id).await.unwrap().plan, name("gold"));
-    spread.to_tenant(&ctx(LONG), created.id).await;
     assert_eq!(told(&bench, created.id), Some(Some(700)));
     let home = directory::store::find(&bench.pool, created.id, ServiceName::Crm)
         .await
@@ -262,4 +261,22 @@ async fn a_tenant_is_created_on_the_plan_that_is_named() {
     );
     let named = "SELECT count(*) FROM tenant.tenants WHERE slug = 'other'";
     assert_eq!(bench.count(named).await, 0);
+}
+
+#[tokio::test]
+async fn a_tenant_is_created_although_its_timeout_cannot_be_told() {
+    let bench = Bench::start("plan_untold").await;
+    let (plans, spread) = plans(&bench);
+    create(&plans, "gold", timeout_of(700)).await;
+    bench.fakes.plan("set_limits", Mishap::Fails);
+    let on_gold = crate::tenant::NewTenant {
+        plan: name("gold"),
+        ..new_tenant("acme")
+    };
+    let created = bench.tenants.create(&ctx(LONG), on_gold).await.unwrap();
+    assert_eq!(told(&bench, created.id), None);
+    bench.fakes.heal();
+    // It is due still.
+    spread.to_tenant(&ctx(LONG), created.id).await;
+    assert_eq!(told(&bench, created.id), Some(Some(700)));
 }

@@ -28,6 +28,7 @@ use crate::migration::runner::Runner;
 use crate::operation::peers::Peers;
 use crate::operation::saga::Sagas;
 use crate::operation::{Kind, store};
+use crate::plan::spread::Spread;
 use crate::server::actions::Servers;
 use crate::server::{Address, Capacity, Labels, PLACEMENTS, Traits, Wish};
 use crate::spare::filler::Filler;
@@ -315,7 +316,8 @@ fn filler(pool: PgPool, fakes: &Fakes, refill: Refill, wanted: Wanted) -> Filler
 
 fn service(pool: PgPool, fakes: &Fakes, refill: Refill) -> (Sagas, Tenants, Servers, Peers) {
     let peers = peers(fakes);
-    let sagas = Sagas::new(pool.clone(), peers.clone(), Wake::new());
+    let spread = Spread::new(pool.clone(), peers.clone());
+    let sagas = Sagas::new(pool.clone(), peers.clone(), spread, Wake::new());
     let tokens = PageTokens::new(&[9; 32]);
     let tenants = Tenants::new(pool.clone(), sagas.clone(), tokens.clone(), refill, GRACE);
     let servers = Servers::new(pool, peers.clone(), tokens);
