@@ -143,12 +143,12 @@ impl Certificates {
 
     /// Reads the files again; whether anything of them is used from now on that was not before.
     ///
-    /// Authorities are taken also where peers would refuse the certificate beside them: whom those no longer name must not be
-    /// trusted because we are not trusted either. The certificate that was shown is then shown on while it is good, and each
-    /// look judges both again: one that was not valid yet will be.
+    /// Authorities are taken also where the certificate beside them cannot be used, or peers would refuse it: whom those no longer
+    /// name must not be trusted because we are not trusted either. The certificate that was shown is then shown on, in the second
+    /// case while it is good, and each look judges both again: one that was not valid yet will be.
     ///
     /// # Errors
-    /// [`CertificateError`]; then nothing has changed.
+    /// [`CertificateError`]; then nothing has changed. Where authorities were taken alone, the next look says why.
     pub async fn look(&self) -> Result<bool, CertificateError> {
         let mut looked = self.inner.looked.lock().await;
         let read = Files::read(&self.inner.folder).await?;
@@ -156,10 +156,17 @@ impl Certificates {
         if !is_new && looked.shown == read {
             return Ok(false);
         }
+        let older = looked.shown.with_authorities_of(&read);
         let mut shown = read.clone();
-        let mut material = Material::read(&shown, self.inner.own)?;
+        let mut material = match Material::read(&read, self.inner.own) {
+            Ok(material) => material,
+            Err(_) if older != looked.shown => {
+                let material = Material::read(&older, self.inner.own)?;
+                return Ok(self.take(&mut looked, Looked { read, shown: older }, material));
+            }
+            Err(error) => return Err(error),
+        };
         if let Some(flaw) = &material.flaw {
-            let older = looked.shown.with_authorities_of(&read);
             let kept = Material::read(&older, self.inner.own);
             let kept = kept.ok().filter(|kept| kept.flaw.is_none());
             // When it comes, and again when there is nothing better left.
@@ -171,15 +178,20 @@ impl Certificates {
                 (shown, material) = (older, kept);
             }
         }
-        looked.read = read;
-        if looked.shown == shown {
-            return Ok(false);
+        Ok(self.take(&mut looked, Looked { read, shown }, material))
+    }
+
+    /// Shows what a look has led to; false where that is shown already.
+    fn take(&self, looked: &mut Looked, now: Looked, material: Material) -> bool {
+        let is_shown = looked.shown == now.shown;
+        *looked = now;
+        if is_shown {
+            return false;
         }
-        looked.shown = shown;
         tell_expiry(&material);
         self.inner.material.send_replace(Arc::new(material));
         self.inner.generation.fetch_add(1, Ordering::Release);
-        Ok(true)
+        true
     }
 
     /// Tells when the certificates of now have been replaced. To be asked for before the connection is opened.

@@ -265,6 +265,52 @@ async fn an_authority_that_goes_is_not_trusted_because_our_own_certificate_is_st
     assert!(matches!(auth.load().await, Err(CertificateError::Refused(_))));
 }
 
+/// A certificate beside the key of another.
+fn torn(authority: &Authority, name: &str) -> Issued {
+    Issued {
+        key: authority.issue(&[name]).unwrap().key,
+        ..authority.issue(&[name]).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_goes_is_not_trusted_because_the_new_pair_does_not_fit() {
+    let (stays, goes) = (Authority::new("stays").unwrap(), Authority::new("goes").unwrap());
+    let auth = Home::of(ServiceName::Auth, &stays.issue(&[AUTH]).unwrap(), &[&stays, &goes]);
+    let crm = Home::of(ServiceName::Crm, &goes.issue(&[CRM]).unwrap(), &[&stays, &goes]);
+    let other = Home::of(ServiceName::Crm, &stays.issue(&[CRM]).unwrap(), &[&stays]);
+    let (at_auth, at_crm) = (auth.load().await.unwrap(), crm.load().await.unwrap());
+    let let_in = (Some(ServiceName::Crm), true);
+    assert_eq!(meet(&at_crm, ServiceName::Auth, &at_auth).await, let_in);
+
+    torn(&stays, AUTH).write(&auth.folder(), &[&stays]).unwrap();
+    assert!(at_auth.look().await.unwrap());
+    assert_eq!(meet(&at_crm, ServiceName::Auth, &at_auth).await.0, None);
+    // The certificate from before is shown on, and whoever is of the authority that stays is let in.
+    let at_other = other.load().await.unwrap();
+    assert_eq!(meet(&at_other, ServiceName::Auth, &at_auth).await, let_in);
+    // The pair is tried on, and taken once it fits.
+    assert!(matches!(at_auth.look().await, Err(CertificateError::Refused(_))));
+    stays.issue(&[AUTH]).unwrap().write(&auth.folder(), &[&stays]).unwrap();
+    assert!(at_auth.look().await.unwrap());
+    assert_eq!(meet(&at_other, ServiceName::Auth, &at_auth).await, let_in);
+}
+
+#[tokio::test]
+async fn authorities_that_cannot_be_read_are_not_taken_beside_a_pair_that_does_not_fit() {
+    let ours = Authority::new("ours").unwrap();
+    let auth = Home::of(ServiceName::Auth, &ours.issue(&[AUTH]).unwrap(), &[&ours]);
+    let crm = Home::of(ServiceName::Crm, &ours.issue(&[CRM]).unwrap(), &[&ours]);
+    let (at_auth, at_crm) = (auth.load().await.unwrap(), crm.load().await.unwrap());
+    torn(&ours, AUTH).write(&auth.folder(), &[]).unwrap();
+    assert!(matches!(
+        at_auth.look().await,
+        Err(CertificateError::Damaged { file: "ca.crt", .. })
+    ));
+    let met = meet(&at_crm, ServiceName::Auth, &at_auth).await;
+    assert_eq!(met, (Some(ServiceName::Crm), true));
+}
+
 #[tokio::test]
 async fn a_new_certificate_that_peers_would_refuse_does_not_take_the_place_of_a_good_one() {
     let [ours, other, third] = ["ours", "other", "third"].map(|name| Authority::new(name).unwrap());
