@@ -4,8 +4,8 @@
 //! - [`directory`]: a directory that knows what it is told, [`StaticDirectory`].
 //! - [`statements`]: whether statements fit the schema, [`check_statements`].
 //! - [`audit`]: whether every wall of a home stands, [`audit_home`].
-//! - [`logins`]: the login of a tenant's own database, [`own_login`], what seals its password, [`master_keys`], and sealing all of
-//!   them anew by small pages, [`reseal_logins_by`].
+//! - [`logins`]: the login of a tenant's own database, [`own_login`], what seals its password, [`master_keys`], and by small pages
+//!   sealing all of them anew, [`reseal_logins_by`], and giving them, [`migrate_own_platforms_by`].
 
 pub mod audit;
 pub mod directory;
@@ -14,5 +14,5 @@ pub mod statements;
 
 pub use audit::audit_home;
 pub use directory::StaticDirectory;
-pub use logins::{master_keys, own_login, reseal_logins_by};
+pub use logins::{master_keys, migrate_own_platforms_by, own_login, reseal_logins_by};
 pub use statements::check_statements;

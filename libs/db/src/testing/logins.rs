@@ -2,7 +2,7 @@
 
 use rowhouse_config::Secret;
 use rowhouse_config::secret::SecretKey;
-use rowhouse_types::TenantId;
+use rowhouse_types::{ServerName, TenantId};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::control;
@@ -49,4 +49,17 @@ pub async fn own_login(
 /// As of that.
 pub async fn reseal_logins_by(provisioner: &Provisioner, page: i64) -> Result<Resealed, ProvisionError> {
     provisioner.reseal_logins_by(page).await
+}
+
+/// What [`Provisioner::migrate_all`] does first on a server, with `page` tenants read at once: schema `rowhouse` of their own
+/// databases is brought on, and those get a login that have none.
+///
+/// # Errors
+/// The first that failed.
+pub async fn migrate_own_platforms_by(
+    provisioner: &Provisioner,
+    server: &ServerName,
+    page: i64,
+) -> Result<(), ProvisionError> {
+    provisioner.migrate_own_platforms_by(server, page).await
 }

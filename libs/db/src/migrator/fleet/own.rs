@@ -106,10 +106,15 @@ impl Provisioner {
     /// # Errors
     /// The first that failed.
     pub(super) async fn migrate_own_platforms(&self, server: &ServerName) -> Result<(), ProvisionError> {
+        self.migrate_own_platforms_by(server, PAGE).await
+    }
+
+    /// `page`: tenants read at once.
+    pub(crate) async fn migrate_own_platforms_by(&self, server: &ServerName, page: i64) -> Result<(), ProvisionError> {
         let (mut after, mut failed) = (Uuid::nil(), Ok(()));
         loop {
             let mut main = self.pool(server)?.acquire().await?;
-            let tenants = databases::behind(&mut main, self.participant, platform::newest(), after, PAGE).await?;
+            let tenants = databases::behind(&mut main, self.participant, platform::newest(), after, page).await?;
             drop(main);
             let Some(last) = tenants.last() else {
                 return failed;

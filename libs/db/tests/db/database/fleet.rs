@@ -1,5 +1,6 @@
 //! Own databases among a fleet that is migrated: counted, in waves, named when they fail, compared with the template.
 
+use rowhouse_db::testing::migrate_own_platforms_by;
 use rowhouse_db::{BatchOrder, Cohort, Drift, ProvisionError};
 use tokio::time::Instant;
 
@@ -98,6 +99,40 @@ async fn one_that_fails_is_named_and_one_that_is_gone_keeps_no_other_waiting() {
     let own = bench.superuser_of(tenants[0]).await;
     own.batch_execute(&shorter).await.unwrap();
     assert_eq!(migrator.migrate_all().await.unwrap(), 2);
+}
+
+/// The first, which is alone on its page, cannot be reached.
+#[tokio::test]
+async fn logins_are_given_to_the_last_page_also_behind_one_that_fails() {
+    let bench = Bench::start("own_pages", 1).await;
+    let main = bench.superuser().await;
+    let mut tenants = Vec::new();
+    for _ in 0..3 {
+        tenants.push(bench.tenant_in(DATABASE).await);
+    }
+    tenants.sort_by_key(|tenant| tenant.uuid());
+    let first = schema(tenants[0]);
+    let allow = async |connections: bool| {
+        let sql = format!("ALTER DATABASE {first} ALLOW_CONNECTIONS {connections}");
+        main.batch_execute(&sql).await.unwrap();
+    };
+    let without_login = async || {
+        let sql = "SELECT database_name FROM rowhouse.databases WHERE sealed_password IS NULL ORDER BY tenant_id";
+        let rows = main.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>().join(" ")
+    };
+    main.batch_execute("UPDATE rowhouse.databases SET sealed_password = NULL")
+        .await
+        .unwrap();
+    allow(false).await;
+    let migrated = migrate_own_platforms_by(&bench.provisioner, &server(), 1).await;
+    assert!(migrated.is_err());
+    assert_eq!(without_login().await, first);
+    allow(true).await;
+    migrate_own_platforms_by(&bench.provisioner, &server(), 1)
+        .await
+        .unwrap();
+    assert_eq!(without_login().await, "");
 }
 
 /// Neither ends the run, nor keeps it going for ever.
