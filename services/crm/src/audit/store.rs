@@ -2,18 +2,23 @@
 //!
 //! An entry that is about no contact has zeros for its target.
 
-use chrono::{DateTime, Utc};
+mod queue;
+mod row;
+
 use rowhouse_audit::log::{PAGE_MAX, UNSEALED_MAX, Unsealed};
-use rowhouse_audit::{Entry, Hash, Head, Query, Seal, seal};
-use rowhouse_context::ServiceName;
+use rowhouse_audit::{Entry, Head, Query, Seal, seal};
 #[cfg(test)]
 use rowhouse_db::AnyStatement;
-use rowhouse_db::{Error, FromRow, Row, Sql, Statement, TenantTx, Type, Variants};
-use rowhouse_types::{AuditEntryId, ContactId, TenantId};
-use sqlx::PgPool;
+use rowhouse_db::{Sql, Statement, TenantTx, Type, Variants};
+use rowhouse_types::ContactId;
 use uuid::Uuid;
 
 use crate::error::Result;
+use row::{Count, Found, Id, Last, Number, Stored, hash};
+
+#[cfg(test)]
+pub(crate) use queue::RELAY_STATEMENTS;
+pub(super) use queue::{drop_queue, tenants};
 
 /// The version of a home that has seals.
 const SEALS_SINCE: i32 = 3;
@@ -28,13 +33,13 @@ const HEAD: Statement<Last> = Statement::new(
 
 const WAITING: Statement<Found> = Statement::new(
     "audit.waiting",
-    "SELECT entry.tenant_id, entry.id, CASE WHEN isfinite(at) THEN at ELSE to_timestamp(0) END AS at, actor, on_behalf_of, reason, address, request_id, action, target, before, after,
-         outcome
-     FROM rowhouse.unsealed AS queued
-     JOIN audit_entries AS entry ON entry.tenant_id = $1 AND entry.id = queued.id
-     WHERE queued.tenant_id = $1
-     ORDER BY entry.id
-     LIMIT $2",
+    concat!(
+        include_str!("sql/entries.sql"),
+        "JOIN rowhouse.unsealed AS queued ON queued.tenant_id = $1 AND queued.id = entry.id
+         WHERE entry.tenant_id = $1
+         ORDER BY entry.id
+         LIMIT $2"
+    ),
     &[Type::INT8],
 );
 
@@ -97,10 +102,11 @@ const SEALS: Variants<Stored> = Variants {
 
 const ENTRIES: Statement<Found> = Statement::new(
     "audit.entries",
-    "SELECT tenant_id, id, CASE WHEN isfinite(at) THEN at ELSE to_timestamp(0) END AS at, actor, on_behalf_of, reason, address, request_id, action, target, before, after, outcome
-     FROM audit_entries
-     WHERE tenant_id = $1 AND id = ANY ($2)
-     ORDER BY id",
+    concat!(
+        include_str!("sql/entries.sql"),
+        "WHERE tenant_id = $1 AND id = ANY ($2)
+         ORDER BY id"
+    ),
     &[Type::UUID_ARRAY],
 );
 
@@ -175,27 +181,6 @@ pub(crate) const STATEMENTS: &[&dyn AnyStatement] = &[
     &QUEUED.older,
     &REFUSE,
 ];
-
-/// The number of a seal that was written.
-struct Number;
-
-/// An id.
-struct Id(AuditEntryId);
-
-/// A number of entries.
-struct Count(i64);
-
-/// The last seal.
-struct Last {
-    number: i64,
-    hash: Vec<u8>,
-}
-
-/// An entry.
-struct Found(Entry);
-
-/// A seal.
-struct Stored(Seal);
 
 /// The last seal of the chain.
 pub(super) async fn head(tx: &mut TenantTx) -> Result<Head> {
@@ -293,10 +278,10 @@ pub(super) async fn refuse(tx: &mut TenantTx, entry: &Entry) -> Result<()> {
 /// Entries, the newest first.
 pub(super) async fn page(mut tx: TenantTx, query: &Query) -> Result<Vec<Entry>> {
     let (from, to) = query.ids();
-    let mut sql = Sql::new(
-        "SELECT tenant_id, id, CASE WHEN isfinite(at) THEN at ELSE to_timestamp(0) END AS at, actor, on_behalf_of, reason, address, request_id, action, target, before, after, outcome
-         FROM audit_entries WHERE tenant_id = $1 AND id >= ",
-    )
+    let mut sql = Sql::new(concat!(
+        include_str!("sql/entries.sql"),
+        "WHERE tenant_id = $1 AND id >= "
+    ))
     .named("audit.page")
     .bind(from)
     .push(" AND id < ")
@@ -330,138 +315,4 @@ pub(super) async fn page(mut tx: TenantTx, query: &Query) -> Result<Vec<Entry>> 
         .bind(query.limit.clamp(0, PAGE_MAX));
     let found: Vec<Found> = tx.fetch_page(sql).await?;
     Ok(found.into_iter().map(|found| found.0).collect())
-}
-
-/// Tenants that have entries waiting in a database, in the order of their numbers.
-const TENANTS: &str = "SELECT DISTINCT tenant_id FROM rowhouse.unsealed WHERE $1::uuid IS NULL OR tenant_id > $1 \
-    ORDER BY tenant_id LIMIT $2";
-
-/// Takes what waits of a tenant from the queue: its home is gone.
-const DROP: &str = "DELETE FROM rowhouse.unsealed WHERE tenant_id = $1";
-
-/// Statements of the relay's login, for the test that prepares them.
-#[cfg(test)]
-pub(crate) const RELAY_STATEMENTS: &[&str] = &[TENANTS, DROP];
-
-/// Some of the tenants that have entries waiting in the database behind `relay`: those after `after`.
-pub(super) async fn tenants(relay: &PgPool, after: Option<TenantId>, limit: i64) -> Result<Vec<TenantId>, sqlx::Error> {
-    let after = after.map(|tenant| tenant.uuid());
-    let tenants: Vec<Uuid> = sqlx::query_scalar(TENANTS)
-        .bind(after)
-        .bind(limit)
-        .fetch_all(relay)
-        .await?;
-    Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
-}
-
-/// Forgets what waits of a tenant.
-pub(super) async fn drop_queue(relay: &PgPool, tenant: TenantId) -> Result<(), sqlx::Error> {
-    sqlx::query(DROP).bind(tenant.uuid()).execute(relay).await?;
-    Ok(())
-}
-
-/// A stored hash. One of another length was not written by this code: zeros, and the seal does not hold.
-fn hash(bytes: &[u8]) -> Hash {
-    Hash::from_bytes(bytes).unwrap_or(Hash::zero())
-}
-
-// === impl FromRow ===
-
-impl FromRow for Number {
-    const COLUMNS: &'static [(&'static str, Type)] = &[("number", Type::INT8)];
-
-    fn from_row(_: &Row) -> Result<Self, Error> {
-        Ok(Self)
-    }
-}
-
-impl FromRow for Id {
-    const COLUMNS: &'static [(&'static str, Type)] = &[("id", Type::UUID)];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self(row.at(0)?))
-    }
-}
-
-impl FromRow for Count {
-    const COLUMNS: &'static [(&'static str, Type)] = &[("count", Type::INT8)];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self(row.at(0)?))
-    }
-}
-
-impl FromRow for Last {
-    const COLUMNS: &'static [(&'static str, Type)] = &[("number", Type::INT8), ("hash", Type::BYTEA)];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self {
-            number: row.at(0)?,
-            hash: row.at(1)?,
-        })
-    }
-}
-
-impl FromRow for Stored {
-    const COLUMNS: &'static [(&'static str, Type)] = &[
-        ("number", Type::INT8),
-        ("previous", Type::BYTEA),
-        ("entries", Type::UUID_ARRAY),
-        ("leaves", Type::BYTEA),
-        ("sealed_at", Type::TIMESTAMPTZ),
-        ("hash", Type::BYTEA),
-    ];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        let entries: Vec<Uuid> = row.at(2)?;
-        Ok(Self(Seal {
-            number: row.at(0)?,
-            previous: hash(&row.at::<Vec<u8>>(1)?),
-            entries: entries.into_iter().map(AuditEntryId::from_uuid).collect(),
-            leaves: Seal::leaves_from(&row.at::<Vec<u8>>(3)?),
-            sealed_at: row.at::<DateTime<Utc>>(4)?,
-            hash: hash(&row.at::<Vec<u8>>(5)?),
-        }))
-    }
-}
-
-impl FromRow for Found {
-    const COLUMNS: &'static [(&'static str, Type)] = &[
-        ("tenant_id", Type::UUID),
-        ("id", Type::UUID),
-        ("at", Type::TIMESTAMPTZ),
-        ("actor", Type::TEXT),
-        ("on_behalf_of", Type::TEXT),
-        ("reason", Type::TEXT),
-        ("address", Type::TEXT),
-        ("request_id", Type::TEXT),
-        ("action", Type::TEXT),
-        ("target", Type::UUID),
-        ("before", Type::JSONB),
-        ("after", Type::JSONB),
-        ("outcome", Type::TEXT),
-    ];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        let target: Uuid = row.at(9)?;
-        let target = Some(target).filter(|target| !target.is_nil());
-        Ok(Self(Entry {
-            tenant: Some(row.at(0)?),
-            id: row.at(1)?,
-            service: ServiceName::Crm,
-            at: row.at(2)?,
-            actor: row.at(3)?,
-            on_behalf_of: row.at(4)?,
-            reason: row.at(5)?,
-            address: row.at(6)?,
-            request_id: row.at(7)?,
-            action: row.at(8)?,
-            target: target
-                .map(|id| ContactId::from_uuid(id).to_string())
-                .unwrap_or_default(),
-            before: row.at(10)?,
-            after: row.at(11)?,
-            outcome: row.at(12)?,
-        }))
-    }
 }

@@ -17,7 +17,8 @@ changed AS (
         revision = contact.revision + 1,
         updated_at = greatest(contact.updated_at, $3)
     FROM found
-    WHERE contact.tenant_id = $1 AND contact.id = found.id AND found.revision = coalesce($4, found.revision) AND found.deleted_at IS NOT NULL
+    WHERE contact.tenant_id = $1 AND contact.id = found.id AND found.revision = coalesce($4, found.revision)
+        AND found.deleted_at IS NOT NULL
     RETURNING
         contact.id, contact.display_name, contact.email, contact.phone, contact.company, contact.job_title,
         contact.owner_id, contact.revision, contact.created_at, contact.updated_at, contact.deleted_at
