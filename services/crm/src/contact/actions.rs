@@ -60,8 +60,6 @@ pub(crate) struct ListQuery {
     pub(crate) filter: Filter,
     pub(crate) order: Order,
     pub(crate) show_deleted: bool,
-    /// The filter as written: a page token is good for the same text only.
-    pub(crate) filter_text: String,
 }
 
 // === impl Contacts ===
@@ -226,7 +224,7 @@ impl Contacts {
 impl ListQuery {
     /// What all pages of one list have in common beside caller and tenant.
     fn fingerprint(&self) -> Vec<u8> {
-        let parts = json!([self.filter_text, format!("{:?}", self.order), self.show_deleted]);
+        let parts = json!([self.filter.text, format!("{:?}", self.order), self.show_deleted]);
         sha256(parts.to_string().as_bytes())
     }
 }

@@ -1,5 +1,5 @@
-//! `filter` of ListContacts: a subset of AIP-160, read into a typed tree. No text of the caller becomes SQL: the store
-//! writes the tree with fixed pieces and binds.
+//! `filter` of ListContacts and ReassignContacts: a subset of AIP-160, read into a typed tree. No text of the caller becomes
+//! SQL: the store writes the tree with fixed pieces and binds.
 //!
 //! ```text
 //! filter     = [ expression ]
@@ -34,9 +34,12 @@ pub(crate) const COMPARISONS_MAX: usize = 20;
 /// Deepest nesting of parentheses and NOT: the parser recurses once for each.
 pub(crate) const DEPTH_MAX: usize = 20;
 
-/// A filter; `None` lets every contact through.
+/// A filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
+    /// As written: a page token or a request id is good for the same text only.
+    pub(crate) text: String,
+    /// `None` lets every contact through.
     pub(crate) expression: Option<Expression>,
 }
 
@@ -143,6 +146,7 @@ impl FromStr for Filter {
         }
         let tokens = lexer::tokens(text)?;
         Ok(Self {
+            text: text.to_owned(),
             expression: parser::parse(&tokens)?,
         })
     }

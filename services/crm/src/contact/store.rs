@@ -1,6 +1,7 @@
 //! Contacts in a tenant's home. `$1` is the tenant, supplied by `TenantTx`; a row of another tenant is never seen.
 
 mod condition;
+mod list;
 mod reassign;
 mod row;
 mod statement;
@@ -18,8 +19,8 @@ use row::Answer;
 use statement::{COUNT, COUNT_UP_TO, CREATE, CREATE_ONCE, DELETE, GET, IS_REMEMBERED, PAGE_BY_ID, UNDELETE, UPDATE};
 
 #[cfg(test)]
-pub(super) use condition::own_list;
-pub(super) use condition::{Cursor, ListScope, list};
+pub(super) use list::own_list;
+pub(super) use list::{Cursor, ListScope, list};
 #[cfg(test)]
 pub(super) use reassign::taken_of;
 pub(super) use reassign::{Claimed, Reassigned, Taking, answered, claim, give, left, remember, take};

@@ -85,7 +85,6 @@ pub(crate) fn list_query(request: proto::ListContactsRequest) -> Result<ListQuer
         filter,
         order,
         show_deleted: request.show_deleted,
-        filter_text: request.filter,
     })
 }
 
@@ -109,7 +108,6 @@ pub(crate) fn reassignment(request: proto::ReassignContactsRequest) -> Result<Re
         from,
         to,
         filter,
-        filter_text: request.filter,
         validate_only: request.validate_only,
         request_id,
     })

@@ -28,8 +28,6 @@ pub(crate) struct Reassignment {
     pub(crate) to: UserId,
     /// Which of them.
     pub(crate) filter: Filter,
-    /// The filter as written: a request id is good for the same text only.
-    pub(crate) filter_text: String,
     /// Whether they are only counted.
     pub(crate) validate_only: bool,
     /// The caller's id of this call, by which a repeated one is recognised.
@@ -100,7 +98,7 @@ impl Contacts {
 impl Reassignment {
     /// A digest of who asks for what: the same request id with another one is refused.
     fn fingerprint(&self, ctx: &Ctx) -> Vec<u8> {
-        let parts = json!([ctx.principal().user(), self.from, self.to, self.filter_text]);
+        let parts = json!([ctx.principal().user(), self.from, self.to, self.filter.text]);
         sha256(parts.to_string().as_bytes())
     }
 }

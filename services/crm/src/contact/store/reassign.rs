@@ -7,7 +7,7 @@ use rowhouse_types::{ContactId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::condition::{condition, within};
+use super::condition::matching;
 use super::row::{Id, Total};
 use super::statement::{ANSWERED, CLAIM, GIVE, REMEMBER};
 use super::{Once, REMEMBERED, Record};
@@ -104,7 +104,8 @@ pub(in crate::contact) async fn take(tx: &mut TenantTx, taking: Taking<'_>, limi
 /// passed over, or simultaneous calls would wait for each other in all of the tenant's slots: the caller comes again for them.
 fn taken(taking: Taking<'_>, limit: i64) -> Sql<Id> {
     let sql = Sql::new("SELECT id FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL AND owner_id = ");
-    matching(sql.named("contact.take"), taking)
+    let sql = sql.named("contact.take").bind(taking.from);
+    matching(sql, taking.reach, taking.filter)
         .push(" ORDER BY created_at, id LIMIT ")
         .bind(limit)
         .push(" FOR UPDATE SKIP LOCKED")
@@ -151,21 +152,13 @@ pub(in crate::contact) async fn left(tx: &mut TenantTx, taking: Taking<'_>) -> R
         "SELECT count(*) AS total FROM (\
          SELECT id FROM contacts WHERE tenant_id = $1 AND deleted_at IS NULL AND owner_id = ",
     );
-    let sql = matching(sql.named("contact.left"), taking)
+    let sql = sql.named("contact.left").bind(taking.from);
+    let sql = matching(sql, taking.reach, taking.filter)
         .push(" LIMIT ")
         .bind(COUNTED_MAX)
         .push(") AS counted");
     let counted: Vec<Total> = tx.fetch_page(sql).await?;
     Ok(counted.first().map_or(0, |counted| counted.total))
-}
-
-/// Whose contacts they are, then who reaches them, then what is asked for.
-fn matching<R>(sql: Sql<R>, taking: Taking<'_>) -> Sql<R> {
-    let sql = within(sql.bind(taking.from), taking.reach);
-    match &taking.filter.expression {
-        Some(expression) => condition(sql.push(" AND "), expression),
-        None => sql,
-    }
 }
 
 /// The text that takes all of one member's contacts.

@@ -16,7 +16,6 @@ fn query(filter: &str, order: &str) -> ListQuery {
         filter: filter.parse().unwrap(),
         order: order.parse().unwrap(),
         show_deleted: false,
-        filter_text: filter.to_owned(),
     }
 }
 

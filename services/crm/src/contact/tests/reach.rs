@@ -55,7 +55,6 @@ fn everything() -> ListQuery {
         filter: "display_name = C*".parse().unwrap(),
         order: "create_time".parse().unwrap(),
         show_deleted: true,
-        filter_text: "display_name = C*".to_owned(),
     }
 }
 

@@ -33,7 +33,6 @@ fn all_of(from: UserId, to: UserId) -> Reassignment {
         from,
         to,
         filter: "".parse().unwrap(),
-        filter_text: String::new(),
         validate_only: false,
         request_id: None,
     }
@@ -289,10 +288,8 @@ async fn a_filter_chooses_among_the_owners_contacts_alone() {
     let [leaver, heir, mate] = [(); 3].map(|()| bench.ctx(bench.one));
     let made = make(&bench, &leaver, &["Ada", "Grace", "Edsger"]).await;
     let mates = make(&bench, &mate, &["Grace"]).await.remove(0);
-    let text = "display_name = Ada OR display_name = Grace";
     let asked = Reassignment {
-        filter: text.parse().unwrap(),
-        filter_text: text.to_owned(),
+        filter: "display_name = Ada OR display_name = Grace".parse().unwrap(),
         ..all_of(user(&leaver), user(&heir))
     };
     assert_eq!(bench.contacts.reassign(&heir, &asked).await.unwrap(), done(2, 0));

@@ -61,7 +61,7 @@ async fn without_a_receiver_no_call_gets_the_answer_of_another() {
         ..asked.clone()
     };
     let filtered = Reassignment {
-        filter_text: "display_name = A".to_owned(),
+        filter: "display_name = A".parse().unwrap(),
         ..asked.clone()
     };
     let without_id = all_of(user(&leaver), user(&heir));
@@ -96,7 +96,7 @@ async fn a_request_id_with_other_content_or_by_another_user_is_refused() {
     bench.contacts.reassign(&heir, &asked).await.unwrap();
     let mates = make(&bench, &other, &["B"]).await.remove(0);
     let filtered = Reassignment {
-        filter_text: "display_name = A".to_owned(),
+        filter: "display_name = A".parse().unwrap(),
         ..asked.clone()
     };
     let of_other = Reassignment {
