@@ -1,6 +1,7 @@
 //! A contact: a person that a tenant does business with. Its parts, what they must be, and what changes it.
 //!
 //! - [`filter`], [`order`], [`mask`]: the small languages of the API, parsed.
+//! - [`owner`]: whom contacts may be given to. `quota`: how many a plan allows.
 //! - [`actions`]: what a caller may do. `store` beneath it holds the SQL and is seen by nobody else.
 //! - [`wire`], [`rpc`]: the way in from gRPC.
 

@@ -6,23 +6,23 @@
 
 pub(super) mod reassign;
 
-use aws_lc_rs::digest;
 use rowhouse_client::LimitsClient;
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope, PageTokens};
 use rowhouse_db::{Mode, TenantDb};
 use rowhouse_mq::Wake;
-use rowhouse_types::{ContactId, Etag, UserId};
+use rowhouse_types::{ContactId, Etag};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::filter::Filter;
 use super::order::Order;
 use super::owner::Owners;
-use super::quota::{Quota, Room};
-use super::store::{self, Created, Cursor, ListScope, Once, Outcome, Record};
+use super::quota::Quota;
+use super::store::{self, Cursor, ListScope, Outcome, Record};
 use super::{Contact, Details, Patch, now};
 use crate::error::{Error, Result};
+use crate::request::{self, Known, Once};
 
 /// What a caller may do with contacts. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -62,6 +62,9 @@ pub(crate) struct ListQuery {
     pub(crate) show_deleted: bool,
 }
 
+/// The name under which creates are remembered.
+const CREATE_METHOD: &str = "CreateContact";
+
 // === impl Contacts ===
 
 impl Contacts {
@@ -79,46 +82,23 @@ impl Contacts {
     /// Creates a contact; a repeated call gets the one that the first created, as it was then.
     pub(crate) async fn create(&self, ctx: &Ctx, new: NewContact) -> Result<Contact> {
         let owner = ctx.principal().user().ok_or(Error::NoUser)?;
-        let room = self.take_room(ctx, new.request_id).await?;
+        let once = new.recognised_by(ctx);
+        let room = match self.quota.take(ctx, &self.db).await {
+            // A repeated call needs none.
+            Err(exceeded @ Error::QuotaExceeded { .. }) => {
+                return store::created(self.earlier(ctx, once.as_ref(), exceeded).await?);
+            }
+            taken => taken?,
+        };
         let contact = Contact::new(ContactId::generate(), new.details, owner, now());
         let record = Record::of(ctx, contact.created_at);
         let mut tx = self.db.begin_single(ctx, Mode::Write).await?;
-        let created = match new.request_id {
-            None => store::create(&mut tx, &contact, &record).await?,
-            Some(request_id) => {
-                let fingerprint = fingerprint(owner, &contact.details);
-                let once = Once {
-                    request_id,
-                    fingerprint: &fingerprint,
-                };
-                store::create_once(&mut tx, &contact, &record, &once).await?
-            }
-        };
-        match created {
-            Created::Now => {
-                room.keep();
-                self.wake.notify();
-                Ok(contact)
-            }
-            Created::Before(earlier) => Ok(*earlier),
-            Created::Reused => Err(Error::RequestReused),
+        if let Some(earlier) = store::create(&mut tx, &contact, &record, once.as_ref()).await? {
+            return Ok(earlier);
         }
-    }
-
-    /// Takes room in the tenant's plan for a new contact. A repeated call needs none: it gets what the first has created.
-    async fn take_room(&self, ctx: &Ctx, request_id: Option<Uuid>) -> Result<Room> {
-        match (self.quota.take(ctx, &self.db).await, request_id) {
-            (Err(exceeded @ Error::QuotaExceeded { .. }), Some(request_id)) => {
-                let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
-                let is_repeated = store::is_remembered(&mut tx, request_id).await?;
-                if is_repeated {
-                    Ok(Room::default())
-                } else {
-                    Err(exceeded)
-                }
-            }
-            (taken, _) => taken,
-        }
+        room.keep();
+        self.wake.notify();
+        Ok(contact)
     }
 
     /// One contact.
@@ -206,6 +186,16 @@ impl Contacts {
         store::page_by_id(&mut tx, ctx.reach(), after, limit).await
     }
 
+    /// What an earlier call has left that this one repeats; otherwise it is refused.
+    async fn earlier(&self, ctx: &Ctx, once: Option<&Once>, refusal: Error) -> Result<Known> {
+        let Some(once) = once else {
+            return Err(refusal);
+        };
+        let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
+        let earlier = request::answered(&mut tx, once).await?;
+        earlier.ok_or(refusal)
+    }
+
     /// Reads what a statement found and did to one contact.
     fn settle(&self, change: Change, outcome: Option<Outcome>) -> Result<Contact> {
         match outcome {
@@ -219,30 +209,28 @@ impl Contacts {
     }
 }
 
+// === impl NewContact ===
+
+impl NewContact {
+    fn recognised_by(&self, ctx: &Ctx) -> Option<Once> {
+        let details = &self.details;
+        let content = [
+            details.display_name.as_str(),
+            details.email.as_str(),
+            details.phone.as_str(),
+            details.company.as_str(),
+            details.job_title.as_str(),
+        ];
+        self.request_id.map(|id| Once::new(ctx, CREATE_METHOD, id, &content))
+    }
+}
+
 // === impl ListQuery ===
 
 impl ListQuery {
     /// What all pages of one list have in common beside caller and tenant.
     fn fingerprint(&self) -> Vec<u8> {
-        let parts = json!([self.filter.text, format!("{:?}", self.order), self.show_deleted]);
-        sha256(parts.to_string().as_bytes())
+        let order = format!("{:?}", self.order);
+        request::fingerprint(&json!([self.filter.text, order, self.show_deleted]))
     }
-}
-
-/// A digest of who asks for what: the same request id with another one is refused.
-fn fingerprint(owner: UserId, details: &Details) -> Vec<u8> {
-    // As JSON, so that no two lists of fields make the same text.
-    let fields = json!([
-        owner,
-        details.display_name.as_str(),
-        details.email.as_str(),
-        details.phone.as_str(),
-        details.company.as_str(),
-        details.job_title.as_str(),
-    ]);
-    sha256(fields.to_string().as_bytes())
-}
-
-fn sha256(bytes: &[u8]) -> Vec<u8> {
-    digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
 }

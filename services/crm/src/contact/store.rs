@@ -6,33 +6,28 @@ mod reassign;
 mod row;
 mod statement;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rowhouse_context::{Ctx, Reach};
 use rowhouse_db::{Statement, TenantTx};
 use rowhouse_telemetry::trace::current_traceparent;
 use rowhouse_types::{ContactId, Etag};
 use uuid::Uuid;
 
-use super::{Contact, Patch, now};
+use super::{Contact, Patch};
 use crate::error::Result;
+use crate::request::{Known, Once, REMEMBERED};
 use row::Answer;
-use statement::{COUNT, COUNT_UP_TO, CREATE, CREATE_ONCE, DELETE, GET, IS_REMEMBERED, PAGE_BY_ID, UNDELETE, UPDATE};
+use statement::{COUNT, COUNT_UP_TO, CREATE, CREATE_ONCE, DELETE, GET, PAGE_BY_ID, UNDELETE, UPDATE};
 
 #[cfg(test)]
 pub(super) use list::own_list;
 pub(super) use list::{Cursor, ListScope, list};
 #[cfg(test)]
 pub(super) use reassign::taken_of;
-pub(super) use reassign::{Claimed, Reassigned, Taking, answered, claim, give, left, remember, take};
+pub(super) use reassign::{Reassigned, Taking, give, left, take};
 pub(super) use row::Outcome;
 #[cfg(test)]
 pub(super) use statement::STATEMENTS;
-
-/// The name under which creates are remembered.
-const CREATE_METHOD: &str = "CreateContact";
-
-/// How long a request is remembered (design of the API: 24 hours).
-const REMEMBERED: TimeDelta = TimeDelta::hours(24);
 
 /// What is written about a change: who did it, where from, and the ids of the entry and of the event.
 #[derive(Clone, Debug)]
@@ -46,25 +41,6 @@ pub(super) struct Record {
     address: Option<String>,
     request_id: String,
     traceparent: Option<String>,
-}
-
-/// By what a repeated call is recognised.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Once<'a> {
-    pub(super) request_id: Uuid,
-    /// 32 bytes.
-    pub(super) fingerprint: &'a Vec<u8>,
-}
-
-/// What a create did.
-#[derive(Clone, Debug)]
-pub(super) enum Created {
-    /// It created the contact.
-    Now,
-    /// An earlier call had created this one.
-    Before(Box<Contact>),
-    /// An earlier call with the same request id had other content.
-    Reused,
 }
 
 // === impl Record ===
@@ -99,50 +75,30 @@ pub(super) async fn get(tx: &mut TenantTx, reach: &Reach, id: ContactId) -> Resu
     Ok(tx.fetch_optional(&GET, &[&id, &owners(reach)]).await?)
 }
 
-/// Writes a new contact.
-pub(super) async fn create(tx: &mut TenantTx, contact: &Contact, record: &Record) -> Result<Created> {
-    let details = &contact.details;
-    tx.fetch_one(
-        &CREATE,
-        &[
-            &contact.id,
-            &record.at,
-            &details.display_name.as_str(),
-            &details.email.as_str(),
-            &details.phone.as_str(),
-            &details.company.as_str(),
-            &details.job_title.as_str(),
-            &contact.owner,
-            &record.entry,
-            &record.event,
-            &record.actor,
-            &record.on_behalf_of,
-            &record.reason,
-            &record.address,
-            &record.request_id,
-            &record.traceparent,
-            &contact.id.to_string(),
-        ],
-    )
-    .await?;
-    Ok(Created::Now)
-}
-
-/// Writes a new contact, unless a call with the same request id has done so.
-pub(super) async fn create_once(
+/// Writes a new contact, unless an earlier call with the same request id has written one: then it answers that one.
+///
+/// # Errors
+/// [`crate::error::Error::RequestReused`] where the earlier call had other content.
+pub(super) async fn create(
     tx: &mut TenantTx,
     contact: &Contact,
     record: &Record,
-    once: &Once<'_>,
-) -> Result<Created> {
+    once: Option<&Once>,
+) -> Result<Option<Contact>> {
     let details = &contact.details;
-    let answer = serde_json::to_value(Answer::of(contact))?;
+    let statement = if once.is_some() { &CREATE_ONCE } else { &CREATE };
+    let answer = once.map(|_| serde_json::to_value(Answer::of(contact))).transpose()?;
     let known = tx
         .fetch_one(
-            &CREATE_ONCE,
+            statement,
             &[
                 &contact.id,
                 &record.at,
+                &once.map(|once| once.method),
+                &once.map(|once| once.id),
+                &once.map(|once| once.fingerprint.as_slice()),
+                &answer,
+                &(record.at + REMEMBERED),
                 &details.display_name.as_str(),
                 &details.email.as_str(),
                 &details.phone.as_str(),
@@ -158,22 +114,21 @@ pub(super) async fn create_once(
                 &record.request_id,
                 &record.traceparent,
                 &contact.id.to_string(),
-                &CREATE_METHOD,
-                &once.request_id,
-                once.fingerprint,
-                &answer,
-                &(record.at + REMEMBERED),
             ],
         )
         .await?;
-    if known.resource_id == contact.id {
-        return Ok(Created::Now);
-    }
-    if known.fingerprint != *once.fingerprint {
-        return Ok(Created::Reused);
-    }
-    let earlier: Answer = serde_json::from_value(known.answer)?;
-    Ok(Created::Before(Box::new(earlier.into_contact(known.resource_id)?)))
+    let Some(once) = once else {
+        return Ok(None);
+    };
+    let earlier = known.earlier(contact.id.uuid(), once)?;
+    earlier.map(created).transpose()
+}
+
+/// The contact that an earlier call has created, as it was then.
+pub(super) fn created(earlier: Known) -> Result<Contact> {
+    let id = ContactId::from_uuid(earlier.resource);
+    let answer: Answer = earlier.answer()?;
+    Ok(answer.into_contact(id)?)
 }
 
 /// Changes the details that the patch holds. `None`: there is no such contact within `reach`. Not changed: its revision is
@@ -276,14 +231,6 @@ pub(super) async fn count(tx: &mut TenantTx, reach: &Reach) -> Result<i64> {
 /// How many contacts of the tenant are not deleted, `most` where there are more.
 pub(super) async fn count_up_to(tx: &mut TenantTx, most: i64) -> Result<i64> {
     Ok(tx.fetch_one(&COUNT_UP_TO, &[&most]).await?.total)
-}
-
-/// Whether an earlier call with this request id created a contact, or tried to.
-pub(super) async fn is_remembered(tx: &mut TenantTx, request_id: Uuid) -> Result<bool> {
-    let found = tx
-        .fetch_one(&IS_REMEMBERED, &[&CREATE_METHOD, &request_id, &now()])
-        .await?;
-    Ok(found.total > 0)
 }
 
 /// Up to `limit` contacts within `reach` after `after` in the order of their ids, without deleted ones.

@@ -6,12 +6,12 @@ use rowhouse_proto::timestamp;
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{ContactId, Etag, Text, UserId};
-use uuid::Uuid;
 
 use super::actions::reassign::{Reassigned, Reassignment};
 use super::actions::{Change, ListQuery, NewContact};
 use super::mask::{Field, Mask};
 use super::{Contact, Details, OptionalEmail, Patch};
+use crate::request;
 
 /// Reads a request to create a contact.
 ///
@@ -19,7 +19,7 @@ use super::{Contact, Details, OptionalEmail, Patch};
 /// Every field that is wrong.
 pub(crate) fn new_contact(request: &proto::CreateContactRequest) -> Result<NewContact, Failure> {
     let mut violations = Violations::default();
-    let request_id = violations.take("request_id", request_id(&request.request_id));
+    let request_id = violations.take("request_id", request::parse_id(&request.request_id));
     let details = match &request.contact {
         Some(contact) => details(&mut violations, contact),
         None => {
@@ -101,7 +101,7 @@ pub(crate) fn reassignment(request: proto::ReassignContactsRequest) -> Result<Re
         violations.add("to_owner_id", "must be another than from_owner_id");
     }
     let filter = violations.take("filter", request.filter.parse());
-    let request_id = violations.take("request_id", request_id(&request.request_id));
+    let request_id = violations.take("request_id", request::parse_id(&request.request_id));
     let read = from.zip(to).zip(filter).zip(request_id);
     let (((from, to), filter), request_id) = violations.finish(read)?;
     Ok(Reassignment {
@@ -196,18 +196,6 @@ fn optional_etag(text: &str) -> Result<Option<Etag>, rowhouse_types::etag::Parse
         return Ok(None);
     }
     text.parse().map(Some)
-}
-
-fn request_id(text: &str) -> Result<Option<Uuid>, &'static str> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    match Uuid::parse_str(text) {
-        // One spelling only: two texts for one UUID would be two requests to a client and one to us. The nil UUID is
-        // what a client sends that forgot to choose one.
-        Ok(id) if !id.is_nil() && id.hyphenated().to_string() == text => Ok(Some(id)),
-        _ => Err("must be a UUID such as 0197a6de-1c8f-7c1e-a4a5-5f0e9d6f3b21"),
-    }
 }
 
 #[cfg(test)]

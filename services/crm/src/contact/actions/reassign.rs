@@ -3,15 +3,18 @@
 use rowhouse_context::Ctx;
 use rowhouse_db::Mode;
 use rowhouse_types::UserId;
-use serde_json::json;
 use uuid::Uuid;
 
-use super::{Contacts, sha256};
+use super::Contacts;
 use crate::contact::filter::Filter;
 use crate::contact::now;
 pub(in crate::contact) use crate::contact::store::Reassigned;
-use crate::contact::store::{self, Claimed, Once, Record, Taking};
+use crate::contact::store::{self, Record, Taking};
 use crate::error::{Error, Result};
+use crate::request::{self, Once};
+
+/// The name under which hand-overs are remembered.
+const REASSIGN_METHOD: &str = "ReassignContacts";
 
 /// Most contacts that one call gives: as many as the largest page. For each the database writes a row that stands in six
 /// indexes, an entry of the audit log, its place in the queue for seals and an event: about 0.2 ms. So for a fraction of a second
@@ -42,15 +45,10 @@ impl Contacts {
     /// It has more to write than any other call, and another with its request id waits for it: in the tenant's own slots, so that
     /// nobody but the tenant waits too.
     pub(crate) async fn reassign(&self, ctx: &Ctx, asked: &Reassignment) -> Result<Reassigned> {
-        let fingerprint = asked.fingerprint(ctx);
-        // A trial's is neither taken nor looked for.
-        let request_id = asked.request_id.filter(|_| !asked.validate_only);
-        let once = request_id.map(|request_id| Once {
-            request_id,
-            fingerprint: &fingerprint,
-        });
+        let once = asked.recognised_by(ctx);
         if !self.owners.admits(ctx, asked.to).await? {
-            return self.repeated(ctx, once).await;
+            // A repeated call needs no receiver, who may have left since.
+            return self.earlier(ctx, once.as_ref(), Error::ReceiverUnknown).await?.answer();
         }
         let taking = Taking {
             reach: ctx.reach(),
@@ -63,42 +61,34 @@ impl Contacts {
             return Ok(Reassigned { given: 0, remaining });
         }
 
-        let record = Record::of(ctx, now());
+        let at = now();
+        let record = Record::of(ctx, at);
         let mut tx = self.db.begin(ctx, Mode::Write).await?;
-        if let Some(once) = &once {
-            match store::claim(&mut tx, once, &record).await? {
-                Claimed::Now => {}
-                Claimed::Before(earlier) => return Ok(earlier),
-                Claimed::Reused => return Err(Error::RequestReused),
-            }
+        if let Some(once) = &once
+            && let Some(earlier) = request::claim(&mut tx, once, at).await?
+        {
+            return earlier.answer();
         }
         let contacts = store::take(&mut tx, taking, GIVEN_MAX).await?;
         let given = store::give(&mut tx, &contacts, asked.to, &record).await?;
         let remaining = store::left(&mut tx, taking).await?;
         let done = Reassigned { given, remaining };
         if let Some(once) = &once {
-            store::remember(&mut tx, once, done).await?;
+            request::remember(&mut tx, once, &done).await?;
         }
         tx.commit().await?;
         self.wake.notify();
         Ok(done)
-    }
-
-    /// The answer of the first call, where this one repeats it: it needs no receiver, who may have left since.
-    async fn repeated(&self, ctx: &Ctx, once: Option<Once<'_>>) -> Result<Reassigned> {
-        let once = once.ok_or(Error::ReceiverUnknown)?;
-        let mut tx = self.db.begin_single(ctx, Mode::Read).await?;
-        let earlier = store::answered(&mut tx, &once).await?;
-        earlier.ok_or(Error::ReceiverUnknown)
     }
 }
 
 // === impl Reassignment ===
 
 impl Reassignment {
-    /// A digest of who asks for what: the same request id with another one is refused.
-    fn fingerprint(&self, ctx: &Ctx) -> Vec<u8> {
-        let parts = json!([ctx.principal().user(), self.from, self.to, self.filter.text]);
-        sha256(parts.to_string().as_bytes())
+    /// A trial is neither remembered nor looked for.
+    fn recognised_by(&self, ctx: &Ctx) -> Option<Once> {
+        let id = self.request_id.filter(|_| !self.validate_only)?;
+        let (from, to) = (self.from.to_string(), self.to.to_string());
+        Some(Once::new(ctx, REASSIGN_METHOD, id, &[&from, &to, &self.filter.text]))
     }
 }

@@ -7,16 +7,12 @@ use rowhouse_types::{ContactId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::Record;
 use super::condition::matching;
 use super::row::{Id, Total};
-use super::statement::{ANSWERED, CLAIM, GIVE, REMEMBER};
-use super::{Once, REMEMBERED, Record};
+use super::statement::GIVE;
 use crate::contact::filter::Filter;
-use crate::contact::now;
 use crate::error::Result;
-
-/// The name under which hand-overs are remembered.
-const REASSIGN_METHOD: &str = "ReassignContacts";
 
 /// How many contacts are counted at most: of an owner all of whose contacts match, that is about as much work as giving 1,000.
 /// It bounds what matches and not what is read (see [`left`]).
@@ -38,60 +34,6 @@ pub(crate) struct Reassigned {
     pub(crate) given: i64,
     /// How many there still are to give, counted up to 100,000; those that another call holds are among them.
     pub(crate) remaining: i64,
-}
-
-/// What became of a request id.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::contact) enum Claimed {
-    /// It is this call's.
-    Now,
-    /// An earlier call had it and did this.
-    Before(Reassigned),
-    /// An earlier call had it with other content.
-    Reused,
-}
-
-/// Takes a request id for this call, unless an earlier one has it. [`remember`] must follow in the same transaction.
-pub(in crate::contact) async fn claim(tx: &mut TenantTx, once: &Once<'_>, record: &Record) -> Result<Claimed> {
-    let known = tx
-        .fetch_one(
-            &CLAIM,
-            &[
-                &REASSIGN_METHOD,
-                &once.request_id,
-                once.fingerprint,
-                &Uuid::now_v7(),
-                &record.at,
-                &(record.at + REMEMBERED),
-            ],
-        )
-        .await?;
-    if known.is_ours {
-        return Ok(Claimed::Now);
-    }
-    if known.fingerprint != *once.fingerprint {
-        return Ok(Claimed::Reused);
-    }
-    Ok(Claimed::Before(serde_json::from_value(known.answer)?))
-}
-
-/// Writes down what a repeated call is to be told.
-pub(in crate::contact) async fn remember(tx: &mut TenantTx, once: &Once<'_>, done: Reassigned) -> Result<()> {
-    let answer = serde_json::to_value(done)?;
-    tx.execute(&REMEMBER, &[&REASSIGN_METHOD, &once.request_id, &answer])
-        .await?;
-    Ok(())
-}
-
-/// What an earlier call with this request id and content was answered.
-pub(in crate::contact) async fn answered(tx: &mut TenantTx, once: &Once<'_>) -> Result<Option<Reassigned>> {
-    let known = tx
-        .fetch_optional(
-            &ANSWERED,
-            &[&REASSIGN_METHOD, &once.request_id, once.fingerprint, &now()],
-        )
-        .await?;
-    Ok(known.map(|known| serde_json::from_value(known.answer)).transpose()?)
 }
 
 /// Locks the oldest `limit` contacts that nobody else holds.

@@ -15,7 +15,7 @@ pub(in crate::contact) struct Outcome {
     pub(in crate::contact) contact: Contact,
 }
 
-/// The id of what was written or locked.
+/// The id of what was locked.
 #[derive(Debug)]
 pub(super) struct Id {
     pub(super) id: ContactId,
@@ -25,29 +25,6 @@ pub(super) struct Id {
 #[derive(Debug)]
 pub(super) struct Total {
     pub(super) total: i64,
-}
-
-/// What is remembered about a create.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) fingerprint: Vec<u8>,
-    pub(super) resource_id: ContactId,
-    pub(super) answer: serde_json::Value,
-}
-
-/// What is remembered under a request id that a call has claimed.
-#[derive(Debug)]
-pub(super) struct Claim {
-    /// Whether this call is the one that it is remembered for.
-    pub(super) is_ours: bool,
-    pub(super) fingerprint: Vec<u8>,
-    pub(super) answer: serde_json::Value,
-}
-
-/// What a repeated hand-over is to be told.
-#[derive(Debug)]
-pub(super) struct Answered {
-    pub(super) answer: serde_json::Value,
 }
 
 /// A contact as a create answered it. Its names stand in rows that live for a day: change them additively.
@@ -155,52 +132,6 @@ impl FromRow for Total {
 
     fn from_row(row: &Row) -> Result<Self, Error> {
         Ok(Self { total: row.at(0)? })
-    }
-}
-
-// === impl Request ===
-
-impl FromRow for Request {
-    const COLUMNS: &'static [(&'static str, Type)] = &[
-        ("fingerprint", Type::BYTEA),
-        ("resource_id", Type::UUID),
-        ("answer", Type::JSONB),
-    ];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self {
-            fingerprint: row.at(0)?,
-            resource_id: row.at(1)?,
-            answer: row.at(2)?,
-        })
-    }
-}
-
-// === impl Claim ===
-
-impl FromRow for Claim {
-    const COLUMNS: &'static [(&'static str, Type)] = &[
-        ("is_ours", Type::BOOL),
-        ("fingerprint", Type::BYTEA),
-        ("answer", Type::JSONB),
-    ];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self {
-            is_ours: row.at(0)?,
-            fingerprint: row.at(1)?,
-            answer: row.at(2)?,
-        })
-    }
-}
-
-// === impl Answered ===
-
-impl FromRow for Answered {
-    const COLUMNS: &'static [(&'static str, Type)] = &[("answer", Type::JSONB)];
-
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self { answer: row.at(0)? })
     }
 }
 

@@ -4,8 +4,9 @@
 use rowhouse_db::AnyStatement;
 use rowhouse_db::{Statement, Type};
 
-use super::row::{Answered, Claim, Id, Outcome, Request, Total};
+use super::row::{Outcome, Total};
 use crate::contact::Contact;
+use crate::request::Known;
 
 pub(super) const GET: Statement<Contact> = Statement::new(
     "contact.get",
@@ -13,61 +14,53 @@ pub(super) const GET: Statement<Contact> = Statement::new(
     &[Type::UUID, Type::UUID_ARRAY],
 );
 
-pub(super) const CREATE: Statement<Id> = Statement::new(
+/// What a create binds.
+const CREATE_BINDS: [Type; 22] = [
+    // as request/sql/claim.sql: contact, time; method, request id, fingerprint, answer, until when
+    Type::UUID,
+    Type::TIMESTAMPTZ,
+    Type::TEXT,
+    Type::UUID,
+    Type::BYTEA,
+    Type::JSONB,
+    Type::TIMESTAMPTZ,
+    // details, owner
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::UUID,
+    // audit entry, event; actor, on behalf of, reason, address, request id, trace; the contact's id as text
+    Type::UUID,
+    Type::UUID,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+];
+
+/// Without a request id there is nothing to claim, and the contact is always this call's: $4 to $8 are not looked at.
+pub(super) const CREATE: Statement<Known> = Statement::new(
     "contact.create",
-    include_str!("../sql/create.sql"),
-    &[
-        // contact, time, details, owner
-        Type::UUID,
-        Type::TIMESTAMPTZ,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::UUID,
-        // audit entry, event; actor, on behalf of, reason, address, request id, trace; the contact's id as text
-        Type::UUID,
-        Type::UUID,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-    ],
+    concat!(
+        "WITH request AS (SELECT ''::bytea AS fingerprint, $2::uuid AS resource_id, 'null'::jsonb AS answer),\n",
+        include_str!("../sql/create.sql")
+    ),
+    &CREATE_BINDS,
 );
 
-pub(super) const CREATE_ONCE: Statement<Request> = Statement::new(
+pub(super) const CREATE_ONCE: Statement<Known> = Statement::new(
     "contact.create_once",
-    include_str!("../sql/create_once.sql"),
-    &[
-        // as CREATE
-        Type::UUID,
-        Type::TIMESTAMPTZ,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::UUID,
-        Type::UUID,
-        Type::UUID,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        Type::TEXT,
-        // method, request id, fingerprint, answer, until when
-        Type::TEXT,
-        Type::UUID,
-        Type::BYTEA,
-        Type::JSONB,
-        Type::TIMESTAMPTZ,
-    ],
+    concat!(
+        include_str!("../../request/sql/claim.sql"),
+        ",\n",
+        include_str!("../sql/create.sql")
+    ),
+    &CREATE_BINDS,
 );
 
 /// What every change of a contact binds: contact, time, revision; audit entry, event; actor, on behalf of, reason,
@@ -136,44 +129,10 @@ pub(super) const COUNT_UP_TO: Statement<Total> = Statement::new(
     &[Type::INT8],
 );
 
-pub(super) const IS_REMEMBERED: Statement<Total> = Statement::new(
-    "contact.is_remembered",
-    "SELECT count(*) AS total FROM requests
-     WHERE tenant_id = $1 AND method = $2 AND request_id = $3 AND expires_at > $4",
-    &[Type::TEXT, Type::UUID, Type::TIMESTAMPTZ],
-);
-
 pub(super) const PAGE_BY_ID: Statement<Contact> = Statement::new(
     "contact.page_by_id",
     include_str!("../sql/page_by_id.sql"),
     &[Type::UUID, Type::INT8, Type::UUID_ARRAY],
-);
-
-pub(super) const CLAIM: Statement<Claim> = Statement::new(
-    "contact.claim",
-    include_str!("../sql/claim.sql"),
-    &[
-        // method, request id, fingerprint, mark of the call, time, until when
-        Type::TEXT,
-        Type::UUID,
-        Type::BYTEA,
-        Type::UUID,
-        Type::TIMESTAMPTZ,
-        Type::TIMESTAMPTZ,
-    ],
-);
-
-pub(super) const ANSWERED: Statement<Answered> = Statement::new(
-    "contact.answered",
-    "SELECT answer FROM requests
-     WHERE tenant_id = $1 AND method = $2 AND request_id = $3 AND fingerprint = $4 AND expires_at > $5",
-    &[Type::TEXT, Type::UUID, Type::BYTEA, Type::TIMESTAMPTZ],
-);
-
-pub(super) const REMEMBER: Statement<()> = Statement::new(
-    "contact.remember",
-    "UPDATE requests SET answer = $4 WHERE tenant_id = $1 AND method = $2 AND request_id = $3",
-    &[Type::TEXT, Type::UUID, Type::JSONB],
 );
 
 pub(super) const GIVE: Statement<Total> = Statement::new(
@@ -209,10 +168,6 @@ pub(in crate::contact) const STATEMENTS: &[&dyn AnyStatement] = &[
     &UNDELETE,
     &COUNT,
     &COUNT_UP_TO,
-    &IS_REMEMBERED,
     &PAGE_BY_ID,
-    &CLAIM,
-    &ANSWERED,
-    &REMEMBER,
     &GIVE,
 ];

@@ -6,6 +6,7 @@ use rowhouse_db::{AnyStatement, Statement, Type};
 
 use super::bench::{Bench, PLACEMENTS};
 use crate::contact::store::STATEMENTS;
+use crate::{audit, request};
 
 async fn violations(bench: &Bench) -> Vec<String> {
     let url = Secret::new(bench.superuser_url(bench.one));
@@ -18,7 +19,7 @@ async fn every_statement_fits_the_schema() {
     for placement in PLACEMENTS {
         let bench = Bench::start_in("crm_statements", placement).await;
         let url = Secret::new(bench.superuser_url(bench.one));
-        for statements in [STATEMENTS, crate::audit::STATEMENTS] {
+        for statements in [STATEMENTS, request::STATEMENTS, audit::STATEMENTS] {
             let faults = check_statements(&url, bench.one, statements).await.unwrap();
             assert!(faults.is_empty(), "{placement:?}: {faults:#?}");
         }
@@ -54,7 +55,7 @@ async fn a_statement_that_does_not_fit_is_noticed() {
 /// a table of tenants says `tenant_id` as often as `$1`.
 #[test]
 fn the_tenant_of_every_statement_is_its_first_bind() {
-    for statement in STATEMENTS {
+    for statement in STATEMENTS.iter().chain(request::STATEMENTS) {
         let sql: String = statement
             .sql()
             .lines()

@@ -66,9 +66,24 @@ async fn a_repeated_call_gets_its_contact_from_a_tenant_that_is_full() {
     let ctx = bench.ctx(bench.one);
     let new = named("only").once();
     let first = contacts.create(&ctx, new.clone()).await.unwrap();
-    assert_eq!(contacts.create(&ctx, new).await.unwrap().id, first.id);
+    assert_eq!(contacts.create(&ctx, new).await.unwrap(), first);
     let another = contacts.create(&ctx, named("another").once()).await;
     assert!(matches!(another, Err(Error::QuotaExceeded { .. })));
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_full_gives_the_contact_of_a_call_to_no_other_call() {
+    let bench = Bench::start("quota_reused").await;
+    let contacts = bench.bounded(at_most(1));
+    let (ctx, stranger) = (bench.ctx(bench.one), bench.ctx(bench.one));
+    let new = named("only").once();
+    contacts.create(&ctx, new.clone()).await.unwrap();
+    let mut other = named("other");
+    other.request_id = new.request_id;
+    for (by, asked) in [(&ctx, other), (&stranger, new)] {
+        let refused = contacts.create(by, asked).await;
+        assert!(matches!(refused, Err(Error::QuotaExceeded { .. })), "{refused:?}");
+    }
 }
 
 #[tokio::test]
