@@ -14,9 +14,9 @@ use super::statement::GIVE;
 use crate::contact::filter::Filter;
 use crate::error::Result;
 
-/// How many contacts are counted at most: of an owner all of whose contacts match, that is about as much work as giving 1,000.
-/// It bounds what matches and not what is read (see [`left`]).
-const COUNTED_MAX: i64 = 100_000;
+/// How many contacts are counted at most: of an owner all of whose contacts match, that is about as much work as giving 100, which
+/// one statement does. It bounds what matches and not what is read (see [`left`]).
+const COUNTED_MAX: i64 = 10_000;
 
 /// Whose contacts are taken.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub(in crate::contact) struct Taking<'a> {
 pub(crate) struct Reassigned {
     /// How many contacts were given.
     pub(crate) given: i64,
-    /// How many there still are to give, counted up to 100,000; those that another call holds are among them.
+    /// How many there still are to give, counted up to 10,000; those that another call holds are among them.
     pub(crate) remaining: i64,
 }
 
@@ -85,10 +85,11 @@ pub(in crate::contact) async fn give(
     Ok(changed.total)
 }
 
-/// How many contacts there are to take, counted up to 100,000.
+/// How many contacts there are to take, counted up to 10,000.
 ///
 /// Asked after fewer than the limit were taken, too: those that somebody else holds remain, and a caller who is told of none
-/// comes no more. Where a filter matches few, this and [`take`] read all of the owner's contacts; the deadline alone bounds that.
+/// comes no more. Where a filter matches few, this and [`take`] read all of the owner's contacts that are of the times that the
+/// filter names; only the deadline and the plan bound that.
 pub(in crate::contact) async fn left(tx: &mut TenantTx, taking: Taking<'_>) -> Result<i64> {
     let sql = Sql::new(
         "SELECT count(*) AS total FROM (\

@@ -133,6 +133,14 @@ impl Bench {
             .unwrap();
     }
 
+    /// Bounds each statement in a tenant's home from now on, as a plan does.
+    pub(super) async fn bound_statements(&self, tenant: TenantId, timeout_ms: i32) {
+        self.provisioner
+            .set_limits(tenant, &server(), OperationId::generate(), Some(timeout_ms))
+            .await
+            .unwrap();
+    }
+
     /// One text, read by a superuser with the tenant's home as search path.
     pub(super) async fn text(&self, tenant: TenantId, sql: &'static str) -> String {
         let mut connection = self.superuser(tenant).await;
@@ -150,9 +158,12 @@ impl Bench {
     }
 
     /// Runs a statement as a superuser with the tenant's home as search path.
-    pub(super) async fn execute(&self, tenant: TenantId, sql: &'static str) {
+    pub(super) async fn execute(&self, tenant: TenantId, sql: &str) {
         let mut connection = self.superuser(tenant).await;
-        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&mut connection)
+            .await
+            .unwrap();
     }
 
     /// Runs statements in every tenant's home as its owner does, in each house once.

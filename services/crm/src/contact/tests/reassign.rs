@@ -1,6 +1,7 @@
 //! Contacts of one owner that become another's: which, how many in a call, and what is written about each.
 
 mod beside;
+mod bounds;
 mod once;
 
 use std::collections::BTreeSet;
