@@ -21,7 +21,8 @@ pub(crate) use rpc::RecordsRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
 
-/// Rows that one transaction removes. Nobody logs in or joins anywhere else meanwhile who needs one of them.
+/// Rows that one transaction removes; of members a tenth as many, for what goes with an account. Nobody logs in or joins anywhere
+/// else meanwhile who needs one of them.
 const ROWS_MAX: i64 = 1_000;
 
 /// How far the purge of a tenant is.
