@@ -286,7 +286,8 @@ pub(crate) async fn forget_account(conn: &mut PgConnection, email: &str) -> Resu
 }
 
 /// The account's password was reset by mail: whoever reads the account's mails is its owner, and gets in from where they are,
-/// whatever others try meanwhile. Last in its transaction: who is at the account waits for it.
+/// whatever others try meanwhile. Last in its transaction but for the clock of rights: who is at the account waits for it, and
+/// whoever is waited for here must not keep everybody from the clock.
 pub(crate) async fn was_reset(ctx: &Ctx, conn: &mut PgConnection, email: &str) -> Result<(), Error> {
     forget_account(conn, email).await?;
     let from = network(ctx.address().unwrap_or_default());

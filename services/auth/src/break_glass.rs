@@ -56,9 +56,10 @@ pub(crate) async fn recover(
     identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
     identity::set_password(&mut tx, user, &hash).await?;
     mails::close_links(&mut tx, user, &account.email).await?;
+    // Before the second factor, which would lock some of the sessions: all are locked at once, in the order of everybody.
+    let ended = session::end_of_account(&mut tx, user, None, EndReason::PasswordChanged).await?;
     second_factor::remove(&mut tx, user).await?;
     attempt::forget_account(&mut tx, &account.email).await?;
-    let ended = session::end_of_account(&mut tx, user, None, EndReason::PasswordChanged).await?;
     let entry =
         Entry::new("account.break_glass", user).after(json!({ "reason": reason.as_str(), "sessions_ended": ended }));
     audit::record(&mut tx, &ctx, entry).await?;

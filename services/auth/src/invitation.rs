@@ -14,7 +14,7 @@ pub(crate) use actions::{accept, issue};
 pub(crate) use store::STATEMENTS;
 pub(crate) use store::{
     find, find_open, for_mail, of_operation, open_page, revoke, revoke_all_of_sender, revoke_of_role, revoke_of_sender,
-    revoke_to, sent_within_a_day,
+    sent_within_a_day,
 };
 
 /// How long an invitation can be accepted, in days.

@@ -11,7 +11,7 @@ use crate::attempt;
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::{self, Chooser};
-use crate::rights::{self, Subject, Version};
+use crate::rights::{self, Subject};
 use crate::session::{self, EndReason, manage};
 use crate::state::State;
 
@@ -37,7 +37,8 @@ pub(crate) async fn change(ctx: &Ctx, state: &State, change: &PasswordChange) ->
         keep: Some(session),
         action: "password.change",
     };
-    let version = set(&mut tx, ctx, &new).await?;
+    set(&mut tx, ctx, &new).await?;
+    let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
     tx.commit().await?;
     state.wake.notify();
     state.clock.acknowledge(ctx, version).await
@@ -77,9 +78,10 @@ pub(crate) async fn reset(ctx: &Ctx, state: &State, reset: &Reset) -> Result<(),
         keep: None,
         action: "password.reset",
     };
-    let version = set(&mut tx, ctx, &new).await?;
+    set(&mut tx, ctx, &new).await?;
     // Whoever reads the account's mails has come back, whatever others have tried.
     attempt::was_reset(ctx, &mut tx, &link.email).await?;
+    let version = rights::bump(&mut tx, &[Subject::User(link.user)]).await?;
     tx.commit().await?;
     state.wake.notify();
     state.clock.acknowledge(ctx, version).await
@@ -96,7 +98,7 @@ struct NewHash<'a> {
 }
 
 /// Sets a password, under the account's lock: what hung on the old one ends, and the person is told.
-async fn set(conn: &mut PgConnection, ctx: &Ctx, new: &NewHash<'_>) -> Result<Version, Error> {
+async fn set(conn: &mut PgConnection, ctx: &Ctx, new: &NewHash<'_>) -> Result<(), Error> {
     identity::set_password(conn, new.user, new.hash).await?;
     mails::close_links(conn, new.user, new.email).await?;
     let ended = session::end_of_account(conn, new.user, new.keep, EndReason::PasswordChanged).await?;
@@ -104,6 +106,5 @@ async fn set(conn: &mut PgConnection, ctx: &Ctx, new: &NewHash<'_>) -> Result<Ve
         .by(new.user)
         .after(json!({ "sessions_ended": ended }));
     audit::record(conn, ctx, entry).await?;
-    account_mail::notify(conn, ctx, Kind::PasswordChanged, new.user, new.email).await?;
-    rights::bump(conn, &[Subject::User(new.user)]).await
+    account_mail::notify(conn, ctx, Kind::PasswordChanged, new.user, new.email).await
 }

@@ -6,6 +6,7 @@ use rowhouse_auth_kit::Role;
 
 use super::{Reason, recover};
 use crate::error::Error;
+use crate::member::{self, MemberState};
 use crate::rights::Standing;
 use crate::tests::bench::{Bench, PASSWORD};
 
@@ -71,4 +72,33 @@ async fn without_an_account_or_a_way_to_hand_the_password_over_nothing_happens()
     .await;
     assert!(matches!(full, Err(Error::Fault(_))));
     bench.login(&house.email, PASSWORD, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn it_locks_all_sessions_in_one_order_whatever_they_have_shown() {
+    let bench = Bench::start("glass_order").await;
+    let house = bench.house("acme").await;
+    let user = bench.member(&house, EMAIL, Role::User).await;
+    bench.login(EMAIL, PASSWORD, None).await.unwrap();
+    let later = bench.login(EMAIL, PASSWORD, None).await.unwrap().session.id;
+    let rows = format!("auth.sessions WHERE id = '{}'", later.uuid());
+    bench
+        .execute(&format!(
+            "UPDATE auth.sessions SET second_factor = (id = '{}')",
+            later.uuid()
+        ))
+        .await;
+    let (db, state) = (bench.state.db.clone(), bench.state.clone());
+    let admin = bench.ctx_of(house.admin, house.tenant).await;
+    let disable = member::Change {
+        user,
+        role: None,
+        state: Some(MemberState::Disabled),
+        etag: None,
+    };
+    let recovery = async move { recover(&db, &EMAIL.parse().unwrap(), &why(), |_| Ok(())).await };
+    let disabling = async move { member::actions::update(&admin, &state, &disable).await.map(drop) };
+    let (recovered, disabled) = bench.meet(&rows, recovery, disabling).await;
+    recovered.unwrap();
+    disabled.unwrap();
 }

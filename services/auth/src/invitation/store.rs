@@ -36,16 +36,14 @@ const OPEN_PAGE: &str = "SELECT id, email, role, created_at, expires_at FROM aut
 
 const REVOKE: &str = "UPDATE auth.invitations SET state = 'revoked' WHERE id = $1 AND state = 'open'";
 
-const REVOKE_TO: &str = "UPDATE auth.invitations SET state = 'revoked' \
-    WHERE tenant_id = $1 AND email_key = lower($2) AND state = 'open'";
-
-/// Who knows a key of a service account sends as the account: `sender` is as `maker` in `service_account/store.rs`. Rows are
-/// locked in the order of their ids, as everywhere.
+/// Who knows a key of a service account sends as the account: `sender` is as `maker` in `service_account/store.rs`. What was sent
+/// to an address ends in the same statement: rows are locked in the order of their ids, as everywhere.
 const REVOKE_OF_SENDER: &str = "WITH RECURSIVE sender (id) AS (SELECT $2::uuid \
     UNION SELECT known.service_account_id FROM sender JOIN auth.api_keys AS known \
         ON known.tenant_id = $1 AND known.created_by = sender.id) \
     UPDATE auth.invitations SET state = 'revoked' WHERE id IN (SELECT id FROM auth.invitations \
-        WHERE tenant_id = $1 AND state = 'open' AND invited_by IN (SELECT id FROM sender) ORDER BY id FOR UPDATE)";
+        WHERE tenant_id = $1 AND state = 'open' AND (invited_by IN (SELECT id FROM sender) OR email_key = lower($3)) \
+        ORDER BY id FOR UPDATE)";
 
 const REVOKE_ALL_OF_SENDER: &str = "WITH RECURSIVE sender (id) AS (SELECT $1::uuid \
     UNION SELECT known.service_account_id FROM sender JOIN auth.api_keys AS known ON known.created_by = sender.id) \
@@ -82,7 +80,6 @@ pub(crate) const STATEMENTS: &[&str] = &[
     FIND_OPEN,
     OPEN_PAGE,
     REVOKE,
-    REVOKE_TO,
     REVOKE_OF_SENDER,
     REVOKE_ALL_OF_SENDER,
     REVOKE_OF_ROLE,
@@ -232,17 +229,16 @@ pub(crate) async fn revoke(conn: &mut PgConnection, id: InvitationId) -> Result<
     Ok(())
 }
 
-/// Makes the links worthless that were sent to an address.
-pub(crate) async fn revoke_to(conn: &mut PgConnection, tenant: TenantId, email: &str) -> Result<(), Error> {
-    let done = sqlx::query(REVOKE_TO).bind(tenant.uuid()).bind(email);
-    done.execute(conn).await?;
-    Ok(())
-}
-
-/// Makes the links worthless that a member has sent, or could have sent with a key that they know.
-pub(crate) async fn revoke_of_sender(conn: &mut PgConnection, tenant: TenantId, sender: UserId) -> Result<(), Error> {
+/// Makes the links worthless that a member has sent, or could have sent with a key that they know; and those that were sent to an
+/// address.
+pub(crate) async fn revoke_of_sender(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    sender: UserId,
+    to: Option<&str>,
+) -> Result<(), Error> {
     let done = sqlx::query(REVOKE_OF_SENDER).bind(tenant.uuid()).bind(sender.uuid());
-    done.execute(conn).await?;
+    done.bind(to).execute(conn).await?;
     Ok(())
 }
 

@@ -237,7 +237,7 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
     // What the member has sent must not give what they may no longer give.
     let shrinks = given != before && !given.covers(&before);
     let ended = if changed.state == MemberState::Disabled || shrinks {
-        invitation::revoke_of_sender(&mut tx, tenant, member.user).await?;
+        invitation::revoke_of_sender(&mut tx, tenant, member.user, None).await?;
         service_account::revoke_keys_made_by(&mut tx, tenant, member.user).await?
     } else {
         Vec::new()
@@ -270,8 +270,7 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, user: UserId, etag: Option<
     // Who may not give a role may not take it either.
     may_give(&mut tx, ctx, tenant, &member.role, "user_id").await?;
     // Invitations before keys, as everybody locks them.
-    invitation::revoke_of_sender(&mut tx, tenant, user).await?;
-    invitation::revoke_to(&mut tx, tenant, &member.email).await?;
+    invitation::revoke_of_sender(&mut tx, tenant, user, Some(&member.email)).await?;
     let ended = service_account::revoke_keys_made_by(&mut tx, tenant, user).await?;
     let has_left_teams = store::remove(&mut tx, tenant, user).await?;
     session::end_of_member(&mut tx, user, tenant, EndReason::MemberRemoved).await?;

@@ -3,6 +3,7 @@
 mod colleagues;
 mod end;
 mod handed_on;
+mod order;
 
 use std::io;
 use std::sync::{Arc, Mutex};

@@ -36,9 +36,9 @@ const SHOWN: &str = "SELECT second_factor FROM auth.sessions WHERE id = $1";
 
 const SHOW: &str = "UPDATE auth.sessions SET second_factor = true WHERE id = $1";
 
-/// Rows are locked in the order of their ids, as wherever several sessions change.
+/// Rows are locked in the order of their ids, as wherever several sessions change. One that has ended shows nothing.
 const UNSHOW: &str = "UPDATE auth.sessions SET second_factor = false WHERE id IN \
-    (SELECT id FROM auth.sessions WHERE identity_id = $1 AND second_factor ORDER BY id FOR UPDATE)";
+    (SELECT id FROM auth.sessions WHERE identity_id = $1 AND second_factor AND revoked_at IS NULL ORDER BY id FOR UPDATE)";
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
@@ -124,7 +124,7 @@ pub(super) async fn replace_recovery(conn: &mut PgConnection, user: UserId, hash
     Ok(())
 }
 
-/// Removes a second factor with its recovery codes, and what sessions have shown of it.
+/// Removes a second factor with its recovery codes, and what sessions that go on have shown of it.
 pub(crate) async fn remove(conn: &mut PgConnection, user: UserId) -> Result<(), Error> {
     for sql in [REMOVE, UNSHOW] {
         sqlx::query(sql).bind(user.uuid()).execute(&mut *conn).await?;

@@ -88,16 +88,15 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
         return Err(Error::ServiceAccountExists);
     }
     let itself = user_of(account.id);
-    let mut ended = Vec::new();
     // What it has sent and made must not give what it may no longer give.
-    if changed.state == AccountState::Disabled || given != before && !given.covers(&before) {
-        invitation::revoke_of_sender(&mut tx, tenant, itself).await?;
-        ended.extend(store::revoke_keys_made_by(&mut tx, tenant, itself).await?);
-    }
+    let shrinks = changed.state == AccountState::Disabled || given != before && !given.covers(&before);
     // Who made its keys could do what it could then, and perhaps no more.
-    if given != before && !before.covers(&given) {
-        ended.extend(store::revoke_keys_of(&mut tx, tenant, account.id).await?);
+    let grows = given != before && !before.covers(&given);
+    if shrinks {
+        invitation::revoke_of_sender(&mut tx, tenant, itself, None).await?;
     }
+    let (made_by, of) = (shrinks.then_some(itself), grows.then_some(account.id));
+    let ended = store::revoke_keys(&mut tx, tenant, made_by, of).await?;
     let after = store::update(&mut tx, tenant, &changed).await?;
     let entry = Entry::new("service_account.update", account.id)
         .before(facts(&account))
@@ -116,8 +115,8 @@ pub(crate) async fn delete(ctx: &Ctx, state: &State, id: ServiceAccountId, etag:
     tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
     let account = unchanged(&mut tx, tenant, id, etag).await?;
     may_give(&mut tx, ctx, tenant, &account.role, "id").await?;
-    invitation::revoke_of_sender(&mut tx, tenant, user_of(id)).await?;
-    let ended = store::revoke_keys_made_by(&mut tx, tenant, user_of(id)).await?;
+    invitation::revoke_of_sender(&mut tx, tenant, user_of(id), None).await?;
+    let ended = store::revoke_keys(&mut tx, tenant, Some(user_of(id)), Some(id)).await?;
     store::delete(&mut tx, tenant, id).await?;
     let entry = Entry::new("service_account.delete", id).before(facts(&account));
     audit::record(&mut tx, ctx, entry).await?;

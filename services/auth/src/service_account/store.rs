@@ -58,12 +58,13 @@ const REVOKE_KEY: &str = "UPDATE auth.api_keys SET revoked_at = now() WHERE tena
 
 /// Who knows a key acts as its account, which makes keys too: whoever made a key, and the accounts of all keys that they know by
 /// that. With which of an account's keys another was made, nobody can tell. Keys that have ended count: others may have been made
-/// with them before. Rows are locked in the order of their ids, as everywhere.
+/// with them before. The keys of an account end in the same statement: rows are locked in the order of their ids, as everywhere.
 const REVOKE_MADE_BY: &str = "WITH RECURSIVE maker (id) AS (SELECT $2::uuid \
     UNION SELECT known.service_account_id FROM maker JOIN auth.api_keys AS known \
         ON known.tenant_id = $1 AND known.created_by = maker.id) \
     UPDATE auth.api_keys SET revoked_at = now() WHERE tenant_id = $1 AND id IN (SELECT id FROM auth.api_keys \
-        WHERE tenant_id = $1 AND revoked_at IS NULL AND created_by IN (SELECT id FROM maker) ORDER BY id FOR UPDATE) \
+        WHERE tenant_id = $1 AND revoked_at IS NULL \
+        AND (created_by IN (SELECT id FROM maker) OR service_account_id = $3) ORDER BY id FOR UPDATE) \
     RETURNING id";
 
 const REVOKE_ALL_MADE_BY: &str = "WITH RECURSIVE maker (id) AS (SELECT $1::uuid \
@@ -79,11 +80,6 @@ const REVOKE_OF_ROLE: &str = "WITH RECURSIVE maker (id) AS ( \
         ON known.tenant_id = $1 AND known.created_by = maker.id) \
     UPDATE auth.api_keys SET revoked_at = now() WHERE tenant_id = $1 AND id IN (SELECT id FROM auth.api_keys \
         WHERE tenant_id = $1 AND revoked_at IS NULL AND created_by IN (SELECT id FROM maker) ORDER BY id FOR UPDATE) \
-    RETURNING id";
-
-const REVOKE_OF_ACCOUNT: &str = "UPDATE auth.api_keys SET revoked_at = now() \
-    WHERE tenant_id = $1 AND id IN (SELECT id FROM auth.api_keys \
-        WHERE tenant_id = $1 AND service_account_id = $2 AND revoked_at IS NULL ORDER BY id FOR UPDATE) \
     RETURNING id";
 
 const HOLDER: &str = "SELECT tenant_id, service_account_id, id, expires_at FROM auth.api_keys \
@@ -118,7 +114,6 @@ pub(crate) const STATEMENTS: &[&str] = &[
     REVOKE_MADE_BY,
     REVOKE_ALL_MADE_BY,
     REVOKE_OF_ROLE,
-    REVOKE_OF_ACCOUNT,
     HOLDER,
     NOTE_USE,
     USED_FROM,
@@ -263,7 +258,7 @@ pub(super) async fn update(
     account(row)
 }
 
-/// Removes an account with its keys.
+/// Removes an account with its keys, which have ended: ending them locks them in their order.
 pub(super) async fn delete(conn: &mut PgConnection, tenant: TenantId, id: ServiceAccountId) -> Result<(), Error> {
     let deleted = sqlx::query(DELETE).bind(tenant.uuid()).bind(id.uuid());
     deleted.execute(conn).await?;
@@ -347,9 +342,20 @@ pub(crate) async fn revoke_keys_made_by(
     tenant: TenantId,
     creator: UserId,
 ) -> Result<Vec<ApiKeyId>, Error> {
+    revoke_keys(conn, tenant, Some(creator), None).await
+}
+
+/// Ends the keys that somebody has made, as [`revoke_keys_made_by`] does, and all keys of an account; under the tenant's lock.
+pub(super) async fn revoke_keys(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    creator: Option<UserId>,
+    account: Option<ServiceAccountId>,
+) -> Result<Vec<ApiKeyId>, Error> {
     let ended = sqlx::query_scalar(REVOKE_MADE_BY)
         .bind(tenant.uuid())
-        .bind(creator.uuid());
+        .bind(creator.map(|creator| creator.uuid()))
+        .bind(account.map(|account| account.uuid()));
     let ended: Vec<Uuid> = ended.fetch_all(conn).await?;
     Ok(ended.into_iter().map(ApiKeyId::from_uuid).collect())
 }
@@ -376,19 +382,6 @@ pub(crate) async fn revoke_keys_of_role(
     role: &str,
 ) -> Result<Vec<ApiKeyId>, Error> {
     let ended = sqlx::query_scalar(REVOKE_OF_ROLE).bind(tenant.uuid()).bind(role);
-    let ended: Vec<Uuid> = ended.fetch_all(conn).await?;
-    Ok(ended.into_iter().map(ApiKeyId::from_uuid).collect())
-}
-
-/// Ends all keys of an account; under the tenant's lock.
-pub(super) async fn revoke_keys_of(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    account: ServiceAccountId,
-) -> Result<Vec<ApiKeyId>, Error> {
-    let ended = sqlx::query_scalar(REVOKE_OF_ACCOUNT)
-        .bind(tenant.uuid())
-        .bind(account.uuid());
     let ended: Vec<Uuid> = ended.fetch_all(conn).await?;
     Ok(ended.into_iter().map(ApiKeyId::from_uuid).collect())
 }

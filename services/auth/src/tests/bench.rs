@@ -1,5 +1,6 @@
 //! A database of its own, this service's state on it, and the usual people.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -290,11 +291,41 @@ impl Bench {
 
     /// Waits until somebody waits for a lock of the database.
     pub(crate) async fn until_somebody_waits(&self) {
+        self.until_waiting(1).await;
+    }
+
+    /// Waits until so many wait for a lock of the database.
+    async fn until_waiting(&self, many: i64) {
         let waiting =
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while self.count(waiting).await == 0 {
+        while self.count(waiting).await < many {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// What came of two calls that meet: the second begins when the first waits for these rows, and the rows are let go when the
+    /// second waits too, for them or for the first.
+    pub(crate) async fn meet<A: Debug + Send + 'static, B: Debug + Send + 'static>(
+        &self,
+        rows: &str,
+        first: impl Future<Output = A> + Send + 'static,
+        second: impl Future<Output = B> + Send + 'static,
+    ) -> (A, B) {
+        let mut holding = self.superuser.begin().await.unwrap();
+        let hold = format!("SELECT FROM {rows} FOR UPDATE");
+        sqlx::raw_sql(AssertSqlSafe(hold)).execute(&mut *holding).await.unwrap();
+        let mut first = tokio::spawn(first);
+        tokio::select! {
+            () = self.until_waiting(1) => {}
+            done = &mut first => panic!("the first did not wait: {done:?}"),
+        }
+        let mut second = tokio::spawn(second);
+        tokio::select! {
+            () = self.until_waiting(2) => {}
+            done = &mut second => panic!("the second did not wait: {done:?}"),
+        }
+        holding.rollback().await.unwrap();
+        (first.await.unwrap(), second.await.unwrap())
     }
 
     /// Everything that the schema holds, as text.

@@ -112,6 +112,27 @@ async fn a_link_sets_a_new_password_once_and_ends_every_session() {
 }
 
 #[tokio::test]
+async fn a_reset_that_waits_for_who_is_at_the_account_keeps_nobody_from_the_clock() {
+    let (bench, house, _) = start("reset_clock").await;
+    ask(&bench, &house.email).await;
+    let asked = to(&token(&bench, Kind::PasswordReset).await, OTHER);
+    let guess = bench.login(&house.email, "not that one, surely", None).await;
+    assert!(matches!(guess, Err(Error::LoginFailed)));
+    let mut guessing = bench.superuser.begin().await.unwrap();
+    sqlx::raw_sql("SELECT FROM auth.attempts FOR UPDATE")
+        .execute(&mut *guessing)
+        .await
+        .unwrap();
+    let state = bench.state.clone();
+    let resetting = tokio::spawn(async move { reset(&anonymous(), &state, &asked).await });
+    bench.until_somebody_waits().await;
+    let look = sqlx::raw_sql("SELECT version FROM auth.rights_clock FOR UPDATE NOWAIT");
+    look.execute(&bench.superuser).await.unwrap();
+    guessing.rollback().await.unwrap();
+    resetting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn an_address_without_an_account_costs_the_same_rows_and_sends_nothing() {
     let (bench, house, _) = start("reset_unknown").await;
     let rows = async || {

@@ -13,10 +13,10 @@ use crate::role::TenantRole;
 use crate::service_account::{self, AccountName, ApiKey, NewAccount, keys, session_of, user_of};
 use crate::tests::bench::{Bench, PASSWORD, anonymous, ctx};
 
-async fn account(bench: &Bench, by: &Ctx, name: &str) -> ServiceAccountId {
+pub(super) async fn account(bench: &Bench, by: &Ctx, name: &str, role: Role) -> ServiceAccountId {
     let new = NewAccount {
         name: AccountName::parse_required(name).unwrap(),
-        role: TenantRole::BuiltIn(Role::TenantAdmin),
+        role: TenantRole::BuiltIn(role),
     };
     service_account::actions::create(by, &bench.state, &new)
         .await
@@ -24,7 +24,7 @@ async fn account(bench: &Bench, by: &Ctx, name: &str) -> ServiceAccountId {
         .id
 }
 
-async fn invite(bench: &Bench, by: &Ctx, email: &str) -> InvitationId {
+pub(super) async fn invite(bench: &Bench, by: &Ctx, email: &str) -> InvitationId {
     let invite = Invite {
         email: email.parse().unwrap(),
         role: TenantRole::BuiltIn(Role::User),
@@ -34,7 +34,7 @@ async fn invite(bench: &Bench, by: &Ctx, email: &str) -> InvitationId {
 }
 
 /// The context of a call by a program.
-fn program(tenant: TenantId, account: ServiceAccountId, key: ApiKeyId) -> Ctx {
+pub(super) fn program(tenant: TenantId, account: ServiceAccountId, key: ApiKeyId) -> Ctx {
     let principal = Principal::Member {
         user: user_of(account),
         session: session_of(key),
@@ -52,7 +52,7 @@ async fn what_was_made_with_their_keys_ends_too() {
     let admin = bench.ctx_of(other.admin, other.tenant).await;
     let mut accounts = Vec::new();
     for name in ["First", "Second", "Third"] {
-        accounts.push(account(&bench, &admin, name).await);
+        accounts.push(account(&bench, &admin, name, Role::TenantAdmin).await);
     }
     let (first, _) = keys::create(&operator, state, accounts[0], 30).await.unwrap();
     let by_first = program(other.tenant, accounts[0], first.id);
@@ -87,7 +87,7 @@ async fn invitations_are_locked_before_keys_and_keys_before_sessions() {
     let (bench, house, user, platform) = start("operator_order").await;
     let session = platform.session.id;
     let operator = ctx(Principal::Operator { user, session }, Some(house.tenant));
-    let importer = account(&bench, &operator, "Importer").await;
+    let importer = account(&bench, &operator, "Importer", Role::TenantAdmin).await;
     keys::create(&operator, &bench.state, importer, 30).await.unwrap();
     invite(&bench, &operator, "ada@acme.example").await;
     let mut holding = bench.superuser.begin().await.unwrap();
