@@ -32,7 +32,7 @@ pub(crate) async fn start(ctx: &Ctx, state: &State, start: &Start) -> Result<Imp
         other => other?,
     }
     // Whoever takes the operator's role waits too.
-    if !operator::hold(&mut tx, by.operator).await? {
+    if !operator::hold(&mut tx, start.tenant, by.operator).await? {
         return Err(Error::Revoked);
     }
     if !store::hold_member(&mut tx, start.user, start.tenant).await? {

@@ -243,7 +243,7 @@ pub(crate) async fn revoke_of_sender(
 }
 
 /// Makes the links worthless that an operator has sent, or could have sent with a key that they know, in all tenants, and says
-/// how many; under the grant's lock, which whoever sends one under their own name holds.
+/// how many; under the grant's lock, which whoever sends one holds.
 pub(crate) async fn revoke_all_of_sender(conn: &mut PgConnection, sender: UserId) -> Result<u64, Error> {
     let done = sqlx::query(REVOKE_ALL_OF_SENDER).bind(sender.uuid());
     Ok(done.execute(conn).await?.rows_affected())

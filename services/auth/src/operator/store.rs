@@ -27,8 +27,13 @@ const PAGE: &str = "SELECT person.id, person.email, person.display_name, person.
 const GRANT: &str = "INSERT INTO auth.platform_grants (identity_id, role) VALUES ($1, $2) \
     ON CONFLICT (identity_id) DO NOTHING";
 
-/// KEY SHARE conflicts with nothing but the end of the row.
-const HOLD: &str = "SELECT true FROM auth.platform_grants WHERE identity_id = $1 FOR KEY SHARE";
+/// Of who acts, and where that is a program, of whoever has made its keys, and so on up: `maker` is as in
+/// `service_account/store.rs`, the other way round. KEY SHARE conflicts with nothing but the end of a row.
+const HOLD: &str = "WITH RECURSIVE maker (id) AS (SELECT $2::uuid \
+    UNION SELECT known.created_by FROM maker JOIN auth.api_keys AS known \
+        ON known.tenant_id = $1 AND known.service_account_id = maker.id) \
+    SELECT identity_id FROM auth.platform_grants WHERE identity_id IN (SELECT id FROM maker) \
+    ORDER BY identity_id FOR KEY SHARE";
 
 const REVOKE: &str = "DELETE FROM auth.platform_grants WHERE identity_id = $1";
 
@@ -88,10 +93,12 @@ pub(super) async fn grant(conn: &mut PgConnection, user: UserId, role: Role) -> 
     Ok(done.execute(conn).await?.rows_affected() == 1)
 }
 
-/// Keeps an operator's role until the transaction ends: who takes it then sees what they have made. `false` where they have none.
-pub(crate) async fn hold(conn: &mut PgConnection, user: UserId) -> Result<bool, Error> {
-    let held: Option<bool> = sqlx::query_scalar(HOLD).bind(user.uuid()).fetch_optional(conn).await?;
-    Ok(held.is_some())
+/// Keeps an operator's role until the transaction ends: who takes it then sees what they have made. Where a program of the tenant
+/// acts, those of the operators are kept who could act as it. `false` where who acts is no operator.
+pub(crate) async fn hold(conn: &mut PgConnection, tenant: TenantId, user: UserId) -> Result<bool, Error> {
+    let held = sqlx::query_scalar(HOLD).bind(tenant.uuid()).bind(user.uuid());
+    let held: Vec<Uuid> = held.fetch_all(conn).await?;
+    Ok(held.contains(&user.uuid()))
 }
 
 /// Takes a person's role. `false` where they have none.

@@ -1,7 +1,7 @@
 //! What may be done with roles. Whoever changes roles of a tenant holds the tenant's row, as who changes its members does.
 
 use rowhouse_auth_kit::{Grants, Role};
-use rowhouse_context::{Ctx, Principal};
+use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
 use rowhouse_types::{ApiKeyId, Etag, ServiceAccountId, TenantId};
 use serde_json::json;
@@ -163,10 +163,9 @@ pub(crate) async fn delete(ctx: &Ctx, state: &State, name: &RoleName, etag: Opti
 /// What the caller holds in the tenant, now.
 pub(crate) async fn held(conn: &mut PgConnection, ctx: &Ctx, tenant: TenantId) -> Result<Grants, Error> {
     let query = Query::of(ctx.principal(), Some(tenant)).ok_or(Error::Revoked)?;
-    // Who takes an operator's role ends what they have made: it must be there by then.
-    if let Principal::Operator { user, .. } = ctx.principal()
-        && !operator::hold(conn, *user).await?
-    {
+    // Who takes an operator's role ends what they have made, and what was made with their keys: it must be there by then.
+    let is_operator = operator::hold(conn, tenant, query.user).await?;
+    if query.platform && !is_operator {
         return Err(Error::Revoked);
     }
     let facts = rights::read(conn, &query).await?;

@@ -361,7 +361,7 @@ pub(super) async fn revoke_keys(
 }
 
 /// Ends the keys that an operator has made, and those that were made with such keys, in all tenants; under the grant's lock, which
-/// whoever makes one under their own name holds.
+/// whoever makes one holds.
 pub(crate) async fn revoke_all_keys_made_by(
     conn: &mut PgConnection,
     creator: UserId,

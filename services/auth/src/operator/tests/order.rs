@@ -1,4 +1,5 @@
-//! The end of a role meets whoever changes the same rows in a tenant: both lock them in one order, so that neither is ended for it.
+//! The end of a role meets whoever changes the same rows in a tenant: both lock them in one order, so that neither is ended for it,
+//! and what is made meanwhile with the operator's keys is waited for.
 
 use rowhouse_auth_kit::Role;
 use rowhouse_context::{Ctx, Principal};
@@ -116,4 +117,33 @@ async fn who_removes_a_member_locks_the_links_from_them_and_to_them_in_one_order
     met.meets_the_end(&rows, remove).await;
     let open = "SELECT count(*) FROM auth.invitations WHERE state = 'open'";
     assert_eq!(bench.count(open).await, 0);
+}
+
+#[tokio::test]
+async fn what_a_program_makes_with_their_key_meanwhile_is_waited_for_and_ends_too() {
+    let met = met("operator_meets_create", Role::User).await;
+    let (state, account) = (met.bench.state.clone(), met.accounts[1]);
+    let by_first = program(met.other.tenant, met.accounts[0], met.keys[0]);
+    let create = async move { keys::create(&by_first, &state, account, 30).await.map(drop) };
+    // A key refers to its account: it waits where it has been found that it may be made.
+    let rows = format!("auth.service_accounts WHERE id = '{}'", account.uuid());
+    met.meets_the_end(&rows, create).await;
+    let made = "SELECT count(*) FROM auth.api_keys";
+    assert_eq!(met.bench.count(made).await, 3);
+    let live = "SELECT count(*) FROM auth.api_keys WHERE revoked_at IS NULL";
+    assert_eq!(met.bench.count(live).await, 0);
+}
+
+#[tokio::test]
+async fn what_a_program_would_make_with_their_key_after_the_end_is_not_made() {
+    let met = met("operator_meets_late", Role::User).await;
+    let (state, account, tenant) = (met.bench.state.clone(), met.accounts[1], met.other.tenant);
+    let by_first = program(tenant, met.accounts[0], met.keys[0]);
+    let (db, email) = (state.db.clone(), met.email.parse().unwrap());
+    let end = async move { revoke(&db, &email, &why()).await };
+    let create = async move { keys::create(&by_first, &state, account, 30).await.map(drop) };
+    // The end has taken the role and waits for a key; what is made meanwhile waits for the role.
+    let (ended, made) = met.bench.meet(&met.handed_on(), end, create).await;
+    assert!(ended.unwrap());
+    assert!(matches!(made, Err(Error::Revoked)), "{made:?}");
 }
