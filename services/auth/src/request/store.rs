@@ -17,8 +17,9 @@ const CLAIM: &str = "INSERT INTO auth.requests AS request \
         expires_at = CASE WHEN request.expires_at < now() THEN excluded.expires_at ELSE request.expires_at END \
     RETURNING fingerprint, resource_id";
 
+/// Those that a call takes over, or a purge is removing, are left for the next round.
 const PRUNE: &str = "DELETE FROM auth.requests WHERE (tenant_id, method, request_id) IN \
-    (SELECT tenant_id, method, request_id FROM auth.requests WHERE expires_at < now() LIMIT 1000)";
+    (SELECT tenant_id, method, request_id FROM auth.requests WHERE expires_at < now() LIMIT 1000 FOR UPDATE SKIP LOCKED)";
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]

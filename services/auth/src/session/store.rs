@@ -106,11 +106,12 @@ const PRUNE_TOKENS: &str = "WITH stale AS (SELECT token.token_hash \
     LIMIT $1 FOR UPDATE OF token SKIP LOCKED) \
     DELETE FROM auth.refresh_tokens WHERE token_hash IN (SELECT stale.token_hash FROM stale)";
 
-/// A day later nobody's access token names it any more. Only those without tokens, which would all go with it at once.
+/// A day later nobody's access token names it any more. Only those without tokens, which would all go with it at once. Those that
+/// somebody is ending, in the order of their ids, are left for the next round.
 const PRUNE: &str = "DELETE FROM auth.sessions WHERE id IN (SELECT session.id FROM auth.sessions AS session \
     WHERE session.expires_at < now() - interval '1 day' \
     AND NOT EXISTS (SELECT FROM auth.refresh_tokens AS token WHERE token.session_id = session.id) \
-    ORDER BY session.expires_at LIMIT 1000)";
+    ORDER BY session.expires_at LIMIT 1000 FOR UPDATE OF session SKIP LOCKED)";
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! What is forgotten of sessions, and when: a little at a time, and never what would show that a token was stolen.
 
+use sqlx::AssertSqlSafe;
+
 use crate::error::Error;
-use crate::housekeeping;
 use crate::rights::Standing;
 use crate::session::refresh::refresh;
 use crate::session::{Pair, RefreshToken, prune};
 use crate::tests::bench::{Bench, PASSWORD, anonymous};
+use crate::{account_mail, housekeeping};
 
 const SESSIONS: &str = "SELECT count(*) FROM auth.sessions";
 const TOKENS: &str = "SELECT count(*) FROM auth.refresh_tokens";
@@ -71,6 +73,34 @@ async fn a_token_that_another_replica_is_removing_is_not_waited_for() {
     }
     another.rollback().await.unwrap();
     assert_eq!(left(&bench).await, (1, 1));
+}
+
+#[tokio::test]
+async fn a_session_or_a_mail_that_somebody_is_ending_is_not_waited_for() {
+    let (bench, ..) = start("prune_ending").await;
+    account_mail::request_reset(&anonymous(), &bench.state, &"admin@acme.example".parse().unwrap())
+        .await
+        .unwrap();
+    bench
+        .execute(
+            "DELETE FROM auth.refresh_tokens;
+             UPDATE auth.sessions SET expires_at = now() - interval '2 days';
+             UPDATE auth.account_mails SET expires_at = now() - interval '2 days'",
+        )
+        .await;
+    let mut ending = bench.superuser.begin().await.unwrap();
+    for table in ["sessions", "account_mails"] {
+        let held = format!("SELECT FROM auth.{table} FOR NO KEY UPDATE");
+        sqlx::raw_sql(AssertSqlSafe(held)).execute(&mut *ending).await.unwrap();
+    }
+    tokio::select! {
+        tidied = housekeeping::tidy(&bench.state) => tidied.unwrap(),
+        () = bench.until_somebody_waits() => panic!("it waits for who is ending them"),
+    }
+    ending.rollback().await.unwrap();
+    housekeeping::tidy(&bench.state).await.unwrap();
+    assert_eq!(left(&bench).await, (0, 0));
+    assert_eq!(bench.count("SELECT count(*) FROM auth.account_mails").await, 0);
 }
 
 #[tokio::test]
