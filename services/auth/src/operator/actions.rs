@@ -141,10 +141,11 @@ pub(crate) async fn revoke(
     Ok(true)
 }
 
-/// An operator who has lost the role since the call began may do nothing more. Who runs a command has none to lose.
+/// An operator who has lost the role since the call began may do nothing more; the grants are locked. Who runs a command has none
+/// to lose.
 async fn still_an_operator(conn: &mut PgConnection, ctx: &Ctx) -> Result<(), Error> {
     if let Principal::Operator { user, .. } = ctx.principal()
-        && !store::hold(conn, *user).await?
+        && store::find(conn, *user).await?.is_none()
     {
         return Err(Error::Revoked);
     }
