@@ -9,7 +9,7 @@ use super::end::{start, why};
 use super::handed_on::{account, invite, program};
 use crate::error::Error;
 use crate::member;
-use crate::operator::revoke;
+use crate::operator::command::revoke;
 use crate::role::TenantRole;
 use crate::service_account::{AccountState, Change, actions, keys};
 use crate::tests::bench::{Bench, House, ctx};
