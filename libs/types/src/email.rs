@@ -32,15 +32,30 @@ impl Email {
     /// and a person who types either means the same account.
     #[must_use]
     pub fn key(&self) -> String {
-        self.address.to_lowercase()
+        Self::key_of(&self.address)
+    }
+
+    /// The key of an address that is stored as text. Letter by letter, as PostgreSQL's `lower` makes it: by the rules of whole
+    /// words (Unicode, `SpecialCasing`) a sigma at the end would be another letter than elsewhere, and so another account.
+    #[must_use]
+    pub fn key_of(address: &str) -> String {
+        address.chars().flat_map(char::to_lowercase).collect()
     }
 
     /// What stands behind the `@`, in lower case.
     #[must_use]
     pub fn domain(&self) -> String {
         let (_, domain) = self.address.rsplit_once('@').unwrap_or_default();
-        domain.to_lowercase()
+        Self::key_of(domain)
     }
+}
+
+/// Whether a letter could make another mailbox's key: its lower case is a letter of ASCII, or several. Those are the dotted
+/// capital I (U+0130), which PostgreSQL makes an `i` and IDNA another domain, and the sign of the kelvin (U+212A). An account is
+/// found by the key, so whoever owned the domain that looks alike would be taken for the owner of the other.
+fn could_pass_for_another(letter: char) -> bool {
+    let mut lower = letter.to_lowercase();
+    !letter.is_ascii() && (lower.len() > 1 || lower.any(|small| small.is_ascii()))
 }
 
 impl FromStr for Email {
@@ -51,7 +66,8 @@ impl FromStr for Email {
             .without_display_text()
             .without_domain_literal()
             .with_required_tld();
-        if text.len() > EMAIL_BYTES_MAX || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        let unfit = |c: char| c.is_control() || c.is_whitespace() || could_pass_for_another(c);
+        if text.len() > EMAIL_BYTES_MAX || text.chars().any(unfit) {
             return Err(ParseEmailError);
         }
         EmailAddress::parse_with_options(text, options).map_err(|_| ParseEmailError)?;
@@ -101,6 +117,32 @@ mod tests {
         ] {
             assert!(text.parse::<Email>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn an_address_that_could_pass_for_another_is_refused() {
+        for text in [
+            "ADM\u{130}N@example.com",
+            "admin@MA\u{130}L.example.com",
+            "\u{212a}im@example.com",
+            "kim@\u{212a}iosk.example.com",
+        ] {
+            assert!(text.parse::<Email>().is_err(), "{text:?}");
+        }
+        // The control: letters whose lower case is no other's are taken.
+        assert!("\u{dc}BER@example.com".parse::<Email>().is_ok());
+    }
+
+    #[test]
+    fn two_letters_of_all_could_pass_for_another() {
+        let found: Vec<char> = ('\0'..=char::MAX).filter(|c| could_pass_for_another(*c)).collect();
+        assert_eq!(found, ['\u{130}', '\u{212a}']);
+    }
+
+    #[test]
+    fn the_key_takes_each_letter_alone() {
+        let email: Email = "\u{39f}\u{394}\u{39f}\u{3a3}@example.com".parse().unwrap();
+        assert_eq!(email.key(), "\u{3bf}\u{3b4}\u{3bf}\u{3c3}@example.com");
     }
 
     #[test]

@@ -171,15 +171,15 @@ impl Attempted {
 
 /// Counts an attempt to show the password of the account with this address, or refuses it.
 pub(crate) async fn begin(ctx: &Ctx, state: &State, email: &Email) -> Result<Attempted, Error> {
-    let (account, address) = (key_of(email.as_str()), ctx.address().unwrap_or_default());
+    let (account, address) = (email.key(), ctx.address().unwrap_or_default());
     let from = network(address);
     let mut attempted = Attempted::single("pair", &format!("{account}|{from}"), PAIR);
     let reset = of_reset(&account, &from);
     if !store::is_known(&mut *state.connection().await?, email, address, &reset).await? {
-        let (_, domain) = account.rsplit_once('@').unwrap_or_default();
+        let domain = email.domain();
         attempted.others = vec![Subject::new("address", &from, ADDRESS), of_account(&account)];
         attempted.organisation = Some(Organisation {
-            all: Subject::new("organisation", domain, ORGANISATION),
+            all: Subject::new("organisation", &domain, ORGANISATION),
             visitor: Subject::new("visitor", &format!("{domain}|{from}"), VISITOR),
         });
     }
@@ -282,7 +282,7 @@ pub(crate) async fn succeeded(conn: &mut PgConnection, attempted: &Attempted) ->
 
 /// Forgets what was tried on an account, from wherever.
 pub(crate) async fn forget_account(conn: &mut PgConnection, email: &str) -> Result<(), Error> {
-    store::forget(conn, &of_account(&key_of(email))).await
+    store::forget(conn, &of_account(&Email::key_of(email))).await
 }
 
 /// The account's password was reset by mail: whoever reads the account's mails is its owner, and gets in from where they are,
@@ -291,19 +291,12 @@ pub(crate) async fn forget_account(conn: &mut PgConnection, email: &str) -> Resu
 pub(crate) async fn was_reset(ctx: &Ctx, conn: &mut PgConnection, email: &str) -> Result<(), Error> {
     forget_account(conn, email).await?;
     let from = network(ctx.address().unwrap_or_default());
-    store::mark(conn, &of_reset(&key_of(email), &from)).await
+    store::mark(conn, &of_reset(&Email::key_of(email), &from)).await
 }
 
 /// What marks a network from which the password was reset.
 fn of_reset(account: &str, from: &str) -> Vec<u8> {
     digest("reset", &format!("{account}|{from}"))
-}
-
-/// What stands for all spellings of an address that the database takes for the same account. Letter by letter, as PostgreSQL's
-/// `lower` makes it: by the rules of whole words (Unicode, SpecialCasing) a dotted capital I would be two letters, and whoever spells
-/// an address with one would be counted apart, once more for each i in it.
-fn key_of(address: &str) -> String {
-    address.chars().map(|c| c.to_lowercase().next().unwrap_or(c)).collect()
 }
 
 fn of_account(key: &str) -> Subject {

@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_secs(60 * 60);
 pub(crate) async fn change(ctx: &Ctx, state: &State, change: &EmailChange) -> Result<(), Error> {
     let (user, _) = manage::caller(ctx)?;
     let account = super::actions::confirmed(ctx, state, user, &change.current).await?;
-    if change.new.key() == account.email.to_lowercase() {
+    if change.new.key() == Email::key_of(&account.email) {
         return Err(Error::Field {
             field: "new_email",
             description: "must be another than the account's".to_owned(),

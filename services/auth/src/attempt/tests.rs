@@ -77,19 +77,6 @@ async fn of_many_guesses_at_once_few_are_looked_at_whether_there_is_such_an_acco
 }
 
 #[tokio::test]
-async fn whatever_the_database_takes_for_an_account_is_counted_as_that_account() {
-    let bench = Bench::start("attempt_spelling").await;
-    let house = bench.house("acme").await;
-    let (email, spelled) = (house.email.as_str(), "ADM\u{130}N@acme.example");
-    assert!(login(&bench, "192.0.2.2", spelled, PASSWORD).await.is_ok());
-    let subjects = async || bench.count("SELECT count(*) FROM auth.attempts").await;
-    assert!(login(&bench, "192.0.2.1", email, WRONG).await.is_err());
-    let before = subjects().await;
-    assert!(login(&bench, "192.0.2.1", spelled, WRONG).await.is_err());
-    assert_eq!(subjects().await, before);
-}
-
-#[tokio::test]
 async fn the_wait_doubles_and_what_is_long_ago_is_forgotten() {
     let bench = Bench::start("attempt_waits").await;
     let house = bench.house("acme").await;

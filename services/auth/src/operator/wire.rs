@@ -56,4 +56,13 @@ mod tests {
         let nothing = revocation(&proto::RevokeOperatorRequest::default()).unwrap_err();
         assert_eq!(named(&nothing), ["user_id", "reason"]);
     }
+
+    #[test]
+    fn an_address_that_could_pass_for_another_makes_nobody_an_operator() {
+        let asked = proto::GrantOperatorRequest {
+            email: "ADM\u{130}N@rowhouse.example".to_owned(),
+            reason: "joins the team".to_owned(),
+        };
+        assert_eq!(named(&grant(&asked).unwrap_err()), ["email"]);
+    }
 }
