@@ -59,10 +59,14 @@ pub(crate) async fn grant(ctx: &Ctx, state: &State, email: &Email, reason: &Reas
 pub(super) async fn active_account(conn: &mut PgConnection, email: &Email) -> Result<UserId, Error> {
     let account = identity::account_at(conn, email.as_str()).await?;
     let user = account.ok_or_else(|| no_account(email))?.id;
-    if identity::hold(conn, user, None).await? {
-        Ok(user)
-    } else {
-        Err(no_account(email))
+    if !identity::hold(conn, user, None).await? {
+        return Err(no_account(email));
+    }
+    // It may have got another address since it was looked for. And the role goes to nobody whom the database alone takes for the
+    // one that was named.
+    match identity::account_at(conn, email.as_str()).await? {
+        Some(now) if now.id == user && Email::key_of(&now.email) == email.key() => Ok(user),
+        _ => Err(no_account(email)),
     }
 }
 

@@ -151,6 +151,44 @@ async fn operators_are_listed_page_by_page_the_disabled_too_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn an_account_that_gets_another_address_meanwhile_becomes_no_operator() {
+    let (bench, house, root) = office("operator_moved").await;
+    let mut moving = bench.superuser.begin().await.unwrap();
+    sqlx::query("UPDATE auth.identities SET email = 'elsewhere@acme.example' WHERE id = $1")
+        .bind(house.admin.uuid())
+        .execute(&mut *moving)
+        .await
+        .unwrap();
+    let (state, email) = (bench.state.clone(), house.email.parse().unwrap());
+    let mut granting = tokio::spawn(async move { grant(&root, &state, &email, &why()).await });
+    tokio::select! {
+        () = bench.until_somebody_waits() => {}
+        done = &mut granting => panic!("it did not wait: {done:?}"),
+    }
+    moving.commit().await.unwrap();
+    let refused = granting.await.unwrap();
+    assert!(
+        matches!(refused, Err(Error::NotFound { kind: "account", .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_account_that_only_the_database_takes_for_the_one_that_was_named_becomes_no_operator() {
+    let (bench, house, root) = office("operator_alike").await;
+    let alike = format!(
+        "UPDATE auth.identities SET email = U&'ADM\\0130N@acme.example' WHERE id = '{}'",
+        house.admin.uuid()
+    );
+    bench.execute(&alike).await;
+    let refused = grant(&root, &bench.state, &"admin@acme.example".parse().unwrap(), &why()).await;
+    assert!(
+        matches!(refused, Err(Error::NotFound { kind: "account", .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn an_account_is_held_before_the_grants_are() {
     let (bench, house, root) = office("operator_locks").await;
     let mut holding = bench.superuser.begin().await.unwrap();
