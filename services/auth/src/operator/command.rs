@@ -12,7 +12,7 @@ use rowhouse_db::ControlDb;
 use rowhouse_types::{Email, UserId};
 use tokio::time::Instant;
 
-use super::{Reason, actions};
+use super::{Reason, actions, store};
 use crate::error::Error;
 use crate::identity::{self, Chooser, DisplayName, Hasher, NewIdentity, NewPassword};
 use crate::random;
@@ -58,6 +58,10 @@ async fn make(
     reason: Option<&Reason>,
     deliver: impl FnOnce(&str) -> io::Result<()>,
 ) -> Result<Granted, Error> {
+    // Where there is one, whatever account the address has is nothing to this call. `give` looks again, under the lock.
+    if reason.is_none() && store::operator_exists(&mut *db.pool().acquire().await?).await? {
+        return Ok(Granted::Exists);
+    }
     let ctx = ctx();
     let password = random::text().map_err(Error::fault)?;
     let chosen = NewPassword::parse(&password).map_err(Error::fault)?;

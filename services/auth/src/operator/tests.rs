@@ -86,6 +86,18 @@ async fn a_member_who_becomes_operator_keeps_their_password() {
 }
 
 #[tokio::test]
+async fn where_there_is_an_operator_no_first_is_made_of_a_disabled_account_either() {
+    let bench = Bench::start("bootstrap_disabled").await;
+    let house = bench.house("acme").await;
+    bench.operator("root@rowhouse.example").await;
+    bench
+        .execute("UPDATE auth.identities SET state = 'disabled' WHERE email LIKE '%acme.example'")
+        .await;
+    let made = bootstrap(&bench.state.db, &house.email.parse().unwrap(), |_| Ok(())).await;
+    assert_eq!(made.unwrap(), Granted::Exists);
+}
+
+#[tokio::test]
 async fn another_is_made_beside_the_first_with_a_password_of_their_own() {
     let bench = Bench::start("operator_grant").await;
     bench.operator("root@rowhouse.example").await;
