@@ -96,7 +96,11 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
         invitation::revoke_of_sender(&mut tx, tenant, itself, None).await?;
     }
     let (made_by, of) = (shrinks.then_some(itself), grows.then_some(account.id));
-    let ended = store::revoke_keys(&mut tx, tenant, made_by, of).await?;
+    let ended = if shrinks || grows {
+        store::revoke_keys(&mut tx, tenant, made_by, of).await?
+    } else {
+        Vec::new()
+    };
     let after = store::update(&mut tx, tenant, &changed).await?;
     let entry = Entry::new("service_account.update", account.id)
         .before(facts(&account))
