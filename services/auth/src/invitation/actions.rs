@@ -141,6 +141,36 @@ enum Known {
     No(String),
 }
 
+/// Holds the account, or makes it, before anything else is locked: who has the address meanwhile is waited for. Whose it is, and
+/// whether it is new; `None` where an account came into being meanwhile, or has another address by now.
+async fn settle(
+    conn: &mut PgConnection,
+    acceptance: &Acceptance,
+    email: &Email,
+    known: Known,
+) -> Result<Option<(UserId, bool)>, Error> {
+    match known {
+        Known::Yes(user, hash) => {
+            if !identity::hold(conn, user, Some(&hash)).await? {
+                return Err(Error::LoginFailed);
+            }
+            // The tenant's policy is asked about the address that was invited: it must be the account's still.
+            let now = identity::account_at(conn, email.as_str()).await?;
+            Ok(now.filter(|now| now.id == user).map(|now| (now.id, false)))
+        }
+        Known::No(password_hash) => {
+            let new = NewIdentity {
+                id: UserId::generate(),
+                email,
+                display_name: &acceptance.display_name,
+                password_hash: &password_hash,
+            };
+            let inserted = identity::insert(conn, &new).await?;
+            Ok(inserted.then_some((new.id, true)))
+        }
+    }
+}
+
 /// Makes the person a member. `None` where an account came into being meanwhile, or has another address by now.
 async fn join(
     ctx: &Ctx,
@@ -149,17 +179,11 @@ async fn join(
     open: &Open,
     known: Known,
 ) -> Result<Option<Joined>, Error> {
+    let email: Email = open.email.parse().map_err(Error::fault)?;
     let mut tx = state.begin().await?;
-    if let Known::Yes(user, hash) = &known {
-        if !identity::hold(&mut tx, *user, Some(hash)).await? {
-            return Err(Error::LoginFailed);
-        }
-        // The tenant's policy is asked about the address that was invited: it must be the account's still.
-        let now = identity::account_at(&mut tx, &open.email).await?;
-        if now.is_none_or(|now| now.id != *user) {
-            return Ok(None);
-        }
-    }
+    let Some((user, is_new)) = settle(&mut tx, acceptance, &email, known).await? else {
+        return Ok(None);
+    };
     let applied = tenant::lock(&mut tx, open.tenant)
         .await?
         .ok_or(Error::InvitationInvalid)?;
@@ -167,31 +191,15 @@ async fn join(
         return Err(Error::TenantSuspended);
     }
     // It may have become stricter since the invitation was sent.
-    let email: Email = open.email.parse().map_err(Error::fault)?;
     login_policy::find(&mut tx, open.tenant).await?.admit(&email, "token")?;
     // Of several at once, one finds the invitation open.
     let role = store::lock_open(&mut tx, open.id)
         .await?
         .ok_or(Error::InvitationInvalid)?;
-    let user = match known {
-        Known::Yes(user, _) => user,
-        Known::No(password_hash) => {
-            let new = NewIdentity {
-                id: UserId::generate(),
-                email: &email,
-                display_name: &acceptance.display_name,
-                password_hash: &password_hash,
-            };
-            if !identity::insert(&mut tx, &new).await? {
-                return Ok(None);
-            }
-            let entry = Entry::new("identity.create", new.id)
-                .by(new.id)
-                .within(Some(open.tenant));
-            audit::record(&mut tx, ctx, entry).await?;
-            new.id
-        }
-    };
+    if is_new {
+        let entry = Entry::new("identity.create", user).by(user).within(Some(open.tenant));
+        audit::record(&mut tx, ctx, entry).await?;
+    }
     member::join(&mut tx, open.tenant, user, &role).await?;
     store::mark_accepted(&mut tx, open.id, user).await?;
     let entry = Entry::new("invitation.accept", open.id)

@@ -219,6 +219,35 @@ async fn an_account_that_comes_into_being_meanwhile_must_prove_itself_too() {
 }
 
 #[tokio::test]
+async fn who_waits_for_an_account_of_the_same_address_keeps_nobody_from_the_tenant() {
+    let bench = Bench::start("invitation_order").await;
+    let (_, invitation) = found(&bench, "ada@acme.example").await;
+    let mail = mail::actions::invitation_mail(&service_ctx(), &bench.state, invitation).await;
+    let acceptance = acceptance(mail.unwrap().token, PASSWORD);
+    let mut making = bench.superuser.begin().await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO auth.identities (id, email, display_name, password_hash)
+            VALUES (gen_random_uuid(), 'ada@acme.example', 'Ada', 'none')",
+    )
+    .execute(&mut *making)
+    .await
+    .unwrap();
+    let state = bench.state.clone();
+    let mut accepting = tokio::spawn(async move { accept(&anonymous(), &state, &acceptance).await });
+    tokio::select! {
+        () = bench.until_somebody_waits() => {}
+        done = &mut accepting => panic!("it did not wait: {done:?}"),
+    }
+    // Else whoever makes an account and then waits for the tenant would wait in a circle with it.
+    for rows in ["auth.tenants", "auth.invitations"] {
+        let look = sqlx::AssertSqlSafe(format!("SELECT FROM {rows} FOR UPDATE NOWAIT"));
+        sqlx::raw_sql(look).execute(&mut *making).await.unwrap();
+    }
+    making.rollback().await.unwrap();
+    accepting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn the_link_is_kept_nowhere_and_the_event_names_only_the_invitation() {
     let bench = Bench::start("invitation_secret").await;
     let (tenant, invitation) = found(&bench, "ada@acme.example").await;
