@@ -194,4 +194,7 @@ async fn a_purge_waits_for_who_joins_meanwhile_and_removes_them_too() {
     late.commit().await.unwrap();
     purging.await.unwrap().unwrap();
     assert_eq!(bench.count("SELECT count(*) FROM auth.sessions").await, 0);
+    let (purged, _) = purge_all(&bench, house.tenant, 1_000).await;
+    assert!(purged.done, "{purged:?}");
+    assert_eq!(bench.count("SELECT count(*) FROM auth.identities").await, 0);
 }
