@@ -126,7 +126,7 @@ impl Certificates {
             Ok(true) => {
                 *refused = None;
                 metrics::counter!(READS, "outcome" => "taken").increment(1);
-                tracing::info!("the certificates were replaced");
+                tracing::info!("certificates or authorities were replaced");
             }
             Ok(false) => *refused = None,
             // Once, and not every second until somebody mends it.
@@ -134,7 +134,7 @@ impl Certificates {
                 let cause = error.to_string();
                 if refused.as_ref() != Some(&cause) {
                     metrics::counter!(READS, "outcome" => "refused").increment(1);
-                    tracing::error!(cause, "the new certificates are not used; the old ones stay");
+                    tracing::error!(cause, "the new certificate and key are not used");
                     *refused = Some(cause);
                 }
             }

@@ -225,7 +225,7 @@ async fn a_pair_that_does_not_fit_is_tried_at_each_look_and_told_of_once() {
     let at_crm = crm.load().await.unwrap();
     let (next, later) = (authority.issue(&[CRM]).unwrap(), authority.issue(&[CRM]).unwrap());
     let log = Log::listen("rowhouse_tls", Level::INFO);
-    let refused = "ERROR the new certificates are not used; the old ones stay";
+    let refused = "ERROR the new certificate and key are not used";
     let mut before = None;
     // The new certificate lies beside the old key, and the next one too.
     for certificate in [&next.certificate, &later.certificate] {
@@ -238,7 +238,7 @@ async fn a_pair_that_does_not_fit_is_tried_at_each_look_and_told_of_once() {
     }
     std::fs::write(crm.folder().join("tls.key"), &later.key).unwrap();
     at_crm.look_and_tell(&mut before).await;
-    let replaced = "INFO the certificates were replaced";
+    let replaced = "INFO certificates or authorities were replaced";
     assert_eq!(log.lines(), [refused, replaced]);
     // That it was told of before does not keep the next one from being told of.
     std::fs::write(crm.folder().join("tls.crt"), &next.certificate).unwrap();
