@@ -49,7 +49,7 @@ impl Contacts {
     /// nobody but the tenant waits too. It goes by steps: a plan bounds each statement, and where time is short, fewer contacts are
     /// given rather than none.
     pub(crate) async fn reassign(&self, ctx: &Ctx, asked: &Reassignment) -> Result<Reassigned> {
-        // No step begins in the second half of the time: it is for the step that was begun last, the count and the COMMIT.
+        // No step but the first begins in the second half of the time: that is for the step begun last, the count and the COMMIT.
         let half = ctx.time_left() / 2;
         let once = asked.recognised_by(ctx);
         if !self.owners.admits(ctx, asked.to).await? {
