@@ -30,6 +30,10 @@ use crate::tenant::Tenant;
 /// long as its deadline allows.
 const STEP_MAX: Duration = Duration::from_secs(20);
 
+/// Longest time for all calls that tell a new tenant's participants its statement timeout while somebody waits: each answers
+/// within milliseconds, or is told in the background.
+const TELL_MAX: Duration = Duration::from_secs(1);
+
 /// How often a call looks whether another process has finished the operation that it waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -93,12 +97,17 @@ impl Sagas {
             .spawn(async move { sagas.drive_and_tell(held).await }.instrument(span))
     }
 
-    /// Works on an operation. A tenant that is new has its plan's statement timeout before anybody hears that it is there; where a
-    /// participant does not answer to that, it is told in the background.
+    /// Works on an operation. Participants hear a new tenant's statement timeout before who waits for its creation is answered, or
+    /// in the background where they are not quick. The tenant is active by then: others, and the relay, may have found it earlier.
     async fn drive_and_tell(&self, held: Held) -> End {
         let end = self.drive(held.clone()).await;
         if held.kind == Kind::Provision && matches!(end, End::Finished(_)) {
-            self.inner.spread.to_tenant(&context(&held), held.tenant).await;
+            let ctx = context(&held, TELL_MAX);
+            tokio::select! {
+                () = self.inner.spread.to_tenant(&ctx, held.tenant) => {}
+                // It is due still: another process finds it.
+                () = self.inner.stopping.cancelled() => {}
+            }
         }
         end
     }
@@ -211,7 +220,7 @@ impl Sagas {
 
     /// Makes the calls of the operation's step.
     async fn perform(&self, held: &Held) -> Result<Done, Failure> {
-        let ctx = context(held);
+        let ctx = context(held, STEP_MAX);
         let (peers, begun) = (&self.inner.peers, Instant::now());
         let calls = async {
             match held.step {
@@ -323,12 +332,12 @@ impl Sagas {
     }
 }
 
-/// For the calls of one step.
-fn context(held: &Held) -> Ctx {
+/// For calls that have so much time together.
+fn context(held: &Held, time: Duration) -> Ctx {
     let principal = Principal::Service {
         name: ServiceName::Tenant,
     };
-    Ctx::new(held.request.clone(), principal, None, Instant::now() + STEP_MAX)
+    Ctx::new(held.request.clone(), principal, None, Instant::now() + time)
 }
 
 /// Counts steps: those that fail again and again say which service keeps tenants waiting.

@@ -28,7 +28,7 @@ use crate::operation::peers::Peers;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest time for one home.
-const HOME_MAX: Duration = Duration::from_secs(5);
+pub(super) const HOME_MAX: Duration = Duration::from_secs(5);
 
 /// How long a round begins with homes. One under way ends within [`HOME_MAX`]: what has become due since, anywhere, waits for
 /// 15 s at most.

@@ -6,15 +6,16 @@ use rowhouse_context::ServiceName;
 use rowhouse_db::paging::{Page, PageTokens};
 use rowhouse_status::{Failure, Reason as Why};
 use rowhouse_types::{Limits, TenantId};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::actions::Plans;
-use super::spread::Spread;
+use super::spread::{HOME_MAX, Spread};
 use super::{Change, DisplayName, NewPlan, Plan, PlanName, TenantPlan};
 use crate::directory;
 use crate::error::Result;
 use crate::operation::tests::{Bench, LONG, Mishap, ctx, new_tenant};
-use crate::tenant::{Reason, Tenant};
+use crate::tenant::{Reason, State, Tenant};
 
 fn plans(bench: &Bench) -> (Plans, Spread) {
     let spread = Spread::new(bench.pool.clone(), bench.peers.clone());
@@ -277,6 +278,26 @@ async fn a_tenant_is_created_although_its_timeout_cannot_be_told() {
     assert_eq!(told(&bench, created.id), None);
     bench.fakes.heal();
     // It is due still.
+    spread.to_tenant(&ctx(LONG), created.id).await;
+    assert_eq!(told(&bench, created.id), Some(Some(700)));
+}
+
+#[tokio::test]
+async fn the_creation_of_a_tenant_does_not_wait_for_a_participant_that_hangs() {
+    let bench = Bench::start("plan_hangs").await;
+    let (plans, spread) = plans(&bench);
+    create(&plans, "gold", timeout_of(700)).await;
+    bench.fakes.plan("set_limits", Mishap::HangsBefore);
+    let on_gold = crate::tenant::NewTenant {
+        plan: name("gold"),
+        ..new_tenant("acme")
+    };
+    let asked = Instant::now();
+    let created = bench.tenants.create(&ctx(LONG), on_gold).await.unwrap();
+    assert!(asked.elapsed() < HOME_MAX, "{:?}", asked.elapsed());
+    assert_eq!((created.state, told(&bench, created.id)), (State::Active, None));
+    bench.fakes.heal();
+    // It is due still, and nobody holds it.
     spread.to_tenant(&ctx(LONG), created.id).await;
     assert_eq!(told(&bench, created.id), Some(Some(700)));
 }
