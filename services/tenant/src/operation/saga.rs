@@ -135,13 +135,12 @@ impl Sagas {
     ) -> Result<Option<Tenant>> {
         let pool = &self.inner.pool;
         loop {
-            if let Some(held) = held.take() {
-                match timeout_at(until, self.spawn(held)).await {
-                    Err(_) => return Ok(None),
-                    Ok(Ok(End::Finished(tenant))) => return Ok(Some(*tenant)),
-                    Ok(Ok(End::Left) | Err(_)) => {}
-                }
+            if let Some(held) = held.take()
+                && let Ok(Ok(End::Finished(tenant))) = timeout_at(until, self.spawn(held)).await
+            {
+                return Ok(Some(*tenant));
             }
+            // Asked where the time is over, too: the work goes on for a moment after the operation has ended.
             if let Some(tenant) = store::finished(pool, operation).await? {
                 return Ok(Some(tenant));
             }

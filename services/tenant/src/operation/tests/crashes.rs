@@ -6,11 +6,13 @@ use rowhouse_devkit::torture::Torture;
 use rowhouse_proto::auth::v1::TenantAccess;
 use rowhouse_proto::common::v1::HomeState;
 use rowhouse_types::TenantId;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::bench::{Bench, LONG, ctx, new_tenant, turn};
 use super::fakes::Mishap;
 use crate::error::Error;
+use crate::operation::saga::End;
 use crate::operation::{Kind, Step, runner, store};
 use crate::tenant::{Reason, State, Tenant};
 
@@ -241,6 +243,24 @@ async fn who_lost_the_lease_changes_nothing() {
         !store::advance(pool, &heir, Step::Invite, &[]).await.unwrap(),
         "a step is recorded once"
     );
+}
+
+#[tokio::test]
+async fn an_operation_that_has_ended_is_answered_although_the_work_on_it_goes_on() {
+    let bench = Bench::start("ended").await;
+    bench.fakes.plan("prepare", Mishap::HangsBefore);
+    let process = bench.process().await;
+    let _call = process.create("ended");
+    bench.fakes.hanging().await;
+    process.kill();
+    bench.fakes.heal();
+    bench.let_time_pass().await;
+    let held = bench.claim("ended").await.expect("it is due");
+    assert!(matches!(bench.sagas.drive(held.clone()).await, End::Finished(_)));
+    // As if this process were at it still when the time is over.
+    bench.fakes.plan("prepare", Mishap::HangsBefore);
+    let settled = bench.sagas.settle(held.id, Some(held), Instant::now()).await.unwrap();
+    assert_eq!(settled.map(|tenant| tenant.state), Some(State::Active));
 }
 
 #[tokio::test]
