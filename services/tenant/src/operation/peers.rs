@@ -3,6 +3,7 @@
 //! A participant is one line in `app.rs`; nothing here knows which there are.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use rowhouse_cache::Cache;
@@ -15,6 +16,7 @@ use rowhouse_proto::common::v1::tenant_participant_service_client::TenantPartici
 use rowhouse_proto::common::v1::tenant_records_service_client::TenantRecordsServiceClient;
 use rowhouse_status::Failure;
 use rowhouse_types::{HomeState, Placement, ServerName};
+use tokio::time::sleep;
 use tonic::{Response, Status};
 
 use super::Held;
@@ -23,6 +25,10 @@ use crate::plan::store::Due;
 use crate::purge::Removal;
 use crate::spare::Spare;
 use crate::tenant::wire::placement_to_wire;
+
+/// Pause before a keeper is asked again that has just removed nothing: it passes over records that somebody else is changing,
+/// which takes milliseconds.
+const KEEPER_PAUSE: Duration = Duration::from_millis(100);
 
 /// The other services, as operations need them.
 #[derive(Clone, Debug)]
@@ -146,6 +152,7 @@ impl Peers {
     pub(crate) async fn erase(&self, ctx: &Ctx, held: &Held) -> Result<Vec<Removal>, Failure> {
         let calls = self.keepers.iter().map(|(name, peer)| async move {
             let mut client = TenantRecordsServiceClient::new(peer.channel());
+            let mut before = 0;
             loop {
                 let request = common::PurgeRecordsRequest {
                     tenant_id: held.tenant.to_string(),
@@ -160,6 +167,11 @@ impl Peers {
                         count: records.count,
                     }));
                 }
+                let so_far: i64 = answer.removed.iter().map(|records| records.count).sum();
+                if so_far <= before {
+                    sleep(KEEPER_PAUSE).await;
+                }
+                before = so_far;
             }
         });
         let removed: Result<Vec<_>, Failure> = join_all(calls).await.into_iter().collect();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rowhouse_cache::Key;
 use rowhouse_context::ServiceName;
 use rowhouse_types::{Placement, TenantId};
+use tokio::time::Instant;
 
 use super::Removal;
 use crate::directory;
@@ -114,6 +115,19 @@ async fn the_record_says_what_became_of_the_login_of_a_database() {
         let login = vec![removal("crm", kind, 1)];
         assert_eq!(record.removed, [login, everything()].concat(), "{slug}");
     }
+}
+
+#[tokio::test]
+async fn a_keeper_that_removes_nothing_just_now_is_asked_again_after_a_pause() {
+    let bench = Bench::start("purge_held").await;
+    let tenant = deleted(&bench, "gone").await;
+    bench.fakes.effects().records_held = 5;
+    let asked = Instant::now();
+    turn(&bench.tenants, tenant.id, Kind::Purge).await.unwrap();
+    assert!(asked.elapsed() >= Duration::from_millis(500), "{:?}", asked.elapsed());
+    // Where something was removed, the next call follows at once.
+    assert_eq!(bench.fakes.effects().calls["erase"], 7);
+    assert_eq!(bench.tenants.get_purge(tenant.id).await.unwrap().removed, everything());
 }
 
 #[tokio::test]
