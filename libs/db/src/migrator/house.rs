@@ -250,8 +250,9 @@ fn bounds(lock_timeout: Duration) -> String {
 ///
 /// That takes every table from everybody, one after the other. A transaction that has one of them and wants another that is taken
 /// would stand in our way and we in its own, and a member's call might be the one that PostgreSQL ends. So nobody is in the house
-/// then: whoever has entered is waited for, and whoever enters waits, as when a home is frozen. These are 1,000 locks at most
-/// (`SHARED_HOMES_MAX`) of the 6,400 that a server with PostgreSQL's defaults has places for.
+/// then: whoever has entered is waited for, and whoever enters waits, as when a home is frozen; a migration that has
+/// waited for as long as its bound gives up. These are 1,000 locks at most (`SHARED_HOMES_MAX`) of the 6,400 that a server with
+/// PostgreSQL's defaults has places for.
 async fn unforce(connection: &mut PgConnection, schema: &str) -> Result<(), ProvisionError> {
     registry::lock_tenants_in(connection, schema).await?;
     for table in tables(connection, schema).await? {

@@ -71,8 +71,17 @@ pub(super) async fn lock_tenant(connection: &mut PgConnection, tenant: TenantId)
 }
 
 /// [`lock_tenant`] of everybody who has a home in the house, in the order of their numbers.
-pub(super) async fn lock_tenants_in(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(
+///
+/// `lock_timeout` bounds the wait for all of them together: those locked first are shut out until the last one is. A bound for
+/// each lock would let a house of 1,000 tenants be shut for 1,000 times as long.
+pub(super) async fn lock_tenants_in(connection: &mut PgConnection, schema: &str) -> Result<(), ProvisionError> {
+    let before: String = sqlx::query_scalar("SELECT current_setting('statement_timeout')")
+        .fetch_one(&mut *connection)
+        .await?;
+    sqlx::query("SELECT set_config('statement_timeout', current_setting('lock_timeout'), true)")
+        .execute(&mut *connection)
+        .await?;
+    let locked = sqlx::query(
         "SELECT pg_advisory_xact_lock(rowhouse.tenant_lock(tenant_id)) FROM (
              SELECT home.tenant_id FROM rowhouse.homes AS home
              JOIN rowhouse.houses AS house ON house.house_id = home.house_id
@@ -81,9 +90,23 @@ pub(super) async fn lock_tenants_in(connection: &mut PgConnection, schema: &str)
          ) AS living_there",
     )
     .bind(schema)
-    .execute(connection)
-    .await
-    .map(drop)
+    .execute(&mut *connection)
+    .await;
+    // Where it failed the transaction is over, and the setting with it.
+    locked.map_err(|error| {
+        let code = error.as_database_error().and_then(|error| error.code());
+        // query_canceled. Only here is it the bound that ended the wait; elsewhere it is an operator's hand.
+        if code.as_deref() == Some("57014") {
+            ProvisionError::Busy
+        } else {
+            error.into()
+        }
+    })?;
+    sqlx::query("SELECT set_config('statement_timeout', $1, true)")
+        .bind(before)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 pub(super) async fn find(

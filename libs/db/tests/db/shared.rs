@@ -1,5 +1,7 @@
 //! Shared houses: who gets a place in which, how they are migrated, how one tenant's rows leave them.
 
+use std::time::Duration;
+
 use rowhouse_config::Secret;
 use rowhouse_db::testing::audit_home;
 use rowhouse_db::{BatchOrder, Migration, Mode, ProvisionError, TenantMigrations};
@@ -187,6 +189,59 @@ async fn a_shared_house_is_migrated_whatever_order_its_tables_are_used_in() {
     tx.execute(&INSERT_ORPHAN, &[&Uuid::now_v7(), &note.id]).await.unwrap();
     tx.commit().await.unwrap();
     let batch = migrating.await.unwrap().unwrap();
+    assert_eq!((batch.migrated, batch.faults), (1, Vec::new()));
+}
+
+/// Whether a migration's statement has waited for a lock for so long.
+async fn has_waited(superuser: &tokio_postgres::Client, seconds: f64) -> bool {
+    let waits = "SELECT count(*) FROM pg_stat_activity
+        WHERE usename = 'rowhouse_owner' AND datname = current_database() AND wait_event_type = 'Lock'
+            AND clock_timestamp() - query_start > make_interval(secs => $1)";
+    superuser.query_one(waits, &[&seconds]).await.unwrap().get::<_, i64>(0) == 1
+}
+
+/// No tenant alone keeps the migration waiting for as long as its bound, both together do: the first goes after 0.6 of it, the
+/// second after 1.5.
+#[tokio::test]
+async fn the_tenants_of_a_shared_house_are_waited_for_no_longer_together_than_one_is() {
+    let bench = Bench::start("shared_bound", 3).await;
+    let mut tenants = Vec::new();
+    for _ in 0..3 {
+        tenants.push(bench.tenant_in(SHARED).await);
+    }
+    tenants.sort_unstable();
+    let mut held = Vec::new();
+    for tenant in tenants.iter().take(2) {
+        let mut tx = bench.db.begin(&ctx(*tenant, LONG), Mode::Write).await.unwrap();
+        tx.fetch_one(&INSERT, &[&Uuid::now_v7(), &"a body"]).await.unwrap();
+        held.push(tx);
+    }
+    let migrator = provisioner(&bench.databases, BACKFILL).await;
+    let migrating = tokio::spawn(async move {
+        let order = BatchOrder {
+            lock_timeout: Duration::from_secs(1),
+            ..BatchOrder::all(3)
+        };
+        migrator.migrate_batch(&server(), &order).await
+    });
+    let superuser = bench.superuser().await;
+    for (tx, seconds) in held.into_iter().zip([0.6, 1.5]) {
+        until(|| async { migrating.is_finished() || has_waited(&superuser, seconds).await }).await;
+        tx.commit().await.unwrap();
+    }
+    let batch = migrating.await.unwrap().unwrap();
+    assert_eq!(batch.migrated, 0);
+    let faults: Vec<_> = batch
+        .faults
+        .iter()
+        .map(|fault| (fault.sqlstate.as_str(), fault.given_up))
+        .collect();
+    assert_eq!(faults, [("55P03", false)], "busy, and tried again");
+    for (tenant, notes) in tenants.iter().zip([1, 1, 0]) {
+        assert_eq!(bench.list(*tenant).await.unwrap().len(), notes, "nobody is shut out");
+    }
+    let again = provisioner(&bench.databases, BACKFILL).await;
+    let batch = again.migrate_batch(&server(), &BatchOrder::all(3)).await.unwrap();
     assert_eq!((batch.migrated, batch.faults), (1, Vec::new()));
 }
 
