@@ -252,7 +252,7 @@ fn bounds(lock_timeout: Duration) -> String {
 /// would stand in our way and we in its own, and a member's call might be the one that PostgreSQL ends. So nobody is in the house
 /// then: whoever has entered is waited for, and whoever enters waits, as when a home is frozen; a migration that has
 /// waited for as long as its bound gives up. These are 1,000 locks at most (`SHARED_HOMES_MAX`) of the 6,400 that a server with
-/// PostgreSQL's defaults has places for.
+/// PostgreSQL's defaults has places for: one shared house of a database is emptied at a time.
 async fn unforce(connection: &mut PgConnection, schema: &str) -> Result<(), ProvisionError> {
     registry::lock_tenants_in(connection, schema).await?;
     for table in tables(connection, schema).await? {

@@ -74,7 +74,17 @@ pub(super) async fn lock_tenant(connection: &mut PgConnection, tenant: TenantId)
 ///
 /// `lock_timeout` bounds the wait for all of them together: those locked first are shut out until the last one is. A bound for
 /// each lock would let a house of 1,000 tenants be shut for 1,000 times as long.
+///
+/// Only one shared house of a database at a time, and the wait for that, when nobody is shut out yet, has the same bound: the
+/// locks of several full houses would not leave the server's lock table places enough for its callers. A house that is being
+/// built is not in the registry, has nobody, and waits for no other.
 pub(super) async fn lock_tenants_in(connection: &mut PgConnection, schema: &str) -> Result<(), ProvisionError> {
+    sqlx::query(
+        "SELECT pg_advisory_xact_lock(hashtextextended('emptied', 4659)) FROM rowhouse.houses WHERE schema_name = $1",
+    )
+    .bind(schema)
+    .execute(&mut *connection)
+    .await?;
     let before: String = sqlx::query_scalar("SELECT current_setting('statement_timeout')")
         .fetch_one(&mut *connection)
         .await?;

@@ -245,6 +245,38 @@ async fn the_tenants_of_a_shared_house_are_waited_for_no_longer_together_than_on
     assert_eq!((batch.migrated, batch.faults), (1, Vec::new()));
 }
 
+/// A full house takes 1,000 places of the server's lock table. One that is built takes none, and whoever signs up must not wait.
+#[tokio::test]
+async fn a_shared_house_waits_while_another_is_emptied_and_a_new_one_does_not() {
+    let bench = Bench::start("shared_one", 1).await;
+    let superuser = bench.superuser().await;
+    let another = "SELECT pg_advisory_lock(hashtextextended('emptied', 4659))";
+    superuser.batch_execute(another).await.unwrap();
+    let older = provisioner(&bench.databases, OLDER).await;
+    let operation = OperationId::generate();
+    let home = older.prepare(TenantId::generate(), &server(), SHARED, operation).await;
+    assert_eq!(home.unwrap().version, 1);
+
+    let hasty = BatchOrder {
+        lock_timeout: Duration::from_millis(20),
+        ..BatchOrder::all(2)
+    };
+    let batch = bench.provisioner.migrate_batch(&server(), &hasty).await.unwrap();
+    assert_eq!(batch.migrated, 0);
+    let faults: Vec<_> = batch.faults.iter().map(|fault| fault.sqlstate.as_str()).collect();
+    assert_eq!(faults, ["55P03"]);
+    superuser
+        .batch_execute("SELECT pg_advisory_unlock_all()")
+        .await
+        .unwrap();
+    let batch = bench
+        .provisioner
+        .migrate_batch(&server(), &BatchOrder::all(2))
+        .await
+        .unwrap();
+    assert_eq!((batch.migrated, batch.faults), (1, Vec::new()));
+}
+
 /// More rows than one step deletes, in tables that refer to each other; the neighbour's stay.
 #[tokio::test]
 async fn a_tenant_leaves_a_shared_house_in_steps_and_alone() {
