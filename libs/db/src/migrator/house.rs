@@ -253,6 +253,10 @@ fn bounds(lock_timeout: Duration) -> String {
 /// then: whoever has entered is waited for, and whoever enters waits, as when a home is frozen; a migration that has
 /// waited for as long as its bound gives up. These are 1,000 locks at most (`SHARED_HOMES_MAX`) of the 6,400 that a server with
 /// PostgreSQL's defaults has places for: one shared house of a database is emptied at a time.
+///
+/// Except for a tenant who signs up meanwhile and gets a place in the house: its home is not there yet when the others are locked.
+/// Its first calls may have to wait for the migration's tables, or one of them be what PostgreSQL ends. Were the house kept from
+/// being chosen, a sign-up would wait for a whole migration, or build one more house.
 async fn unforce(connection: &mut PgConnection, schema: &str) -> Result<(), ProvisionError> {
     registry::lock_tenants_in(connection, schema).await?;
     for table in tables(connection, schema).await? {
