@@ -328,6 +328,8 @@ impl Provisioner {
         house: &House,
     ) -> Result<bool, ProvisionError> {
         if house.placement == Placement::Shared {
+            // Before the tables: who migrates the house takes them in this order too.
+            registry::lock_tenant(tx, tenant).await?;
             if rows::clear(tx, &house.schema, tenant, DROPPED_ROWS_MAX).await? > 0 {
                 return Ok(false);
             }
