@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use rowhouse_config::Secret;
-use rowhouse_db::{Error, Lanes, TenantDb, TenantDbConfig};
+use rowhouse_db::{Error, Lanes, Mode, TenantDb, TenantDbConfig};
 use rowhouse_devkit::log::Log;
 use rowhouse_devkit::servers::Login;
 use tokio::net::TcpListener;
 use tracing::Level;
 
-use crate::bench::{Bench, config};
+use crate::bench::{Bench, LONG, config, ctx};
+use crate::notes::LIST;
 
 /// Nobody listens on port 1.
 const NOWHERE: &str = "postgres://rowhouse_app:none@127.0.0.1:1/postgres";
@@ -49,6 +50,11 @@ async fn one_data_server_that_answers_is_enough_and_those_that_do_not_are_named(
     let silent = format!("postgres://rowhouse_app:none@{}/postgres", silent.local_addr().unwrap());
     let here = bench.databases.data_url(Login::App);
     let db = process(&bench, &[("data0", NOWHERE), ("data1", &here), ("data2", &silent)]).await;
+    // A look has 1.5 s, in which a machine with much to do may not connect.
+    let tenant = bench.tenant().await;
+    let mut tx = db.begin_single(&ctx(tenant, LONG), Mode::Read).await.unwrap();
+    tx.fetch_all(&LIST, &[]).await.unwrap();
+    drop(tx);
 
     let log = Log::listen("rowhouse_db", Level::INFO);
     assert_eq!(db.ping().await, Ok(()));
