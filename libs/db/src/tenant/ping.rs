@@ -1,8 +1,12 @@
 //! Which data servers answer, asked now.
 //!
 //! The process is ready while one of them does. A server that is away takes its own tenants' calls with it, and no others': a
-//! process that is not ready is called by nobody. Whose server is away hears at once that it is. Where none answers (of one
-//! server, that one), the process can do nothing for anybody, and says so.
+//! process that is not ready is called by nobody. Whose server is away hears that it is by the call's deadline, or after the 5 s
+//! that a transaction waits for a connection at most. Where none answers (of one server, that one), the process can do nothing
+//! for anybody, and says so.
+//!
+//! A server whose connections for bulk work are all in use until the time is over (without lanes: all connections) counts as away
+//! too: from here it looks like one that has stopped to answer, whose connections are in use as well.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -43,7 +47,7 @@ impl TenantDb {
 // === impl Server ===
 
 impl Server {
-    /// Whether it answers; tells where that has changed.
+    /// Whether it answers in time; tells where that has changed.
     async fn ping(&self, name: &str, deadline: Instant) -> Result<(), Error> {
         let answer = self.ask(name, deadline).await;
         let was_away = self.is_away.swap(answer.is_err(), Ordering::Relaxed);
