@@ -6,7 +6,7 @@ use rowhouse_devkit::journey::{self, BACKGROUND_MAX};
 use rowhouse_devkit::suite::Process;
 use rowhouse_devkit::wait;
 use rowhouse_proto::common::v1::{Limits, Placement};
-use rowhouse_proto::crm::v1::{Contact, GetContactRequest, UpdateContactRequest};
+use rowhouse_proto::crm::v1::{Contact, GetContactRequest, ListContactsRequest, UpdateContactRequest};
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_types::TenantId;
 use tokio::task::JoinSet;
@@ -23,6 +23,9 @@ const WAITING_MAX: usize = 256;
 const BEYOND: usize = 4;
 /// Connections over which the calls come: a server takes 256 calls at once on each.
 const CONNECTIONS: usize = 3;
+/// How long whoever changes a held row waits for it here, as PostgreSQL reads it: longer than all that happens meanwhile takes
+/// on a machine that runs other tests beside it.
+const LOCK_WAIT_MAX: &str = "60s";
 
 fn limits(concurrent_transactions: i32) -> Limits {
     Limits {
@@ -32,7 +35,7 @@ fn limits(concurrent_transactions: i32) -> Limits {
 }
 
 /// A tenant's two contacts, whose rows a transaction of the test holds. Whoever changes one waits for it inside a transaction of
-/// their own, for 5 s at most (`lock_timeout` of the services' login).
+/// their own, for longer than the 5 s that the services' logins have elsewhere ([`patient`]).
 struct Rows {
     database: Client,
     hold: String,
@@ -43,10 +46,17 @@ struct Rows {
 
 impl Rows {
     async fn of(world: &World, placement: Placement, member: &Member) -> Result<Self> {
-        let one = journey::create_contact(&member.caller, "One", "one@example.com").await?;
-        let other = journey::create_contact(&member.caller, "Other", "other@example.com").await?;
         let tenant: TenantId = member.tokens.tenant_id.parse()?;
         let (database, schema) = database::home(world.suite.databases(), placement, tenant).await?;
+        let login = match placement {
+            // A tenant's own database and its login are named like its schema.
+            Placement::Database => schema.as_str(),
+            _ => "rowhouse_app",
+        };
+        patient(&database, login).await?;
+        until_served(&member.caller).await?;
+        let one = journey::create_contact(&member.caller, "One", "one@example.com").await?;
+        let other = journey::create_contact(&member.caller, "Other", "other@example.com").await?;
         let tenant = tenant.uuid();
         Ok(Self {
             database,
@@ -108,6 +118,33 @@ impl Rows {
     }
 }
 
+/// Lets a login wait longer for locks in the database of this connection, and nowhere else: what is set for a role in one
+/// database goes with either of them. Sessions that have begun keep what they began with, so they are ended.
+async fn patient(superuser: &Client, login: &str) -> Result<()> {
+    let name = superuser
+        .query_one("SELECT quote_ident(current_database())", &[])
+        .await?;
+    let name: String = name.get(0);
+    let set = format!("ALTER ROLE {login} IN DATABASE {name} SET lock_timeout = '{LOCK_WAIT_MAX}'");
+    superuser.batch_execute(&set).await?;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE usename::text = $1 AND datname = current_database()";
+    wait::until("the end of sessions that began before", BACKGROUND_MAX, || async {
+        Ok(superuser.execute(end, &[&login]).await? == 0)
+    })
+    .await
+}
+
+/// Reads until crm answers: it may find the connection gone that it had.
+async fn until_served(caller: &Caller) -> Result<()> {
+    wait::until("crm on a new session", BACKGROUND_MAX, || async {
+        let mut contacts = caller.contacts();
+        contacts.list_contacts(ListContactsRequest::default()).await?;
+        Ok(true)
+    })
+    .await
+}
+
 /// All that is left is let through.
 async fn all_pass(mut calls: JoinSet<Result<(), Status>>) -> Result<()> {
     while let Some(ended) = calls.join_next().await {
@@ -133,8 +170,11 @@ async fn a_plan_bounds_transactions_at_once_and_who_comes_too_many_waits() -> Re
     forget(&world, Process::Crm).await?;
     for (_, member, rows) in &bounded {
         let mut calls = JoinSet::new();
+        let caller = anew(&world, member)?;
+        // crm has just begun, and has asked nobody yet who this is and where they live.
+        until_served(&caller).await?;
         rows.hold().await?;
-        rows.change(&anew(&world, member)?, &mut calls);
+        rows.change(&caller, &mut calls);
         rows.until_waiting(2).await?;
         rows.release().await?;
         all_pass(calls).await?;
@@ -147,6 +187,9 @@ async fn one_at_once(world: &World, member: &Member, neighbour: &Member, rows: &
     let callers = (0..CONNECTIONS)
         .map(|_| anew(world, member))
         .collect::<Result<Vec<_>>>()?;
+    for caller in &callers {
+        until_served(caller).await?;
+    }
     let mut calls = JoinSet::new();
     rows.hold().await?;
     rows.change(&member.caller, &mut calls);

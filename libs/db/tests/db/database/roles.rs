@@ -26,11 +26,13 @@ fn remove(name: &str) -> String {
     format!("SELECT rowhouse_logins.remove('{name}')")
 }
 
-/// Settings that sessions of the role begin with, each with the database that it is for; 0 for all.
+/// Settings that sessions of the role begin with, each with the database that it is for: 0 for all, or this connection's. What
+/// other tests set in databases of theirs is not ours.
 async fn settings(client: &Client, role: &str) -> Vec<(u32, String)> {
     let sql = "SELECT setdatabase, config
         FROM pg_db_role_setting JOIN pg_roles ON pg_roles.oid = setrole, unnest(setconfig) AS config
-        WHERE rolname = $1 ORDER BY setdatabase, config";
+        WHERE rolname = $1 AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+        ORDER BY setdatabase, config";
     let rows = client.query(sql, &[&role]).await.unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
