@@ -13,7 +13,7 @@ use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::suite::Process;
 use rowhouse_devkit::{cluster, journey, wait};
 use rowhouse_proto::auth::v1::AuditFilter;
-use rowhouse_proto::common::v1::Placement;
+use rowhouse_proto::common::v1::{HouseFault, Placement};
 use rowhouse_proto::crm::v1::{Contact, GetContactRequest, ListContactsRequest, UpdateContactRequest};
 use rowhouse_proto::tenant::v1::{
     MigrationState, MigrationWave, PauseMigrationRequest, ResumeMigrationRequest, ResumeTenantRequest,
@@ -32,6 +32,9 @@ use crate::support::world::{House, Member, PLACEMENTS, World, slug_in};
 /// crm's newest migration of a home, and what takes it back.
 const NEWEST: i32 = 3;
 const UNDO: &str = include_str!("undo/0003.sql");
+
+/// What a run says of a house whose locks it did not get in time: the SQLSTATE.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// Members of each tenant who work at once.
 const MEMBERS: usize = 2;
@@ -302,8 +305,10 @@ async fn run(world: &World, houses: &[Placed], work: &Work) -> Result<()> {
     let (id, reason) = (begun.id.clone(), "a test".to_owned());
     operator.resume_migration(ResumeMigrationRequest { id, reason }).await?;
     let done = watch(world, &begun.id, MigrationState::Done).await?;
+    // On a slow machine the members may have had a lock for longer than a run waits for it: such a house is tried again.
+    let was_tried_again = |fault: &HouseFault| fault.sqlstate == LOCK_NOT_AVAILABLE && !fault.given_up;
     ensure!(
-        (done.planned, done.migrated, done.failed) == (3, 3, 0) && done.faults.is_empty(),
+        (done.planned, done.migrated, done.failed) == (3, 3, 0) && done.faults.iter().all(was_tried_again),
         "{done:?}"
     );
     Ok(())
