@@ -113,21 +113,18 @@ async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves(
         "the first was replaced: {replaced:?}"
     );
     ensure!(sent.email == email, "{sent:?}");
-    // Of two mails, only the newer link is good.
+    // Of two mails, only the newer link is good; they come in any order.
     let subject = "You are invited to globex Ltd on Rowhouse";
-    let mut joined = false;
-    for _ in 0..2 {
-        let token = journey::link_token(&mail(&world, email, subject).await?)?;
-        if journey::accept(&world.anyone, &token, "A Member", PASSWORD)
+    let first = journey::link_token(&mail(&world, email, subject).await?)?;
+    let mut joined = journey::accept(&world.anyone, &first, "A Member", PASSWORD)
+        .await
+        .is_ok();
+    if !joined {
+        let other = |mail: &Mail| mail.subject == subject && !mail.text.contains(&first);
+        let second = journey::link_token(&world.suite.wait_for_mail(email, BACKGROUND_MAX, other).await?)?;
+        joined = journey::accept(&world.anyone, &second, "A Member", PASSWORD)
             .await
-            .is_ok()
-        {
-            joined = true;
-            break;
-        }
-        // The older mail was there first; the newer one is on its way.
-        let newer = |mail: &Mail| mail.subject == subject && !mail.text.contains(&token);
-        world.suite.wait_for_mail(email, BACKGROUND_MAX, newer).await?;
+            .is_ok();
     }
     ensure!(joined, "the link that was sent again is good");
 
