@@ -19,6 +19,7 @@ pub(crate) mod wire;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use rowhouse_types::email::EMAIL_BYTES_MAX;
+use rowhouse_types::text::ParseTextError;
 use rowhouse_types::{ContactId, Email, Etag, Text, UserId};
 
 /// A contact as stored.
@@ -55,10 +56,11 @@ pub(crate) struct Patch {
     pub(crate) owner: Option<UserId>,
 }
 
-/// An e-mail address, or that there is none.
+/// An e-mail address, or that there is none. Its text was an [`Email`] when it was written; what [`Email`] has come to refuse since
+/// then stays what the member has entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OptionalEmail {
-    address: Option<Email>,
+    address: Option<Text<EMAIL_BYTES_MAX>>,
 }
 
 /// The text is neither empty nor an e-mail address.
@@ -97,16 +99,23 @@ impl OptionalEmail {
     /// Reads an address or an empty text.
     pub(crate) fn parse(text: &str) -> Result<Self, ParseOptionalEmailError> {
         // Text first: it refuses the overrides with which an address can pose as another, which RFC 6531 would allow.
-        let text = Text::<EMAIL_BYTES_MAX>::parse_optional(text).map_err(|_| ParseOptionalEmailError)?;
-        if text.as_str().is_empty() {
-            return Ok(Self::default());
+        let read = Self::stored(text).map_err(|_| ParseOptionalEmailError)?;
+        if let Some(address) = &read.address {
+            address.as_str().parse::<Email>().map_err(|_| ParseOptionalEmailError)?;
         }
-        let address = text.as_str().parse().map_err(|_| ParseOptionalEmailError)?;
-        Ok(Self { address: Some(address) })
+        Ok(read)
+    }
+
+    /// Reads what was parsed before it was stored.
+    pub(crate) fn stored(text: &str) -> Result<Self, ParseTextError> {
+        let text = Text::parse_optional(text)?;
+        Ok(Self {
+            address: (!text.as_str().is_empty()).then_some(text),
+        })
     }
 
     /// The address, or an empty text.
     pub(crate) fn as_str(&self) -> &str {
-        self.address.as_ref().map_or("", Email::as_str)
+        self.address.as_ref().map_or("", Text::as_str)
     }
 }

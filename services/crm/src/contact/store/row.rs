@@ -67,7 +67,7 @@ fn contact(row: &Row, first: usize) -> Result<Contact, Error> {
         id: row.at(first)?,
         details: Details {
             display_name: text(&row.at::<String>(first + 1)?)?,
-            email: OptionalEmail::parse(&row.at::<String>(first + 2)?).map_err(unreadable)?,
+            email: OptionalEmail::stored(&row.at::<String>(first + 2)?).map_err(unreadable)?,
             phone: text(&row.at::<String>(first + 3)?)?,
             company: text(&row.at::<String>(first + 4)?)?,
             job_title: text(&row.at::<String>(first + 5)?)?,
@@ -156,7 +156,7 @@ impl Answer {
     pub(super) fn into_contact(self, id: ContactId) -> Result<Contact, Error> {
         let details = Details {
             display_name: text(&self.display_name)?,
-            email: OptionalEmail::parse(&self.email).map_err(unreadable)?,
+            email: OptionalEmail::stored(&self.email).map_err(unreadable)?,
             phone: text(&self.phone)?,
             company: text(&self.company)?,
             job_title: text(&self.job_title)?,

@@ -20,6 +20,28 @@ fn named_patch(name: &str) -> Patch {
     }
 }
 
+/// `İ` may be in no address since it can pass for an `i`. Members entered it before.
+#[tokio::test]
+async fn an_address_that_is_taken_no_more_is_read_and_kept() {
+    let bench = Bench::start("crm_update_older").await;
+    let ctx = bench.ctx(bench.one);
+    let created = bench.contacts.create(&ctx, named("Ada")).await.unwrap();
+    let older = "ada@\u{130}stanbul.example";
+    assert!(OptionalEmail::parse(older).is_err());
+    bench
+        .execute(bench.one, &format!("UPDATE contacts SET email = '{older}'"))
+        .await;
+    let read = bench.contacts.get(&ctx, created.id).await.unwrap();
+    assert_eq!(read.details.email.as_str(), older);
+    let change = unconditional(created.id);
+    let updated = bench
+        .contacts
+        .update(&ctx, change, &named_patch("Ada L"))
+        .await
+        .unwrap();
+    assert_eq!(updated.details.email.as_str(), older);
+}
+
 #[tokio::test]
 async fn an_update_changes_what_the_patch_holds_and_nothing_else() {
     let bench = Bench::start("crm_update").await;
