@@ -121,7 +121,7 @@ async fn a_log_in_that_the_change_overtakes_opens_nothing() {
     let sessions = "SELECT count(*) FROM auth.sessions";
     let before = bench.count(sessions).await;
     let (state, email) = (bench.state.clone(), house.email.clone());
-    let logging_in = tokio::spawn(async move {
+    let mut logging_in = tokio::spawn(async move {
         let attempt = session::Attempt {
             email: email.parse().unwrap(),
             password: OfferedPassword::parse(PASSWORD).unwrap(),
@@ -130,7 +130,7 @@ async fn a_log_in_that_the_change_overtakes_opens_nothing() {
         };
         session::actions::login(&crate::tests::bench::anonymous(), &state, &attempt).await
     });
-    bench.until_somebody_waits().await;
+    bench.until_it_waits(&mut logging_in).await;
     identity::set_password(&mut changing, house.admin, "another hash")
         .await
         .unwrap();
@@ -157,11 +157,11 @@ async fn an_acceptance_that_the_change_overtakes_joins_nothing() {
     let mut changing = bench.state.begin().await.unwrap();
     identity::lock(&mut changing, house.admin).await.unwrap().unwrap();
     let state = bench.state.clone();
-    let accepting = tokio::spawn(async move {
+    let mut accepting = tokio::spawn(async move {
         let acceptance = crate::tests::bench::acceptance(mail.token, PASSWORD);
         invitation::accept(&crate::tests::bench::anonymous(), &state, &acceptance).await
     });
-    bench.until_somebody_waits().await;
+    bench.until_it_waits(&mut accepting).await;
     identity::set_password(&mut changing, house.admin, "another hash")
         .await
         .unwrap();
@@ -186,8 +186,8 @@ async fn what_is_being_opened_is_ended_too() {
     .await
     .unwrap();
     let (state, ctx) = (bench.state.clone(), Bench::ctx_in(&own));
-    let ending = tokio::spawn(async move { revoke_all(&ctx, &state, Scope::Others).await });
-    bench.until_somebody_waits().await;
+    let mut ending = tokio::spawn(async move { revoke_all(&ctx, &state, Scope::Others).await });
+    bench.until_it_waits(&mut ending).await;
     opening.commit().await.unwrap();
     assert_eq!(ending.await.unwrap().unwrap(), 1);
     let left = format!(

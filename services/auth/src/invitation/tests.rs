@@ -116,8 +116,8 @@ async fn an_account_that_gets_another_address_meanwhile_does_not_join() {
         .await
         .unwrap();
     let state = bench.state.clone();
-    let accepting = tokio::spawn(async move { accept(&anonymous(), &state, &acceptance).await });
-    bench.until_somebody_waits().await;
+    let mut accepting = tokio::spawn(async move { accept(&anonymous(), &state, &acceptance).await });
+    bench.until_it_waits(&mut accepting).await;
     moving.commit().await.unwrap();
     let joined = accepting.await.unwrap().unwrap();
     assert_eq!(joined.tenant, tenant);
@@ -234,10 +234,7 @@ async fn who_waits_for_an_account_of_the_same_address_keeps_nobody_from_the_tena
     .unwrap();
     let state = bench.state.clone();
     let mut accepting = tokio::spawn(async move { accept(&anonymous(), &state, &acceptance).await });
-    tokio::select! {
-        () = bench.until_somebody_waits() => {}
-        done = &mut accepting => panic!("it did not wait: {done:?}"),
-    }
+    bench.until_it_waits(&mut accepting).await;
     // Else whoever makes an account and then waits for the tenant would wait in a circle with it.
     for rows in ["auth.tenants", "auth.invitations"] {
         let look = sqlx::AssertSqlSafe(format!("SELECT FROM {rows} FOR UPDATE NOWAIT"));

@@ -20,6 +20,7 @@ use rowhouse_types::{InvitationId, Limits, OperationId, SessionId, TeamId, Tenan
 use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -292,6 +293,15 @@ impl Bench {
     /// Waits until somebody waits for a lock of the database.
     pub(crate) async fn until_somebody_waits(&self) {
         self.until_waiting(1).await;
+    }
+
+    /// Waits until a call waits for a lock of the database; where it ends before, the test does. What it answers is not shown:
+    /// it may be secret.
+    pub(crate) async fn until_it_waits<T, E: Debug>(&self, call: &mut JoinHandle<Result<T, E>>) {
+        tokio::select! {
+            () = self.until_somebody_waits() => {}
+            ended = call => panic!("it did not wait: {:?}", ended.map(Result::err)),
+        }
     }
 
     /// Waits until so many wait for a lock of the database.

@@ -125,10 +125,7 @@ async fn a_reset_that_waits_for_who_is_at_the_account_keeps_nobody_from_the_cloc
         .unwrap();
     let state = bench.state.clone();
     let mut resetting = tokio::spawn(async move { reset(&anonymous(), &state, &asked).await });
-    tokio::select! {
-        () = bench.until_somebody_waits() => {}
-        done = &mut resetting => panic!("it did not wait: {done:?}"),
-    }
+    bench.until_it_waits(&mut resetting).await;
     let look = sqlx::raw_sql("SELECT version FROM auth.rights_clock FOR UPDATE NOWAIT");
     look.execute(&bench.superuser).await.unwrap();
     guessing.rollback().await.unwrap();

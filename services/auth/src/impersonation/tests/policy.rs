@@ -68,8 +68,8 @@ async fn what_the_tenant_has_come_to_ask_counts_while_a_token_is_renewed() {
         .await
         .unwrap();
     let (state, operator) = (office.bench.state.clone(), office.operator.clone());
-    let renewing = tokio::spawn(async move { actions::renew(&operator, &state, opened.session).await });
-    office.bench.until_somebody_waits().await;
+    let mut renewing = tokio::spawn(async move { actions::renew(&operator, &state, opened.session).await });
+    office.bench.until_it_waits(&mut renewing).await;
     // A token of its own would last five minutes.
     let stricter = format!(
         "UPDATE auth.sessions SET created_at = now() - interval '11 minutes' WHERE impersonator_id IS NOT NULL;

@@ -161,10 +161,7 @@ async fn an_account_that_gets_another_address_meanwhile_becomes_no_operator() {
         .unwrap();
     let (state, email) = (bench.state.clone(), house.email.parse().unwrap());
     let mut granting = tokio::spawn(async move { grant(&root, &state, &email, &why()).await });
-    tokio::select! {
-        () = bench.until_somebody_waits() => {}
-        done = &mut granting => panic!("it did not wait: {done:?}"),
-    }
+    bench.until_it_waits(&mut granting).await;
     moving.commit().await.unwrap();
     let refused = granting.await.unwrap();
     assert!(
@@ -199,10 +196,7 @@ async fn an_account_is_held_before_the_grants_are() {
         .unwrap();
     let (state, email) = (bench.state.clone(), house.email.parse().unwrap());
     let mut granting = tokio::spawn(async move { grant(&root, &state, &email, &why()).await });
-    tokio::select! {
-        () = bench.until_somebody_waits() => {}
-        done = &mut granting => panic!("it did not wait: {done:?}"),
-    }
+    bench.until_it_waits(&mut granting).await;
     // Else whoever takes the role from that very account, with its row locked, would wait in a circle with it.
     sqlx::raw_sql("LOCK TABLE auth.platform_grants IN SHARE ROW EXCLUSIVE MODE NOWAIT")
         .execute(&mut *holding)

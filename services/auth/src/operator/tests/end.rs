@@ -180,10 +180,7 @@ async fn what_they_are_making_meanwhile_is_waited_for_and_ends_too() {
     role::actions::held(&mut making, &there, house.tenant).await.unwrap();
     let (db, email) = (bench.state.db.clone(), house.email.parse().unwrap());
     let mut ending = tokio::spawn(async move { revoke(&db, &email, &why()).await });
-    tokio::select! {
-        () = bench.until_somebody_waits() => {}
-        done = &mut ending => panic!("it did not wait: {done:?}"),
-    }
+    bench.until_it_waits(&mut ending).await;
     sqlx::query("UPDATE auth.api_keys SET created_by = $1")
         .bind(user.uuid())
         .execute(&mut *making)

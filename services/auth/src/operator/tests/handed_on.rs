@@ -97,10 +97,7 @@ async fn invitations_are_locked_before_keys_and_keys_before_sessions() {
         .unwrap();
     let (db, email) = (bench.state.db.clone(), house.email.parse().unwrap());
     let mut ending = tokio::spawn(async move { revoke(&db, &email, &why()).await });
-    tokio::select! {
-        () = bench.until_somebody_waits() => {}
-        done = &mut ending => panic!("it did not wait: {done:?}"),
-    }
+    bench.until_it_waits(&mut ending).await;
     let is_free = async |rows: &str| {
         let look = format!("SELECT id FROM {rows} FOR UPDATE NOWAIT");
         sqlx::raw_sql(AssertSqlSafe(look))

@@ -128,8 +128,8 @@ async fn a_call_that_is_killed_has_removed_nothing_and_the_next_goes_on() {
         .await
         .unwrap();
     let (state, tenant) = (bench.state.clone(), house.tenant);
-    let killed = tokio::spawn(async move { purge_some(&service_ctx(), &state, tenant, operation, 1_000).await });
-    bench.until_somebody_waits().await;
+    let mut killed = tokio::spawn(async move { purge_some(&service_ctx(), &state, tenant, operation, 1_000).await });
+    bench.until_it_waits(&mut killed).await;
     bench
         .execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
