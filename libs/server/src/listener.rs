@@ -33,7 +33,10 @@ use door::{Door, Entered};
 const CONNECTIONS_MAX: usize = 4_096;
 
 /// Calls at once on one connection. Clients with more open another.
-const STREAMS_MAX: u32 = 256;
+///
+/// As many may have been given up before they were read: when we are held up for a moment, the deadlines of a gateway's callers
+/// end meanwhile, and ending the connection would take the calls of all others with them. It is no more work than calls are.
+pub(crate) const STREAMS_MAX: u32 = 256;
 
 /// Longest metadata of a call that is read, in bytes. The stack refuses far less, with a status that says why; beyond
 /// this, HTTP/2 answers 431 or ends the connection.
@@ -177,6 +180,7 @@ fn protocol() -> http2::Builder<TokioExecutor> {
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(STREAMS_MAX as usize)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

@@ -12,9 +12,14 @@ use tokio::net::TcpStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::listener::STREAMS_MAX;
 use crate::tests::suite::{Running, connect, login};
 
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// Frames of HTTP/2 (RFC 9113, section 6).
+const HEADERS: u8 = 1;
+const GOAWAY: u8 = 7;
 
 /// The server answers somebody else.
 async fn serves(running: &Running) {
@@ -80,12 +85,9 @@ async fn far_too_much_metadata_ends_the_connection_and_no_other() {
 async fn rapid_resets_end_the_connection_and_no_other() {
     let running = Running::start(DRAIN).await;
     let mut stream = TcpStream::connect(running.public).await.unwrap();
-    let mut flood = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    flood.extend(frame(4, 0, 0, &[]));
+    let mut flood = preface();
     for id in (1..20_000_u32).step_by(2) {
-        // :method POST, :scheme http, :path /; all from the static table.
-        flood.extend(frame(1, 4, id, &[0x83, 0x86, 0x84]));
-        flood.extend(frame(3, 0, id, &8_u32.to_be_bytes()));
+        flood.extend(given_up(id));
     }
     let (mut read, mut write) = stream.split();
     let write = async {
@@ -94,8 +96,28 @@ async fn rapid_resets_end_the_connection_and_no_other() {
     };
     let mut answer = Vec::new();
     let (_, ended) = tokio::join!(write, read.read_to_end(&mut answer));
-    assert!(ended.is_err() || is_goaway(&answer), "the connection was ended");
+    assert!(ended.is_err() || holds(&answer, GOAWAY, 0), "the connection was ended");
     serves(&running).await;
+}
+
+/// A gateway's callers all lose patience while the server is held up: it finds all their calls and all their resets at once.
+#[tokio::test]
+async fn as_many_calls_as_may_be_open_are_given_up_at_once_and_the_connection_goes_on() {
+    let running = Running::start(DRAIN).await;
+    let mut stream = TcpStream::connect(running.public).await.unwrap();
+    let mut calls = preface();
+    let last = 2 * STREAMS_MAX - 1;
+    for id in (1..last).step_by(2) {
+        calls.extend(given_up(id));
+    }
+    // This one waits for its answer.
+    calls.extend(frame(HEADERS, 4 | 1, last, &CALL));
+    stream.write_all(&calls).await.unwrap();
+    let mut answer = Vec::new();
+    while !holds(&answer, HEADERS, last) {
+        assert!(!holds(&answer, GOAWAY, 0), "the connection is ended");
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "the connection is cut");
+    }
 }
 
 /// Headers that never end.
@@ -103,9 +125,8 @@ async fn rapid_resets_end_the_connection_and_no_other() {
 async fn a_flood_of_continuations_ends_the_connection_and_no_other() {
     let running = Running::start(DRAIN).await;
     let mut stream = TcpStream::connect(running.public).await.unwrap();
-    let mut flood = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    flood.extend(frame(4, 0, 0, &[]));
-    flood.extend(frame(1, 0, 1, &[0x83, 0x86, 0x84]));
+    let mut flood = preface();
+    flood.extend(frame(HEADERS, 0, 1, &CALL));
     // A literal field that is not indexed: x: 1,000 characters.
     let mut field = vec![0x00, 1, b'x', 0x7f, 0xe9, 0x06];
     field.extend([b'a'; 1_000]);
@@ -118,8 +139,25 @@ async fn a_flood_of_continuations_ends_the_connection_and_no_other() {
     };
     let mut answer = Vec::new();
     let (_, ended) = tokio::join!(write, read.read_to_end(&mut answer));
-    assert!(ended.is_err() || is_goaway(&answer), "the connection was ended");
+    assert!(ended.is_err() || holds(&answer, GOAWAY, 0), "the connection was ended");
     serves(&running).await;
+}
+
+/// The headers `:method POST`, `:scheme http`, `:path /`, all from the static table (RFC 7541, appendix A).
+const CALL: [u8; 3] = [0x83, 0x86, 0x84];
+
+/// How a connection begins (RFC 9113, section 3.4): the preface and our settings.
+fn preface() -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    bytes
+}
+
+/// A call and its RST_STREAM with CANCEL.
+fn given_up(stream: u32) -> Vec<u8> {
+    let mut frames = frame(HEADERS, 4, stream, &CALL);
+    frames.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+    frames
 }
 
 /// A frame of HTTP/2 (RFC 9113, section 4.1).
@@ -132,14 +170,15 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Whether GOAWAY is among the frames.
-fn is_goaway(mut bytes: &[u8]) -> bool {
-    while bytes.len() >= 9 {
-        let length = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]) as usize;
-        if bytes[3] == 7 {
+/// Whether a frame of this kind and stream has arrived, its first bytes at least.
+fn holds(mut bytes: &[u8], kind: u8, stream: u32) -> bool {
+    while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
+        let [a, b, c, of, _, ids @ ..] = *head;
+        if of == kind && u32::from_be_bytes(ids) == stream {
             return true;
         }
-        bytes = bytes.get(9 + length..).unwrap_or_default();
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        bytes = rest.get(length..).unwrap_or_default();
     }
     false
 }
