@@ -22,7 +22,7 @@ mod tenants;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::checkout::Checkout;
@@ -144,6 +144,7 @@ async fn contacts(bench: &Bench) -> Result<()> {
         return run::command(optimised).await;
     }
     let resident = Resident::open(checkout.clone())?;
+    ensure!(resident.is_release(), "the suite is no release: `cargo xtask up --release`");
     let duration = Duration::from_secs(bench.seconds);
     let anyone = Caller::anonymous(demo::endpoints(&resident)?);
     let operator = demo::operator_log_in(&resident, &anyone).await?;

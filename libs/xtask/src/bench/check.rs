@@ -127,11 +127,12 @@ fn time(
 
 fn print(figures: &Figures) {
     over_grpc::print(&figures.over_grpc);
-    if let Some(check) = figures.over_grpc.first() {
+    for line in &figures.over_grpc {
         println!(
-            "share of Check: {:.2} ({SHARE_WANTED} wanted: {})",
-            check.share,
-            verdict(check.share >= SHARE_WANTED)
+            "share of {}: {:.2} ({SHARE_WANTED} wanted: {})",
+            line.name,
+            line.share,
+            verdict(line.share >= SHARE_WANTED)
         );
     }
     println!(
@@ -150,5 +151,10 @@ fn print(figures: &Figures) {
             decider.nanoseconds,
             decider.decisions_per_second / ours.unwrap_or(f64::NAN)
         );
+    }    if let Some((ours, others)) = figures.in_process.split_first() {
+        let is_fastest = others
+            .iter()
+            .all(|other| other.decisions_per_second < ours.decisions_per_second);
+        println!("faster than both wanted: {}", verdict(is_fastest));
     }
 }

@@ -21,6 +21,7 @@ use rowhouse_types::TenantId;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::output::verdict;
 use super::{homes, optimised, output};
 use crate::run::command;
 use crate::test::on_private_servers;
@@ -34,6 +35,10 @@ const BEHIND: usize = 1_000;
 const LOOKS: usize = 50;
 /// As many as `migrate_all` has workers.
 const PROCESSES: usize = 3;
+/// How long the look may take.
+const LOOK_WANTED_MS: f64 = 2_000.0;
+/// How many times as long as a loop of psql the column may take.
+const SLOWER_WANTED: f64 = 1.5;
 
 const FIRST: Migration = Migration {
     version: 1,
@@ -86,9 +91,8 @@ pub(super) async fn run() -> Result<()> {
     }
     on_private_servers(async |checkout, stack, _| {
         let figures = measure(stack).await?;
-        output::write(checkout, "fleet", &figures)?;
-        println!("{}", serde_json::to_string_pretty(&figures)?);
-        Ok(())
+        print(&figures);
+        output::write(checkout, "fleet", &figures)
     })
     .await
 }
@@ -126,6 +130,27 @@ async fn measure(stack: &Stack) -> Result<Figures> {
         psql_sessions_seconds,
         psql_loop_seconds,
     })
+}
+
+fn print(figures: &Figures) {
+    let verdict_of = |figure: f64, wanted: f64| format!("{wanted} wanted: {}", verdict(figure <= wanted));
+    println!(
+        "\n{} homes, is any behind: {:.1} ms in the median ({})",
+        figures.homes,
+        figures.look_ms,
+        verdict_of(figures.look_ms, LOOK_WANTED_MS)
+    );
+    println!("a column for each of {} homes, by {PROCESSES} at once:", figures.migrated);
+    println!("{:<34} {:>9}", "", "seconds");
+    for (name, seconds) in [
+        ("the fleet's migration", figures.migrate_seconds),
+        ("psql, a process for each home", figures.psql_loop_seconds),
+        ("psql, one session each", figures.psql_sessions_seconds),
+    ] {
+        println!("{name:<34} {seconds:>9.1}");
+    }
+    let slower = figures.migrate_seconds / figures.psql_loop_seconds;
+    println!("{slower:.2} of the loop of psql ({})", verdict_of(slower, SLOWER_WANTED));
 }
 
 async fn build(provisioner: &Provisioner, count: usize) -> Result<Vec<TenantId>> {

@@ -1,6 +1,6 @@
 //! A tenant of the running suite that is one run's own.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey;
 use rowhouse_devkit::resident::Resident;
@@ -23,8 +23,9 @@ pub(super) struct House<'a> {
 // === impl House ===
 
 impl<'a> House<'a> {
-    /// Creates the tenant; its administrator has accepted the invitation.
+    /// Creates the tenant; its administrator has accepted the invitation. Refused where the suite is not optimised as the references are.
     pub(super) async fn open(resident: &'a Resident) -> Result<Self> {
+        ensure!(resident.is_release(), "the suite is no release: `cargo xtask up --release`");
         let anyone = Caller::anonymous(demo::endpoints(resident)?);
         let operator = demo::operator_log_in(resident, &anyone).await?;
         let slug = unique("bench");

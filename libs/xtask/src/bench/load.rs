@@ -93,12 +93,12 @@ impl Measured {
         self.count as f64 / self.all.as_secs_f64()
     }
 
-    /// A percentile of the calls' times, in milliseconds. `share`: 0 to 1.
+    /// A percentile of the calls' times by the nearest rank, in milliseconds: the shortest time within which at least this share of
+    /// the calls was answered. `share`: 0 to 1.
     pub(super) fn percentile_ms(&self, share: f64) -> Option<f64> {
-        let index = (self.calls.len() as f64 * share) as usize;
-        self.calls
-            .get(index.min(self.calls.len().saturating_sub(1)))
-            .map(|time| time.as_secs_f64() * 1e3)
+        let rank = (self.calls.len() as f64 * share).ceil() as usize;
+        let time = self.calls.get(rank.saturating_sub(1))?;
+        Some(time.as_secs_f64() * 1e3)
     }
 }
 
@@ -204,4 +204,19 @@ where
         calls.extend(done??);
     }
     Ok(Measured::new(calls, begun.elapsed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_the_nearest_rank() {
+        let calls = (1..=100).rev().map(Duration::from_millis).collect();
+        let measured = Measured::new(calls, Duration::from_secs(1));
+        for (share, ms) in [(0.0, 1.0), (0.001, 1.0), (0.5, 50.0), (0.985, 99.0), (0.99, 99.0), (1.0, 100.0)] {
+            assert_eq!(measured.percentile_ms(share), Some(ms), "{share}");
+        }
+        assert_eq!(Measured::default().percentile_ms(0.5), None);
+    }
 }

@@ -4,6 +4,7 @@
 mod hashing;
 mod memory;
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,7 +20,6 @@ use rowhouse_proto::auth::v1::LoginRequest;
 use rowhouse_proto::crm::v1::GetContactRequest;
 use rowhouse_status::{Reason, wire};
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use super::house::House;
 use super::load::{self, Measured};
@@ -75,6 +75,9 @@ struct Figures {
     memory_before_mib: f64,
     memory_peak_mib: f64,
     memory_bound_mib: f64,
+    /// Whether the kernel shares cores out by session first (sched(7)): then auth's hashes, however nice, are one of many sessions'
+    /// work with an equal right, and not the work that gives way to all other.
+    is_shared_by_session: bool,
     others_alone_p50_ms: Option<f64>,
     others_alone_p99_ms: Option<f64>,
     others_during_p50_ms: Option<f64>,
@@ -100,8 +103,7 @@ pub(super) async fn run(login: Login, seconds: u64) -> Result<()> {
     let before = hashing::measure(duration).await?;
     let alone = others(&house, duration).await?;
     let memory_before_mib = memory::resident_mib(auth)?;
-    let stop = CancellationToken::new();
-    let watching = tokio::spawn(memory::peak_mib(auth, stop.clone()));
+    memory::forget_peak(auth)?;
     let flood = load::repeat(&accounts, login.callers, duration, log_in).await?;
     let (_, during) = tokio::try_join!(
         load::repeat(&accounts, login.callers, duration + 2 * MARGIN, log_in),
@@ -110,8 +112,7 @@ pub(super) async fn run(login: Login, seconds: u64) -> Result<()> {
             others(&house, duration).await
         }
     )?;
-    stop.cancel();
-    let memory_peak_mib = watching.await??;
+    let memory_peak_mib = memory::peak_mib(auth)?;
     let after = hashing::measure(duration).await?;
 
     let hashes = Measured::sum(vec![before, after]);
@@ -128,6 +129,7 @@ pub(super) async fn run(login: Login, seconds: u64) -> Result<()> {
         memory_before_mib,
         memory_peak_mib,
         memory_bound_mib: hashes_at_once as f64 * hashing::memory_mib() + MEMORY_WANTED_MIB,
+        is_shared_by_session: is_shared_by_session(),
         others_alone_p50_ms: alone.percentile_ms(0.50),
         others_alone_p99_ms: alone.percentile_ms(0.99),
         others_during_p50_ms: during.percentile_ms(0.50),
@@ -192,6 +194,12 @@ async fn others(house: &House<'_>, duration: Duration) -> Result<Measured> {
     .await
 }
 
+/// Whether `kernel.sched_autogroup_enabled` is on. Kernels without it have no such file.
+fn is_shared_by_session() -> bool {
+    let setting = fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled");
+    setting.is_ok_and(|setting| setting.trim() == "1")
+}
+
 fn print(figures: &Figures) {
     println!(
         "\n{} callers: {:.1} log-ins a second, p50 {} ms, p99 {} ms, {} refused for want of room",
@@ -229,4 +237,7 @@ fn print(figures: &Figures) {
         text(slower, 2),
         verdict(slower.is_some_and(|slower| slower <= SLOWER_WANTED))
     );
+    if figures.is_shared_by_session {
+        println!("cores are shared out by session here (kernel.sched_autogroup_enabled), which takes hashes' niceness its effect");
+    }
 }

@@ -28,8 +28,12 @@ const ROUNDS: usize = 10;
 const SIGN_UPS: usize = 10;
 /// Homes in a round, of the bare DDL and of Prepare.
 const HOMES: usize = 10;
-/// Spares in a full stock. Half of them are all sign-ups of a run in which nothing is built meanwhile.
-const SPARES: usize = 2 * ROUNDS * SIGN_UPS;
+/// Sign-ups in a run in which nothing is built meanwhile: three are slower than the 99th percentile.
+const CALM: usize = 300;
+/// Sign-ups before it, so that every connection of the pools has met every statement once.
+const WARM_UP: usize = 100;
+/// Spares in a full stock. The filler builds none while half of them are there.
+const SPARES: usize = 2 * CALM;
 /// Homes that a filler builds at once: as many connections has the DDL that it is compared with.
 const FILLER_BUILDS: usize = 2;
 /// Longer than the filler takes on any machine.
@@ -97,11 +101,13 @@ async fn with_spares(ddl: &Ddl) -> Result<Vec<Figure>> {
     let after = ddl.build(&suite, ROUNDS * HOMES, FILLER_BUILDS).await?;
     let bare = Measured::sum(vec![before, after]);
     let operator = operator(&suite).await?;
-    let calm = load::create_tenants(&operator, ROUNDS * SIGN_UPS).await?;
+    load::create_tenants(&operator, WARM_UP).await?;
+    until_full(&suite).await?;
+    let calm = load::create_tenants(&operator, CALM).await?;
     print_steps(&suite, "CreateTenant with spares").await?;
     until_full(&suite).await?;
     let rush = load::create_tenants(&operator, SPARES).await?;
-    found_spares(&suite, ROUNDS * SIGN_UPS + SPARES).await?;
+    found_spares(&suite, WARM_UP + CALM + SPARES).await?;
     // Nobody else takes or builds spares from here on.
     until_full(&suite).await?;
     suite.kill9(Process::Tenant).await?;

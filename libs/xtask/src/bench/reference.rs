@@ -88,13 +88,12 @@ impl Reference {
         self.both("read", "BEGIN READ ONLY", "read", select).await
     }
 
-    /// Transactions a second of a page of so many rows.
+    /// Transactions a second of a page of so many rows, in the order that the RPC has where none is asked for.
     pub(super) async fn list(&self, rows: i32) -> Result<(f64, f64)> {
         let select = |home: &Home| {
             format!(
-                "SELECT {COLUMNS} FROM contacts WHERE tenant_id = '{}' AND id > '{}' AND deleted_at IS NULL ORDER BY id LIMIT {}",
+                "SELECT {COLUMNS} FROM contacts WHERE tenant_id = '{}' AND deleted_at IS NULL ORDER BY created_at DESC, id DESC LIMIT {}",
                 home.tenant,
-                Uuid::nil(),
                 // One more than the page tells whether there is another.
                 rows + 1
             )

@@ -17,7 +17,8 @@ use crate::error::Error;
 use crate::random;
 
 /// By how much the threads' priority is below that of others (nice(2): 0 to 19). At ten the scheduler of Linux gives them a
-/// tenth of what it gives others, where both want the same core.
+/// tenth of what it gives others, where both want the same core. That is among the threads of one container, or of one session
+/// where the kernel groups by sessions (sched(7), autogroup): between containers the CPU that each requests decides.
 const NICENESS: i32 = 10;
 
 /// Bytes of a salt (RFC 9106, 3.1).

@@ -27,7 +27,7 @@ const BATCH_CALLERS: usize = 8;
 /// One RPC on both sides.
 #[derive(Debug, Serialize)]
 pub(super) struct OverGrpc {
-    name: &'static str,
+    pub(super) name: &'static str,
     /// Decisions in a call.
     decisions: usize,
     calls_per_second: f64,

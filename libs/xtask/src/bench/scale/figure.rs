@@ -32,7 +32,9 @@ pub(super) struct Figure {
     p99_ms: Option<f64>,
     back_ends: usize,
     private_mib_mean: f64,
-    pub(super) private_mib_max: f64,
+    private_mib_max: f64,
+    /// Of back ends that serve no tenant's transactions.
+    others_mib_max: f64,
 }
 
 /// Prints lines and writes them to `target/bench/<name>.json`, each as soon as it is there.
@@ -47,7 +49,8 @@ pub(super) struct Table<'a> {
 impl Figure {
     fn new(run: Run, ran: &Ran, of_few: Option<f64>) -> Self {
         let Run { what, homes, division } = run;
-        let back_ends = ran.private_mib.len();
+        let private = &ran.private.application_mib;
+        let back_ends = private.len();
         Self {
             what,
             homes,
@@ -59,14 +62,20 @@ impl Figure {
             p50_ms: ran.measured.percentile_ms(0.50),
             p99_ms: ran.measured.percentile_ms(0.99),
             back_ends,
-            private_mib_mean: ran.private_mib.iter().sum::<f64>() / back_ends.max(1) as f64,
-            private_mib_max: ran.private_mib.iter().copied().fold(0.0, f64::max),
+            private_mib_mean: private.iter().sum::<f64>() / back_ends.max(1) as f64,
+            private_mib_max: private.iter().copied().fold(0.0, f64::max),
+            others_mib_max: ran.private.others_mib_max,
         }
+    }
+
+    /// What the largest of all back ends has for itself, in MiB.
+    pub(super) fn largest_mib(&self) -> f64 {
+        self.private_mib_max.max(self.others_mib_max)
     }
 
     fn print(&self) {
         println!(
-            "{:<26} {:>6} {:>6} {:>9} {:>6} {:>9.0} {:>7} {:>8} {:>8} {:>9} {:>11.1} {:>11.1}",
+            "{:<26} {:>6} {:>6} {:>9} {:>6} {:>9.0} {:>7} {:>8} {:>8} {:>9} {:>11.1} {:>11.1} {:>10.1}",
             self.what,
             self.homes,
             self.lanes,
@@ -78,7 +87,8 @@ impl Figure {
             text(self.p99_ms, 2),
             self.back_ends,
             self.private_mib_mean,
-            self.private_mib_max
+            self.private_mib_max,
+            self.others_mib_max
         );
     }
 }
@@ -89,7 +99,7 @@ impl<'a> Table<'a> {
     /// Prints the head.
     pub(super) fn begin(checkout: &'a Checkout, name: &'static str) -> Self {
         println!(
-            "\n{:<26} {:>6} {:>6} {:>9} {:>6} {:>9} {:>7} {:>8} {:>8} {:>9} {:>11} {:>11}",
+            "\n{:<26} {:>6} {:>6} {:>9} {:>6} {:>9} {:>7} {:>8} {:>8} {:>9} {:>11} {:>11} {:>10}",
             "",
             "homes",
             "lanes",
@@ -101,7 +111,8 @@ impl<'a> Table<'a> {
             "p99 ms",
             "back ends",
             "MiB in mean",
-            "MiB at most"
+            "MiB at most",
+            "MiB others"
         );
         Self {
             checkout,

@@ -18,7 +18,7 @@ use rowhouse_proto::crm::v1::GetContactRequest;
 
 use super::division::Division;
 use super::figure::{Figure, Table};
-use super::run::{Bound, Ran, at_random, beside_few, private_mib};
+use super::run::{Bound, Ran, at_random, beside_few, private_memory};
 use super::{FEW, most};
 use crate::bench::output::verdict;
 use tenants::{Member, Tenants};
@@ -67,8 +67,8 @@ async fn spread(
     };
     at_random(count, Bound::warm_up(division, count), call.clone()).await?;
     let measured = at_random(count, Bound::time(duration), call).await?;
-    let private_mib = private_mib(&suite.databases().data_superuser_url()).await?;
-    Ok(Ran { measured, private_mib })
+    let private = private_memory(&suite.databases().data_superuser_url()).await?;
+    Ok(Ran { measured, private })
 }
 
 async fn get(member: &Member) -> Result<()> {
@@ -97,8 +97,8 @@ fn print_verdicts(figures: &[Figure]) {
             figure.lanes,
             figure.server_connections_per_lane,
             verdict(share >= *wanted),
-            figure.private_mib_max,
-            verdict(figure.private_mib_max <= PRIVATE_WANTED_MIB)
+            figure.largest_mib(),
+            verdict(figure.largest_mib() <= PRIVATE_WANTED_MIB)
         );
     }
 }

@@ -1,7 +1,7 @@
 //! What all runs have in common: callers who take a tenant at random, a warm-up, and what back ends then hold.
 
-use std::fs;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use rowhouse_devkit::cluster;
@@ -29,8 +29,16 @@ pub(super) struct Bound {
 /// What came of a run.
 pub(super) struct Ran {
     pub(super) measured: Measured,
-    /// Of each back end.
-    pub(super) private_mib: Vec<f64>,
+    pub(super) private: Private,
+}
+
+/// Memory that back ends have for themselves, in MiB.
+#[derive(Debug, Default)]
+pub(super) struct Private {
+    /// Of each that serves transactions of tenants.
+    pub(super) application_mib: Vec<f64>,
+    /// The most that another has: of a relay, a keeper, a provisioner.
+    pub(super) others_mib_max: f64,
 }
 
 // === impl Bound ===
@@ -115,22 +123,32 @@ where
     Ok(Measured::new(calls, begun.elapsed()))
 }
 
-/// Memory that each back end of the application's login has for itself, in the database of the URL.
-pub(super) async fn private_mib(superuser_url: &str) -> Result<Vec<f64>> {
+/// What the back ends of the URL's database hold for themselves, but the one that asks.
+pub(super) async fn private_memory(superuser_url: &str) -> Result<Private> {
     let superuser = cluster::connect(superuser_url).await?;
     let rows = superuser
         .query(
-            "SELECT pid FROM pg_stat_activity WHERE usename = 'rowhouse_app' AND datname = current_database()",
+            "SELECT pid, usename = 'rowhouse_app' FROM pg_stat_activity \
+             WHERE backend_type = 'client backend' AND datname = current_database() AND pid <> pg_backend_pid()",
             &[],
         )
         .await?;
-    let pids = rows.iter().map(|row| row.get::<_, i32>(0));
-    pids.map(|pid| {
-        let file = format!("/proc/{pid}/smaps_rollup");
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
-        let private = text.lines().filter(|line| line.starts_with("Private_"));
-        let kib = private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-        Ok(kib.sum::<f64>() / 1024.0)
-    })
-    .collect()
+    let mut private = Private::default();
+    for row in rows {
+        let file = format!("/proc/{}/smaps_rollup", row.get::<_, i32>(0));
+        let text = match fs::read_to_string(&file) {
+            // It has ended meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            read => read.with_context(|| format!("cannot read {file}"))?,
+        };
+        let lines = text.lines().filter(|line| line.starts_with("Private_"));
+        let kib = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+        let mib = kib.sum::<f64>() / 1024.0;
+        if row.get(1) {
+            private.application_mib.push(mib);
+        } else {
+            private.others_mib_max = private.others_mib_max.max(mib);
+        }
+    }
+    Ok(private)
 }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::division::Division;
 use super::figure::{Run, Table};
 use super::most;
-use super::run::{Bound, Ran, at_random, beside_few, private_mib};
+use super::run::{Bound, Ran, at_random, beside_few, private_memory};
 use crate::bench::load::Measured;
 use home::{Body, GET, GET_SLOWLY, Homes, ctx, master_keys, note};
 
@@ -82,9 +82,9 @@ async fn spread(servers: &Servers, homes: &Homes, count: usize, division: Divisi
     let tenants: Arc<[TenantId]> = homes.tenants.iter().take(count).copied().collect();
     read(&db, &tenants, Bound::warm_up(division, count)).await?;
     let measured = read(&db, &tenants, Bound::time(duration)).await?;
-    let private_mib = private_mib(&servers.superuser_url(DATABASE)).await?;
+    let private = private_memory(&servers.superuser_url(DATABASE)).await?;
     db.shutdown().await;
-    Ok(Ran { measured, private_mib })
+    Ok(Ran { measured, private })
 }
 
 /// Reads of one home, beside one caller of the same tenant whose reads take 100 ms.
@@ -104,11 +104,11 @@ async fn beside_a_slow_one(servers: &Servers, homes: &Homes, division: Division,
     let measured = read(&db, &tenants, Bound::time(duration)).await;
     stop.cancel();
     slow.await??;
-    let private_mib = private_mib(&servers.superuser_url(DATABASE)).await?;
+    let private = private_memory(&servers.superuser_url(DATABASE)).await?;
     db.shutdown().await;
     Ok(Ran {
         measured: measured?,
-        private_mib,
+        private,
     })
 }
 
