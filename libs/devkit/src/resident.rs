@@ -121,6 +121,7 @@ impl Resident {
             }
         }
         let sink = SocketAddr::from(([127, 0, 0, 1], port(SINK, SINK)?));
+        let folder = stack.folder().to_owned();
         let settings = Settings {
             control: cluster::CONTROL.to_owned(),
             data,
@@ -140,7 +141,7 @@ impl Resident {
             checkout,
             settings,
             sink,
-            release: how.is_some_and(|how| how.release),
+            release: how.map_or_else(|| runs_release(&folder), |how| how.release),
             _ports: known,
         })
     }
@@ -172,7 +173,7 @@ impl Resident {
         Ok(())
     }
 
-    /// Whether its binaries are from `target/release`.
+    /// Whether its binaries are from `target/release`: those that are to be started, or those that run.
     #[must_use]
     pub fn is_release(&self) -> bool {
         self.release
@@ -332,4 +333,11 @@ impl Resident {
         let secret = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         Ok(secret.trim().to_owned())
     }
+}
+
+/// Whether the suite that runs in a stack is from `target/release`.
+fn runs_release(stack: &Path) -> bool {
+    let auth = mark::find_process(stack, Process::Auth.name());
+    let program = auth.and_then(|auth| fs::read_link(format!("/proc/{}/exe", auth.pid)).ok());
+    program.is_some_and(|program| program.parent().is_some_and(|folder| folder.ends_with("release")))
 }
