@@ -91,6 +91,10 @@ pub(crate) struct Progress {
     pub(crate) failed: i64,
     /// Houses that are behind, whatever their wave.
     pub(crate) behind_in_all: i64,
+    /// Of them, those that failed and are not tried again in this round, whatever their wave. 0 in what an older version of this
+    /// code has recorded.
+    #[serde(default)]
+    pub(crate) failed_in_all: i64,
     /// Whether it has not answered yet, so that the numbers say nothing.
     #[serde(default)]
     pub(crate) is_unknown: bool,
@@ -161,9 +165,9 @@ fn as_str<S: serde::Serializer>(name: &ServiceName, serializer: S) -> Result<S::
 // === impl Run ===
 
 impl Run {
-    /// Houses that failed, on all data servers.
+    /// Houses that failed in this round, in whatever wave, on all data servers.
     pub(crate) fn failed(&self) -> i64 {
-        self.progress.values().map(|progress| progress.failed).sum()
+        self.progress.values().map(|progress| progress.failed_in_all).sum()
     }
 
     /// Houses that were behind when it started and are not any more.
@@ -196,14 +200,15 @@ impl Run {
         self.round = Uuid::new_v4();
         self.faults.clear();
         for progress in self.progress.values_mut() {
-            progress.failed = 0;
+            (progress.failed, progress.failed_in_all) = (0, 0);
             if let Some(away) = &mut progress.away {
                 (away.failures, away.again_at) = (0, away.since);
             }
         }
     }
 
-    /// Begins the next wave, or ends the run after the last. The next one's failures are not counted yet.
+    /// Begins the next wave, or ends the run after the last. Which of the houses that failed are the next wave's too is not known
+    /// yet; they count against the budget all the same, since the round does not try them again.
     fn end_wave(&mut self) {
         self.wave += 1;
         if self.wave >= self.plan.waves.len() {

@@ -87,6 +87,8 @@ pub struct Census {
     pub given_up: i64,
     /// Of all.
     pub behind_in_all: i64,
+    /// Of all, those that failed and are not tried again in this round, whichever wave they failed in.
+    pub given_up_in_all: i64,
 }
 
 /// Why a house could not be brought on.

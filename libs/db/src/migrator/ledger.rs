@@ -76,7 +76,7 @@ pub(super) async fn claim(
 pub(super) async fn census(connection: &mut PgConnection, binds: &Binds<'_>) -> Result<Census, ProvisionError> {
     let row = sqlx::query(concat!(
         "SELECT count(*) FILTER (WHERE wanted) AS behind, count(*) FILTER (WHERE wanted AND given_up) AS given_up,
-             count(*) AS behind_in_all
+             count(*) AS behind_in_all, count(*) FILTER (WHERE given_up) AS given_up_in_all
          FROM (SELECT coalesce(fault.next_at = 'infinity', false) AS given_up, ",
         wanted!(),
         " AS wanted ",
@@ -95,6 +95,7 @@ pub(super) async fn census(connection: &mut PgConnection, binds: &Binds<'_>) -> 
         behind: row.try_get("behind")?,
         given_up: row.try_get("given_up")?,
         behind_in_all: row.try_get("behind_in_all")?,
+        given_up_in_all: row.try_get("given_up_in_all")?,
     })
 }
 

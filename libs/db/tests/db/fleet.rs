@@ -83,6 +83,7 @@ async fn waves_take_the_canaries_and_then_a_growing_share() {
         behind: 0,
         given_up: 0,
         behind_in_all: 19,
+        given_up_in_all: 0,
     };
     assert_eq!((canary.migrated, canary.census), (1, census));
     assert_eq!(version(&migrator, tenants[7]).await, 2);
@@ -178,6 +179,42 @@ async fn a_house_that_fails_is_named_with_its_sqlstate_and_the_others_go_on() {
         migrator.describe_fleet(&server()).await.unwrap().1.is_empty(),
         "what was done is no fault"
     );
+}
+
+/// Whoever goes on wave by wave must not forget what an earlier wave gave up.
+#[tokio::test]
+async fn a_house_that_was_given_up_is_counted_in_every_wave_of_its_round() {
+    let bench = Bench::start("fleet_given_up", 1).await;
+    let tenants = older_homes(&bench, Placement::Schema, 2).await;
+    bench.insert(tenants[0], "too long for it").await.unwrap();
+    let migrator = provisioner(&bench.databases, STRICTER).await;
+    let first = order(Cohort::Tenants(vec![tenants[0]]), 3);
+    let census = async |order: &BatchOrder| migrator.migrate_batch(&server(), order).await.unwrap().census;
+    let expected = Census {
+        behind: 1,
+        given_up: 1,
+        behind_in_all: 2,
+        given_up_in_all: 1,
+    };
+    assert_eq!(census(&first).await, expected);
+    // A wave that does not hold it.
+    let second = BatchOrder {
+        cohort: Cohort::Tenants(vec![tenants[1]]),
+        ..first.clone()
+    };
+    let expected = Census {
+        behind: 0,
+        given_up: 0,
+        behind_in_all: 1,
+        given_up_in_all: 1,
+    };
+    assert_eq!(census(&second).await, expected);
+    // Another round has given up none.
+    let another = BatchOrder {
+        round: Uuid::new_v4(),
+        ..second
+    };
+    assert_eq!(census(&another).await.given_up_in_all, 0);
 }
 
 #[tokio::test]

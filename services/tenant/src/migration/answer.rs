@@ -198,6 +198,7 @@ mod tests {
                 behind,
                 failed,
                 behind_in_all: behind,
+                failed_in_all: failed,
                 ..Progress::default()
             },
             faults: (0..failed).map(|_| fault(server)).collect(),
@@ -310,7 +311,11 @@ mod tests {
         let mut run = run();
         run.hear(&name("data1"), counted("data1", 0, 1, 1), Utc::now());
         run.end_wave();
-        assert_eq!((run.wave, run.state, run.failed()), (1, State::Running, 0));
+        assert_eq!((run.wave, run.state, run.failed()), (1, State::Running, 1));
+        assert_eq!(
+            run.progress["data1"].failed, 0,
+            "how many are the next wave's is not known"
+        );
         run.hear(&name("data1"), counted("data1", 0, 1, 1), Utc::now());
         run.end_wave();
         assert_eq!((run.wave, run.state, run.failed()), (2, State::Done, 1));

@@ -66,6 +66,8 @@ pub(super) async fn migrate(peers: &Peers, ctx: &Ctx, run: &Run, wave: &Wave, se
             behind: answer.behind,
             failed: answer.given_up,
             behind_in_all: answer.behind_in_all,
+            // An older participant says nothing of other waves.
+            failed_in_all: answer.given_up_in_all.max(answer.given_up),
             is_unknown: false,
             away: None,
         },

@@ -157,6 +157,34 @@ async fn a_run_halts_when_more_houses_fail_than_may_and_resuming_tries_them_agai
     runner.stop().await;
 }
 
+/// The second wave does not hold the canary that failed in the first.
+#[tokio::test]
+async fn a_canary_that_failed_counts_in_every_wave_after_it() {
+    let (bench, tenants) = bench("migration_budget_waves").await;
+    for house in [0, 9] {
+        bench.fakes.effects().houses[house].is_broken = true;
+    }
+    let waves = vec![Wave::Tenants(vec![tenants[9]]), Wave::Percent(10), Wave::Percent(100)];
+    let mut new = new_run(waves);
+    new.plan.failure_budget = 1;
+    let run = bench.migrations.start(&ctx(LONG), new).await.unwrap();
+    let runner = bench.migration_runner();
+    let over = until_so(&bench, &runner, run.id, |run| run.state != State::Running).await;
+    assert_eq!((over.state, over.wave, over.failed()), (State::Halted, 1, 2));
+    assert_eq!(over.progress["data1"].failed, 1, "of the second wave");
+    assert_eq!(migrated(&bench), 0, "no house of the third");
+
+    bench.fakes.effects().houses[0].is_broken = false;
+    bench.migrations.resume(&ctx(LONG), run.id, &reason()).await.unwrap();
+    let done = until(&bench, &runner, run.id, State::Done).await;
+    assert_eq!(
+        (done.failed(), migrated(&bench)),
+        (1, 9),
+        "the canary is within the budget"
+    );
+    runner.stop().await;
+}
+
 #[tokio::test]
 async fn a_run_is_paused_resumed_and_cancelled_and_what_has_ended_stays_so() {
     let (bench, _) = bench("migration_pause").await;

@@ -257,6 +257,7 @@ fn progress(server: &str, progress: &Progress) -> proto::MigrationProgress {
         behind: progress.behind,
         failed: progress.failed,
         behind_in_all: progress.behind_in_all,
+        failed_in_all: progress.failed_in_all,
         away: progress.away.as_ref().map(away),
     }
 }

@@ -84,6 +84,7 @@ pub(in crate::participant) fn batch(server: &ServerName, batch: Batch) -> proto:
         behind: batch.census.behind,
         given_up: batch.census.given_up,
         behind_in_all: batch.census.behind_in_all,
+        given_up_in_all: batch.census.given_up_in_all,
         faults: batch.faults.into_iter().map(|of| fault(server, of)).collect(),
     }
 }

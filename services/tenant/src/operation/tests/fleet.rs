@@ -109,13 +109,15 @@ pub(super) fn migrate(houses: &mut [FakeHouse], request: &common::MigrateBatchRe
         .filter(|house| house.version < target)
         .collect();
     let asked: Vec<&&FakeHouse> = behind.iter().filter(|house| house.is_asked_for(request)).collect();
-    let failed: Vec<&&&FakeHouse> = asked.iter().filter(|house| house.failed_in == round).collect();
+    let failed: Vec<&&FakeHouse> = behind.iter().filter(|house| house.failed_in == round).collect();
+    let given_up = failed.iter().filter(|house| house.is_asked_for(request)).count();
     let count = |number: usize| i64::try_from(number).unwrap();
     common::MigrateBatchResponse {
         migrated,
         behind: count(asked.len()),
-        given_up: count(failed.len()),
+        given_up: count(given_up),
         behind_in_all: count(behind.len()),
+        given_up_in_all: count(failed.len()),
         faults: failed.iter().map(|house| house.fault(target)).collect(),
     }
 }
