@@ -1,4 +1,4 @@
-//! Many houses brought to a version: in waves, by several at once, with faults, and back to what the template says.
+//! Many houses brought to a version: in waves, by several at once, with faults.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -331,57 +331,4 @@ async fn deferred_steps_come_after_the_tables_and_mend_what_was_cut_short() {
         page.drifts
     );
     assert_eq!(migrator.migrate_all().await.unwrap(), 0);
-}
-
-#[tokio::test]
-async fn a_house_that_was_changed_by_hand_is_found() {
-    let bench = Bench::start("fleet_drift", 1).await;
-    let superuser = bench.superuser().await;
-    let own = bench.tenant().await;
-    let (shared, other) = (bench.tenant_in(Placement::Shared).await, bench.tenant().await);
-    older_homes(&bench, Placement::Schema, 1).await;
-    let page = async |after: Option<&str>, max| {
-        bench
-            .provisioner
-            .check_drift(&server(), after, max, in_time())
-            .await
-            .unwrap()
-    };
-    let clean = page(None, 100).await;
-    assert_eq!((clean.checked, clean.drifts.len()), (4, 0), "{:?}", clean.drifts);
-
-    let pooled = schema_of(&superuser, shared).await;
-    let by_hand = format!(
-        "ALTER TABLE {own}.notes ADD COLUMN extra text; ALTER TABLE {own}.notes DROP CONSTRAINT notes_body_short;
-         ALTER TABLE {pooled}.notes NO FORCE ROW LEVEL SECURITY",
-        own = schema(own)
-    );
-    superuser.batch_execute(&by_hand).await.unwrap();
-    let found = page(None, 100).await;
-    assert_eq!((found.checked, found.drifts.len()), (4, 2));
-    let drift = found.drifts.iter().find(|drift| drift.tenant == Some(own)).unwrap();
-    assert!(
-        drift.surplus.len() == 1 && drift.surplus[0].contains("notes.extra"),
-        "{drift:?}"
-    );
-    assert!(
-        drift.missing.len() == 1 && drift.missing[0].contains("notes_body_short"),
-        "{drift:?}"
-    );
-    let drift = found.drifts.iter().find(|drift| drift.house == pooled).unwrap();
-    assert_eq!((drift.tenant, drift.missing.len(), drift.surplus.len()), (None, 1, 1));
-    assert_ne!(found.drifts[0].tenant, Some(other));
-
-    // Page by page, the same; and no template is left behind.
-    let (mut after, mut checked, mut drifts) = (None, 0, 0);
-    loop {
-        let part = page(after.as_deref(), 2).await;
-        checked += part.checked;
-        drifts += part.drifts.len();
-        let Some(next) = part.next else { break };
-        after = Some(next);
-    }
-    assert_eq!((checked, drifts), (4, 2));
-    let left = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'template%'";
-    assert_eq!(superuser.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
 }

@@ -5,7 +5,7 @@
 //! - `enter`: who gets in. `transactions`: what TenantTx promises. `deadlines`. `drops`: T02. `walls`: T05. `fence`.
 //! - `shared`: houses of many tenants. `database`: tenants with a database of their own. `spares`: homes built ahead.
 //! - `lanes`: two choices, permits, slots. `neighbours`: T30. `pings`: which data servers answer.
-//! - `fleet`: houses migrated in waves, with faults, compared with the template. `wave`: T25.
+//! - `fleet`: houses migrated in waves, with faults. `drift`: compared with the template. `wave`: T25.
 //! - `tls`: towards PgBouncer, and from there on, as `deploy/` has it.
 //! - `metrics`. `round_trips`. `torture`: T01. `control`: the services' own schemas.
 
@@ -21,6 +21,7 @@ mod catalogue;
 mod control;
 mod database;
 mod deadlines;
+mod drift;
 mod drops;
 mod enter;
 mod fence;
