@@ -7,8 +7,10 @@ use rowhouse_config::Secret;
 use rowhouse_context::ServiceName;
 use rowhouse_db::testing::master_keys;
 use rowhouse_db::{BatchOrder, Census, Cohort, Deferred, Migration, ProvisionError, Provisioner, TenantMigrations};
+use rowhouse_devkit::log::Log;
 use rowhouse_devkit::servers::Login;
 use rowhouse_types::{OperationId, Placement, TenantId};
+use tracing::Level;
 use uuid::Uuid;
 
 use crate::bench::{Bench, in_time, provisioner, schema, schema_of, server, until};
@@ -138,6 +140,32 @@ async fn a_batch_is_bounded_and_an_unknown_version_is_refused() {
     assert_eq!((first.migrated, first.census.behind), (2, 3));
     assert_eq!(migrated().await.census.behind, 1);
     assert_eq!((migrated().await.migrated, migrated().await.migrated), (1, 0));
+}
+
+#[tokio::test]
+async fn homes_that_are_up_to_date_cost_the_same_two_queries_however_many_there_are() {
+    let bench = Bench::start("fleet_queries", 1).await;
+    // The log hears this thread alone, on which all of this runs.
+    let statements = Log::listen("sqlx::query", Level::TRACE);
+    let migrate = async |expected| {
+        drop(statements.take());
+        assert_eq!(bench.provisioner.migrate_all().await.unwrap(), expected);
+        let entries = statements.take();
+        let sent = entries.iter().filter_map(|entry| entry.field("summary"));
+        sent.map(ToOwned::to_owned).collect::<Vec<String>>()
+    };
+    let empty = migrate(0).await;
+    assert_eq!(empty.len(), 2, "{empty:?}");
+    for placement in [Placement::Schema, Placement::Shared, Placement::Database] {
+        for _ in 0..3 {
+            bench.tenant_in(placement).await;
+        }
+        assert_eq!(migrate(0).await, empty, "{placement:?}");
+    }
+    // The control: what is asked of a single house is heard.
+    older_homes(&bench, Placement::Schema, 1).await;
+    let behind = migrate(1).await;
+    assert!(behind.len() > empty.len(), "{behind:?}");
 }
 
 #[tokio::test]

@@ -21,7 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Provisioner {
     /// Brings every house of the participant on every server to the newest version. Returns how many this call has brought
-    /// on. Where no house is behind, it is one query for each server. A server that fails keeps no other from it.
+    /// on. Where no house is behind, it is two queries for each server, however many homes are there: one for all houses, and one
+    /// for schema `rowhouse` in all databases of tenants' own. A server that fails keeps no other from it.
     ///
     /// # Errors
     /// The first server's: [`ProvisionError::HousesFailed`] where some could not be migrated; all others of the server are.
