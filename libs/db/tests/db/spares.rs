@@ -4,11 +4,12 @@
 use futures_util::future::join_all;
 use rowhouse_config::Secret;
 use rowhouse_db::testing::audit_home;
-use rowhouse_db::{Error, Home, ProvisionError};
+use rowhouse_db::{Error, Home, ProvisionError, Provisioner};
 use rowhouse_devkit::servers::Login;
 use rowhouse_types::{HomeState, OperationId, Placement, TenantId};
 
 use crate::bench::{Bench, mutate, provisioner, schema, server};
+use crate::fleet::COLOURED;
 use crate::notes::OLDER;
 
 async fn spare(bench: &Bench) -> Home {
@@ -200,6 +201,32 @@ async fn a_spare_that_is_behind_is_migrated_with_the_fleet_or_when_it_is_claimed
             .put(bench.provisioner.describe(spare.tenant, &server()).await.unwrap());
         bench.insert(spare.tenant, "in use").await.unwrap();
     }
+}
+
+/// Whoever built it asks again from time to time, so that no sign-up has to wait for migrations.
+#[tokio::test]
+async fn a_spare_that_is_behind_is_brought_on_when_it_is_asked_for_again() {
+    let bench = Bench::start("spare_refreshed", 1).await;
+    let older = provisioner(&bench.databases, OLDER).await;
+    let tenant = TenantId::generate();
+    let prepare = async |by: &Provisioner| by.prepare_spare(tenant, &server(), Placement::Schema).await.unwrap();
+    let behind = prepare(&older).await;
+    assert_eq!(behind.version, 1);
+    let newer = provisioner(&bench.databases, COLOURED).await;
+    let spare = prepare(&newer).await;
+    assert_eq!(spare, Home { version: 2, ..behind });
+    let superuser = bench.superuser().await;
+    let current = "SELECT count(*) FROM rowhouse.houses WHERE version = 2 AND deferred_version = 2";
+    assert_eq!(count(&superuser, current).await, 1);
+
+    // From now on it needs no migration: not by who asks again, by older code either, nor by who claims it.
+    forbid_ddl(&superuser).await;
+    assert_eq!(prepare(&newer).await, spare);
+    assert_eq!(prepare(&older).await, spare);
+    let operation = OperationId::generate();
+    let claimed = newer.claim(tenant, &server(), Placement::Schema, operation).await;
+    let state = HomeState::Active;
+    assert_eq!(claimed.unwrap(), Some(Home { state, ..spare }));
 }
 
 #[tokio::test]

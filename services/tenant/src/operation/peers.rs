@@ -15,7 +15,7 @@ use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
 use rowhouse_proto::common::v1::tenant_records_service_client::TenantRecordsServiceClient;
 use rowhouse_status::Failure;
-use rowhouse_types::{HomeState, Placement, ServerName};
+use rowhouse_types::{HomeState, Placement, ServerName, TenantId};
 use tokio::time::sleep;
 use tonic::{Response, Status};
 
@@ -23,7 +23,7 @@ use super::Held;
 use crate::directory::Home;
 use crate::plan::store::Due;
 use crate::purge::Removal;
-use crate::spare::Spare;
+use crate::spare::Stock;
 use crate::tenant::wire::placement_to_wire;
 
 /// Pause before a keeper is asked again that has just removed nothing: it passes over records that somebody else is changing,
@@ -76,18 +76,20 @@ impl Peers {
         }
     }
 
-    /// Every participant builds a home ahead.
-    pub(crate) async fn prepare_spare(&self, ctx: &Ctx, spare: &Spare) -> Result<(), Failure> {
+    /// Every participant builds a home ahead, or brings the one that it has built to its newest version.
+    ///
+    /// `tenant`: who is to have it. `stock`: where.
+    pub(crate) async fn prepare_spare(&self, ctx: &Ctx, tenant: TenantId, stock: &Stock) -> Result<(), Failure> {
         let calls = self.participants.iter().map(|(name, peer)| async move {
             let request = common::PrepareSpareRequest {
-                tenant_id: spare.tenant.to_string(),
-                server: spare.server.to_string(),
-                placement: placement_to_wire(spare.placement).into(),
+                tenant_id: tenant.to_string(),
+                server: stock.server.to_string(),
+                placement: placement_to_wire(stock.placement).into(),
             };
             let mut client = TenantParticipantServiceClient::new(peer.channel());
             let answer = client.prepare_spare(rowhouse_client::request(ctx, request)).await;
             let home = answer.map_err(rowhouse_client::failure)?.into_inner();
-            if home.tenant_id != spare.tenant.to_string() || home.state() != common::HomeState::Spare {
+            if home.tenant_id != tenant.to_string() || home.state() != common::HomeState::Spare {
                 return Err(Failure::internal(format!(
                     "{name} answered with another home than the spare"
                 )));

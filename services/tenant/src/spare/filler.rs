@@ -1,4 +1,5 @@
-//! Keeps each stock full, in every process of the service: the lines in the database say who builds what.
+//! Keeps each stock full, and what is ready in it current, in every process of the service: the lines in the database say who
+//! builds what, and when what is ready is looked at.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use futures_util::future::try_join_all;
 use metrics::{counter, gauge};
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::ServerName;
+use rowhouse_types::{ServerName, TenantId};
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -87,7 +88,9 @@ impl Filler {
                 kept.entry(key(&stock)).or_insert_with(|| {
                     let (filler, end) = (self.clone(), stop.child_token());
                     let until = end.clone();
-                    tasks.spawn(async move { filler.keep_full(&stock, &until).await });
+                    tasks.spawn(async move {
+                        tokio::join!(filler.keep_full(&stock, &until), filler.keep_current(&stock, &until));
+                    });
                     end
                 });
             }
@@ -138,6 +141,26 @@ impl Filler {
         }
     }
 
+    /// Has spares that are ready brought to the participants' newest versions, until `stop`: migrations have changed since some
+    /// were built, and who signs up shall not wait for them. One at a time, so that what is built for want of spares goes on.
+    async fn keep_current(&self, stock: &Stock, stop: &CancellationToken) {
+        let mut taken = self.refill.listen();
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let looked = async {
+                self.let_pass(stock, &mut taken).await?;
+                self.bring_on_due(stock, stop).await
+            };
+            // Where the database is away, `keep_full` says so.
+            drop(looked.await);
+        }
+    }
+
     /// Waits for a quiet moment, unless fewer than half of the stock is ready.
     async fn let_pass(&self, stock: &Stock, taken: &mut watch::Receiver<()>) -> Result<()> {
         loop {
@@ -174,7 +197,7 @@ impl Filler {
             let Some(spare) = store::take(&self.pool, stock).await? else {
                 break;
             };
-            if !self.build(&spare, stop).await? {
+            if !self.build(stock, &spare, stop).await? {
                 // A participant that is away fails every build: the next round is soon enough for the others.
                 break;
             }
@@ -182,21 +205,60 @@ impl Filler {
         Ok(())
     }
 
-    /// Has every participant build the home; false where one could not, or the process stops.
-    async fn build(&self, spare: &Spare, stop: &CancellationToken) -> Result<bool> {
+    /// The same for [`Self::keep_current`]: asks for spares that are due until none is, or one is not answered.
+    #[cfg(test)]
+    pub(crate) async fn look_once(&self) {
+        let stop = CancellationToken::new();
+        for stock in &self.stocks().await.unwrap() {
+            self.bring_on_due(stock, &stop).await.unwrap();
+        }
+    }
+
+    async fn bring_on_due(&self, stock: &Stock, stop: &CancellationToken) -> Result<()> {
+        while !stop.is_cancelled() {
+            let Some(tenant) = store::take_ready(&self.pool, stock).await? else {
+                break;
+            };
+            let asked = tokio::select! {
+                asked = self.ask(tenant, stock) => asked,
+                () = stop.cancelled() => break,
+            };
+            match asked {
+                Ok(()) => {}
+                // Somebody has signed up and taken it meanwhile.
+                Err(failure) if failure.reason() == Reason::StateForbids => {}
+                Err(failure) => {
+                    let (reason, cause) = (failure.reason().as_info(), failure.cause().unwrap_or_default());
+                    tracing::warn!(%tenant, server = %stock.server, reason, cause, "a spare was not looked at; it will be again");
+                    // Who is away fails every call: the next round is soon enough for the others.
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has every participant build the home, or bring on the one that is there.
+    async fn ask(&self, tenant: TenantId, stock: &Stock) -> std::result::Result<(), Failure> {
         let principal = Principal::Service {
             name: ServiceName::Tenant,
         };
         let ctx = Ctx::new(RequestId::generate(), principal, None, Instant::now() + BUILD_MAX);
+        let asked = timeout(BUILD_MAX, self.peers.prepare_spare(&ctx, tenant, stock)).await;
+        let too_late = |_| Failure::new(Reason::DeadlineExceeded, "the spare took too long");
+        asked.map_err(too_late).flatten()
+    }
+
+    /// Has every participant build the home; false where one could not, or the process stops.
+    async fn build(&self, stock: &Stock, spare: &Spare, stop: &CancellationToken) -> Result<bool> {
         let built = tokio::select! {
-            built = timeout(BUILD_MAX, self.peers.prepare_spare(&ctx, spare)) => built,
+            built = self.ask(spare.tenant, stock) => built,
             () = stop.cancelled() => {
                 store::release(&self.pool, spare).await?;
                 return Ok(false);
             }
         };
-        let too_late = |_| Failure::new(Reason::DeadlineExceeded, "the spare took too long");
-        let outcome = match built.map_err(too_late).flatten() {
+        let outcome = match built {
             Ok(()) if store::mark_ready(&self.pool, spare).await? => "done",
             Ok(()) => "lost",
             Err(failure) => {

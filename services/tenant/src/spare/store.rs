@@ -13,6 +13,10 @@ use crate::error::{Error, Result};
 /// later. Longer than a build is waited for, so it need not be renewed; two that build the same one do no harm.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
+/// How long a spare that is ready is taken to be at the participants' newest versions: what has changed since is noticed that
+/// much later. A look is two queries at each participant, and one process after the other has some of them looked at.
+const CURRENT: Duration = Duration::from_secs(300);
+
 /// Longest error text that is kept, in characters.
 const ERROR_CHARS_MAX: usize = 500;
 
@@ -119,15 +123,40 @@ pub(crate) async fn take(pool: &PgPool, stock: &Stock) -> Result<Option<Spare>> 
     .transpose()
 }
 
+/// Takes a spare that is ready and that nobody has had looked at for as long as it is taken to be current: of several the one
+/// that has waited longest. Whatever comes of it, the next look is as much later. It stays on offer meanwhile.
+pub(crate) async fn take_ready(pool: &PgPool, stock: &Stock) -> Result<Option<TenantId>> {
+    let id: Option<Uuid> = sqlx::query_scalar(
+        "WITH due AS (
+             SELECT tenant_id FROM tenant.spares
+             WHERE server = $1 AND placement = $2 AND state = 'ready' AND next_at <= now()
+             ORDER BY next_at
+             LIMIT 1
+             FOR UPDATE SKIP LOCKED
+         )
+         UPDATE tenant.spares SET next_at = now() + make_interval(secs => $3)
+         FROM due WHERE spares.tenant_id = due.tenant_id
+         RETURNING spares.tenant_id",
+    )
+    .bind(stock.server.as_str())
+    .bind(stock.placement.as_str())
+    .bind(CURRENT.as_secs_f64())
+    .fetch_optional(pool)
+    .await?;
+    Ok(id.map(TenantId::from_uuid))
+}
+
 /// Offers a spare to those who sign up; false where the lease is no longer ours.
 pub(crate) async fn mark_ready(pool: &PgPool, spare: &Spare) -> Result<bool> {
     let done = sqlx::query(
         "UPDATE tenant.spares
-         SET state = 'ready', attempts = 0, last_error = NULL, lease_id = NULL, lease_until = NULL
+         SET state = 'ready', attempts = 0, last_error = NULL, lease_id = NULL, lease_until = NULL,
+             next_at = now() + make_interval(secs => $3)
          WHERE tenant_id = $1 AND lease_id = $2",
     )
     .bind(spare.tenant.uuid())
     .bind(spare.lease)
+    .bind(CURRENT.as_secs_f64())
     .execute(pool)
     .await?;
     Ok(done.rows_affected() == 1)

@@ -290,6 +290,62 @@ async fn a_participant_that_is_away_is_asked_a_bounded_number_of_times_until_it_
 }
 
 #[tokio::test]
+async fn ready_spares_are_brought_to_the_newest_version_before_somebody_takes_them() {
+    let bench = filled("spares_behind", 3).await;
+    let calls = || bench.fakes.effects().calls["spare"];
+    let versions = || -> Vec<i32> {
+        let effects = bench.fakes.effects();
+        effects.homes.values().map(|home| home.version).collect()
+    };
+    let filler = bench.filler(3);
+    // The participant is rolled out with another migration.
+    bench.fakes.effects().newest = 2;
+    filler.look_once().await;
+    assert_eq!(
+        (versions(), calls()),
+        (vec![1, 1, 1], 3),
+        "they were looked at when they were built"
+    );
+    // The control: who only fills, looks at none that is ready.
+    bench.let_time_pass().await;
+    filler.round_once().await;
+    assert_eq!((versions(), calls()), (vec![1, 1, 1], 3));
+
+    filler.look_once().await;
+    assert_eq!((versions(), calls()), (vec![2, 2, 2], 6));
+    filler.look_once().await;
+    assert_eq!(calls(), 6, "each once in a while");
+    assert_eq!((bench.count(READY).await, bench.fakes.effects().built), (3, 3));
+
+    // One that is away is asked once a round, and what it has built stays on offer.
+    bench.let_time_pass().await;
+    bench.fakes.plan("spare", Mishap::Fails);
+    filler.look_once().await;
+    assert_eq!((calls(), bench.count(READY).await), (7, 3));
+    bench.fakes.heal();
+    filler.look_once().await;
+    assert_eq!(calls(), 9, "the other two");
+    let tenant = bench.tenants.create(&ctx(LONG), new_tenant("acme")).await.unwrap();
+    let claimed = bench.fakes.effects().homes[&tenant.id.to_string()].version;
+    assert_eq!((tenant.state, claimed), (State::Active, 2));
+}
+
+/// What runs in every process, and not only what tests call.
+#[tokio::test]
+async fn a_process_that_fills_has_ready_spares_looked_at_as_well() {
+    let bench = filled("spares_looked_at", 2).await;
+    bench.fakes.effects().newest = 2;
+    bench.let_time_pass().await;
+    let process = bench.process().await;
+    process.fill(&bench.fakes, 2);
+    let is_behind = || bench.fakes.effects().homes.values().any(|home| home.version < 2);
+    while is_behind() {
+        tokio::task::yield_now().await;
+    }
+    process.kill();
+}
+
+#[tokio::test]
 async fn a_filler_that_stops_gives_its_leases_back() {
     let bench = Bench::start("spares_stopped").await;
     bench.fakes.plan("spare", Mishap::HangsBefore);

@@ -88,7 +88,7 @@ impl Provisioner {
                 main.rollback().await?;
                 return match operation {
                     Some(operation) => self.use_own(tenant, server, (operation, generation)).await,
-                    None => self.describe(tenant, server).await,
+                    None => self.refresh_own(tenant, server).await,
                 };
             }
         };

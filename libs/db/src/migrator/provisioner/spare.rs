@@ -5,7 +5,7 @@
 //! it belongs to that operation and nobody enters it; the same operation, repeated, goes on from there.
 
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 
 use super::Provisioner;
 use crate::home::Home;
@@ -20,11 +20,13 @@ use crate::platform;
 
 impl Provisioner {
     /// Builds a home ahead, at the newest version. Nobody enters it before [`Provisioner::prepare`] or
-    /// [`Provisioner::claim`] put it into use. A repeated call answers with the spare that the first one built.
+    /// [`Provisioner::claim`] put it into use. A repeated call answers with the spare that the first one built, and brings it to
+    /// the newest version first where it is behind, so that whoever claims it need not.
     ///
     /// # Errors
     /// [`ProvisionError::NoSpares`] for a placement in which no home is built ahead; [`ProvisionError::HomeExists`] and
-    /// [`ProvisionError::HomeDropped`] where the tenant has come, or gone, since.
+    /// [`ProvisionError::HomeDropped`] where the tenant has come, or gone, since; [`ProvisionError::Busy`] where the lock of a
+    /// spare that is behind was not to be had.
     pub async fn prepare_spare(
         &self,
         tenant: TenantId,
@@ -40,7 +42,7 @@ impl Provisioner {
         registry::lock_work(&mut tx, tenant).await?;
         if let Some(entry) = registry::find(&mut tx, tenant, self.participant).await? {
             return match entry.home(tenant, server) {
-                Some(home) if home.state == HomeState::Spare => Ok(home),
+                Some(home) if home.state == HomeState::Spare => self.refresh(tx, home, entry.place).await,
                 Some(_) => Err(ProvisionError::HomeExists),
                 None => Err(ProvisionError::HomeDropped),
             };
@@ -59,6 +61,52 @@ impl Provisioner {
             state: HomeState::Spare,
             transactions_max: None,
         })
+    }
+
+    /// The spare at the newest version, to which it is brought where it is behind.
+    ///
+    /// `tx`: keeps others from working on the tenant.
+    async fn refresh(
+        &self,
+        mut tx: Transaction<'_, Postgres>,
+        spare: Home,
+        place: Option<(House, HomeState)>,
+    ) -> Result<Home, ProvisionError> {
+        let (house, _) = place.ok_or(ProvisionError::HomeAbsent)?;
+        if !self.is_behind(&house) {
+            return Ok(spare);
+        }
+        // Whoever migrates every house may be at it.
+        let house = registry::lock_house(&mut tx, house.house_id).await?;
+        let house = house.ok_or(ProvisionError::HomeAbsent)?;
+        let newest = self.migrations.newest();
+        self.bring_on(tx, &spare.server, &house, newest, house::LOCK_TIMEOUT)
+            .await?;
+        let version = house.version.max(newest);
+        Ok(Home { version, ..spare })
+    }
+
+    /// The same of a spare in a database of its own, whose schema `rowhouse` counts as well.
+    pub(super) async fn refresh_own(&self, tenant: TenantId, server: &ServerName) -> Result<Home, ProvisionError> {
+        let mut own = self.own(tenant, server).await?;
+        let mut tx = self.begin_at(&mut own, server).await?;
+        let (entry, home) = self.find(&mut tx, tenant, server).await?;
+        let is_behind = match &entry.place {
+            Some((house, HomeState::Spare)) => self.is_behind(house) || !platform::is_current(&mut tx).await?,
+            Some(_) | None => false,
+        };
+        tx.rollback().await?;
+        drop(own);
+        if !is_behind {
+            return Ok(home);
+        }
+        let migrated = self.migrate_own(tenant, server).await?;
+        migrated.ok_or(ProvisionError::HomeAbsent)
+    }
+
+    fn is_behind(&self, house: &House) -> bool {
+        let newest = self.migrations.newest();
+        house.version < newest || house.deferred_version < self.migrations.deferred_until(newest)
     }
 
     /// The part of [`Provisioner::prepare`] that makes and changes no table: answers the home that the operation has

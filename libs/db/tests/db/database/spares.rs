@@ -250,6 +250,31 @@ async fn a_spare_database_that_is_behind_is_migrated_with_the_fleet_or_when_it_i
     }
 }
 
+#[tokio::test]
+async fn a_spare_database_that_is_behind_is_brought_on_when_it_is_asked_for_again() {
+    let bench = Bench::start("own_spare_refreshed", 1).await;
+    let older = provisioner(&bench.databases, OLDER).await;
+    let tenant = TenantId::generate();
+    let behind = older.prepare_spare(tenant, &server(), DATABASE).await.unwrap();
+    assert_eq!(behind.version, 1);
+    let spare = spare_of(&bench, tenant).await.unwrap();
+    assert_eq!(spare, Home { version: 2, ..behind });
+
+    let copied = "SELECT count(*) FROM rowhouse.houses WHERE version = 2";
+    let main = bench.superuser().await;
+    assert_eq!(count(&main, copied).await, 1);
+
+    // From now on it needs no migration: not by who asks again, by older code either, nor by who claims it.
+    forbid_ddl(&main).await;
+    forbid_ddl(&bench.superuser_of(tenant).await).await;
+    assert_eq!(spare_of(&bench, tenant).await.unwrap(), spare);
+    assert_eq!(older.prepare_spare(tenant, &server(), DATABASE).await.unwrap(), spare);
+    assert_eq!(
+        claim(&bench, &spare, OperationId::generate()).await,
+        Some(active(&spare))
+    );
+}
+
 /// That may be a build, which takes seconds, and is bounded by those who may build.
 #[tokio::test]
 async fn a_claim_does_not_wait_for_somebody_who_works_on_the_tenant() {
@@ -278,6 +303,9 @@ async fn a_spare_database_whose_platform_is_behind_is_not_put_into_use() {
         own.batch_execute(&sql).await.unwrap();
     };
     set(false).await;
+    // Who asks for it again notices, and tries what nobody can do here: a migration that was cut short is an operator's.
+    let again = spare_of(&bench, spare.tenant).await;
+    assert!(matches!(again, Err(ProvisionError::Platform(_))), "{again:?}");
     assert_eq!(claim(&bench, &spare, operation).await, None);
     assert_eq!(
         bench.provisioner.describe(spare.tenant, &server()).await.unwrap(),

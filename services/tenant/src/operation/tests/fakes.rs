@@ -46,6 +46,8 @@ pub(crate) struct Effects {
     pub(crate) claimed: u32,
     /// Invitations by operation.
     pub(crate) invitations: BTreeMap<String, InvitationId>,
+    /// The newest version that the participant's code has, to which it brings spares that it is asked for again.
+    pub(crate) newest: i32,
     /// The last access by tenant, with its operation.
     pub(crate) access: BTreeMap<String, (auth::TenantAccess, String)>,
     /// The last statement timeout by tenant.
@@ -210,7 +212,14 @@ impl TenantParticipantService for Shared {
     async fn prepare_spare(&self, request: Request<common::PrepareSpareRequest>) -> Answer<common::Home> {
         let request = request.into_inner();
         let place = (request.tenant_id, request.server, request.placement);
-        let act = |effects: &mut Effects| effects.home(place, common::HomeState::Spare).clone();
+        let act = |effects: &mut Effects| {
+            let newest = effects.newest;
+            let home = effects.home(place, common::HomeState::Spare);
+            if home.state() == common::HomeState::Spare {
+                home.version = home.version.max(newest);
+            }
+            home.clone()
+        };
         self.serve("spare", act).await
     }
 
