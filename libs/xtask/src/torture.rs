@@ -34,7 +34,7 @@ const TESTS: &[(&str, &[&str])] = &[
     ("T15", &["session::tests::timing::"]),
     ("T16", &["attempt::tests::guesses::", "attempt::tests::memory::"]),
     ("T17", &["isolation::impersonation::"]),
-    ("T24", &["operation::tests::crashes::"]),
+    ("T24", &["operation::tests::crashes::", "purge::tests::killed::"]),
     ("T25", &["wave::"]),
     ("T26", &["isolation::end_of_tenant::"]),
     ("T30", &["neighbours::"]),

@@ -1,4 +1,8 @@
 //! Purges with fakes, a real database and a real Redis.
+//!
+//! [`killed`]: T24 of purges.
+
+mod killed;
 
 use std::time::Duration;
 
@@ -10,8 +14,8 @@ use tokio::time::Instant;
 use super::Removal;
 use crate::directory;
 use crate::error::Error;
-use crate::operation::tests::{Bench, LONG, Mishap, cache, ctx, new_tenant, turn};
-use crate::operation::{Kind, runner};
+use crate::operation::Kind;
+use crate::operation::tests::{Bench, LONG, cache, ctx, new_tenant, turn};
 use crate::tenant::{Change, DisplayName, Reason, State, Tenant};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -173,30 +177,4 @@ async fn a_tenant_whose_grace_is_over_is_purged_and_no_other() {
     assert_eq!(bench.tenants.get(back.id).await.unwrap().state, State::Active);
     assert_eq!(bench.tenants.get(anew.id).await.unwrap().state, State::Deleted);
     assert_eq!(bench.tenants.purge_due(8).await.unwrap(), 0);
-}
-
-#[tokio::test]
-async fn a_purge_killed_at_any_step_is_resumed_and_recorded_once() {
-    let bench = Bench::start("purge_killed").await;
-    let points = ["drop", "erase"].into_iter();
-    let points = points.flat_map(|method| [(method, Mishap::HangsBefore), (method, Mishap::HangsAfter)]);
-    for (index, (method, mishap)) in points.enumerate() {
-        let slug = format!("killed-{index}");
-        let tenant = deleted(&bench, &slug).await;
-        bench.fakes.plan(method, mishap);
-        let process = bench.process().await;
-        let _call = process.turn(tenant.id, Kind::Purge);
-        bench.fakes.hanging().await;
-        process.kill();
-        bench.fakes.heal();
-        assert_eq!(bench.tenants.get(tenant.id).await.unwrap().state, State::Purging);
-        let refused = turn(&bench.tenants, tenant.id, Kind::Undelete).await;
-        assert!(matches!(refused, Err(Error::StateForbids { .. })), "no way back");
-
-        bench.let_time_pass().await;
-        runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
-        assert_eq!(bench.settled(&slug).await.state, State::Purged);
-        let record = bench.tenants.get_purge(tenant.id).await.unwrap();
-        assert_eq!(record.removed, everything(), "{method} {mishap:?}");
-    }
 }

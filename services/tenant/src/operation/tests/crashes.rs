@@ -13,7 +13,7 @@ use super::bench::{Bench, LONG, ctx, new_tenant, turn};
 use super::fakes::Mishap;
 use crate::error::Error;
 use crate::operation::saga::End;
-use crate::operation::{Kind, Step, runner, store};
+use crate::operation::{Held, Kind, Step, runner, store};
 use crate::tenant::{Reason, State, Tenant};
 
 /// Time for a call that shall not see the end of its operation.
@@ -68,7 +68,7 @@ async fn provisioning_killed(torture: &mut Torture) {
         process.kill();
         bench.fakes.heal();
 
-        // The control: nothing goes on by itself while the dead process's lease lasts.
+        // Nothing goes on by itself while the dead process's lease lasts.
         assert!(bench.claim(&slug).await.is_none());
         bench.let_time_pass().await;
         runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
@@ -76,6 +76,27 @@ async fn provisioning_killed(torture: &mut Torture) {
         assert_provisioned_once(&bench, &tenant, index + 1).await;
         torture.trials(1);
     }
+}
+
+/// The control: what makes a repeated step harmless is that it names its operation. Under another id it has its effect again.
+#[tokio::test]
+async fn without_its_operations_id_a_resumed_step_has_its_effect_twice() {
+    let bench = Bench::start("killed_without_id").await;
+    bench.fakes.plan("invite", Mishap::HangsAfter);
+    let process = bench.process().await;
+    let _call = process.create("twice");
+    bench.fakes.hanging().await;
+    process.kill();
+    bench.fakes.heal();
+    assert_eq!(bench.fakes.effects().invitations.len(), 1);
+    sqlx::query("UPDATE tenant.operations SET operation_id = gen_random_uuid()")
+        .execute(&bench.superuser)
+        .await
+        .unwrap();
+    bench.let_time_pass().await;
+    runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
+    assert_eq!(bench.settled("twice").await.state, State::Active);
+    assert_eq!(bench.fakes.effects().invitations.len(), 2);
 }
 
 #[tokio::test]
@@ -243,6 +264,18 @@ async fn who_lost_the_lease_changes_nothing() {
         !store::advance(pool, &heir, Step::Invite, &[]).await.unwrap(),
         "a step is recorded once"
     );
+
+    // The control: by the heir's lease and step it overwrites what the heir is at, and throws it out.
+    let unfenced = Held {
+        lease: heir.lease,
+        step: Step::Invite,
+        ..zombie
+    };
+    assert!(store::advance(pool, &unfenced, Step::Allow, &[]).await.unwrap());
+    store::postpone(pool, &unfenced, "too late", LONG).await.unwrap();
+    let (_, error) = bench.failures(heir.id).await;
+    assert_eq!(error.as_deref(), Some("too late"));
+    assert!(!store::renew(pool, &heir).await.unwrap());
 }
 
 #[tokio::test]
