@@ -1,11 +1,13 @@
 //! A session of the real grpcurl, as an operator has it: list, describe, health, a call that succeeds, one that is
-//! refused and prints its details decoded.
+//! refused and prints its details decoded, and the fleet migrated as the README of the tenant service says it, to the end of
+//! the stream.
 
 use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::checkout::Checkout;
 use rowhouse_devkit::suite::{Listener, Process};
+use serde_json::{Deserializer, Value, json};
 use tokio::process::Command;
 
 use crate::support::world::World;
@@ -39,6 +41,19 @@ impl Grpcurl<'_> {
         let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
         ensure!(output.status.success(), "grpcurl {what:?}: {err}");
         Ok(out)
+    }
+
+    /// What a call of the migration service answers; of a stream, each message, and it must have ended without an error.
+    async fn migrations(&self, method: &str, request: Value) -> Result<Vec<Value>> {
+        let (authorization, request) = (self.authorization(), request.to_string());
+        // Ends a stream that does not end by itself, with an error.
+        let flags = ["-max-time", "30", "-H", authorization.as_str(), "-d", request.as_str()];
+        let method = format!("rowhouse.tenant.v1.MigrationService/{method}");
+        let printed = self.prints(Process::Tenant, &flags, &[method.as_str()]).await?;
+        let messages = Deserializer::from_str(&printed).into_iter();
+        messages
+            .collect::<serde_json::Result<_>>()
+            .with_context(|| format!("{method} prints:\n{printed}"))
     }
 
     fn authorization(&self) -> String {
@@ -108,5 +123,38 @@ async fn an_operator_looks_around_and_calls() -> Result<()> {
     ] {
         assert!(printed.contains(part), "{part} should be printed decoded:\n{printed}");
     }
+
+    let created: Value = serde_json::from_str(&created)?;
+    let canary = created["id"].as_str().context("the tenant has no id")?;
+    an_operator_migrates(&grpcurl, canary).await
+}
+
+/// A run with canaries whose houses are at the newest version: each wave is through when it was counted.
+async fn an_operator_migrates(grpcurl: &Grpcurl<'_>, canary: &str) -> Result<()> {
+    let planned = grpcurl
+        .migrations("PlanMigration", json!({ "participant": "crm" }))
+        .await?;
+    let newest = planned[0]["newestVersion"].as_i64().context("no version")?;
+    let fleet = &planned[0]["servers"][0];
+    assert_eq!(fleet["server"], "data1", "{planned:?}");
+    assert_eq!(fleet["versions"][0]["version"], newest, "{planned:?}");
+
+    let order = json!({
+        "participant": "crm", "failure_budget": 3, "parallelism": 2, "reason": "colours",
+        "waves": [{ "tenant_ids": [canary] }, { "percent": 10 }, { "percent": 100 }],
+    });
+    let started = grpcurl.migrations("StartMigration", order).await?;
+    assert_eq!(started[0]["state"], "MIGRATION_STATE_RUNNING", "{started:?}");
+    let id = started[0]["id"].as_str().context("the run has no id")?;
+
+    let seen = grpcurl.migrations("WatchMigration", json!({ "id": id })).await?;
+    assert!(seen.iter().all(|run| run["id"] == id), "{seen:?}");
+    let last = seen.last().context("nothing was seen")?;
+    // grpcurl leaves out what is 0.
+    assert_eq!(
+        (&last["state"], &last["wave"], &last["targetVersion"], &last["failed"]),
+        (&json!("MIGRATION_STATE_DONE"), &json!(3), &json!(newest), &Value::Null),
+        "{seen:?}"
+    );
     Ok(())
 }
