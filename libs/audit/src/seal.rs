@@ -8,6 +8,7 @@
 //! (`crm/tenant_...`, `auth/platform`), the number, the hash before in hex, the time in UTC with microseconds, and the
 //! SHA-256 of each entry's canonical JSON in hex. Numbers begin with 1; what stands before the first is 32 zero bytes.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -162,7 +163,8 @@ impl Head {
 impl Seal {
     /// The next seal of a chain, about `entries` as they were read from the database.
     #[must_use]
-    pub fn next(chain: &Chain, head: &Head, entries: &[Entry]) -> Self {
+    pub fn next<E: Borrow<Entry>>(chain: &Chain, head: &Head, entries: &[E]) -> Self {
+        let entries: Vec<&Entry> = entries.iter().map(Borrow::borrow).collect();
         let mut seal = Self {
             number: head.number + 1,
             previous: head.hash,

@@ -1,4 +1,7 @@
-//! Sealing the log of a control schema.
+//! Sealing the log of a control schema: many chains in one transaction.
+//!
+//! A service's chains stand in one schema, so its sealer can take them together. A home is entered for one tenant at a time: who
+//! keeps a log in homes seals it tenant by tenant.
 
 use std::time::Duration;
 
@@ -9,13 +12,17 @@ use uuid::Uuid;
 
 use crate::ControlLog;
 use crate::seal::ENTRIES_MAX;
-use crate::store::CHAINS_MAX;
+use crate::store::sealing::{CHAINS_MAX, share};
+use crate::store::tenant_of;
 
 /// How often it looks for entries that wait.
 pub const SEAL_EVERY: Duration = Duration::from_secs(1);
 
 /// Seals of one chain in a round; then it is the next one's turn.
 pub const SEALS_PER_TURN: usize = 10;
+
+/// Chains that are sealed in one transaction at most: another sealer that meets one of them waits for all.
+pub const CHAINS_TOGETHER_MAX: usize = 50;
 
 /// Seals what is written, until `stop`. Every replica may: the number of a seal is given once.
 pub async fn run(log: ControlLog, stop: CancellationToken) {
@@ -37,13 +44,17 @@ pub async fn run(log: ControlLog, stop: CancellationToken) {
     }
 }
 
-/// Seals what waits in every chain, up to a bound for each. One that fails keeps no other waiting; the last fault is told.
-async fn seal_all(log: &ControlLog) -> Result<(), sqlx::Error> {
+/// One round: seals what waits in every chain, up to a bound for each. One that fails keeps no other waiting; the last fault is
+/// told.
+///
+/// # Errors
+/// What PostgreSQL says.
+pub async fn seal_all(log: &ControlLog) -> Result<(), sqlx::Error> {
     let (mut after, mut outcome) = (None, Ok(()));
     loop {
         let chains = log.chains(after).await?;
-        for chain in &chains {
-            if let Err(error) = seal_some(log, *chain).await {
+        for together in chains.chunks(CHAINS_TOGETHER_MAX) {
+            if let Err(error) = seal_together(log, together).await {
                 outcome = Err(error);
             }
         }
@@ -54,9 +65,29 @@ async fn seal_all(log: &ControlLog) -> Result<(), sqlx::Error> {
     }
 }
 
-async fn seal_some(log: &ControlLog, chain: Uuid) -> Result<(), sqlx::Error> {
-    let tenant = (!chain.is_nil()).then(|| TenantId::from_uuid(chain));
-    for _ in 0..SEALS_PER_TURN {
+/// Seals some chains in one transaction, then alone those that had their whole share waiting. Where the transaction fails each
+/// is sealed alone: that shows which one it was, and what it was.
+async fn seal_together(log: &ControlLog, chains: &[Uuid]) -> Result<(), sqlx::Error> {
+    let tenants: Vec<Option<TenantId>> = chains.iter().copied().map(tenant_of).collect();
+    let (alone, turns) = match log.seal_many(&tenants).await {
+        Ok(sealed) => {
+            let whole = |count: &Option<usize>| count.is_some_and(|count| count >= share(chains.len()));
+            let more = tenants.iter().zip(&sealed).filter(|(_, count)| whole(count));
+            (more.map(|(tenant, _)| *tenant).collect(), SEALS_PER_TURN - 1)
+        }
+        Err(_) => (tenants, SEALS_PER_TURN),
+    };
+    let mut outcome = Ok(());
+    for tenant in alone {
+        if let Err(error) = seal_some(log, tenant, turns).await {
+            outcome = Err(error);
+        }
+    }
+    outcome
+}
+
+async fn seal_some(log: &ControlLog, tenant: Option<TenantId>, turns: usize) -> Result<(), sqlx::Error> {
+    for _ in 0..turns {
         if log.seal(tenant).await?.is_none_or(|sealed| sealed < ENTRIES_MAX) {
             break;
         }

@@ -1,5 +1,7 @@
 //! Logs in the control database: `<schema>.audit`, with `<schema>.seals` and `<schema>.unsealed` beside it.
 
+pub(crate) mod sealing;
+
 use chrono::{DateTime, Utc};
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_status::Failure;
@@ -10,10 +12,7 @@ use uuid::Uuid;
 
 use crate::entry::Entry;
 use crate::log::{AuditLog, PAGE_MAX, Query, UNSEALED_MAX, Unsealed};
-use crate::seal::{Batch, Chain, ENTRIES_MAX, Hash, Head, Seal};
-
-/// Chains that are read at once.
-pub(crate) const CHAINS_MAX: i64 = 500;
+use crate::seal::{Batch, ENTRIES_MAX, Hash, Head, Seal};
 
 /// Where a service's log stands in the control database.
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +47,9 @@ impl Table {
             self.entries_sql(),
             self.insert_sql(),
             self.seals_sql(),
-            self.head_sql(),
-            self.seal_sql(),
-            self.chains_sql(),
-            self.queued_sql(),
-            self.sealed_sql(),
             self.waiting_sql(),
         ]);
+        statements.extend(self.sealing_statements());
         statements
     }
 
@@ -158,37 +153,6 @@ impl Table {
              LIMIT $3"
         )
     }
-
-    fn head_sql(&self) -> String {
-        let schema = self.schema;
-        format!("SELECT number, hash FROM {schema}.seals WHERE chain = $1 ORDER BY number DESC LIMIT 1")
-    }
-
-    fn seal_sql(&self) -> String {
-        let schema = self.schema;
-        format!(
-            "INSERT INTO {schema}.seals (chain, number, previous, entries, size, leaves, sealed_at, hash)
-             VALUES ($1, $2, $3, $4, cardinality($4::uuid[]), $5, $6, $7)
-             ON CONFLICT DO NOTHING"
-        )
-    }
-
-    fn chains_sql(&self) -> String {
-        let schema = self.schema;
-        format!(
-            "SELECT DISTINCT chain FROM {schema}.unsealed WHERE $1::uuid IS NULL OR chain > $1 ORDER BY chain LIMIT $2"
-        )
-    }
-
-    fn queued_sql(&self) -> String {
-        let schema = self.schema;
-        format!("SELECT id FROM {schema}.unsealed WHERE chain = $1 ORDER BY id LIMIT $2")
-    }
-
-    fn sealed_sql(&self) -> String {
-        let schema = self.schema;
-        format!("DELETE FROM {schema}.unsealed WHERE chain = $1 AND id = ANY ($2)")
-    }
 }
 
 // === impl ControlLog ===
@@ -200,77 +164,12 @@ impl ControlLog {
         Self { pool, table }
     }
 
-    /// Some of the chains that have entries without a seal, those after `after`; all of them where there are fewer than
-    /// [`CHAINS_MAX`].
-    pub(crate) async fn chains(&self, after: Option<Uuid>) -> Result<Vec<Uuid>, sqlx::Error> {
-        sqlx::query_scalar(AssertSqlSafe(self.table.chains_sql()))
-            .bind(after)
-            .bind(CHAINS_MAX)
-            .fetch_all(&self.pool)
-            .await
-    }
-
-    /// Seals the oldest entries of a chain that wait; answers how many there were, and `None` where another process has
-    /// sealed meanwhile.
-    ///
-    /// The head is read before the entries that wait: whoever seals in between takes the next number, and then this one
-    /// is refused, so no entry is sealed twice.
-    ///
-    /// # Errors
-    /// What PostgreSQL says.
-    pub async fn seal(&self, tenant: Option<TenantId>) -> Result<Option<usize>, sqlx::Error> {
-        let chain = self.chain(tenant);
-        let key = key(tenant);
-        let mut transaction = self.pool.begin().await?;
-        let head = sqlx::query(AssertSqlSafe(self.table.head_sql()))
-            .bind(key)
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let head = head.as_ref().map(read_head).transpose()?.unwrap_or_else(Head::start);
-        let queued: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(self.table.queued_sql()))
-            .bind(key)
-            .bind(i64::try_from(ENTRIES_MAX).unwrap_or(i64::MAX))
-            .fetch_all(&mut *transaction)
-            .await?;
-        let entries = self.entries(&mut transaction, &queued).await?;
-        if !entries.is_empty() {
-            let seal = Seal::next(&chain, &head, &entries);
-            let written = sqlx::query(AssertSqlSafe(self.table.seal_sql()))
-                .bind(key)
-                .bind(seal.number)
-                .bind(seal.previous.bytes())
-                .bind(seal.entries.iter().map(|id| id.uuid()).collect::<Vec<Uuid>>())
-                .bind(seal.leaf_bytes())
-                .bind(seal.sealed_at)
-                .bind(seal.hash.bytes())
-                .execute(&mut *transaction)
-                .await?;
-            if written.rows_affected() == 0 {
-                return Ok(None);
-            }
-        }
-        sqlx::query(AssertSqlSafe(self.table.sealed_sql()))
-            .bind(key)
-            .bind(&queued)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(Some(queued.len()))
-    }
-
     async fn entries(&self, connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Entry>, sqlx::Error> {
         let rows = sqlx::query(AssertSqlSafe(self.table.entries_sql()))
             .bind(ids)
             .fetch_all(connection)
             .await?;
         rows.iter().map(|row| read_entry(self.table.service, row)).collect()
-    }
-
-    fn chain(&self, tenant: Option<TenantId>) -> Chain {
-        Chain {
-            service: self.table.service,
-            tenant,
-        }
     }
 }
 
@@ -351,6 +250,11 @@ impl AuditLog for ControlLog {
 /// How a chain is named in `seals` and `unsealed`: the tenant, or zeros for the platform.
 fn key(tenant: Option<TenantId>) -> Uuid {
     tenant.map_or(Uuid::nil(), |tenant| tenant.uuid())
+}
+
+/// Whose chain has this name.
+pub(crate) fn tenant_of(chain: Uuid) -> Option<TenantId> {
+    (!chain.is_nil()).then(|| TenantId::from_uuid(chain))
 }
 
 /// Which entries are the chain's. Two texts, because an index serves neither in one.

@@ -1,8 +1,7 @@
 //! The log of a control schema: sealed as it is written, read by filters, and whatever is done to it shows.
 
-use std::collections::BTreeMap;
+mod sealing;
 
-use futures_util::future::join_all;
 use rowhouse_audit::{AuditLog as _, Batch, Chain, Check, ControlLog, Entry, FaultKind, Place, Query};
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_status::{Failure, Reason};
@@ -68,74 +67,6 @@ fn a_service_that_the_tenants_plan_keeps_from_reading_is_named_like_one_that_is_
     )));
 }
 
-#[tokio::test]
-async fn entries_are_sealed_in_the_chain_of_their_tenant_or_the_platforms() {
-    let bench = Bench::start("auth_audit_chains").await;
-    let log = log(&bench);
-    let (one, two) = (member(TenantId::generate()), member(TenantId::generate()));
-    let platform = ctx(Principal::Anonymous, None);
-    for ctx in [&one, &one, &two, &platform] {
-        write(&bench, ctx, "member.update").await;
-    }
-    for (ctx, entries) in [(&one, 2), (&two, 1), (&platform, 1)] {
-        assert_eq!(log.seal(ctx.tenant_opt()).await.unwrap(), Some(entries));
-        let sealed: Vec<usize> = batches(&log, ctx)
-            .await
-            .iter()
-            .map(|batch| batch.entries.len())
-            .collect();
-        assert_eq!(sealed, [entries]);
-        assert_eq!(faults(&log, ctx).await, []);
-    }
-    assert_eq!(bench.count("SELECT count(*) FROM auth.unsealed").await, 0);
-}
-
-#[tokio::test]
-async fn many_sealers_at_once_seal_every_entry_once() {
-    let bench = Bench::start("auth_audit_race").await;
-    let log = log(&bench);
-    let one = member(TenantId::generate());
-    let mut overtaken = 0;
-    for _ in 0..20 {
-        for _ in 0..3 {
-            write(&bench, &one, "member.update").await;
-        }
-        let sealed = join_all((0..4).map(|_| log.seal(one.tenant_opt()))).await;
-        overtaken += sealed.into_iter().filter(|sealed| matches!(sealed, Ok(None))).count();
-    }
-    assert!(overtaken > 0, "they never met");
-    let mut times: BTreeMap<_, usize> = BTreeMap::new();
-    for id in batches(&log, &one)
-        .await
-        .into_iter()
-        .flat_map(|batch| batch.seal.entries)
-    {
-        *times.entry(id).or_default() += 1;
-    }
-    assert!(
-        times.len() == 60 && times.values().all(|count| *count == 1),
-        "{times:?}"
-    );
-    assert_eq!(faults(&log, &one).await, []);
-}
-
-/// An entry whose transaction ends after those that came later were sealed: it is in the next seal.
-#[tokio::test]
-async fn an_entry_that_is_committed_late_goes_into_the_next_seal() {
-    let bench = Bench::start("auth_audit_late").await;
-    let log = log(&bench);
-    let one = member(TenantId::generate());
-    let mut late = bench.state.begin().await.unwrap();
-    record(&mut late, &one, super::Entry::new("role.create", "late"))
-        .await
-        .unwrap();
-    write(&bench, &one, "member.update").await;
-    assert_eq!(log.seal(one.tenant_opt()).await.unwrap(), Some(1));
-    late.commit().await.unwrap();
-    assert_eq!(log.seal(one.tenant_opt()).await.unwrap(), Some(1));
-    assert_eq!(faults(&log, &one).await, []);
-}
-
 /// Whoever has the whole database in hand: each thing that they may do to the log, and what it shows as.
 #[tokio::test]
 async fn what_is_done_to_the_log_behind_our_back_shows() {
@@ -179,35 +110,6 @@ async fn what_is_done_to_the_log_behind_our_back_shows() {
             .execute("ALTER TABLE auth.audit ENABLE TRIGGER USER; TRUNCATE auth.audit, auth.seals, auth.unsealed")
             .await;
     }
-}
-
-/// One row that cannot be read keeps nobody else's log from being sealed, and whoever seals from nothing.
-#[tokio::test]
-async fn a_damaged_row_keeps_no_other_chain_waiting() {
-    let bench = Bench::start("auth_audit_damaged").await;
-    let log = log(&bench);
-    let (one, two) = (member(TenantId::generate()), member(TenantId::generate()));
-    for ctx in [&one, &two] {
-        write(&bench, ctx, "member.update").await;
-    }
-    let damage = format!(
-        "UPDATE auth.audit SET at = 'infinity' WHERE tenant_id = '{}'",
-        one.tenant().unwrap().uuid()
-    );
-    bench.execute(&damage).await;
-    let stop = tokio_util::sync::CancellationToken::new();
-    let sealing = tokio::spawn(rowhouse_audit::sealer::run(log.clone(), stop.clone()));
-    while bench.count("SELECT count(*) FROM auth.unsealed").await > 0 {
-        tokio::task::yield_now().await;
-    }
-    stop.cancel();
-    sealing.await.unwrap();
-    assert_eq!(faults(&log, &two).await, []);
-    assert_eq!(
-        faults(&log, &one).await,
-        [FaultKind::EntryMisdated],
-        "as it was when it was sealed"
-    );
 }
 
 #[tokio::test]

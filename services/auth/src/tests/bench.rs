@@ -305,7 +305,7 @@ impl Bench {
     }
 
     /// Waits until so many wait for a lock of the database.
-    async fn until_waiting(&self, many: i64) {
+    pub(crate) async fn until_waiting(&self, many: i64) {
         let waiting =
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         while self.count(waiting).await < many {

@@ -2,6 +2,8 @@
 //!
 //! Which tenants have something to seal, `rowhouse.unsealed` says, in each data database and in each database of a tenant's
 //! own. Who cannot be entered now (suspended, read-only) waits; in a home before its migration nothing is queued.
+//! A home is entered for one tenant at a time, so each chain is a transaction of its own; those of a control schema go together
+//! (`rowhouse_audit::sealer`).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
