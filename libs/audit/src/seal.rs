@@ -166,7 +166,8 @@ impl Seal {
     pub fn next<E: Borrow<Entry>>(chain: &Chain, head: &Head, entries: &[E]) -> Self {
         let entries: Vec<&Entry> = entries.iter().map(Borrow::borrow).collect();
         let mut seal = Self {
-            number: head.number + 1,
+            // A planted seal may have the last number: its successor is refused, as one that is there, and nothing else stops.
+            number: head.number.saturating_add(1),
             previous: head.hash,
             entries: entries.iter().map(|entry| entry.id).collect(),
             leaves: entries.iter().map(|entry| Hash::of(&entry.canonical())).collect(),

@@ -80,8 +80,8 @@ impl Table {
     fn columns(&self) -> String {
         let id = self.id;
         format!(
-            "{id} AS id, tenant_id, CASE WHEN isfinite(at) THEN at ELSE to_timestamp(0) END AS at, actor, on_behalf_of, action, target, before, after, reason, address, request_id,
-             outcome"
+            "{id} AS id, tenant_id, CASE WHEN at > '-infinity' AND at < '10000-01-01' THEN at ELSE to_timestamp(0) END AS at, actor,
+             on_behalf_of, action, target, before, after, reason, address, request_id, outcome"
         )
     }
 
@@ -140,7 +140,8 @@ impl Table {
         let schema = self.schema;
         format!(
             "SELECT number, previous, array_remove(entries, NULL) AS entries, leaves,
-                 CASE WHEN isfinite(sealed_at) THEN sealed_at ELSE to_timestamp(0) END AS sealed_at, hash
+                 CASE WHEN sealed_at > '-infinity' AND sealed_at < '10000-01-01' THEN sealed_at ELSE to_timestamp(0) END AS sealed_at,
+                 hash
              FROM {schema}.seals
              WHERE chain = $1 AND number > $2 AND number <= coalesce(
                  (SELECT max(number) FROM (

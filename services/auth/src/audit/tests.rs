@@ -81,6 +81,8 @@ async fn what_is_done_to_the_log_behind_our_back_shows() {
             FaultKind::SealChanged,
         ),
         ("UPDATE auth.audit SET at = '-infinity'", FaultKind::EntryChanged),
+        // PostgreSQL knows the year, chrono does not.
+        ("UPDATE auth.audit SET at = '290000-01-01'", FaultKind::EntryChanged),
         (
             "UPDATE auth.seals SET entries[1] = NULL WHERE number = 1",
             FaultKind::SealChanged,

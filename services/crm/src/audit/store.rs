@@ -78,7 +78,8 @@ const SEALS: Variants<Stored> = Variants {
     newer: Statement::new(
         "audit.seals",
         "SELECT number, previous, array_remove(entries, NULL) AS entries, leaves,
-             CASE WHEN isfinite(sealed_at) THEN sealed_at ELSE to_timestamp(0) END AS sealed_at, hash
+             CASE WHEN sealed_at > '-infinity' AND sealed_at < '10000-01-01' THEN sealed_at ELSE to_timestamp(0) END AS sealed_at,
+             hash
          FROM audit_seals
          WHERE tenant_id = $1 AND number > $2 AND number <= coalesce(
              (SELECT max(number) FROM (

@@ -183,6 +183,10 @@ async fn what_is_done_to_the_log_behind_our_back_shows() {
             "UPDATE audit_entries SET at = 'infinity' WHERE id = (SELECT min(id::text)::uuid FROM audit_entries)",
             FaultKind::EntryChanged,
         ),
+        (
+            "UPDATE audit_seals SET sealed_at = '290000-01-01' WHERE number = 1",
+            FaultKind::SealChanged,
+        ),
         ("DELETE FROM audit_seals WHERE number = 2", FaultKind::EntryUnsealed),
     ];
     for (statement, fault) in tampering {
