@@ -335,6 +335,8 @@ impl Arena {
         let request = GrantOperatorRequest {
             email: person.email.clone(),
             reason: reason.clone(),
+            current_password: world.operator_password.clone(),
+            code: String::new(),
         };
         operators.grant_operator(request).await?;
         let tokens = journey::log_in(&world.anyone, &person.email, PASSWORD, "").await?;

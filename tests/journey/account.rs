@@ -60,6 +60,7 @@ async fn a_person_recovers_an_account_and_moves_it_to_another_address() -> Resul
     let change = ChangeEmailRequest {
         new_email: new.to_owned(),
         current_password: NEW_PASSWORD.to_owned(),
+        code: String::new(),
     };
     person.account().change_email(change).await?;
     let token = journey::link_token(&mail(&world, new, "Confirm your new address for Rowhouse").await?)?;

@@ -19,10 +19,12 @@ fn reason(status: &Status) -> String {
     details.error_info().map(|info| info.reason.clone()).unwrap_or_default()
 }
 
-async fn grant(by: &Caller, email: &str) -> Result<Operator, Status> {
+async fn grant(by: &Caller, email: &str, current_password: &str) -> Result<Operator, Status> {
     let request = GrantOperatorRequest {
         email: email.to_owned(),
         reason: "joins the team".to_owned(),
+        current_password: current_password.to_owned(),
+        code: String::new(),
     };
     Ok(by.operators().grant_operator(request).await?.into_inner())
 }
@@ -50,7 +52,18 @@ async fn operators_make_and_unmake_each_other() -> Result<()> {
     let refused = listed(&member.caller).await.unwrap_err();
     ensure!(reason(&refused) == "AUDIENCE_MISMATCH", "{refused:?}");
 
-    let made = grant(first, &member.email).await?;
+    // An access token alone, as a thief has it.
+    for password in ["", PASSWORD] {
+        let refused = grant(first, &member.email, password).await.unwrap_err();
+        ensure!(reason(&refused) == "FIELD_INVALID", "{refused:?}");
+        let details = refused.get_error_details();
+        let named = details.bad_request().map(|bad| &bad.field_violations);
+        let named = named.and_then(|violations| violations.first());
+        let named = named.map(|violation| violation.field.as_str());
+        ensure!(named == Some("current_password"), "{refused:?}");
+    }
+    ensure!(listed(first).await? == [OPERATOR]);
+    let made = grant(first, &member.email, &world.operator_password).await?;
     ensure!(made.user_id == member.tokens.user_id, "{made:?}");
     let tokens = journey::log_in(&world.anyone, &member.email, PASSWORD, "").await?;
     let second = world.anyone.with_token(&tokens.access_token)?;

@@ -27,7 +27,7 @@ pub(crate) struct World {
     pub(crate) suite: Suite,
     pub(crate) anyone: Caller,
     pub(crate) operator: Caller,
-    operator_password: String,
+    pub(crate) operator_password: String,
 }
 
 /// A tenant with one member of each role.

@@ -14,6 +14,7 @@ use rowhouse_types::Email;
 
 use crate::identity::{NewPassword, OfferedPassword};
 use crate::link::Token;
+use crate::second_factor::Code;
 pub(crate) use rpc::{AccountRpc, RecoveryRpc};
 
 /// A change of one's password.
@@ -35,6 +36,8 @@ pub(crate) struct Reset {
 pub(crate) struct EmailChange {
     pub(crate) new: Email,
     pub(crate) current: OfferedPassword,
+    /// Of the second factor, where one was sent.
+    pub(crate) code: Option<Code>,
 }
 
 #[cfg(test)]

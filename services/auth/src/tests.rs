@@ -1,5 +1,6 @@
 //! What the tests of this service share, and the test of all its statements.
 
+pub(crate) mod app;
 pub(crate) mod bench;
 pub(crate) mod statements;
 

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::identity;
 use crate::link::Token;
 use crate::login_policy;
+use crate::second_factor::actions::confirmed_anew;
 use crate::session::manage;
 use crate::state::State;
 
@@ -19,9 +20,11 @@ use crate::state::State;
 const RETRY: Duration = Duration::from_secs(60 * 60);
 
 /// Mails a link to the new address. Nothing changes before it is followed; an older link is worthless.
+///
+/// Whoever reads the mails of the new address can reset the password: OWASP ASVS 5.0, 7.5.1, asks for both factors anew.
 pub(crate) async fn change(ctx: &Ctx, state: &State, change: &EmailChange) -> Result<(), Error> {
     let (user, _) = manage::caller(ctx)?;
-    let account = super::actions::confirmed(ctx, state, user, &change.current).await?;
+    let account = confirmed_anew(ctx, state, user, &change.current, change.code.as_ref()).await?;
     if change.new.key() == Email::key_of(&account.email) {
         return Err(Error::Field {
             field: "new_email",

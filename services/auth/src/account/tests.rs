@@ -2,6 +2,7 @@
 
 mod alike;
 mod recovery;
+mod shown;
 
 use rowhouse_auth_kit::Role;
 use rowhouse_status::{Failure, Reason};

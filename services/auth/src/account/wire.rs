@@ -12,6 +12,7 @@ use crate::member::Membership;
 use crate::second_factor::{Code, RecoveryCodes, SecondFactor, Setup};
 use crate::session::{Listed, Scope};
 use crate::tenant::Access;
+use crate::wire::optional;
 
 pub(super) fn password_change(request: &proto::ChangePasswordRequest) -> Result<PasswordChange, Failure> {
     let mut violations = Violations::default();
@@ -27,7 +28,9 @@ pub(super) fn email_change(request: &proto::ChangeEmailRequest) -> Result<EmailC
     let mut violations = Violations::default();
     let new = violations.take("new_email", request.new_email.parse());
     let current = violations.take("current_password", OfferedPassword::parse(&request.current_password));
-    violations.finish(new.zip(current).map(|(new, current)| EmailChange { new, current }))
+    let code = violations.take("code", optional(&request.code));
+    let all = new.zip(current).zip(code);
+    violations.finish(all.map(|((new, current), code)| EmailChange { new, current, code }))
 }
 
 pub(super) fn current_password(text: &str) -> Result<OfferedPassword, Failure> {
@@ -149,6 +152,20 @@ mod tests {
             request("short", "correct horse battery").is_ok(),
             "an old password may be short"
         );
+    }
+
+    #[test]
+    fn a_code_may_be_left_out_of_a_change_of_address_and_is_none_where_it_is_not() {
+        let read = |code: &str| {
+            email_change(&proto::ChangeEmailRequest {
+                new_email: "ada@elsewhere.example".to_owned(),
+                current_password: "correct horse battery".to_owned(),
+                code: code.to_owned(),
+            })
+        };
+        assert!(read("").unwrap().code.is_none());
+        assert!(read("012345").unwrap().code.is_some());
+        assert_eq!(read("12345").unwrap_err().violations()[0].field, "code");
     }
 
     #[test]

@@ -18,6 +18,10 @@ const ACCOUNT_OF: &str = "SELECT id, email, display_name, password_hash, state =
 const HOLD: &str = "SELECT id FROM auth.identities \
     WHERE id = $1 AND state = 'active' AND ($2::text IS NULL OR password_hash = $2) FOR SHARE";
 
+/// As `HOLD`, of a few accounts, in the order in which everybody locks them.
+const HOLD_ALL: &str = "SELECT id, password_hash FROM auth.identities \
+    WHERE id = ANY ($1) AND state = 'active' ORDER BY id FOR SHARE";
+
 /// NO KEY: rows that refer to the person can be added meanwhile.
 const LOCK: &str = "SELECT password_hash FROM auth.identities WHERE id = $1 AND state = 'active' FOR NO KEY UPDATE";
 
@@ -32,7 +36,17 @@ const INSERT: &str = "INSERT INTO auth.identities (id, email, display_name, pass
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[ACCOUNT, ACCOUNT_OF, HOLD, LOCK, SET_PASSWORD, SET_EMAIL, PERSON, INSERT];
+pub(crate) const STATEMENTS: &[&str] = &[
+    ACCOUNT,
+    ACCOUNT_OF,
+    HOLD,
+    HOLD_ALL,
+    LOCK,
+    SET_PASSWORD,
+    SET_EMAIL,
+    PERSON,
+    INSERT,
+];
 
 fn account((id, email, display_name, password_hash, active): (Uuid, String, String, String, bool)) -> Account {
     Account {
@@ -65,6 +79,16 @@ pub(crate) async fn hold(conn: &mut PgConnection, id: UserId, hash: Option<&str>
         .fetch_optional(conn)
         .await?;
     Ok(held.is_some())
+}
+
+/// Keeps those of a few accounts that are active as [`hold`] does, and returns the hashes of their passwords.
+pub(crate) async fn hold_all(conn: &mut PgConnection, ids: &[UserId]) -> Result<Vec<(UserId, String)>, Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let held: Vec<(Uuid, String)> = sqlx::query_as(HOLD_ALL).bind(ids).fetch_all(conn).await?;
+    Ok(held
+        .into_iter()
+        .map(|(id, hash)| (UserId::from_uuid(id), hash))
+        .collect())
 }
 
 /// Locks an active account against log-ins and every other change of it, and returns the hash of its password.

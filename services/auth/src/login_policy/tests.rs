@@ -219,6 +219,7 @@ async fn only_addresses_of_the_tenants_domains_come_in() {
     let leave = |address: &str| EmailChange {
         new: address.parse().unwrap(),
         current: OfferedPassword::parse(PASSWORD).unwrap(),
+        code: None,
     };
     let refused = account::email::change(&ada, state, &leave("ada@evil.example")).await;
     assert!(matches!(refused, Err(Error::Field { field: "new_email", .. })));

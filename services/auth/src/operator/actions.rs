@@ -8,10 +8,14 @@ use rowhouse_types::{Email, UserId};
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::{Ended, EndedSession, Operator, Reason, store};
+use super::{Ended, EndedSession, Grant, Operator, Reason, store};
+use crate::account::actions::wrong_password;
 use crate::audit::{self, Entry};
 use crate::error::Error;
+use crate::identity::Account;
 use crate::rights::{self, Clock, Subject, Version};
+use crate::second_factor::actions::confirmed_anew;
+use crate::session::manage;
 use crate::state::State;
 use crate::{identity, invitation, service_account};
 
@@ -44,10 +48,15 @@ pub(crate) async fn list(ctx: &Ctx, state: &State, size: u32, token: &str) -> Re
 }
 
 /// Makes somebody an operator who has an account; who is one stays as they are.
-pub(crate) async fn grant(ctx: &Ctx, state: &State, email: &Email, reason: &Reason) -> Result<Operator, Error> {
+///
+/// The caller shows the password again, and the second factor where they have one: an operator who was made with a stolen token
+/// would stay one when the token has ended. Only log-ins come here, since an API key acts in its tenant and never on the platform.
+pub(crate) async fn grant(ctx: &Ctx, state: &State, grant: &Grant) -> Result<Operator, Error> {
+    let (caller, _) = manage::caller(ctx)?;
+    let shown = confirmed_anew(ctx, state, caller, &grant.current, grant.code.as_ref()).await?;
     let mut tx = state.begin().await?;
-    let user = active_account(&mut tx, email).await?;
-    let given = give(&mut tx, ctx, user, Some(reason), || Ok(())).await?;
+    let user = active_account(&mut tx, &grant.email, Some(&shown)).await?;
+    let given = give(&mut tx, ctx, user, Some(&grant.reason), || Ok(())).await?;
     tx.commit().await?;
     if let Some(version) = given {
         state.clock.publish(version);
@@ -55,11 +64,25 @@ pub(crate) async fn grant(ctx: &Ctx, state: &State, email: &Email, reason: &Reas
     get(ctx, state, user).await
 }
 
-/// Whose account has an address. It stays active until the transaction ends.
-pub(super) async fn active_account(conn: &mut PgConnection, email: &Email) -> Result<UserId, Error> {
+/// Whose account has an address. It stays active until the transaction ends, and so does the caller's, with its password.
+///
+/// `caller`: the account that has shown its password; `None` for a command.
+pub(super) async fn active_account(
+    conn: &mut PgConnection,
+    email: &Email,
+    caller: Option<&Account>,
+) -> Result<UserId, Error> {
     let account = identity::account_at(conn, email.as_str()).await?;
     let user = account.ok_or_else(|| no_account(email))?.id;
-    if !identity::hold(conn, user, None).await? {
+    let both: Vec<UserId> = std::iter::once(user).chain(caller.map(|caller| caller.id)).collect();
+    let held = identity::hold_all(conn, &both).await?;
+    // Another call has changed it since it was compared, and has ended what was open under it.
+    if let Some(caller) = caller
+        && !held.contains(&(caller.id, caller.password_hash.clone()))
+    {
+        return Err(wrong_password());
+    }
+    if held.iter().all(|(id, _)| *id != user) {
         return Err(no_account(email));
     }
     // It may have got another address since it was looked for. And the role goes to nobody whom the database alone takes for the

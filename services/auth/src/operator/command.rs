@@ -1,5 +1,6 @@
 //! Operators by command, for whoever may run the process beside its database. What RPCs do not do is done here: the first operator
-//! is made, and with an operator the account where there is none.
+//! is made, and with an operator the account where there is none. Nobody's password is asked for: whoever can run this could write
+//! the role into the database.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -78,7 +79,7 @@ async fn make(
         password_hash: &password_hash,
     };
     let created = identity::insert(&mut tx, &new).await?;
-    let user = actions::active_account(&mut tx, email).await?;
+    let user = actions::active_account(&mut tx, email, None).await?;
     let hand_over = || {
         let handed = if created { deliver(&password) } else { Ok(()) };
         handed.map_err(|fault| Error::fault(format!("the password cannot be handed over: {fault}")))

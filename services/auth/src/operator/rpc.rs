@@ -45,8 +45,8 @@ impl OperatorService for OperatorRpc {
 
     async fn grant_operator(&self, request: Request<proto::GrantOperatorRequest>) -> Answer<proto::Operator> {
         let ctx = ctx(&request)?;
-        let (email, reason) = wire::grant(request.get_ref())?;
-        let operator = actions::grant(&ctx, &self.state, &email, &reason).await;
+        let grant = wire::grant(request.get_ref())?;
+        let operator = actions::grant(&ctx, &self.state, &grant).await;
         Ok(Response::new(wire::operator(operator.map_err(Failure::from)?)))
     }
 

@@ -4,6 +4,7 @@ mod colleagues;
 mod end;
 mod handed_on;
 mod order;
+mod shown;
 
 use std::io;
 use std::sync::{Arc, Mutex};

@@ -12,7 +12,7 @@ use crate::account_mail::{self, Kind};
 use crate::attempt;
 use crate::audit::{self, Entry};
 use crate::error::Error;
-use crate::identity::{self, OfferedPassword};
+use crate::identity::{self, Account, OfferedPassword};
 use crate::random;
 use crate::rights::{self, Subject};
 use crate::session::manage::caller;
@@ -131,6 +131,41 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, password: &OfferedPassword,
     state.clock.acknowledge(ctx, version).await
 }
 
+/// The caller's account, where the password is right, and where the account has a second factor the code too: for what outlives
+/// the token that it is asked with. The code is used up, whatever becomes of the call. The account may be another when the next
+/// transaction begins.
+///
+/// `code`: `None` where the caller has sent none.
+///
+/// # Errors
+/// [`Error::Field`] where the password is wrong, or the code is wrong, was used before, or is missing. What is wrong stays counted
+/// as a guess.
+pub(crate) async fn confirmed_anew(
+    ctx: &Ctx,
+    state: &State,
+    user: UserId,
+    password: &OfferedPassword,
+    code: Option<&Code>,
+) -> Result<Account, Error> {
+    let account = confirmed(ctx, state, user, password).await?;
+    // Who sends none guesses nothing: people do not know that more is asked until they are told.
+    let guess = match code {
+        Some(_) => Some(attempt::begin_own_code(state, user).await?),
+        None => None,
+    };
+    let mut tx = state.begin().await?;
+    let asked = proven(&mut tx, state, user, &account.password_hash, code).await?;
+    if asked && let Some(guess) = &guess {
+        attempt::succeeded(&mut tx, guess).await?;
+    }
+    tx.commit().await?;
+    // Nobody has looked at the code. It must not forget the wrong ones that were sent for a secret that is being set up.
+    if !asked && let Some(guess) = &guess {
+        attempt::give_back(state, guess).await?;
+    }
+    Ok(account)
+}
+
 /// Locks an account that still has its password, and uses up a code of its second factor. A wrong one stays counted as a
 /// guess.
 async fn shown_now(
@@ -140,14 +175,27 @@ async fn shown_now(
     password_hash: &str,
     code: &Code,
 ) -> Result<(), Error> {
+    if proven(conn, state, user, password_hash, Some(code)).await? {
+        Ok(())
+    } else {
+        Err(Error::NoSecondFactor)
+    }
+}
+
+/// As [`shown_now`]; `false` where the account has no second factor, whatever was sent.
+async fn proven(
+    conn: &mut PgConnection,
+    state: &State,
+    user: UserId,
+    password_hash: &str,
+    code: Option<&Code>,
+) -> Result<bool, Error> {
     if identity::lock(conn, user).await?.ok_or(Error::Revoked)? != password_hash {
         return Err(wrong_password());
     }
-    match prove(conn, state, user, Some(code)).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::NoSecondFactor),
+    match prove(conn, state, user, code).await {
         Err(Error::SecondFactorRequired) => Err(wrong_code()),
-        Err(error) => Err(error),
+        proven => proven,
     }
 }
 

@@ -11,17 +11,13 @@ use crate::error::Error;
 use crate::identity::OfferedPassword;
 use crate::session::{Attempt, Pair, actions, manage};
 use crate::tenant::{self, Access};
+use crate::tests::app::{App, wrong};
 use crate::tests::bench::{Bench, House, PASSWORD, anonymous, founding, service_ctx};
 
 const EMAIL: &str = "ada@acme.example";
 
 fn password() -> OfferedPassword {
     OfferedPassword::parse(PASSWORD).unwrap()
-}
-
-fn wrong() -> Code {
-    // Nobody's secret makes it three times in a row: see the guesses below.
-    "000000".parse().unwrap()
 }
 
 /// Guesses at what is being set up are counted too.
@@ -42,25 +38,12 @@ async fn a_secret_that_is_being_set_up_is_not_guessed_at_for_long() {
     }
 }
 
-/// Codes of one secret: this step's and the next one's, which both hold for a minute.
-struct App {
-    secret: Vec<u8>,
-    now_s: u64,
-}
-
-impl App {
-    fn code(&self, step: u64) -> Code {
-        code_at(&self.secret, self.now_s + 30 * step).parse().unwrap()
-    }
-}
-
 /// Ada, logged in, with a second factor that she has just confirmed by this step's code.
 struct Person {
     bench: Bench,
     house: House,
     ctx: Ctx,
     app: App,
-    codes: Vec<String>,
 }
 
 async fn with_second_factor(name: &str) -> Person {
@@ -68,19 +51,8 @@ async fn with_second_factor(name: &str) -> Person {
     let house = bench.house("acme").await;
     bench.member(&house, EMAIL, Role::User).await;
     let ctx = Bench::ctx_in(&bench.login(EMAIL, PASSWORD, None).await.unwrap());
-    let setup = set_up(&ctx, &bench.state, &password()).await.unwrap();
-    let app = App {
-        secret: BASE32_NOPAD.decode(setup.secret.expose().as_bytes()).unwrap(),
-        now_s: now_s().unwrap(),
-    };
-    let codes = confirm(&ctx, &bench.state, &app.code(0)).await.unwrap().expose();
-    Person {
-        bench,
-        house,
-        ctx,
-        app,
-        codes,
-    }
+    let app = App::set_up(&bench, &ctx, PASSWORD).await;
+    Person { bench, house, ctx, app }
 }
 
 impl Person {
@@ -92,10 +64,6 @@ impl Person {
             second_factor: code,
         };
         actions::login(&anonymous(), &self.bench.state, &attempt).await
-    }
-
-    fn recovery(&self, at: usize) -> Code {
-        self.codes[at].parse().unwrap()
     }
 }
 
@@ -119,8 +87,8 @@ async fn a_log_in_asks_for_a_second_factor_that_was_confirmed_and_takes_each_cod
         "a code that was seen is worth nothing"
     );
 
-    ada.login(Some(ada.recovery(3))).await.unwrap();
-    assert!(ada.login(Some(ada.recovery(3))).await.is_err());
+    ada.login(Some(ada.app.recovery(3))).await.unwrap();
+    assert!(ada.login(Some(ada.app.recovery(3))).await.is_err());
     let left = get(&ada.ctx, &ada.bench.state).await.unwrap().recovery_codes_left;
     assert_eq!(left, 9);
     // Another session of hers has shown nothing by that.
@@ -130,7 +98,7 @@ async fn a_log_in_asks_for_a_second_factor_that_was_confirmed_and_takes_each_cod
         .await;
     assert!(!get(&other, &ada.bench.state).await.unwrap().shown);
     let dump = ada.bench.dump().await;
-    for code in &ada.codes {
+    for code in &ada.app.recovery_codes {
         assert!(!dump.contains(code.as_str()) && !dump.contains(&code.replace('-', "").to_uppercase()));
     }
     assert!(!dump.contains(&BASE32_NOPAD.encode(&ada.app.secret)));
@@ -139,7 +107,7 @@ async fn a_log_in_asks_for_a_second_factor_that_was_confirmed_and_takes_each_cod
 #[tokio::test]
 async fn of_two_log_ins_with_one_code_at_once_one_succeeds() {
     let ada = with_second_factor("factor_race").await;
-    for code in [ada.app.code(1), ada.recovery(0)] {
+    for code in [ada.app.code(1), ada.app.recovery(0)] {
         let (one, other) = tokio::join!(ada.login(Some(code.clone())), ada.login(Some(code)));
         assert_eq!(usize::from(one.is_ok()) + usize::from(other.is_ok()), 1);
     }
@@ -263,11 +231,11 @@ async fn a_secret_is_asked_for_only_after_a_code_was_made_of_it() {
 async fn new_recovery_codes_replace_the_old_ones_and_removal_ends_everything() {
     let ada = with_second_factor("factor_remove").await;
     let state = &ada.bench.state;
-    let renewed = renew_codes(&ada.ctx, state, &password(), &ada.recovery(0))
+    let renewed = renew_codes(&ada.ctx, state, &password(), &ada.app.recovery(0))
         .await
         .unwrap()
         .expose();
-    assert!(ada.login(Some(ada.recovery(1))).await.is_err());
+    assert!(ada.login(Some(ada.app.recovery(1))).await.is_err());
     ada.login(Some(renewed[1].parse().unwrap())).await.unwrap();
     // A session in another tenant of hers has shown what the one it was opened from has.
     let neighbour = ada.bench.house("globex").await;

@@ -63,6 +63,7 @@ async fn ask_for_address(bench: &Bench, pair: &Pair, email: &str) -> Result<(), 
     let asked = EmailChange {
         new: email.parse().unwrap(),
         current: OfferedPassword::parse(PASSWORD).unwrap(),
+        code: None,
     };
     change_email(&Bench::ctx_in(pair), &bench.state, &asked).await
 }
@@ -215,6 +216,7 @@ async fn used_expired_closed_and_unknown_links_are_answered_alike() {
     let asked = EmailChange {
         new: NEW_ADDRESS.parse().unwrap(),
         current: OfferedPassword::parse(OTHER).unwrap(),
+        code: None,
     };
     change_email(&Bench::ctx_in(&own), &bench.state, &asked).await.unwrap();
     assert!(matches!(
@@ -360,6 +362,7 @@ async fn the_own_address_a_wrong_password_and_too_many_mails_are_refused() {
     let wrong = EmailChange {
         new: NEW_ADDRESS.parse().unwrap(),
         current: OfferedPassword::parse(OTHER).unwrap(),
+        code: None,
     };
     let wrong = change_email(&Bench::ctx_in(&own), &bench.state, &wrong).await;
     assert!(

@@ -5,29 +5,66 @@ use rowhouse_types::UserId;
 
 use super::end::{end, start, why};
 use crate::error::Error;
+use crate::identity::OfferedPassword;
 use crate::operator::actions::{get, grant, list, revoke};
+use crate::operator::{Grant, Operator};
 use crate::rights::Standing;
+use crate::second_factor::Code;
+use crate::state::State;
 use crate::tests::bench::{Bench, House, PASSWORD};
 
-/// A tenant, and an operator who calls.
-async fn office(name: &str) -> (Bench, House, Ctx) {
-    let bench = Bench::start(name).await;
-    let password = bench.operator("root@rowhouse.example").await;
-    let root = bench.login("root@rowhouse.example", &password, None).await.unwrap();
-    let house = bench.house("acme").await;
-    (bench, house, Bench::ctx_in(&root))
+pub(super) const ROOT: &str = "root@rowhouse.example";
+
+/// An operator who calls, and knows their password.
+pub(super) struct Root {
+    pub(super) ctx: Ctx,
+    pub(super) password: String,
 }
 
-async fn take(by: &Ctx, bench: &Bench, user: UserId) -> Result<bool, Error> {
-    revoke(by, &bench.state.db, &bench.state.clock, user, &why()).await
+impl Root {
+    /// What they ask to make somebody an operator.
+    pub(super) fn asks(&self, email: &str) -> Grant {
+        asked(email, &self.password, None)
+    }
+
+    pub(super) async fn grant(&self, state: &State, email: &str) -> Result<Operator, Error> {
+        grant(&self.ctx, state, &self.asks(email)).await
+    }
+
+    pub(super) fn user(&self) -> UserId {
+        self.ctx.principal().user().unwrap()
+    }
+}
+
+pub(super) fn asked(email: &str, password: &str, code: Option<Code>) -> Grant {
+    Grant {
+        email: email.parse().unwrap(),
+        reason: why(),
+        current: OfferedPassword::parse(password).unwrap(),
+        code,
+    }
+}
+
+/// A tenant, and an operator who calls.
+pub(super) async fn office(name: &str) -> (Bench, House, Root) {
+    let bench = Bench::start(name).await;
+    let password = bench.operator(ROOT).await;
+    let root = bench.login(ROOT, &password, None).await.unwrap();
+    let house = bench.house("acme").await;
+    let ctx = Bench::ctx_in(&root);
+    (bench, house, Root { ctx, password })
+}
+
+pub(super) async fn take(by: &Root, bench: &Bench, user: UserId) -> Result<bool, Error> {
+    revoke(&by.ctx, &bench.state.db, &bench.state.clock, user, &why()).await
 }
 
 /// How many entries of an action stand in the platform's log, by an operator and with the reason of these tests.
-async fn told(bench: &Bench, action: &str, by: &Ctx) -> i64 {
+async fn told(bench: &Bench, action: &str, by: &Root) -> i64 {
     let told = format!(
         "SELECT count(*) FROM auth.audit WHERE action = '{action}' AND actor = '{}'
             AND reason = 'has left' AND tenant_id IS NULL",
-        by.principal().actor()
+        by.ctx.principal().actor()
     );
     bench.count(&told).await
 }
@@ -35,8 +72,7 @@ async fn told(bench: &Bench, action: &str, by: &Ctx) -> i64 {
 #[tokio::test]
 async fn who_has_an_account_is_made_an_operator_and_the_log_says_by_whom_and_why() {
     let (bench, house, root) = office("operator_made").await;
-    let email = house.email.parse().unwrap();
-    let made = grant(&root, &bench.state, &email, &why()).await.unwrap();
+    let made = root.grant(&bench.state, &house.email).await.unwrap();
     assert_eq!(
         (made.user, &made.email, made.disabled),
         (house.admin, &house.email, false)
@@ -46,7 +82,7 @@ async fn who_has_an_account_is_made_an_operator_and_the_log_says_by_whom_and_why
         (there.session.tenant, bench.standing(&there).await),
         (None, Standing::Good)
     );
-    let again = grant(&root, &bench.state, &email, &why()).await.unwrap();
+    let again = root.grant(&bench.state, &house.email).await.unwrap();
     assert_eq!(again, made, "who is an operator stays one");
     assert_eq!(told(&bench, "platform.grant", &root).await, 1);
 }
@@ -60,7 +96,7 @@ async fn nobody_is_made_an_operator_without_an_account_that_is_active() {
     );
     bench.execute(&disable).await;
     for email in ["nobody@rowhouse.example", &house.email] {
-        let refused = grant(&root, &bench.state, &email.parse().unwrap(), &why()).await;
+        let refused = root.grant(&bench.state, email).await;
         assert!(
             matches!(refused, Err(Error::NotFound { kind: "account", .. })),
             "{refused:?}"
@@ -73,9 +109,7 @@ async fn nobody_is_made_an_operator_without_an_account_that_is_active() {
 #[tokio::test]
 async fn an_operator_takes_the_role_from_another_and_the_log_says_who_did_and_why() {
     let (bench, house, root) = office("operator_taken").await;
-    grant(&root, &bench.state, &house.email.parse().unwrap(), &why())
-        .await
-        .unwrap();
+    root.grant(&bench.state, &house.email).await.unwrap();
     let platform = bench.login(&house.email, PASSWORD, None).await.unwrap();
     assert!(take(&root, &bench, house.admin).await.unwrap());
     assert_eq!(bench.standing(&platform).await, Standing::Revoked);
@@ -94,11 +128,14 @@ async fn an_operator_takes_the_role_from_another_and_the_log_says_who_did_and_wh
 #[tokio::test]
 async fn who_has_lost_the_role_gives_and_takes_it_no_more() {
     let (bench, house, _, platform) = start("operator_lost").await;
-    let lost = Bench::ctx_in(&platform);
+    let lost = Root {
+        ctx: Bench::ctx_in(&platform),
+        password: PASSWORD.to_owned(),
+    };
     let other = bench.house("globex").await;
     // The calls have been let in before.
     assert!(end(&bench, &house.email).await.unwrap());
-    let given = grant(&lost, &bench.state, &other.email.parse().unwrap(), &why()).await;
+    let given = lost.grant(&bench.state, &other.email).await;
     assert!(matches!(given, Err(Error::Revoked)), "{given:?}");
     let taken = take(&lost, &bench, house.admin).await;
     assert!(matches!(taken, Err(Error::Revoked)), "{taken:?}");
@@ -108,19 +145,20 @@ async fn who_has_lost_the_role_gives_and_takes_it_no_more() {
 #[tokio::test]
 async fn one_leaves_by_oneself_and_the_last_active_one_does_not() {
     let (bench, house, root) = office("operator_leaves").await;
-    let alone = root.principal().user().unwrap();
+    let alone = root.user();
     let refused = take(&root, &bench, alone).await;
     assert!(matches!(refused, Err(Error::LastOperator)), "{refused:?}");
-    grant(&root, &bench.state, &house.email.parse().unwrap(), &why())
-        .await
-        .unwrap();
+    root.grant(&bench.state, &house.email).await.unwrap();
     assert!(take(&root, &bench, alone).await.unwrap());
-    let gone = get(&root, &bench.state, alone).await;
+    let gone = get(&root.ctx, &bench.state, alone).await;
     assert!(
         matches!(gone, Err(Error::NotFound { kind: "operator", .. })),
         "{gone:?}"
     );
-    assert_eq!(get(&root, &bench.state, house.admin).await.unwrap().email, house.email);
+    assert_eq!(
+        get(&root.ctx, &bench.state, house.admin).await.unwrap().email,
+        house.email
+    );
 }
 
 #[tokio::test]
@@ -129,21 +167,19 @@ async fn operators_are_listed_page_by_page_the_disabled_too_and_nobody_else() {
     bench.house("initech").await;
     let others = [house, bench.house("globex").await];
     for house in &others {
-        grant(&root, &bench.state, &house.email.parse().unwrap(), &why())
-            .await
-            .unwrap();
+        root.grant(&bench.state, &house.email).await.unwrap();
     }
     let disable = format!(
         "UPDATE auth.identities SET state = 'disabled' WHERE id = '{}'",
         others[1].admin.uuid()
     );
     bench.execute(&disable).await;
-    let first = list(&root, &bench.state, 2, "").await.unwrap();
-    let last = list(&root, &bench.state, 2, &first.next_page_token).await.unwrap();
+    let first = list(&root.ctx, &bench.state, 2, "").await.unwrap();
+    let last = list(&root.ctx, &bench.state, 2, &first.next_page_token).await.unwrap();
     assert_eq!(last.next_page_token, "");
     let listed = first.items.iter().chain(&last.items);
     let listed: Vec<(UserId, bool)> = listed.map(|one| (one.user, one.disabled)).collect();
-    let root = root.principal().user().unwrap();
+    let root = root.user();
     assert_eq!(
         listed,
         [(root, false), (others[0].admin, false), (others[1].admin, true)]
@@ -159,8 +195,8 @@ async fn an_account_that_gets_another_address_meanwhile_becomes_no_operator() {
         .execute(&mut *moving)
         .await
         .unwrap();
-    let (state, email) = (bench.state.clone(), house.email.parse().unwrap());
-    let mut granting = tokio::spawn(async move { grant(&root, &state, &email, &why()).await });
+    let (state, email) = (bench.state.clone(), house.email.clone());
+    let mut granting = tokio::spawn(async move { root.grant(&state, &email).await });
     bench.until_it_waits(&mut granting).await;
     moving.commit().await.unwrap();
     let refused = granting.await.unwrap();
@@ -178,7 +214,7 @@ async fn an_account_that_only_the_database_takes_for_the_one_that_was_named_beco
         house.admin.uuid()
     );
     bench.execute(&alike).await;
-    let refused = grant(&root, &bench.state, &"admin@acme.example".parse().unwrap(), &why()).await;
+    let refused = root.grant(&bench.state, "admin@acme.example").await;
     assert!(
         matches!(refused, Err(Error::NotFound { kind: "account", .. })),
         "{refused:?}"
@@ -194,8 +230,8 @@ async fn an_account_is_held_before_the_grants_are() {
         .execute(&mut *holding)
         .await
         .unwrap();
-    let (state, email) = (bench.state.clone(), house.email.parse().unwrap());
-    let mut granting = tokio::spawn(async move { grant(&root, &state, &email, &why()).await });
+    let (state, email) = (bench.state.clone(), house.email.clone());
+    let mut granting = tokio::spawn(async move { root.grant(&state, &email).await });
     bench.until_it_waits(&mut granting).await;
     // Else whoever takes the role from that very account, with its row locked, would wait in a circle with it.
     sqlx::raw_sql("LOCK TABLE auth.platform_grants IN SHARE ROW EXCLUSIVE MODE NOWAIT")
