@@ -1,9 +1,10 @@
 //! Operators make and unmake each other: who is made one works at once, who is none any more is refused at once and stays a
-//! member, and one is always left.
+//! member, and one is always left. All of them hear of it by mail.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey;
+use rowhouse_devkit::smtp::Mail;
 use rowhouse_proto::auth::v1::{
     GetOperatorRequest, GrantOperatorRequest, ListOperatorsRequest, Operator, RevokeOperatorRequest, WhoAmIRequest,
 };
@@ -37,6 +38,13 @@ async fn revoke(by: &Caller, user_id: &str) -> Result<(), Status> {
     by.operators().revoke_operator(request).await.map(drop)
 }
 
+/// Waits for the mail to an operator that tells of another, by the first.
+async fn told(world: &World, address: &str, subject: &str, about: &str) -> Result<()> {
+    let tells = |mail: &Mail| mail.subject == subject && mail.text.contains(about) && mail.text.contains(OPERATOR);
+    let mail = world.suite.wait_for_mail(address, journey::BACKGROUND_MAX, tells).await;
+    mail.map(drop).context(subject.to_owned())
+}
+
 /// The addresses of the operators.
 async fn listed(by: &Caller) -> Result<Vec<String>, Status> {
     let listed = by.operators().list_operators(ListOperatorsRequest::default()).await?;
@@ -65,6 +73,15 @@ async fn operators_make_and_unmake_each_other() -> Result<()> {
     ensure!(listed(first).await? == [OPERATOR]);
     let made = grant(first, &member.email, &world.operator_password).await?;
     ensure!(made.user_id == member.tokens.user_id, "{made:?}");
+    for address in [OPERATOR, &member.email] {
+        told(
+            &world,
+            address,
+            "A platform operator was made on Rowhouse",
+            &member.email,
+        )
+        .await?;
+    }
     let tokens = journey::log_in(&world.anyone, &member.email, PASSWORD, "").await?;
     let second = world.anyone.with_token(&tokens.access_token)?;
     ensure!(listed(&second).await? == [OPERATOR, &member.email]);
@@ -89,6 +106,10 @@ async fn operators_make_and_unmake_each_other() -> Result<()> {
     let own = first.auth().who_am_i(WhoAmIRequest {}).await?.into_inner().user_id;
     let refused = revoke(first, &own).await.unwrap_err();
     ensure!(reason(&refused) == "STATE_FORBIDS", "the last one stays: {refused:?}");
+    for address in [OPERATOR, &member.email] {
+        let subject = "A platform operator's role on Rowhouse has ended";
+        told(&world, address, subject, &member.email).await?;
+    }
     ensure!(listed(first).await? == [OPERATOR]);
     Ok(())
 }

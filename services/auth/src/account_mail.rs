@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use rowhouse_types::{AccountMailId, UserId};
 
 use crate::link::Token;
-pub(crate) use actions::{for_mail, notify, request_reset, send_link};
+pub(crate) use actions::{for_mail, notify, notify_of_operator, request_reset, send_link};
 
 /// The event that a mail is to be sent. It carries the id alone.
 pub(crate) const WANTED: &str = "auth.account_mail.v1";
@@ -30,6 +30,27 @@ pub(crate) enum Kind {
     EmailChanged,
     SecondFactorOn,
     SecondFactorOff,
+    OperatorMade,
+    OperatorUnmade,
+}
+
+/// A change of who is a platform operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OperatorChange {
+    /// Whose role it is.
+    pub(crate) operator: UserId,
+    /// The operator who has made the change; `None` where a command has.
+    pub(crate) actor: Option<UserId>,
+}
+
+/// The same, for those who read of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OperatorNews {
+    pub(crate) operator: UserId,
+    pub(crate) email: String,
+    /// The address of the operator who has made the change, or their id where they have no account any more; `None` where a command
+    /// has.
+    pub(crate) actor: Option<String>,
 }
 
 /// The text is not a kind.
@@ -45,6 +66,8 @@ pub(crate) struct AccountMail {
     pub(crate) display_name: String,
     /// For those that hold a link.
     pub(crate) token: Option<Token>,
+    /// For those about operators.
+    pub(crate) news: Option<OperatorNews>,
     pub(crate) created: DateTime<Utc>,
     pub(crate) expires: DateTime<Utc>,
 }
@@ -62,13 +85,15 @@ pub(crate) struct Followed {
 // === impl Kind ===
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::PasswordReset,
         Self::EmailChange,
         Self::PasswordChanged,
         Self::EmailChanged,
         Self::SecondFactorOn,
         Self::SecondFactorOff,
+        Self::OperatorMade,
+        Self::OperatorUnmade,
     ];
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -79,6 +104,8 @@ impl Kind {
             Self::EmailChanged => "email_changed",
             Self::SecondFactorOn => "second_factor_on",
             Self::SecondFactorOff => "second_factor_off",
+            Self::OperatorMade => "operator_made",
+            Self::OperatorUnmade => "operator_unmade",
         }
     }
 
@@ -91,7 +118,9 @@ impl Kind {
             | Self::PasswordChanged
             | Self::EmailChanged
             | Self::SecondFactorOn
-            | Self::SecondFactorOff => 24,
+            | Self::SecondFactorOff
+            | Self::OperatorMade
+            | Self::OperatorUnmade => 24,
         }
     }
 }

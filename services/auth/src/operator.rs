@@ -3,10 +3,11 @@
 //! `OperatorService` is for operators. `command` is for whoever may run the process beside its database: it makes the first one,
 //! and is the way back on the day on which no operator can log in. Both do it by the same `actions`. An operator who makes another
 //! shows the password again, and the second factor where they have one; the command asks for neither, since whoever runs it has the
-//! database.
+//! database. Either way `notices` tells all operators.
 
 mod actions;
 pub(crate) mod command;
+mod notices;
 mod rpc;
 mod store;
 mod wire;

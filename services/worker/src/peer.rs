@@ -6,7 +6,7 @@ mod crm;
 use rowhouse_status::{Failure, Reason};
 use tonic::Status;
 
-pub(crate) use auth::{AccountMailKind, Auth, Requester};
+pub(crate) use auth::{AccountMailKind, Auth, OperatorChange, Requester};
 pub(crate) use crm::Crm;
 
 /// Why a peer did not do what it was asked.

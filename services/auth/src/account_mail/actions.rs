@@ -6,8 +6,8 @@ use rowhouse_types::{AccountMailId, Email, UserId};
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::store::{self, Link};
-use super::{AccountMail, Kind, WANTED};
+use super::store::{self, Link, NewMail};
+use super::{AccountMail, Kind, OperatorChange, WANTED};
 use crate::error::Error;
 use crate::random;
 use crate::state::State;
@@ -38,7 +38,15 @@ pub(crate) async fn send_link(
 ) -> Result<(), Error> {
     let id = AccountMailId::generate();
     let link = link(state, id)?;
-    store::insert(conn, id, kind, user, email.as_str(), Some(&link)).await?;
+    let mail = NewMail {
+        id,
+        kind,
+        user,
+        email: email.as_str(),
+        link: Some(&link),
+        change: None,
+    };
+    store::insert(conn, &mail).await?;
     announce(conn, ctx, id).await
 }
 
@@ -50,8 +58,39 @@ pub(crate) async fn notify(
     user: UserId,
     email: &str,
 ) -> Result<(), Error> {
+    tell(conn, ctx, kind, (user, email), None).await
+}
+
+/// Tells somebody of a change of who is an operator, in the change's own transaction.
+///
+/// `to`: the account that is told, and its address.
+pub(crate) async fn notify_of_operator(
+    conn: &mut PgConnection,
+    ctx: &Ctx,
+    kind: Kind,
+    to: (UserId, &str),
+    change: OperatorChange,
+) -> Result<(), Error> {
+    tell(conn, ctx, kind, to, Some(change)).await
+}
+
+async fn tell(
+    conn: &mut PgConnection,
+    ctx: &Ctx,
+    kind: Kind,
+    (user, email): (UserId, &str),
+    change: Option<OperatorChange>,
+) -> Result<(), Error> {
     let id = AccountMailId::generate();
-    store::insert(conn, id, kind, user, email, None).await?;
+    let mail = NewMail {
+        id,
+        kind,
+        user,
+        email,
+        link: None,
+        change,
+    };
+    store::insert(conn, &mail).await?;
     announce(conn, ctx, id).await
 }
 
@@ -84,6 +123,7 @@ pub(crate) async fn for_mail(_ctx: &Ctx, state: &State, id: AccountMailId) -> Re
         email: row.email,
         display_name: row.display_name,
         token,
+        news: row.news,
         created: row.created,
         expires: row.expires,
     })

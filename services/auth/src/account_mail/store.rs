@@ -5,7 +5,7 @@ use rowhouse_types::{AccountMailId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Followed, Kind, PER_HOUR_MAX};
+use super::{Followed, Kind, OperatorChange, OperatorNews, PER_HOUR_MAX};
 use crate::error::Error;
 
 /// The same work whether the address has an account or not. Two at once may both be the last that is allowed.
@@ -15,8 +15,8 @@ const INSERT_RESET: &str = "INSERT INTO auth.account_mails (id, kind, email, non
         WHERE email_key = lower($3) AND kind = $2 AND created_at > now() - interval '1 hour') < $7";
 
 const INSERT: &str = "INSERT INTO auth.account_mails \
-    (id, kind, identity_id, email, nonce, token_hash, expires_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(hours => $7))";
+    (id, kind, identity_id, email, nonce, token_hash, expires_at, operator_id, actor_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(hours => $7), $8, $9)";
 
 const WITHIN_AN_HOUR: &str = "SELECT count(*) FROM auth.account_mails \
     WHERE identity_id = $1 AND kind = $2 AND created_at > now() - interval '1 hour'";
@@ -40,13 +40,17 @@ const CLOSE_LINKS: &str = "UPDATE auth.account_mails SET state = 'closed' \
     AND state = 'open' AND token_hash IS NOT NULL";
 
 /// A reset goes to the address as the account has it: two spellings that are equal here may be two mailboxes elsewhere.
-/// No link goes to an address that has become another account's.
+/// No link goes to an address that has become another account's. What is told of an operator is told while there is the account.
 const FOR_MAIL: &str = "SELECT mail.kind, CASE WHEN mail.identity_id IS NULL THEN person.email ELSE mail.email END, \
-    person.display_name, mail.nonce, mail.token_hash, mail.created_at, mail.expires_at \
+    person.display_name, mail.nonce, mail.token_hash, mail.created_at, mail.expires_at, \
+    mail.operator_id, about.email, mail.actor_id, actor.email \
     FROM auth.account_mails AS mail \
     JOIN auth.identities AS person ON person.id = mail.identity_id \
         OR (mail.identity_id IS NULL AND person.email_key = mail.email_key) \
+    LEFT JOIN auth.identities AS about ON about.id = mail.operator_id \
+    LEFT JOIN auth.identities AS actor ON actor.id = mail.actor_id \
     WHERE mail.id = $1 AND mail.state = 'open' AND mail.expires_at > now() AND person.state = 'active' \
+    AND (mail.operator_id IS NULL OR about.id IS NOT NULL) \
     AND NOT (mail.kind = 'email_change' AND EXISTS (SELECT FROM auth.identities AS other \
         WHERE other.email_key = mail.email_key AND other.id <> person.id))";
 
@@ -74,12 +78,24 @@ pub(super) struct Link {
     pub(super) token_hash: Vec<u8>,
 }
 
+/// A mail about an account that is to be added.
+pub(super) struct NewMail<'a> {
+    pub(super) id: AccountMailId,
+    pub(super) kind: Kind,
+    /// Who is written to.
+    pub(super) user: UserId,
+    pub(super) email: &'a str,
+    pub(super) link: Option<&'a Link>,
+    pub(super) change: Option<OperatorChange>,
+}
+
 /// A mail with its addressee.
 pub(super) struct MailRow {
     pub(super) kind: Kind,
     pub(super) email: String,
     pub(super) display_name: String,
     pub(super) link: Option<Link>,
+    pub(super) news: Option<OperatorNews>,
     pub(super) created: DateTime<Utc>,
     pub(super) expires: DateTime<Utc>,
 }
@@ -106,22 +122,19 @@ pub(super) async fn insert_reset(
 }
 
 /// Adds a mail about an account.
-pub(super) async fn insert(
-    conn: &mut PgConnection,
-    id: AccountMailId,
-    kind: Kind,
-    user: UserId,
-    email: &str,
-    link: Option<&Link>,
-) -> Result<(), Error> {
+pub(super) async fn insert(conn: &mut PgConnection, new: &NewMail<'_>) -> Result<(), Error> {
+    let operator = new.change.map(|change| change.operator.uuid());
+    let actor = new.change.and_then(|change| change.actor);
     sqlx::query(INSERT)
-        .bind(id.uuid())
-        .bind(kind.as_str())
-        .bind(user.uuid())
-        .bind(email)
-        .bind(link.map(|link| &link.nonce))
-        .bind(link.map(|link| &link.token_hash))
-        .bind(kind.lifetime_hours())
+        .bind(new.id.uuid())
+        .bind(new.kind.as_str())
+        .bind(new.user.uuid())
+        .bind(new.email)
+        .bind(new.link.map(|link| &link.nonce))
+        .bind(new.link.map(|link| &link.token_hash))
+        .bind(new.kind.lifetime_hours())
+        .bind(operator)
+        .bind(actor.map(|actor| actor.uuid()))
         .execute(conn)
         .await?;
     Ok(())
@@ -175,24 +188,37 @@ type Row = (
     Option<Vec<u8>>,
     DateTime<Utc>,
     DateTime<Utc>,
+    // About whose role, their address, who has changed it, and their address.
+    Option<Uuid>,
+    Option<String>,
+    Option<Uuid>,
+    Option<String>,
 );
 
 /// What a mail needs; none where it has no addressee, or no longer.
 pub(super) async fn for_mail(conn: &mut PgConnection, id: AccountMailId) -> Result<Option<MailRow>, Error> {
     let row: Option<Row> = sqlx::query_as(FOR_MAIL).bind(id.uuid()).fetch_optional(conn).await?;
-    row.map(|(kind, email, display_name, nonce, token_hash, created, expires)| {
-        Ok(MailRow {
-            kind: kind.parse().map_err(Error::fault)?,
-            email,
-            display_name,
-            link: nonce
-                .zip(token_hash)
-                .map(|(nonce, token_hash)| Link { nonce, token_hash }),
-            created,
-            expires,
-        })
+    row.map(mail_row).transpose()
+}
+
+fn mail_row(row: Row) -> Result<MailRow, Error> {
+    let (kind, email, display_name, nonce, token_hash, created, expires, operator, about, actor, actor_email) = row;
+    let news = operator.zip(about).map(|(operator, email)| OperatorNews {
+        operator: UserId::from_uuid(operator),
+        email,
+        actor: actor.map(|actor| actor_email.unwrap_or_else(|| UserId::from_uuid(actor).to_string())),
+    });
+    Ok(MailRow {
+        kind: kind.parse().map_err(Error::fault)?,
+        email,
+        display_name,
+        link: nonce
+            .zip(token_hash)
+            .map(|(nonce, token_hash)| Link { nonce, token_hash }),
+        news,
+        created,
+        expires,
     })
-    .transpose()
 }
 
 /// Forgets what has expired.

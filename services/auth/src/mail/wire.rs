@@ -6,7 +6,7 @@ use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{AccountMailId, InvitationId};
 
 use super::{Addressee, InvitationMail};
-use crate::account_mail::{AccountMail, Kind};
+use crate::account_mail::{AccountMail, Kind, OperatorNews};
 use crate::identity::Person;
 
 pub(super) fn invitation_id(request: &proto::GetInvitationMailRequest) -> Result<InvitationId, Failure> {
@@ -40,6 +40,8 @@ pub(super) fn account_mail(mail: AccountMail) -> proto::AccountMail {
         Kind::EmailChanged => proto::AccountMailKind::EmailChanged,
         Kind::SecondFactorOn => proto::AccountMailKind::SecondFactorOn,
         Kind::SecondFactorOff => proto::AccountMailKind::SecondFactorOff,
+        Kind::OperatorMade => proto::AccountMailKind::OperatorMade,
+        Kind::OperatorUnmade => proto::AccountMailKind::OperatorUnmade,
     };
     proto::AccountMail {
         kind: kind.into(),
@@ -48,6 +50,15 @@ pub(super) fn account_mail(mail: AccountMail) -> proto::AccountMail {
         expire_time: mail.token.is_some().then(|| timestamp(mail.expires)),
         token: mail.token.map(|token| token.expose().to_owned()).unwrap_or_default(),
         create_time: Some(timestamp(mail.created)),
+        operator_change: mail.news.map(operator_change),
+    }
+}
+
+fn operator_change(news: OperatorNews) -> proto::OperatorChange {
+    proto::OperatorChange {
+        user_id: news.operator.to_string(),
+        email: news.email,
+        actor: news.actor.unwrap_or_default(),
     }
 }
 

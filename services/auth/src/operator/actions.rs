@@ -8,8 +8,9 @@ use rowhouse_types::{Email, UserId};
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::{Ended, EndedSession, Grant, Operator, Reason, store};
+use super::{Ended, EndedSession, Grant, Operator, Reason, notices, store};
 use crate::account::actions::wrong_password;
+use crate::account_mail::Kind;
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::Account;
@@ -59,6 +60,7 @@ pub(crate) async fn grant(ctx: &Ctx, state: &State, grant: &Grant) -> Result<Ope
     let given = give(&mut tx, ctx, user, Some(&grant.reason), || Ok(())).await?;
     tx.commit().await?;
     if let Some(version) = given {
+        state.wake.notify();
         state.clock.publish(version);
     }
     get(ctx, state, user).await
@@ -114,6 +116,8 @@ pub(super) async fn give(
     }
     // Before the log and the clock, which others wait for: whoever it goes to may be slow.
     hand_over()?;
+    let hearers = store::hearers(conn, user).await?;
+    notices::tell(conn, ctx, Kind::OperatorMade, user, &hearers).await?;
     let mut entry = Entry::new("platform.grant", user).after(json!({ "role": Role::SuperAdmin.as_str() }));
     if let Some(reason) = reason {
         entry = entry.because(reason.as_str());
@@ -122,11 +126,19 @@ pub(super) async fn give(
     rights::bump(conn, &[Subject::User(user)]).await.map(Some)
 }
 
+/// Takes the operator's role from an account, as [`take`] does.
+pub(crate) async fn revoke(ctx: &Ctx, state: &State, user: UserId, reason: &Reason) -> Result<bool, Error> {
+    let taken = take(ctx, &state.db, &state.clock, user, reason).await;
+    // It may be done, and the mails wanted, where the acknowledgement has failed.
+    state.wake.notify();
+    taken
+}
+
 /// Takes the operator's role from an account, which stays, as a member too where it is one. Returns when no service honours the
 /// role any more; `false` where the account did not have it. What they have opened and made as operator ends with it: their
 /// sessions on the platform, those as members, their API keys and their invitations, and the keys and invitations that were made
 /// with such keys, in all tenants. Whether they made them as a member, nobody can tell.
-pub(crate) async fn revoke(
+pub(super) async fn take(
     ctx: &Ctx,
     db: &ControlDb,
     clock: &Clock,
@@ -140,6 +152,8 @@ pub(crate) async fn revoke(
     }
     store::lock(&mut tx).await?;
     still_an_operator(&mut tx, ctx).await?;
+    // While they are one, so that they hear of it too.
+    let hearers = store::hearers(&mut tx, user).await?;
     if !store::revoke(&mut tx, user).await? {
         tx.rollback().await?;
         // A repeated call finds its change made, and must not answer before the first one might have.
@@ -155,6 +169,7 @@ pub(crate) async fn revoke(
         keys: service_account::revoke_all_keys_made_by(&mut tx, user).await?,
         sessions: store::end_sessions(&mut tx, user).await?,
     };
+    notices::tell(&mut tx, ctx, Kind::OperatorUnmade, user, &hearers).await?;
     record(&mut tx, ctx, user, reason, &ended).await?;
     let sessions = ended.sessions.iter().map(|ended| ended.session);
     let keys = ended.keys.iter().map(|(_, key)| service_account::session_of(*key));

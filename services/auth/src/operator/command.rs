@@ -1,6 +1,6 @@
 //! Operators by command, for whoever may run the process beside its database. What RPCs do not do is done here: the first operator
 //! is made, and with an operator the account where there is none. Nobody's password is asked for: whoever can run this could write
-//! the role into the database.
+//! the role into the database. The operators are told of it as of the others'; the relay of a process that serves sends the mails.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -92,11 +92,11 @@ async fn make(
     Ok(if created { Granted::Created } else { Granted::Promoted })
 }
 
-/// Takes the operator's role from the account at an address, as [`actions::revoke`] does.
+/// Takes the operator's role from the account at an address, as [`actions::take`] does.
 pub(crate) async fn revoke(db: &ControlDb, email: &Email, reason: &Reason) -> Result<bool, Error> {
     let account = identity::account_at(&mut *db.pool().acquire().await?, email.as_str()).await?;
     let user = account.ok_or_else(|| actions::no_account(email))?.id;
-    actions::revoke(&ctx(), db, &Clock::new(db.clone()), user, reason).await
+    actions::take(&ctx(), db, &Clock::new(db.clone()), user, reason).await
 }
 
 fn ctx() -> Ctx {

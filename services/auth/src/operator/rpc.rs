@@ -53,7 +53,7 @@ impl OperatorService for OperatorRpc {
     async fn revoke_operator(&self, request: Request<proto::RevokeOperatorRequest>) -> Answer<()> {
         let ctx = ctx(&request)?;
         let (user, reason) = wire::revocation(request.get_ref())?;
-        let revoked = actions::revoke(&ctx, &self.state.db, &self.state.clock, user, &reason).await;
+        let revoked = actions::revoke(&ctx, &self.state, user, &reason).await;
         // Whether it was this call that took it, is the log's matter.
         revoked.map_err(Failure::from)?;
         Ok(Response::new(()))

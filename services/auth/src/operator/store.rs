@@ -6,6 +6,7 @@ use rowhouse_types::{SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::notices::{HEARERS_MAX, Hearer, PER_HOUR_MAX};
 use super::{EndedSession, Operator};
 use crate::error::Error;
 
@@ -27,6 +28,13 @@ const PAGE: &str = "SELECT person.id, person.email, person.display_name, person.
 const GRANT: &str = "INSERT INTO auth.platform_grants (identity_id, role) VALUES ($1, $2) \
     ON CONFLICT (identity_id) DO NOTHING";
 
+/// Active operators who were not told often enough within an hour; first the one whom it is about, then those who were it first.
+const HEARERS: &str = "SELECT person.id, person.email FROM auth.platform_grants AS granted \
+    JOIN auth.identities AS person ON person.id = granted.identity_id AND person.state = 'active' \
+    WHERE (SELECT count(*) FROM auth.account_mails AS mail WHERE mail.identity_id = person.id \
+        AND mail.operator_id IS NOT NULL AND mail.created_at > now() - interval '1 hour') < $2 \
+    ORDER BY granted.identity_id <> $1, granted.created_at, granted.identity_id LIMIT $3";
+
 /// Of who acts, and where that is a program, of whoever has made its keys, and so on up: `maker` is as in
 /// `service_account/store.rs`, the other way round. KEY SHARE conflicts with nothing but the end of a row.
 const HOLD: &str = "WITH RECURSIVE maker (id) AS (SELECT $2::uuid \
@@ -46,7 +54,7 @@ const END_SESSIONS: &str = "UPDATE auth.sessions SET revoked_at = clock_timestam
 
 /// All of the above but the lock, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[EXISTS, FIND, PAGE, GRANT, HOLD, REVOKE, END_SESSIONS];
+pub(crate) const STATEMENTS: &[&str] = &[EXISTS, FIND, PAGE, GRANT, HEARERS, HOLD, REVOKE, END_SESSIONS];
 
 /// Lets no other transaction grant or take anything until this one ends.
 pub(super) async fn lock(conn: &mut PgConnection) -> Result<(), Error> {
@@ -91,6 +99,21 @@ pub(super) async fn page(conn: &mut PgConnection, after: Option<UserId>, limit: 
 pub(super) async fn grant(conn: &mut PgConnection, user: UserId, role: Role) -> Result<bool, Error> {
     let done = sqlx::query(GRANT).bind(user.uuid()).bind(role.as_str());
     Ok(done.execute(conn).await?.rows_affected() == 1)
+}
+
+/// Who is told that somebody was made an operator, or is to be none.
+pub(super) async fn hearers(conn: &mut PgConnection, about: UserId) -> Result<Vec<Hearer>, Error> {
+    let rows: Vec<(Uuid, String)> = sqlx::query_as(HEARERS)
+        .bind(about.uuid())
+        .bind(PER_HOUR_MAX)
+        .bind(HEARERS_MAX)
+        .fetch_all(conn)
+        .await?;
+    let hearer = |(user, email): (Uuid, String)| Hearer {
+        user: UserId::from_uuid(user),
+        email,
+    };
+    Ok(rows.into_iter().map(hearer).collect())
 }
 
 /// Keeps an operator's role until the transaction ends: who takes it then sees what they have made. Where a program of the tenant

@@ -3,6 +3,7 @@
 mod colleagues;
 mod end;
 mod handed_on;
+mod notices;
 mod order;
 mod shown;
 

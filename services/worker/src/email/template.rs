@@ -2,7 +2,7 @@
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
-use crate::peer::AccountMailKind;
+use crate::peer::{AccountMailKind, OperatorChange};
 
 /// Steps that one template may take: ours take a few hundred, and none has a loop over what somebody typed.
 const FUEL: u64 = 20_000;
@@ -25,6 +25,7 @@ const SOURCES: &[(&str, &str)] = sources!(
     "password_reset",
     "email_change",
     "account_notice",
+    "operator_notice",
     "report_finished"
 );
 
@@ -46,6 +47,8 @@ pub(crate) struct AccountText {
     pub(crate) token: String,
     /// When the link ends, or when it happened.
     pub(crate) time: String,
+    /// For mails about operators.
+    pub(crate) operator: OperatorChange,
 }
 
 /// What the mail about a finished report says.
@@ -112,6 +115,7 @@ impl Templates {
             AccountMailKind::EmailChanged => ("account_notice", "email"),
             AccountMailKind::SecondFactorOn => ("account_notice", "second_factor_on"),
             AccountMailKind::SecondFactorOff => ("account_notice", "second_factor_off"),
+            AccountMailKind::OperatorMade | AccountMailKind::OperatorUnmade => return self.operator(text),
         };
         self.write(
             name,
@@ -121,6 +125,21 @@ impl Templates {
                 token => text.token.as_str(),
                 time => text.time.as_str(),
                 notice => notice,
+            },
+        )
+    }
+
+    fn operator(&self, text: &AccountText) -> Result<Written, minijinja::Error> {
+        let OperatorChange { user_id, email, actor } = &text.operator;
+        self.write(
+            "operator_notice",
+            &context! {
+                name => text.name.as_str(),
+                made => text.kind == AccountMailKind::OperatorMade,
+                operator => email.as_str(),
+                operator_id => user_id.as_str(),
+                actor => actor.as_str(),
+                time => text.time.as_str(),
             },
         )
     }

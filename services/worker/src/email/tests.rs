@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::letter::{Letter, message_id};
 use super::template::{AccountText, InvitationText, ReportText, Templates, one_line};
-use crate::peer::AccountMailKind;
+use crate::peer::{AccountMailKind, OperatorChange};
 use crate::testing::{World, delivery};
 
 const QUEUE: &str = "worker.invitation_mails";
@@ -63,7 +63,68 @@ fn account(kind: AccountMailKind, name: &str) -> AccountText {
         link: "https://app.rowhouse.example/password/reset#token=abc".to_owned(),
         token: "abc".to_owned(),
         time: "1 December 2026, 12:00 UTC".to_owned(),
+        operator: OperatorChange::default(),
     }
+}
+
+#[test]
+fn a_change_of_operators_names_who_made_it_of_whom_and_when_and_what_to_do() {
+    let templates = Templates::new().unwrap();
+    let written = |kind, actor: &str| {
+        let mut text = account(kind, "Ada");
+        text.operator = OperatorChange {
+            user_id: "user_01m8540aacec5aazg0ce3wv6jk".to_owned(),
+            email: "mole@rowhouse.example".to_owned(),
+            actor: actor.to_owned(),
+        };
+        templates.account(&text).unwrap()
+    };
+    let log = "\n\nAll operators are told. Nobody gets more than 20 such mails within an hour;\n\
+        the log has every change (platform.grant and platform.revoke).";
+    let made = written(AccountMailKind::OperatorMade, "root@rowhouse.example");
+    assert_eq!(made.subject, "A platform operator was made on Rowhouse");
+    assert_eq!(
+        made.text,
+        format!(
+            "Hello Ada,\n\nmole@rowhouse.example was made a platform operator of Rowhouse on 1 December 2026, 12:00 UTC,\nby \
+             root@rowhouse.example.\n\nIf this is wrong, take the role from them at once, by \
+             OperatorService/RevokeOperator with this user_id,\nor by the command revoke-operator:\n\n\
+             user_01m8540aacec5aazg0ce3wv6jk\n\nThen somebody else has been in the account of root@rowhouse.example:\n\
+             take the role from it too until its password is another, and look in the platform's audit log for what was \
+             done with it.{log}"
+        )
+    );
+    let unmade = written(AccountMailKind::OperatorUnmade, "");
+    assert_eq!(unmade.subject, "A platform operator's role on Rowhouse has ended");
+    assert_eq!(
+        unmade.text,
+        format!(
+            "Hello Ada,\n\nmole@rowhouse.example is no platform operator of Rowhouse any more since 1 December 2026, 12:00 \
+             UTC.\nThe role was taken by a command of the auth service.\n\nIf this is wrong, give it back by \
+             OperatorService/GrantOperator, or where no operator can log in,\nby the command grant-operator. It was the \
+             role of this user_id:\n\nuser_01m8540aacec5aazg0ce3wv6jk\n\nThen ask those who run the auth service who has \
+             run the command, and look in the platform's audit log for its reason.{log}"
+        )
+    );
+    for (mail, actor) in [
+        (&made, "root@rowhouse.example"),
+        (&unmade, "a command of the auth service"),
+    ] {
+        for said in [
+            actor,
+            "mole@rowhouse.example",
+            "user_01m8540aacec5aazg0ce3wv6jk",
+            "12:00 UTC",
+        ] {
+            assert!(mail.html.contains(said), "{said}: {}", mail.html);
+        }
+        assert!(
+            !mail.text.contains("abc") && !mail.html.contains("abc"),
+            "a notice holds no link"
+        );
+    }
+    let typed = written(AccountMailKind::OperatorMade, "<script>@rowhouse.example");
+    assert!(!typed.html.contains("<script>"), "{}", typed.html);
 }
 
 #[test]

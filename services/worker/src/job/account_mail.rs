@@ -45,7 +45,9 @@ impl SendAccountMail {
             AccountMailKind::PasswordChanged
             | AccountMailKind::EmailChanged
             | AccountMailKind::SecondFactorOn
-            | AccountMailKind::SecondFactorOff => "",
+            | AccountMailKind::SecondFactorOff
+            | AccountMailKind::OperatorMade
+            | AccountMailKind::OperatorUnmade => "",
         };
         let text = AccountText {
             kind: mail.kind,
@@ -53,6 +55,7 @@ impl SendAccountMail {
             link: format!("{}/{page}#token={}", self.tools.app_url, mail.token),
             token: mail.token,
             time: mail.time.format("%-d %B %Y, %H:%M UTC").to_string(),
+            operator: mail.operator,
         };
         Ok(Some(self.tools.post.account(mail.to, &mail.display_name, &text)?))
     }

@@ -3,7 +3,7 @@
 use rowhouse_context::Ctx;
 use rowhouse_devkit::smtp::SmtpSink;
 use rowhouse_mq::{Delivery, Handler as _, HandlerError};
-use rowhouse_proto::auth::v1::AccountMailKind;
+use rowhouse_proto::auth::v1::{AccountMailKind, OperatorChange};
 use rowhouse_proto::crm::v1::Contact;
 use rowhouse_status::Reason;
 use rowhouse_types::{AccountMailId, InvitationId, Limits, TenantId};
@@ -302,6 +302,50 @@ async fn a_mail_about_an_account_holds_its_link_and_nothing_is_sent_where_there_
         .handle(&unnamed)
         .await;
     assert!(matches!(outcome, Err(HandlerError::Park(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn an_operator_is_told_of_another_and_by_whom_they_were_made() {
+    let world = World::new("account_operator").await;
+    let sink = SmtpSink::start(&world.folder.path().join("mails")).await.unwrap();
+    let change = OperatorChange {
+        user_id: "user_01m8540aacec5aazg0ce3wv6jk".to_owned(),
+        email: "mole@rowhouse.example".to_owned(),
+        actor: "root@rowhouse.example".to_owned(),
+    };
+    for (kind, subject) in [
+        (
+            AccountMailKind::OperatorMade,
+            "A platform operator was made on Rowhouse",
+        ),
+        (
+            AccountMailKind::OperatorUnmade,
+            "A platform operator's role on Rowhouse has ended",
+        ),
+    ] {
+        let script = Script {
+            account_mail: Some(kind),
+            operator_change: Some(change.clone()),
+            ..Script::default()
+        };
+        let peers = Peers::start(script).await;
+        let payload = json!({ "account_mail_id": AccountMailId::generate() });
+        let mut message = delivery("auth.account_mail.v1", TenantId::generate(), payload);
+        message.tenant = None;
+        SendAccountMail::new(world.tools(&peers, &sink.url()))
+            .handle(&message)
+            .await
+            .unwrap();
+        let mails = sink.mails().unwrap();
+        let mail = mails.last().unwrap();
+        assert_eq!(
+            (mail.to.as_slice(), mail.subject.as_str()),
+            (["ada@example.com".to_owned()].as_slice(), subject)
+        );
+        for said in [&change.user_id, &change.email, &change.actor] {
+            assert!(mail.text.contains(said.as_str()), "{said}: {}", mail.text);
+        }
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,17 @@ pub(crate) enum AccountMailKind {
     EmailChanged,
     SecondFactorOn,
     SecondFactorOff,
+    OperatorMade,
+    OperatorUnmade,
+}
+
+/// Who was made a platform operator or is none any more, and by whom. Empty in mails about something else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OperatorChange {
+    pub(crate) user_id: String,
+    pub(crate) email: String,
+    /// Empty where a command has made the change.
+    pub(crate) actor: String,
 }
 
 /// What a mail about an account needs. Its token is a secret: no `Debug`.
@@ -54,6 +65,7 @@ pub(crate) struct AccountMail {
     pub(crate) token: String,
     /// When the link expires; for notices, when it happened.
     pub(crate) time: DateTime<Utc>,
+    pub(crate) operator: OperatorChange,
 }
 
 /// A person to write to.
@@ -119,18 +131,26 @@ impl Auth {
             proto::AccountMailKind::EmailChanged => AccountMailKind::EmailChanged,
             proto::AccountMailKind::SecondFactorOn => AccountMailKind::SecondFactorOn,
             proto::AccountMailKind::SecondFactorOff => AccountMailKind::SecondFactorOff,
+            proto::AccountMailKind::OperatorMade => AccountMailKind::OperatorMade,
+            proto::AccountMailKind::OperatorUnmade => AccountMailKind::OperatorUnmade,
             // A newer auth knows more kinds than this worker; the next version may have its words.
             proto::AccountMailKind::Unspecified => {
                 return Err(PeerError::Later("auth asked for a mail of an unknown kind".to_owned()));
             }
         };
         let time = mail.expire_time.or(mail.create_time).unwrap_or_default();
+        let change = mail.operator_change.unwrap_or_default();
         Ok(AccountMail {
             kind,
             to: address(&mail.email)?,
             display_name: mail.display_name,
             token: mail.token,
             time: DateTime::from_timestamp(time.seconds, 0).unwrap_or_default(),
+            operator: OperatorChange {
+                user_id: change.user_id,
+                email: change.email,
+                actor: change.actor,
+            },
         })
     }
 

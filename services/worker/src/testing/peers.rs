@@ -31,6 +31,8 @@ pub(crate) struct Script {
     pub(crate) invitation_gone: bool,
     /// What a mail about an account is about; none: there is nothing to write about.
     pub(crate) account_mail: Option<auth::AccountMailKind>,
+    /// Of whom it tells, where it is about operators.
+    pub(crate) operator_change: Option<auth::OperatorChange>,
     pub(crate) recipient_gone: bool,
     pub(crate) recipient_name: String,
     pub(crate) pages: Vec<Vec<crm::Contact>>,
@@ -177,6 +179,7 @@ impl MailDataService for Fake {
             token: "secret-token".to_owned(),
             expire_time: time,
             create_time: time,
+            operator_change: self.script.operator_change.clone(),
         }))
     }
 

@@ -56,7 +56,7 @@ pub(super) async fn office(name: &str) -> (Bench, House, Root) {
 }
 
 pub(super) async fn take(by: &Root, bench: &Bench, user: UserId) -> Result<bool, Error> {
-    revoke(&by.ctx, &bench.state.db, &bench.state.clock, user, &why()).await
+    revoke(&by.ctx, &bench.state, user, &why()).await
 }
 
 /// How many entries of an action stand in the platform's log, by an operator and with the reason of these tests.
