@@ -10,14 +10,12 @@ use rowhouse_auth_kit::{AccessTokenVerifier, KeyId};
 use rowhouse_client::KeysSource as _;
 use rowhouse_context::Ctx;
 use rowhouse_types::{SessionId, UserId};
-use uuid::Uuid;
 
 use super::actions::{list, revoke, rotate};
 use super::{AccessToken, KeyState, KnownKey, OwnKeys, Reason, Schedule, Signer, published, rotation, to_jwks};
 use crate::error::Error;
-use crate::rights::actions::renew_lease;
-use crate::rights::{Query, Renewal, Standing, Version};
-use crate::tests::bench::{Bench, House, anonymous, service_ctx};
+use crate::rights::{Query, Standing};
+use crate::tests::bench::{Bench, House, service_ctx};
 
 /// A token for anybody's session, where something is left of it.
 fn token_until(signer: &Signer, ends: DateTime<Utc>) -> Option<AccessToken> {
@@ -265,31 +263,10 @@ async fn what_a_revoked_key_has_signed_gives_no_rights_and_another_key_signs() {
 async fn a_revocation_is_acknowledged_when_every_lease_has_confirmed_it() {
     let bench = Bench::start("key_acknowledge").await;
     let (_, lost) = signed(&bench).await;
-    let mut holder = Renewal {
-        instance: Uuid::now_v7(),
-        service: "crm",
-        confirmed: Version(0),
-        wait: Duration::ZERO,
-    };
-    holder.confirmed = renew_lease(&anonymous(), &bench.state, &holder).await.unwrap().version;
-    renew_lease(&anonymous(), &bench.state, &holder).await.unwrap();
-    // So long that only the confirmation can end the wait.
-    bench
-        .execute("UPDATE auth.leases SET expires_at = now() + interval '1 hour'")
-        .await;
     let state = bench.state.clone();
-    let revoking = tokio::spawn(async move { revoke(&operator(), &state, lost, &why()).await });
-    let news = loop {
-        let news = renew_lease(&anonymous(), &bench.state, &holder).await.unwrap();
-        if news.version > holder.confirmed {
-            break news;
-        }
-    };
-    assert_eq!(news.subjects, [format!("signing_key:{lost}")]);
-    assert!(!revoking.is_finished(), "it must not be acknowledged yet");
-    holder.confirmed = news.version;
-    renew_lease(&anonymous(), &bench.state, &holder).await.unwrap();
-    revoking.await.unwrap().unwrap();
+    let revoking = async move { revoke(&operator(), &state, lost, &why()).await };
+    let (_, subjects) = bench.acknowledged(revoking).await;
+    assert_eq!(subjects, [format!("signing_key:{lost}")]);
 }
 
 /// Operators may wish to have no waiting, as tests do.

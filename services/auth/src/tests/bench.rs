@@ -33,7 +33,7 @@ use crate::key::{Schedule, Signing};
 use crate::link::{LinkTokens, Token};
 use crate::master::{self, Purpose};
 use crate::member::Invite;
-use crate::rights::{Clock, Query, Rights, Standing};
+use crate::rights::{Clock, News, Query, Renewal, Rights, Standing, Version};
 use crate::role::TenantRole;
 use crate::service_account::ClosedOrigins;
 use crate::session::{Attempt, Pair};
@@ -311,6 +311,45 @@ impl Bench {
         while self.count(waiting).await < many {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// What a change answers, and whose rights it says have changed. It is made while another service holds a lease, and must
+    /// not answer before that service has confirmed it.
+    pub(crate) async fn acknowledged<T: Debug + Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> (T, Vec<String>) {
+        let mut holder = Renewal {
+            instance: Uuid::now_v7(),
+            service: "crm",
+            confirmed: Version(0),
+            wait: Duration::ZERO,
+        };
+        holder.confirmed = self.renew(&holder).await.version;
+        self.renew(&holder).await;
+        // So long that only the confirmation can end the wait; a renewal makes it short again.
+        let lasts = "UPDATE auth.leases SET expires_at = now() + interval '1 hour'";
+        self.execute(lasts).await;
+        let changing = tokio::spawn(change);
+        let news = loop {
+            let news = self.renew(&holder).await;
+            if news.version > holder.confirmed {
+                break news;
+            }
+        };
+        // Who waited for nobody would have answered during these.
+        for _ in 0..3 {
+            self.execute(lasts).await;
+        }
+        assert!(!changing.is_finished(), "it must not be acknowledged yet");
+        holder.confirmed = news.version;
+        self.renew(&holder).await;
+        (changing.await.unwrap().unwrap(), news.subjects)
+    }
+
+    async fn renew(&self, holder: &Renewal) -> News {
+        let renewed = rights::actions::renew_lease(&anonymous(), &self.state, holder).await;
+        renewed.unwrap()
     }
 
     /// What came of two calls that meet: the second begins when the first waits for these rows, and the rows are let go when the

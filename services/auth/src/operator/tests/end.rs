@@ -5,15 +5,13 @@ use std::time::Duration;
 use rowhouse_auth_kit::Role;
 use rowhouse_context::Principal;
 use rowhouse_types::UserId;
-use uuid::Uuid;
 
 use crate::error::Error;
 use crate::impersonation;
 use crate::member::{self, Invite};
 use crate::operator::Reason;
 use crate::operator::command::{Granted, grant, revoke};
-use crate::rights::actions::renew_lease;
-use crate::rights::{Renewal, Standing, Version};
+use crate::rights::Standing;
 use crate::role::{self, TenantRole};
 use crate::service_account::{self, AccountName, ApiKey, NewAccount, keys};
 use crate::session::Pair;
@@ -129,33 +127,13 @@ async fn the_last_active_operator_stays_one() {
 #[tokio::test]
 async fn it_is_acknowledged_when_every_lease_has_confirmed_it() {
     let (bench, house, user, platform) = start("operator_acknowledge").await;
-    let mut holder = Renewal {
-        instance: Uuid::now_v7(),
-        service: "crm",
-        confirmed: Version(0),
-        wait: Duration::ZERO,
-    };
-    holder.confirmed = renew_lease(&anonymous(), &bench.state, &holder).await.unwrap().version;
-    renew_lease(&anonymous(), &bench.state, &holder).await.unwrap();
-    // So long that only the confirmation can end the wait.
-    bench
-        .execute("UPDATE auth.leases SET expires_at = now() + interval '1 hour'")
-        .await;
     let (db, email) = (bench.state.db.clone(), house.email.parse().unwrap());
-    let ending = tokio::spawn(async move { revoke(&db, &email, &why()).await });
-    let news = loop {
-        let news = renew_lease(&anonymous(), &bench.state, &holder).await.unwrap();
-        if news.version > holder.confirmed {
-            break news;
-        }
-    };
+    let ending = async move { revoke(&db, &email, &why()).await };
+    let (ended, subjects) = bench.acknowledged(ending).await;
+    assert!(ended);
     for subject in [user.to_string(), platform.session.id.to_string()] {
-        assert!(news.subjects.contains(&subject), "{subject}");
+        assert!(subjects.contains(&subject), "{subject}");
     }
-    assert!(!ending.is_finished(), "it must not be acknowledged yet");
-    holder.confirmed = news.version;
-    renew_lease(&anonymous(), &bench.state, &holder).await.unwrap();
-    assert!(ending.await.unwrap().unwrap());
 }
 
 #[tokio::test]
