@@ -14,11 +14,11 @@ use rowhouse_devkit::journey;
 use rowhouse_devkit::torture::Torture;
 use rowhouse_proto::auth::v1::{
     ChangePasswordRequest, CreateApiKeyRequest, CreateRoleRequest, CreateServiceAccountRequest, CreateTeamRequest,
-    DeleteTeamRequest, EndImpersonationRequest, ExchangeApiKeyRequest, GrantOperatorRequest, LogoutRequest,
-    Member as Membership, MemberState, RemoveMemberRequest, RemoveTeamMemberRequest, RevokeApiKeyRequest,
-    RevokeOperatorRequest, RevokeSessionRequest, RevokeSessionsRequest, Role, ServiceAccount, ServiceAccountState,
-    SessionScope, SetTeamMemberRequest, StartImpersonationRequest, Team, UpdateMemberRequest, UpdateRoleRequest,
-    UpdateServiceAccountRequest, UpdateTeamRequest,
+    DeleteTeamRequest, EndImpersonationRequest, ExchangeApiKeyRequest, GrantOperatorRequest, LeaveTenantRequest,
+    LogoutRequest, Member as Membership, MemberState, RemoveMemberRequest, RemoveTeamMemberRequest,
+    RevokeApiKeyRequest, RevokeOperatorRequest, RevokeSessionRequest, RevokeSessionsRequest, Role, ServiceAccount,
+    ServiceAccountState, SessionScope, SetTeamMemberRequest, StartImpersonationRequest, Team, UpdateMemberRequest,
+    UpdateRoleRequest, UpdateServiceAccountRequest, UpdateTeamRequest,
 };
 use rowhouse_proto::tenant::v1::{ResumeTenantRequest, SuspendTenantRequest};
 use rowhouse_proto::well_known::FieldMask;
@@ -117,6 +117,7 @@ impl Arena {
         self.programs().await?;
         self.operators_as_members().await?;
         self.operators().await?;
+        self.leaving().await?;
         self.role_and_removal().await
     }
 
@@ -384,6 +385,16 @@ impl Arena {
             Ok(self.administrator().members().remove_member(request).await.map(drop)?)
         };
         self.take("removed", &session, &[Attempt::ListContacts], remove).await
+    }
+
+    /// A member who leaves by themselves.
+    async fn leaving(&self) -> Result<()> {
+        let (tenant_id, email) = (self.house.tenant.id.clone(), "leaver@acme.example");
+        journey::invite(self.administrator(), email, "manager").await?;
+        let leaver = self.world.join(&tenant_id, email).await?.caller;
+        let request = LeaveTenantRequest { tenant_id };
+        let leave = async || Ok(leaver.account().leave_tenant(request).await.map(drop)?);
+        self.take("left", &leaver, Attempt::ALL, leave).await
     }
 
     /// The control: a role that is changed behind the protocol's back, so that no version is published and nobody is waited

@@ -4,9 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::journey::{self, BACKGROUND_MAX};
 use rowhouse_devkit::smtp::Mail;
 use rowhouse_proto::auth::v1::{
-    ChangeEmailRequest, ConfirmEmailRequest, ListInvitationsRequest, ListSessionsRequest, ListTenantsRequest,
-    RemoveMemberRequest, RequestPasswordResetRequest, ResendInvitationRequest, ResetPasswordRequest,
-    RevokeInvitationRequest, RevokeSessionRequest, SwitchTenantRequest, WhoAmIRequest,
+    AuditFilter, ChangeEmailRequest, ConfirmEmailRequest, LeaveTenantRequest, ListAuditEntriesRequest,
+    ListInvitationsRequest, ListSessionsRequest, ListTenantsRequest, RequestPasswordResetRequest,
+    ResendInvitationRequest, ResetPasswordRequest, RevokeInvitationRequest, RevokeSessionRequest, SwitchTenantRequest,
+    WhoAmIRequest,
 };
 use rowhouse_proto::crm::v1::ListContactsRequest;
 use tonic::Code;
@@ -171,19 +172,49 @@ async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves(
     let ended = in_globex.auth().who_am_i(WhoAmIRequest {}).await.unwrap_err();
     ensure!(ended.code() == Code::Unauthenticated, "{ended:?}");
 
-    let remove = RemoveMemberRequest {
-        user_id: acme.user.tokens.user_id.clone(),
-        etag: String::new(),
-    };
-    members.remove_member(remove).await?;
+    // They leave the tenant in which they are, and no other.
     let switch = SwitchTenantRequest {
         tenant_id: globex.tenant.id.clone(),
     };
+    let leave = LeaveTenantRequest {
+        tenant_id: globex.tenant.id.clone(),
+    };
+    let there = person.account().switch_tenant(switch.clone()).await?.into_inner();
+    let in_globex = world.anyone.with_token(&there.access_token)?;
+    let elsewhere = person.account().leave_tenant(leave.clone()).await.unwrap_err();
+    ensure!(elsewhere.code() == Code::InvalidArgument, "{elsewhere:?}");
+    in_globex.account().leave_tenant(leave).await?;
+    let ended = in_globex.auth().who_am_i(WhoAmIRequest {}).await.unwrap_err();
+    ensure!(ended.code() == Code::Unauthenticated, "{ended:?}");
     let gone = person.account().switch_tenant(switch).await.unwrap_err();
     ensure!(gone.code() == Code::NotFound, "{gone:?}");
+    let known = person.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();
+    let tenants = person
+        .account()
+        .list_tenants(ListTenantsRequest::default())
+        .await?
+        .into_inner()
+        .tenants;
     ensure!(
-        person.auth().who_am_i(WhoAmIRequest {}).await.is_ok(),
-        "the other tenant is untouched"
+        tenants.len() == 1 && tenants[0].tenant_id == acme.tenant.id,
+        "the other tenant is untouched: {tenants:?}"
+    );
+    // Who stays reads of it in the log, under the name of who has left.
+    let filter = AuditFilter {
+        action: "member.leave".to_owned(),
+        ..AuditFilter::default()
+    };
+    let request = ListAuditEntriesRequest {
+        filter: Some(filter),
+        ..ListAuditEntriesRequest::default()
+    };
+    let log = globex.administrator.caller.audit().list_audit_entries(request).await?;
+    let [entry] = log.get_ref().entries.as_slice() else {
+        anyhow::bail!("one has left: {log:?}");
+    };
+    ensure!(
+        entry.actor == known.user_id && entry.target == known.user_id,
+        "{entry:?}"
     );
     Ok(())
 }

@@ -21,6 +21,9 @@ pub(crate) enum Error {
     /// A program calls what is about a person's account.
     #[error("a service account has no password and no address")]
     NotAPerson,
+    /// Whoever is no member cannot leave: a program, an operator, somebody who acts as another.
+    #[error("only a member leaves a tenant: a person who is logged in there under their own name")]
+    NotAMember,
     /// The person belongs to several tenants and named none.
     #[error("the account belongs to several tenants")]
     TenantChoiceRequired,
@@ -165,7 +168,7 @@ pub(crate) enum Error {
     #[error("it has changed since the etag was issued")]
     EtagMismatch,
     /// The tenant would be left without an administrator.
-    #[error("the last active administrator cannot be demoted, disabled or removed")]
+    #[error("the last active administrator cannot be demoted, disabled or removed, and cannot leave")]
     LastAdministrator,
     /// The platform would be left without an operator.
     #[error("the last active operator stays one; make another first")]
@@ -204,7 +207,7 @@ impl Error {
     fn reason(&self) -> Reason {
         match self {
             Self::LoginFailed | Self::ApiKeyInvalid => Reason::LoginFailed,
-            Self::NotAPerson => Reason::AudienceMismatch,
+            Self::NotAPerson | Self::NotAMember => Reason::AudienceMismatch,
             Self::TenantSuspended => Reason::TenantSuspended,
             Self::TenantNotReady => Reason::TenantNotReady,
             Self::RefreshTokenInvalid => Reason::RefreshTokenInvalid,

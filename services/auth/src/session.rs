@@ -114,6 +114,7 @@ pub(crate) enum EndReason {
     Logout,
     RefreshReuse,
     MemberDisabled,
+    /// The membership has ended, whoever ended it: the audit log says who.
     MemberRemoved,
     /// The person ended it from another session.
     Revoked,

@@ -11,6 +11,7 @@ use rowhouse_status::Failure;
 use tonic::{Request, Response, Status};
 
 use super::{actions, email, password, wire};
+use crate::member;
 use crate::second_factor::actions as second_factor;
 use crate::session::{self, manage};
 use crate::state::State;
@@ -92,9 +93,16 @@ impl AccountService for AccountRpc {
         request: Request<proto::SwitchTenantRequest>,
     ) -> Result<Response<proto::TokenPair>, Status> {
         let ctx = ctx(&request)?;
-        let tenant = wire::tenant_id(request.get_ref())?;
+        let tenant = wire::tenant_id(&request.get_ref().tenant_id)?;
         let pair = manage::switch(&ctx, &self.state, tenant).await.map_err(Failure::from)?;
         Ok(Response::new(session::to_message(pair)))
+    }
+
+    async fn leave_tenant(&self, request: Request<proto::LeaveTenantRequest>) -> Result<Response<()>, Status> {
+        let ctx = ctx(&request)?;
+        let tenant = wire::tenant_id(&request.get_ref().tenant_id)?;
+        let left = member::actions::leave(&ctx, &self.state, tenant).await;
+        Ok(Response::new(left.map_err(Failure::from)?))
     }
 
     async fn get_second_factor(

@@ -89,9 +89,8 @@ pub(super) fn session_id(request: &proto::RevokeSessionRequest) -> Result<Sessio
     id.map_err(|fault| Failure::field("session_id", fault))
 }
 
-pub(super) fn tenant_id(request: &proto::SwitchTenantRequest) -> Result<TenantId, Failure> {
-    let id = request.tenant_id.parse();
-    id.map_err(|fault| Failure::field("tenant_id", fault))
+pub(super) fn tenant_id(text: &str) -> Result<TenantId, Failure> {
+    text.parse().map_err(|fault| Failure::field("tenant_id", fault))
 }
 
 pub(super) fn scope(request: &proto::RevokeSessionsRequest) -> Result<Scope, Failure> {

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::invitation::{self, Draft, Invitation};
 use crate::login_policy;
 use crate::request::{self, Claim, Claimed};
-use crate::rights::{self, Subject};
+use crate::rights::{self, Subject, Version};
 use crate::role::{self, TenantRole};
 use crate::session::EndReason;
 use crate::state::State;
@@ -266,21 +266,60 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, user: UserId, etag: Option<
     if etag.is_some_and(|etag| etag != member.etag) {
         return Err(Error::EtagMismatch);
     }
-    member.may_stop_administering(store::other_administrators(&mut tx, tenant, user).await?)?;
     // Who may not give a role may not take it either.
     may_give(&mut tx, ctx, tenant, &member.role, "user_id").await?;
+    let version = end(&mut tx, ctx, tenant, &member, "member.remove").await?;
+    tx.commit().await?;
+    state.clock.acknowledge(ctx, version).await
+}
+
+/// Ends the caller's own membership, as [`remove`] ends another's.
+///
+/// `named`: the tenant that the caller means; it must be the one that they are logged in to. There what it asks of log-ins holds.
+pub(crate) async fn leave(ctx: &Ctx, state: &State, named: TenantId) -> Result<(), Error> {
+    let Principal::Member { user, tenant, .. } = *ctx.principal() else {
+        return Err(Error::NotAMember);
+    };
+    if named != tenant {
+        return Err(Error::Field {
+            field: "tenant_id",
+            description: "must be the tenant that the access token is for".to_owned(),
+        });
+    }
+    let mut tx = state.begin().await?;
+    tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
+    // The session holds still. It is not asked what the caller may hand on: their role goes to nobody.
+    role::actions::held(&mut tx, ctx, tenant).await?;
+    // A program has rights as members have, and is none.
+    let member = store::find(&mut tx, tenant, user).await?.ok_or(Error::NotAMember)?;
+    let version = end(&mut tx, ctx, tenant, &member, "member.leave").await?;
+    tx.commit().await?;
+    state.clock.acknowledge(ctx, version).await
+}
+
+/// Ends a membership, with everything that goes with it and is not the account's; to be acknowledged when it is committed. The
+/// tenant's lock is held. Where the tenant would be left without an administrator it refuses, whoever ends it.
+///
+/// `action`: what the audit log calls it.
+async fn end(
+    conn: &mut PgConnection,
+    ctx: &Ctx,
+    tenant: TenantId,
+    member: &Member,
+    action: &'static str,
+) -> Result<Version, Error> {
+    let user = member.user;
+    member.may_stop_administering(store::other_administrators(conn, tenant, user).await?)?;
     // Invitations before keys, as everybody locks them.
-    invitation::revoke_of_sender(&mut tx, tenant, user, Some(&member.email)).await?;
-    let ended = service_account::revoke_keys_made_by(&mut tx, tenant, user).await?;
-    let has_left_teams = store::remove(&mut tx, tenant, user).await?;
-    session::end_of_member(&mut tx, user, tenant, EndReason::MemberRemoved).await?;
-    audit::record(&mut tx, ctx, Entry::new("member.remove", user).before(facts(&member))).await?;
+    invitation::revoke_of_sender(conn, tenant, user, Some(&member.email)).await?;
+    let ended = service_account::revoke_keys_made_by(conn, tenant, user).await?;
+    let has_left_teams = store::remove(conn, tenant, user).await?;
+    session::end_of_member(conn, user, tenant, EndReason::MemberRemoved).await?;
+    audit::record(conn, ctx, Entry::new(action, user).before(facts(member))).await?;
     // Those above and beside them in teams reach their records no more.
     let others = has_left_teams.then_some(Subject::Tenant(tenant));
     let subjects = with_keys([Subject::User(user)].into_iter().chain(others), &ended);
-    let version = rights::bump(&mut tx, &subjects).await?;
-    tx.commit().await?;
-    state.clock.acknowledge(ctx, version).await
+    rights::bump(conn, &subjects).await
 }
 
 /// Whose rights change, with those of the keys that end.

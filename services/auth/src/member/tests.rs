@@ -1,5 +1,6 @@
 //! Members on a real database.
 
+mod by_themselves;
 mod leaving;
 
 use futures_util::future::join_all;
