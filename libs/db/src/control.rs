@@ -90,6 +90,23 @@ impl ControlDb {
     }
 }
 
+/// Whether the database does not answer, or ends what it is asked: another try may help. All else is a fault of who asks.
+#[must_use]
+pub fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // PostgreSQL, appendix A: 08 the connection, 53 insufficient resources, 57 an operator's hand (shut down, cancelled).
+        sqlx::Error::Database(fault) => fault
+            .code()
+            .is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class))),
+        _ => false,
+    }
+}
+
 /// Brings a service's schema of the control database to the newest version.
 ///
 /// Creates the schema, owned by the owner's login, and lets `rowhouse_ctl_<schema>` use it. The ledger stands in that

@@ -77,6 +77,26 @@ impl Failure {
         }
     }
 
+    /// The request id was used before for something else.
+    #[must_use]
+    pub fn request_id_reused() -> Self {
+        Self::new(
+            Reason::RequestIdReused,
+            "the request_id was used before with other content",
+        )
+        .in_field("request_id", "must be new, or the one of the same call repeated")
+    }
+
+    /// The page token is none of ours, or another list's or caller's.
+    #[must_use]
+    pub fn page_token_invalid() -> Self {
+        Self::new(
+            Reason::PageTokenInvalid,
+            "the page token is damaged or was issued for another list or caller",
+        )
+        .in_field("page_token", "must be one that this list answered to this caller")
+    }
+
     /// A fault of ours. The caller gets a fixed text; `cause` is logged.
     #[must_use]
     pub fn internal(cause: impl fmt::Display) -> Self {

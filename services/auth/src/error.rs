@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use rowhouse_context::NoTenant;
+use rowhouse_db::control::is_away;
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::TenantId;
 
@@ -272,10 +273,8 @@ impl From<Error> for Failure {
                 "service_account.display_name",
                 "must be a name that no service account of the tenant has",
             ),
-            Error::RequestIdReused => Self::new(error.reason(), error.to_string())
-                .in_field("request_id", "must be new, or the one of the same call repeated"),
-            Error::PageToken => Self::new(error.reason(), error.to_string())
-                .in_field("page_token", "must be one that this list answered to this caller"),
+            Error::RequestIdReused => Self::request_id_reused(),
+            Error::PageToken => Self::page_token_invalid(),
             Error::MemberExists => {
                 Self::new(error.reason(), error.to_string()).in_field("email", "must be an address that no member has")
             }
@@ -302,19 +301,7 @@ impl From<rowhouse_seal::Error> for Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        let away = match &error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => true,
-            // 08: connection, 53: resources, 57P: shut down by an operator or a crash (PostgreSQL, appendix A).
-            sqlx::Error::Database(fault) => fault
-                .code()
-                .is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class))),
-            _ => false,
-        };
-        if away {
+        if is_away(&error) {
             Self::DatabaseUnavailable(error.to_string())
         } else {
             Self::fault(error)

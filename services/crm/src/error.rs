@@ -95,17 +95,9 @@ impl From<Error> for Failure {
             Error::Rights(error @ RightsError::DeadlineExceeded) => {
                 Self::new(Reason::DeadlineExceeded, error.to_string())
             }
-            Error::RequestReused => Self::new(
-                Reason::RequestIdReused,
-                "the request_id was used before with other content",
-            )
-            .in_field("request_id", "must be new, or the one of the same call repeated"),
+            Error::RequestReused => Self::request_id_reused(),
             Error::QuotaExceeded { tenant, most } => Self::quota(tenant, "contacts", most),
-            Error::PageToken => Self::new(
-                Reason::PageTokenInvalid,
-                "the page token is damaged or was issued for another list or caller",
-            )
-            .in_field("page_token", "must be one that this list answered to this caller"),
+            Error::PageToken => Self::page_token_invalid(),
             Error::Database(error) => from_database(error),
             Error::NoTenant(_) | Error::NoUser | Error::Answer(_) => Self::internal(error),
         }

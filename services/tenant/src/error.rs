@@ -1,6 +1,7 @@
 //! What can go wrong in this service, as facts, and what the caller hears of it.
 
 use rowhouse_context::ServiceName;
+use rowhouse_db::control::is_away;
 use rowhouse_status::{Failure, Reason, Violations};
 use rowhouse_types::{MigrationRunId, OperationId, ServerName, TenantId};
 
@@ -206,11 +207,7 @@ impl From<Error> for Failure {
             Error::SlugTaken { slug } => Self::new(Reason::ResourceAlreadyExists, "a tenant with this slug exists")
                 .in_field("tenant.slug", "must be one that no other tenant has")
                 .about("tenant", slug),
-            Error::RequestReused => Self::new(
-                Reason::RequestIdReused,
-                "the request_id was used before with other content",
-            )
-            .in_field("request_id", "must be new, or the one of the same call repeated"),
+            Error::RequestReused => Self::request_id_reused(),
             Error::EtagMismatch { id } => Self::new(
                 Reason::EtagMismatch,
                 "the tenant has changed since; read it again and repeat the change",
@@ -302,28 +299,10 @@ impl From<Error> for Failure {
             )
             .about("plan", name),
             Error::Participant(failure) => *failure,
-            Error::PageToken => Self::new(
-                Reason::PageTokenInvalid,
-                "the page token is damaged or was issued for another list or caller",
-            )
-            .in_field("page_token", "must be one that this list answered to this caller"),
-            Error::Database(error) => from_database(&error),
+            Error::PageToken => Self::page_token_invalid(),
+            Error::Database(error) if is_away(&error) => Self::unavailable("database", error),
+            Error::Database(error) => Self::internal(error),
             Error::Unreadable { .. } => Self::internal(error),
         }
-    }
-}
-
-/// Tells a database that is away from a statement that is wrong: the first is worth another try.
-fn from_database(error: &sqlx::Error) -> Failure {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
-            Failure::unavailable("database", error)
-        }
-        // Class 57 is operator intervention (shutdown, cancelled), 53 insufficient resources, 08 the connection.
-        sqlx::Error::Database(fault) => match fault.code().as_deref().and_then(|code| code.get(..2)) {
-            Some("57" | "53" | "08") => Failure::unavailable("database", error),
-            _ => Failure::internal(error),
-        },
-        _ => Failure::internal(error),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rowhouse_context::NoTenant;
+use rowhouse_db::control::is_away;
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{ReportId, TenantId};
 
@@ -80,32 +81,13 @@ impl From<Error> for Failure {
             Error::QuotaExceeded { tenant, most } => {
                 Self::quota(tenant, "jobs_in_flight", most).retry_after(Duration::from_secs(5))
             }
-            Error::RequestReused => Self::new(
-                Reason::RequestIdReused,
-                "the request_id was used before with other content",
-            )
-            .in_field("request_id", "must be new, or the one of the same call repeated"),
-            Error::Database(fault) => from_database(&fault),
+            Error::RequestReused => Self::request_id_reused(),
+            Error::Database(fault) if is_away(&fault) => Self::unavailable("database", fault),
             Error::Files(object_store::Error::NotFound { .. }) => Self::internal("the file of a report is not there"),
             Error::Files(fault) => Self::unavailable("store of files", fault),
-            Error::NoPerson | Error::NoTenant(_) | Error::Unreadable { .. } => Self::internal(error),
+            Error::Database(_) | Error::NoPerson | Error::NoTenant(_) | Error::Unreadable { .. } => {
+                Self::internal(error)
+            }
         }
-    }
-}
-
-/// Tells a database that is away from a statement that is wrong: the first is worth another try.
-fn from_database(error: &sqlx::Error) -> Failure {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => Failure::unavailable("database", error),
-        // Class 57 is operator intervention (shutdown, cancelled), 53 insufficient resources, 08 the connection.
-        sqlx::Error::Database(fault) => match fault.code().as_deref().and_then(|code| code.get(..2)) {
-            Some("57" | "53" | "08") => Failure::unavailable("database", error),
-            _ => Failure::internal(error),
-        },
-        _ => Failure::internal(error),
     }
 }
