@@ -6,7 +6,7 @@
 //! - [`bind`], [`row`]: values on their way in and out.
 //! - [`home`]: where a tenant lives, and the [`Directory`] that knows.
 //!
-//! Control data, direct: [`control`].
+//! Control data, direct: [`control`]; [`requests`]: calls that may be repeated.
 //!
 //! Schemas: [`platform`] (schema `rowhouse` of every data database) and [`migrator`] (tenants' homes), with the owner's
 //! credentials, which no serving process has.
@@ -20,6 +20,7 @@ pub mod home;
 pub mod migrator;
 pub mod paging;
 pub mod platform;
+pub mod requests;
 pub mod row;
 pub mod statement;
 pub mod tenant;

@@ -29,9 +29,9 @@ pub(crate) async fn run(state: Arc<State>, stop: CancellationToken) {
 
 /// One round. Each table's part is bounded, so that a backlog is worked off in many rounds.
 pub(crate) async fn tidy(state: &State) -> Result<(), Error> {
+    request::TABLE.forget(state.db.pool()).await?;
     let mut conn = state.connection().await?;
     rights::prune(&mut conn, CHANGES_KEPT).await?;
-    request::prune(&mut conn).await?;
     attempt::prune(&mut conn).await?;
     account_mail::store::prune(&mut conn).await?;
     for _ in 0..TOKEN_PARTS_MAX {

@@ -8,8 +8,7 @@ mod wire;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use rowhouse_types::{Email, Etag, TenantId, UserId};
-use uuid::Uuid;
+use rowhouse_types::{Email, Etag, IdempotencyKey, TenantId, UserId};
 
 use crate::error::Error;
 use crate::role::TenantRole;
@@ -57,7 +56,7 @@ pub(crate) struct ParseMemberStateError;
 pub(crate) struct Invite {
     pub(crate) email: Email,
     pub(crate) role: TenantRole,
-    pub(crate) request: Option<Uuid>,
+    pub(crate) request: Option<IdempotencyKey>,
 }
 
 /// A change of a membership.

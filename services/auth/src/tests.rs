@@ -24,7 +24,6 @@ const STORES: &[(&str, &[&str])] = &[
     (include_str!("member/store.rs"), member::STATEMENTS),
     (include_str!("operator/store.rs"), operator::STATEMENTS),
     (include_str!("purge/store.rs"), purge::STATEMENTS),
-    (include_str!("request/store.rs"), request::STATEMENTS),
     (include_str!("rights/store.rs"), rights::STATEMENTS),
     (include_str!("role/store.rs"), role::STATEMENTS),
     (include_str!("second_factor/store.rs"), second_factor::STATEMENTS),
@@ -40,7 +39,8 @@ async fn every_statement_is_prepared_with_the_services_own_login() {
     let mut conn = bench.state.connection().await.unwrap();
     let own = STORES.iter().flat_map(|(_, statements)| statements.iter());
     let own = own.map(|sql| (*sql).to_owned());
-    for sql in own.chain(crate::audit::TABLE.statements()) {
+    let shared = [crate::audit::TABLE.statements(), request::TABLE.statements()];
+    for sql in own.chain(shared.into_iter().flatten()) {
         let prepared = conn.prepare(AssertSqlSafe(sql.clone()).into_sql_str()).await;
         assert!(prepared.is_ok(), "{sql}: {:?}", prepared.err());
     }

@@ -1,18 +1,8 @@
 //! What the messages of several entities have in common.
 
-use std::str::FromStr;
-
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_status::Violations;
-
-/// A text that may be empty, which then stands for nothing.
-pub(crate) fn optional<T: FromStr>(text: &str) -> Result<Option<T>, T::Err> {
-    if text.is_empty() {
-        Ok(None)
-    } else {
-        text.parse().map(Some)
-    }
-}
+pub(crate) use rowhouse_types::optional;
 
 /// Which fields of a resource an update changes (AIP-134): those that the mask names, without a mask those that are set.
 ///

@@ -13,8 +13,9 @@
 
 mod store;
 
-use aws_lc_rs::digest;
 use rowhouse_context::Ctx;
+use rowhouse_db::requests::{Claimed, Once};
+use rowhouse_types::IdempotencyKey;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -23,15 +24,6 @@ use crate::error::{Error, Result};
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
 pub(crate) use store::{REMEMBERED, answered, claim, remember};
-
-/// By what a repeated call is recognised.
-#[derive(Clone, Debug)]
-pub(crate) struct Once {
-    pub(crate) method: &'static str,
-    pub(crate) id: Uuid,
-    /// Of who asks for what, 32 bytes: the same id with another one is refused.
-    pub(crate) fingerprint: Vec<u8>,
-}
 
 /// What is remembered under a request id.
 #[derive(Clone, Debug)]
@@ -42,19 +34,11 @@ pub(crate) struct Known {
     answer: Value,
 }
 
-// === impl Once ===
-
-impl Once {
-    /// `method`: its name, such as `CreateContact`; each has request ids of its own. `content`: all that the caller asks for.
-    pub(crate) fn new(ctx: &Ctx, method: &'static str, id: Uuid, content: &[&str]) -> Self {
-        let mut parts = vec![json!(ctx.principal().user())];
-        parts.extend(content.iter().map(|part| json!(part)));
-        Self {
-            method,
-            id,
-            fingerprint: fingerprint(&Value::from(parts)),
-        }
-    }
+/// `method`: its name, such as `CreateContact`; each has request ids of its own. `content`: all that the caller asks for.
+pub(crate) fn once(ctx: &Ctx, method: &'static str, key: IdempotencyKey, content: &[&str]) -> Once {
+    let mut parts = vec![json!(ctx.principal().user())];
+    parts.extend(content.iter().map(|part| json!(part)));
+    Once::new(method, key, &Value::from(parts))
 }
 
 // === impl Known ===
@@ -65,13 +49,11 @@ impl Known {
     /// # Errors
     /// [`Error::RequestReused`] where the earlier call had other content.
     pub(crate) fn earlier(self, resource: Uuid, once: &Once) -> Result<Option<Self>> {
-        if self.resource == resource {
-            return Ok(None);
+        match once.judge(resource, self.resource, &self.fingerprint) {
+            Claimed::First => Ok(None),
+            Claimed::Repeated(_) => Ok(Some(self)),
+            Claimed::Reused => Err(Error::RequestReused),
         }
-        if self.fingerprint != once.fingerprint {
-            return Err(Error::RequestReused);
-        }
-        Ok(Some(self))
     }
 
     /// What the call has answered.
@@ -83,35 +65,13 @@ impl Known {
     }
 }
 
-/// Reads a request id; `None` where a caller has sent none.
-///
-/// # Errors
-/// What it must be.
-pub(crate) fn parse_id(text: &str) -> Result<Option<Uuid>, &'static str> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    match Uuid::parse_str(text) {
-        // One spelling only: two texts for one UUID would be two requests to a client and one to us. The nil UUID is
-        // what a client sends that forgot to choose one.
-        Ok(id) if !id.is_nil() && id.hyphenated().to_string() == text => Ok(Some(id)),
-        _ => Err("must be a UUID such as 0197a6de-1c8f-7c1e-a4a5-5f0e9d6f3b21"),
-    }
-}
-
-/// A digest of what must be the same. Of JSON, so that no two lists of texts make the same one.
-pub(crate) fn fingerprint(content: &Value) -> Vec<u8> {
-    digest::digest(&digest::SHA256, content.to_string().as_bytes())
-        .as_ref()
-        .to_vec()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
     use rowhouse_context::{Principal, RequestId};
+    use rowhouse_db::requests::fingerprint;
     use rowhouse_types::{SessionId, TenantId, UserId};
     use tokio::time::Instant;
 
@@ -125,7 +85,7 @@ mod tests {
     }
 
     fn of(user: UserId, content: &[&str]) -> Vec<u8> {
-        Once::new(&ctx(user), "CreateContact", Uuid::new_v4(), content).fingerprint
+        once(&ctx(user), "CreateContact", IdempotencyKey::generate(), content).fingerprint
     }
 
     /// Rows live for a day, so the code that comes after must make the same ones.
@@ -134,7 +94,6 @@ mod tests {
         let user = UserId::generate();
         let expected = fingerprint(&json!([user, "Ada", ""]));
         assert_eq!(of(user, &["Ada", ""]), expected);
-        assert_eq!(expected.len(), 32);
     }
 
     #[test]
@@ -154,8 +113,8 @@ mod tests {
 
     #[test]
     fn what_is_known_is_this_calls_or_the_same_call_earlier_or_refused() {
-        let once = Once::new(&ctx(UserId::generate()), "CreateContact", Uuid::new_v4(), &["Ada"]);
-        let other = Once::new(&ctx(UserId::generate()), "CreateContact", once.id, &["Ada"]);
+        let key = IdempotencyKey::generate();
+        let [once, other] = [(); 2].map(|()| once(&ctx(UserId::generate()), "CreateContact", key, &["Ada"]));
         let (ours, theirs) = (Uuid::new_v4(), Uuid::new_v4());
         let known = |resource| Known {
             fingerprint: once.fingerprint.clone(),

@@ -22,6 +22,7 @@ mod migration;
 mod operation;
 mod plan;
 mod purge;
+mod request;
 mod server;
 mod spare;
 mod tenant;

@@ -12,8 +12,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use rowhouse_types::{Email, Etag, Placement, ServerName, Slug, TenantId, Text};
-use uuid::Uuid;
+use rowhouse_types::{Email, Etag, IdempotencyKey, Placement, ServerName, Slug, TenantId, Text};
 
 use crate::error::{Error, Result};
 use crate::plan::PlanName;
@@ -60,7 +59,7 @@ pub(crate) struct NewTenant {
     pub(crate) plan: PlanName,
     pub(crate) administrator: Email,
     /// Chosen by the client; makes the call repeatable.
-    pub(crate) request: Option<Uuid>,
+    pub(crate) request: Option<IdempotencyKey>,
 }
 
 /// A change of a tenant.

@@ -29,6 +29,7 @@ use crate::purge::{Records, RecordsRpc};
 use crate::report::actions::Reports;
 use crate::report::rpc::ReportRpc;
 use crate::report::store as reports;
+use crate::request;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -221,7 +222,7 @@ async fn upkeep(control: &ControlDb, ledger: &Ledger, stop: CancellationToken) {
             _ = clock.tick() => {}
         }
         let pool = control.pool();
-        if let Err(fault) = reports::prune_requests(pool).await {
+        if let Err(fault) = request::TABLE.forget(pool).await {
             tracing::warn!(cause = %fault, "expired request ids could not be removed");
         }
         match reports::give_up(pool).await {

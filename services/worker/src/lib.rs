@@ -8,6 +8,7 @@
 //! - `files`: where reports are kept.
 //! - `peer`: what auth and crm are asked.
 //! - `audit`: the record of changes.
+//! - `request`: calls that are repeated.
 //! - `error`: what can go wrong, as facts.
 
 mod app;
@@ -20,6 +21,7 @@ mod job;
 mod peer;
 mod purge;
 mod report;
+mod request;
 #[cfg(test)]
 mod testing;
 

@@ -15,8 +15,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use rowhouse_types::{ReportId, TenantId, UserId};
-use uuid::Uuid;
+use rowhouse_types::{IdempotencyKey, ReportId, TenantId, UserId};
 
 pub(crate) use owners::FileOwners;
 
@@ -67,7 +66,7 @@ pub(crate) const GIVEN_UP: &str = "the report could not be made; please try agai
 pub(crate) struct NewReport {
     pub(crate) kind: Kind,
     /// Makes the call repeatable.
-    pub(crate) request: Option<Uuid>,
+    pub(crate) request: Option<IdempotencyKey>,
 }
 
 /// A stored word that this code does not know.

@@ -7,7 +7,7 @@
 //! - `lanes`: two choices, permits, slots. `neighbours`: T30. `pings`: which data servers answer.
 //! - `fleet`: houses migrated in waves, with faults. `drift`: compared with the template. `wave`: T25.
 //! - `tls`: towards PgBouncer, and from there on, as `deploy/` has it.
-//! - `metrics`. `round_trips`. `torture`: T01. `control`: the services' own schemas.
+//! - `metrics`. `round_trips`. `torture`: T01. `control`: the services' own schemas. `requests`: calls that are repeated there.
 
 #![expect(
     clippy::expect_used,
@@ -32,6 +32,7 @@ mod metrics;
 mod neighbours;
 mod notes;
 mod pings;
+mod requests;
 mod round_trips;
 mod shared;
 mod spares;

@@ -3,6 +3,7 @@
 use rowhouse_auth_kit::Grants;
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_db::paging::{Page, PageScope};
+use rowhouse_db::requests::{Claimed, Once};
 use rowhouse_types::{ApiKeyId, Etag, InvitationId, Limits, TenantId, UserId};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -12,12 +13,12 @@ use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::invitation::{self, Draft, Invitation};
 use crate::login_policy;
-use crate::request::{self, Claim, Claimed};
+use crate::request;
 use crate::rights::{self, Subject, Version};
 use crate::role::{self, TenantRole};
 use crate::session::EndReason;
 use crate::state::State;
-use crate::{random, service_account, session, tenant};
+use crate::{service_account, session, tenant};
 
 /// Invites somebody by mail.
 pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<Invitation, Error> {
@@ -30,9 +31,9 @@ pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<
     login_policy::find(&mut tx, tenant)
         .await?
         .admit(&invite.email, "email")?;
-    let claim = claim(ctx, tenant, invite);
-    if let Some(claim) = &claim {
-        match request::claim(&mut tx, claim).await? {
+    let id = InvitationId::generate();
+    if let Some(once) = recognised_by(ctx, invite) {
+        match request::TABLE.claim(&mut tx, tenant.uuid(), &once, id.uuid()).await? {
             Claimed::First => {}
             Claimed::Reused => return Err(Error::RequestIdReused),
             Claimed::Repeated(id) => {
@@ -53,7 +54,7 @@ pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<
     }
     may_mail(&mut tx, tenant, &limits).await?;
     let draft = Draft {
-        id: claim.map_or_else(InvitationId::generate, |claim| InvitationId::from_uuid(claim.resource)),
+        id,
         tenant,
         email: &invite.email,
         role: &invite.role,
@@ -86,15 +87,9 @@ async fn may_mail(conn: &mut PgConnection, tenant: TenantId, limits: &Limits) ->
 }
 
 /// How a call that names a request id is recognised when it comes again.
-fn claim(ctx: &Ctx, tenant: TenantId, invite: &Invite) -> Option<Claim> {
+fn recognised_by(ctx: &Ctx, invite: &Invite) -> Option<Once> {
     let asked = format!("{}|{}|{}", ctx.principal().actor(), invite.email.key(), invite.role);
-    invite.request.map(|request| Claim {
-        tenant,
-        method: "InviteMember",
-        request,
-        fingerprint: random::sha256(&asked),
-        resource: InvitationId::generate().uuid(),
-    })
+    invite.request.map(|key| Once::new("InviteMember", key, &asked))
 }
 
 /// What a role gives, where the caller holds all of it now. `field`: path of the field that names the role.

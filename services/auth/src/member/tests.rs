@@ -7,8 +7,7 @@ use futures_util::future::join_all;
 use rowhouse_auth_kit::Role;
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{Etag, Limits, SessionId, UserId};
-use uuid::Uuid;
+use rowhouse_types::{Etag, IdempotencyKey, Limits, SessionId, UserId};
 
 use super::actions::{get, invite, list, update};
 use super::{Change, Invite, MemberState};
@@ -132,7 +131,7 @@ async fn a_member_is_not_invited_again() {
 async fn a_repeated_request_sends_one_invitation() {
     let (bench, _, ctx) = start("member_request").await;
     let asked = Invite {
-        request: Some(Uuid::from_u128(7)),
+        request: Some(IdempotencyKey::generate()),
         ..invite_to("ada@acme.example", Role::User)
     };
     let calls = (0..6).map(|_| {

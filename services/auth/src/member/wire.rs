@@ -21,10 +21,7 @@ pub(super) fn invite(request: &proto::InviteMemberRequest) -> Result<Invite, Fai
     let mut violations = Violations::default();
     let email = violations.take("email", request.email.parse());
     let role = violations.take("role", request.role.parse());
-    let request_id = violations.take(
-        "request_id",
-        optional(&request.request_id).map_err(|_| "must be a UUID"),
-    );
+    let request_id = violations.take("request_id", optional(&request.request_id));
     let read = email.zip(role).zip(request_id);
     violations.finish(read.map(|((email, role), request)| Invite { email, role, request }))
 }

@@ -9,11 +9,11 @@ pub(super) mod reassign;
 use rowhouse_client::LimitsClient;
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope, PageTokens};
+use rowhouse_db::requests::{Once, fingerprint};
 use rowhouse_db::{Mode, TenantDb};
 use rowhouse_mq::Wake;
-use rowhouse_types::{ContactId, Etag};
+use rowhouse_types::{ContactId, Etag, IdempotencyKey};
 use serde_json::json;
-use uuid::Uuid;
 
 use super::filter::Filter;
 use super::order::Order;
@@ -22,7 +22,7 @@ use super::quota::Quota;
 use super::store::{self, Cursor, ListScope, Outcome, Record};
 use super::{Contact, Details, Patch, now};
 use crate::error::{Error, Result};
-use crate::request::{self, Known, Once};
+use crate::request::{self, Known};
 
 /// What a caller may do with contacts. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct Contacts {
 pub(crate) struct NewContact {
     pub(crate) details: Details,
     /// The caller's id of this call, by which a repeated one is recognised.
-    pub(crate) request_id: Option<Uuid>,
+    pub(crate) request_id: Option<IdempotencyKey>,
 }
 
 /// Which contact to change.
@@ -221,7 +221,8 @@ impl NewContact {
             details.company.as_str(),
             details.job_title.as_str(),
         ];
-        self.request_id.map(|id| Once::new(ctx, CREATE_METHOD, id, &content))
+        self.request_id
+            .map(|key| request::once(ctx, CREATE_METHOD, key, &content))
     }
 }
 
@@ -231,6 +232,6 @@ impl ListQuery {
     /// What all pages of one list have in common beside caller and tenant.
     fn fingerprint(&self) -> Vec<u8> {
         let order = format!("{:?}", self.order);
-        request::fingerprint(&json!([self.filter.text, order, self.show_deleted]))
+        fingerprint(&json!([self.filter.text, order, self.show_deleted]))
     }
 }

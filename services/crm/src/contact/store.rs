@@ -8,6 +8,7 @@ mod statement;
 
 use chrono::{DateTime, Utc};
 use rowhouse_context::{Ctx, Reach};
+use rowhouse_db::requests::Once;
 use rowhouse_db::{Statement, TenantTx};
 use rowhouse_telemetry::trace::current_traceparent;
 use rowhouse_types::{ContactId, Etag};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 use super::{Contact, Patch};
 use crate::error::Result;
-use crate::request::{Known, Once, REMEMBERED};
+use crate::request::{Known, REMEMBERED};
 use row::Answer;
 use statement::{COUNT, COUNT_UP_TO, CREATE, CREATE_ONCE, DELETE, GET, PAGE_BY_ID, UNDELETE, UPDATE};
 
@@ -95,7 +96,7 @@ pub(super) async fn create(
                 &contact.id,
                 &record.at,
                 &once.map(|once| once.method),
-                &once.map(|once| once.id),
+                &once.map(|once| once.key.uuid()),
                 &once.map(|once| once.fingerprint.as_slice()),
                 &answer,
                 &(record.at + REMEMBERED),

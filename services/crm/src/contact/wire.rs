@@ -5,13 +5,12 @@ use rowhouse_proto::crm::v1 as proto;
 use rowhouse_proto::timestamp;
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::{ContactId, Etag, Text, UserId};
+use rowhouse_types::{ContactId, Text, UserId, optional};
 
 use super::actions::reassign::{Reassigned, Reassignment};
 use super::actions::{Change, ListQuery, NewContact};
 use super::mask::{Field, Mask};
 use super::{Contact, Details, OptionalEmail, Patch};
-use crate::request;
 
 /// Reads a request to create a contact.
 ///
@@ -19,7 +18,7 @@ use crate::request;
 /// Every field that is wrong.
 pub(crate) fn new_contact(request: &proto::CreateContactRequest) -> Result<NewContact, Failure> {
     let mut violations = Violations::default();
-    let request_id = violations.take("request_id", request::parse_id(&request.request_id));
+    let request_id = violations.take("request_id", optional(&request.request_id));
     let details = match &request.contact {
         Some(contact) => details(&mut violations, contact),
         None => {
@@ -42,7 +41,7 @@ pub(crate) fn change(request: &proto::UpdateContactRequest) -> Result<(Change, P
         return Err(Failure::field("contact", "must be set"));
     };
     let id = violations.take("contact.id", contact.id.parse());
-    let etag = violations.take("contact.etag", optional_etag(&contact.etag));
+    let etag = violations.take("contact.etag", optional(&contact.etag));
     let mask = violations.take("update_mask", mask(request.update_mask.as_ref()));
     let patch = mask.and_then(|mask| patch(&mut violations, contact, &mask));
     let ((id, etag), patch) = violations.finish(id.zip(etag).zip(patch))?;
@@ -56,7 +55,7 @@ pub(crate) fn change(request: &proto::UpdateContactRequest) -> Result<(Change, P
 pub(crate) fn id_and_etag(id: &str, etag: &str) -> Result<Change, Failure> {
     let mut violations = Violations::default();
     let id = violations.take("id", id.parse());
-    let etag = violations.take("etag", optional_etag(etag));
+    let etag = violations.take("etag", optional(etag));
     let (id, etag) = violations.finish(id.zip(etag))?;
     Ok(Change { id, etag })
 }
@@ -101,7 +100,7 @@ pub(crate) fn reassignment(request: proto::ReassignContactsRequest) -> Result<Re
         violations.add("to_owner_id", "must be another than from_owner_id");
     }
     let filter = violations.take("filter", request.filter.parse());
-    let request_id = violations.take("request_id", request::parse_id(&request.request_id));
+    let request_id = violations.take("request_id", optional(&request.request_id));
     let read = from.zip(to).zip(filter).zip(request_id);
     let (((from, to), filter), request_id) = violations.finish(read)?;
     Ok(Reassignment {
@@ -189,13 +188,6 @@ fn patch(violations: &mut Violations, contact: &proto::Contact, mask: &Mask) -> 
 
 fn mask(mask: Option<&FieldMask>) -> Result<Mask, super::mask::ParseMaskError> {
     Mask::parse(mask.map(|mask| mask.paths.as_slice()).unwrap_or_default())
-}
-
-fn optional_etag(text: &str) -> Result<Option<Etag>, rowhouse_types::etag::ParseEtagError> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some)
 }
 
 #[cfg(test)]

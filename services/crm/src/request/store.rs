@@ -3,12 +3,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 #[cfg(test)]
 use rowhouse_db::AnyStatement;
+use rowhouse_db::requests::Once;
 use rowhouse_db::{Error, FromRow, Row, Statement, TenantTx, Type};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Known, Once};
+use super::Known;
 use crate::error::Result;
 
 /// How long a request is remembered (design of the API: 24 hours).
@@ -84,7 +85,7 @@ pub(crate) async fn claim(tx: &mut TenantTx, once: &Once, at: DateTime<Utc>) -> 
                 &mark,
                 &at,
                 &once.method,
-                &once.id,
+                &once.key.uuid(),
                 &once.fingerprint,
                 &Value::Null,
                 &(at + REMEMBERED),
@@ -97,14 +98,18 @@ pub(crate) async fn claim(tx: &mut TenantTx, once: &Once, at: DateTime<Utc>) -> 
 /// Writes down what a repeated call is to be told.
 pub(crate) async fn remember(tx: &mut TenantTx, once: &Once, answer: &impl Serialize) -> Result<()> {
     let answer = serde_json::to_value(answer)?;
-    tx.execute(&REMEMBER, &[&once.method, &once.id, &answer]).await?;
+    tx.execute(&REMEMBER, &[&once.method, &once.key.uuid(), &answer])
+        .await?;
     Ok(())
 }
 
 /// What an earlier call with this request id and content has left.
 pub(crate) async fn answered(tx: &mut TenantTx, once: &Once) -> Result<Option<Known>> {
     let known = tx
-        .fetch_optional(&ANSWERED, &[&once.method, &once.id, &once.fingerprint, &Utc::now()])
+        .fetch_optional(
+            &ANSWERED,
+            &[&once.method, &once.key.uuid(), &once.fingerprint, &Utc::now()],
+        )
         .await?;
     Ok(known)
 }

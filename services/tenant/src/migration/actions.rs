@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::digest;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_db::paging::{Page, PageScope, PageTokens};
+use rowhouse_db::requests::{Claimed, Once};
 use rowhouse_status::{Failure, Reason as Because};
-use rowhouse_types::{MigrationRunId, ServerName};
+use rowhouse_types::{IdempotencyKey, MigrationRunId, ServerName};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::time::timeout;
@@ -18,8 +18,8 @@ use super::{Away, Drift, Fleet, Plan, Progress, Run, State, Wave, peer, store};
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result};
 use crate::operation::peers::Peers;
-use crate::server;
 use crate::tenant::Reason;
+use crate::{request, server};
 
 /// Canaries that are told to be unknown in one answer.
 const UNKNOWN_MAX: usize = 20;
@@ -36,7 +36,7 @@ pub(crate) struct Migrations {
 pub(crate) struct NewRun {
     pub(crate) plan: Plan,
     pub(crate) reason: Reason,
-    pub(crate) request: Option<Uuid>,
+    pub(crate) request: Option<IdempotencyKey>,
 }
 
 /// What each data server says of its houses, or why it says nothing.
@@ -83,9 +83,9 @@ impl Migrations {
 
     /// Starts a run. A repeated call answers the run that the first one started.
     pub(crate) async fn start(&self, ctx: &Ctx, mut new: NewRun) -> Result<Run> {
-        let fingerprint = fingerprint(&new);
-        if let Some(request) = new.request
-            && let Some(run) = self.started_before(ctx, request, &fingerprint).await?
+        let once = recognised_by(&new);
+        if let Some(once) = &once
+            && let Some(run) = self.started_before(ctx, once).await?
         {
             return Ok(run);
         }
@@ -102,12 +102,12 @@ impl Migrations {
         let progress = progress(fleets, new.plan.target, store::now(&self.pool).await?);
         let mut transaction = self.pool.begin().await?;
         let id = MigrationRunId::generate();
-        if let Some(request) = new.request {
+        if let Some(once) = &once {
             let caller = ctx.principal().actor();
-            let (reserved, before) = store::reserve(&mut transaction, &caller, request, &fingerprint, id).await?;
-            if reserved != id {
+            let claimed = request::TABLE.claim(&mut transaction, &caller, once, id.uuid()).await?;
+            if claimed != Claimed::First {
                 transaction.rollback().await?;
-                return self.repeated(reserved, &before, &fingerprint).await;
+                return self.repeated(claimed).await;
             }
         }
         let planned = progress.values().map(|progress| progress.behind_in_all).sum();
@@ -246,20 +246,22 @@ impl Migrations {
     }
 
     /// The run that an earlier call with this request id started: it is answered whatever the participant says now.
-    async fn started_before(&self, ctx: &Ctx, request: Uuid, fingerprint: &[u8]) -> Result<Option<Run>> {
+    async fn started_before(&self, ctx: &Ctx, once: &Once) -> Result<Option<Run>> {
+        let mut connection = self.pool.acquire().await?;
         let caller = ctx.principal().actor();
-        match store::reserved(&self.pool, &caller, request).await? {
-            Some((id, before)) => self.repeated(id, &before, fingerprint).await.map(Some),
+        let earlier = request::TABLE.find(&mut connection, &caller, once).await?;
+        drop(connection);
+        match earlier {
+            Some(earlier) => self.repeated(earlier).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn repeated(&self, id: MigrationRunId, before: &[u8], fingerprint: &[u8]) -> Result<Run> {
-        if before == fingerprint {
-            self.get(id).await
-        } else {
-            Err(Error::RequestReused)
-        }
+    async fn repeated(&self, earlier: Claimed) -> Result<Run> {
+        let Claimed::Repeated(id) = earlier else {
+            return Err(Error::RequestReused);
+        };
+        self.get(MigrationRunId::from_uuid(id)).await
     }
 }
 
@@ -312,8 +314,8 @@ fn behind(fleet: &Fleet, target: i32) -> i64 {
     older.map(|version| version.houses).sum()
 }
 
-fn fingerprint(new: &NewRun) -> Vec<u8> {
-    let fields = json!([new.plan, new.reason.as_str()]);
-    let digest = digest::digest(&digest::SHA256, fields.to_string().as_bytes());
-    digest.as_ref().to_vec()
+/// How a call that names a request id is recognised when it comes again.
+fn recognised_by(new: &NewRun) -> Option<Once> {
+    let content = json!([new.plan, new.reason.as_str()]);
+    new.request.map(|key| Once::new("StartMigration", key, &content))
 }

@@ -51,45 +51,6 @@ struct RunRow {
     finished_at: Option<DateTime<Utc>>,
 }
 
-/// Takes the caller's request id for a run; answers which run it stands for, and the fingerprint of its content.
-pub(super) async fn reserve(
-    connection: &mut PgConnection,
-    caller: &str,
-    request: Uuid,
-    fingerprint: &[u8],
-    id: MigrationRunId,
-) -> Result<(MigrationRunId, Vec<u8>)> {
-    let (run, fingerprint): (Uuid, Vec<u8>) = sqlx::query_as(
-        "INSERT INTO tenant.requests (caller, method, request_id, fingerprint, resource_id, expires_at)
-         VALUES ($1, 'StartMigration', $2, $3, $4, now() + interval '24 hours')
-         ON CONFLICT (caller, method, request_id) DO UPDATE SET
-             fingerprint = CASE WHEN requests.expires_at > now() THEN requests.fingerprint ELSE excluded.fingerprint END,
-             resource_id = CASE WHEN requests.expires_at > now() THEN requests.resource_id ELSE excluded.resource_id END,
-             expires_at = CASE WHEN requests.expires_at > now() THEN requests.expires_at ELSE excluded.expires_at END
-         RETURNING resource_id, fingerprint",
-    )
-    .bind(caller)
-    .bind(request)
-    .bind(fingerprint)
-    .bind(id.uuid())
-    .fetch_one(connection)
-    .await?;
-    Ok((MigrationRunId::from_uuid(run), fingerprint))
-}
-
-/// The run that an earlier call with this request id started, and the fingerprint of its content.
-pub(super) async fn reserved(pool: &PgPool, caller: &str, request: Uuid) -> Result<Option<(MigrationRunId, Vec<u8>)>> {
-    let row: Option<(Uuid, Vec<u8>)> = sqlx::query_as(
-        "SELECT resource_id, fingerprint FROM tenant.requests
-         WHERE caller = $1 AND method = 'StartMigration' AND request_id = $2 AND expires_at > now()",
-    )
-    .bind(caller)
-    .bind(request)
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(|(id, fingerprint)| (MigrationRunId::from_uuid(id), fingerprint)))
-}
-
 /// What the database's clock says: by it, whatever process asks, a server that is away is asked again.
 pub(super) async fn now(pool: &PgPool) -> Result<DateTime<Utc>> {
     Ok(sqlx::query_scalar("SELECT now()").fetch_one(pool).await?)

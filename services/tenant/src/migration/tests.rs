@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use rowhouse_status::{Failure, Reason as Because};
-use rowhouse_types::TenantId;
+use rowhouse_types::{IdempotencyKey, TenantId};
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::actions::{DriftQuery, NewRun};
 use super::runner::Runner;
@@ -308,7 +307,7 @@ async fn a_participant_that_is_away_is_asked_again() {
 async fn a_call_that_is_repeated_answers_the_run_that_it_started() {
     let (bench, _) = bench("migration_request").await;
     let ctx = ctx(LONG);
-    let request = Some(Uuid::now_v7());
+    let request = Some(IdempotencyKey::generate());
     let with = |waves| NewRun {
         request,
         ..new_run(waves)

@@ -5,12 +5,11 @@ use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::tenant::v1 as proto;
 use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::{MigrationRunId, ServerName, TenantId};
+use rowhouse_types::{MigrationRunId, ServerName, TenantId, optional};
 
 use super::actions::{DriftPage, DriftQuery, Fleets, NewRun};
 use super::{Away, Drift, Fault, Plan, Progress, Run, State, Version, Wave};
 use crate::tenant::Reason;
-use crate::tenant::wire::request_id;
 
 /// Waves of a run at most.
 const WAVES_MAX: usize = 20;
@@ -41,7 +40,7 @@ pub(super) fn new_run(request: &proto::StartMigrationRequest) -> Result<NewRun, 
     let parallelism = violations.take("parallelism", parallelism(request.parallelism));
     let budget = violations.take("failure_budget", failure_budget(request.failure_budget));
     let reason = violations.take("reason", Reason::parse_required(&request.reason));
-    let request = violations.take("request_id", request_id(&request.request_id));
+    let request = violations.take("request_id", optional(&request.request_id));
     let read = (|| {
         Some(NewRun {
             plan: Plan {

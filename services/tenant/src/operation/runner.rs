@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::saga::Sagas;
 use super::store;
 use crate::error::Result;
-use crate::tenant;
+use crate::request;
 
 /// How often to look for operations that are due.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -19,9 +19,6 @@ const RUNNING_MAX: usize = 16;
 
 /// Looks between two rounds of forgetting request ids: a minute.
 const LOOKS_PER_CLEANING: u32 = 120;
-
-/// How many request ids one round forgets.
-const FORGET_MAX: i64 = 1_000;
 
 /// Claims operations that are due until `stop`.
 pub(crate) async fn run(pool: PgPool, sagas: Sagas, stop: CancellationToken) {
@@ -56,7 +53,7 @@ pub(crate) async fn round(pool: &PgPool, sagas: &Sagas, looks: u32) -> Result<()
         drop(sagas.spawn(held));
     }
     if looks.is_multiple_of(LOOKS_PER_CLEANING) {
-        tenant::store::forget_requests(pool, FORGET_MAX).await?;
+        request::TABLE.forget(pool).await?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ mod orders;
 use rowhouse_context::ServiceName;
 use rowhouse_db::paging::{Page, PageTokens};
 use rowhouse_status::{Failure, Reason as Why};
-use rowhouse_types::{Limits, TenantId};
+use rowhouse_types::{IdempotencyKey, Limits, TenantId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -223,9 +223,10 @@ async fn a_tenant_is_created_on_the_plan_that_is_named() {
         ..timeout_of(700)
     };
     create(&plans, "gold", bounded).await;
+    let request = Some(IdempotencyKey::generate());
     let on_gold = |slug: &str| crate::tenant::NewTenant {
         plan: name("gold"),
-        request: Some(uuid::Uuid::from_u128(7)),
+        request,
         ..new_tenant(slug)
     };
     let created = bench.tenants.create(&ctx(LONG), on_gold("acme")).await.unwrap();

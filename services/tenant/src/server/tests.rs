@@ -1,8 +1,7 @@
 //! What operators may do with data servers, and where new tenants are placed, on a real database.
 
 use rowhouse_status::{Failure, Reason as Why};
-use rowhouse_types::Placement;
-use uuid::Uuid;
+use rowhouse_types::{IdempotencyKey, Placement};
 
 use super::{Capacity, Change, Labels, Server, State, Traits};
 use crate::error::{Error, Result};
@@ -156,7 +155,7 @@ async fn a_repeated_call_finds_its_tenant_on_servers_that_are_full_by_now() {
     drain(&bench, "data1").await;
     let caller = ctx(LONG);
     let mut new = new_tenant("acme");
-    new.request = Some(Uuid::new_v4());
+    new.request = Some(IdempotencyKey::generate());
     let first = bench.tenants.create(&caller, new.clone()).await.unwrap();
     assert_eq!(bench.tenants.create(&caller, new.clone()).await.unwrap().id, first.id);
     new.slug = "another".parse().unwrap();
@@ -164,7 +163,7 @@ async fn a_repeated_call_finds_its_tenant_on_servers_that_are_full_by_now() {
         why(bench.tenants.create(&caller, new.clone()).await),
         Why::RequestIdReused
     );
-    new.request = Some(Uuid::new_v4());
+    new.request = Some(IdempotencyKey::generate());
     assert_eq!(why(bench.tenants.create(&caller, new).await), Why::ServersFull);
 }
 

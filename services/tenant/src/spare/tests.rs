@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rowhouse_status::{Failure, Reason as Why};
-use rowhouse_types::{Placement, TenantId};
+use rowhouse_types::{IdempotencyKey, Placement, TenantId};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -126,7 +126,7 @@ async fn of_sign_ups_with_one_slug_one_wins_and_the_losers_leave_their_spares() 
 async fn a_repeated_request_takes_one_spare_and_remembers_its_id() {
     let bench = filled("spares_repeated", 3).await;
     let mut new = new_tenant("again");
-    new.request = Some(Uuid::new_v4());
+    new.request = Some(IdempotencyKey::generate());
     let created = create_all(&bench, (0..6).map(|_| new.clone())).await;
     let ids: BTreeSet<TenantId> = created.into_iter().map(|tenant| tenant.unwrap().id).collect();
     assert_eq!(ids.len(), 1);

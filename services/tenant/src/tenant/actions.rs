@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use chrono::DateTime;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::paging::{Page, PageScope, PageTokens};
+use rowhouse_db::requests::{Claimed, Once};
 use rowhouse_types::{Etag, OperationId, Placement, ServerName, TenantId};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
@@ -22,8 +22,8 @@ use crate::operation::store::{LEASE, Payload};
 use crate::operation::{self, Held, Kind};
 use crate::plan::PlanName;
 use crate::purge::{self, Purge};
-use crate::server;
 use crate::spare::Refill;
+use crate::{request, server};
 
 /// How long before the caller's deadline an answer is given that the work goes on: enough for the way back.
 const ANSWER_BEFORE: Duration = Duration::from_millis(250);
@@ -77,14 +77,14 @@ impl Tenants {
 
     /// No server has room: still, a call that is repeated answers the tenant that it made.
     async fn unplaced(&self, ctx: &Ctx, new: &NewTenant, refusal: Error) -> Result<Tenant> {
-        let Some(request) = new.request else {
+        let Some(once) = recognised_by(new) else {
             return Err(refusal);
         };
-        match store::reserved(&self.pool, &ctx.principal().actor(), request, &fingerprint(new)).await? {
-            Some(Reserved::Repeated(id)) => self.created_before(ctx, id).await,
-            Some(_) => Err(Error::RequestReused),
-            None => Err(refusal),
-        }
+        let mut connection = self.pool.acquire().await?;
+        let caller = ctx.principal().actor();
+        let earlier = request::TABLE.find(&mut connection, &caller, &once).await?;
+        drop(connection);
+        self.created_before(ctx, earlier.ok_or(refusal)?).await
     }
 
     async fn create_on(&self, ctx: &Ctx, new: &NewTenant, server: ServerName) -> Result<Tenant> {
@@ -94,12 +94,12 @@ impl Tenants {
         };
         let mut held = begin(ctx, Kind::Provision, &tenant);
         held.administrator.clone_from(&payload.administrator);
+        let once = recognised_by(new);
         let reservation = Reservation {
             tenant: &tenant,
             plan: &new.plan,
             caller: &ctx.principal().actor(),
-            request: new.request,
-            fingerprint: &fingerprint(new),
+            once: once.as_ref(),
             operation: held.id,
             payload: &serde_json::to_value(&payload).map_err(Error::unreadable)?,
             lease: held.lease,
@@ -115,8 +115,7 @@ impl Tenants {
                 let active = self.sagas.settle(held.id, Some(held), answer_by(ctx)).await?;
                 Ok(active.unwrap_or(tenant))
             }
-            Reserved::Repeated(id) => self.created_before(ctx, id).await,
-            Reserved::Reused => Err(Error::RequestReused),
+            Reserved::Before(earlier) => self.created_before(ctx, earlier).await,
         }
     }
 
@@ -267,8 +266,12 @@ impl Tenants {
         done.ok_or(Error::StillRunning { operation })
     }
 
-    /// The tenant that an earlier call with the same request id created, once it is active.
-    async fn created_before(&self, ctx: &Ctx, id: TenantId) -> Result<Tenant> {
+    /// The tenant that an earlier call with the same request id and content created, once it is active.
+    async fn created_before(&self, ctx: &Ctx, earlier: Claimed) -> Result<Tenant> {
+        let Claimed::Repeated(id) = earlier else {
+            return Err(Error::RequestReused);
+        };
+        let id = TenantId::from_uuid(id);
         let tenant = self.get(id).await?;
         if tenant.state != State::Provisioning {
             return Ok(tenant);
@@ -382,10 +385,9 @@ fn answer_by(ctx: &Ctx) -> Instant {
     Instant::now() + left.saturating_sub(ANSWER_BEFORE.min(left / 4))
 }
 
-/// A digest of what a request asks for: the same request id with another one is refused.
-fn fingerprint(new: &NewTenant) -> Vec<u8> {
-    // As JSON, so that no two lists of fields make the same text.
-    let fields = json!([
+/// How a call that names a request id is recognised when it comes again.
+fn recognised_by(new: &NewTenant) -> Option<Once> {
+    let content = json!([
         new.slug.as_str(),
         new.display_name.as_str(),
         new.server.placement.as_str(),
@@ -393,9 +395,7 @@ fn fingerprint(new: &NewTenant) -> Vec<u8> {
         new.administrator.as_str(),
         new.plan.as_str(),
     ]);
-    digest::digest(&digest::SHA256, fields.to_string().as_bytes())
-        .as_ref()
-        .to_vec()
+    new.request.map(|key| Once::new("CreateTenant", key, &content))
 }
 
 /// A new tenant as the audit log shows it.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rowhouse_context::Ctx;
+use rowhouse_db::requests::{Claimed, Once};
 use rowhouse_types::{Etag, OperationId, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -36,8 +37,7 @@ pub(crate) struct Reservation<'a> {
     pub(crate) plan: &'a PlanName,
     /// Who calls, as the scope of the request id.
     pub(crate) caller: &'a str,
-    pub(crate) request: Option<Uuid>,
-    pub(crate) fingerprint: &'a [u8],
+    pub(crate) once: Option<&'a Once>,
     pub(crate) operation: OperationId,
     pub(crate) payload: &'a Value,
     pub(crate) lease: Uuid,
@@ -57,10 +57,8 @@ pub(crate) enum Reserved {
         spare: bool,
         created_at: DateTime<Utc>,
     },
-    /// An earlier call with the same request id and content made this tenant.
-    Repeated(TenantId),
-    /// The request id was used with other content.
-    Reused,
+    /// An earlier call has the request id.
+    Before(Claimed),
 }
 
 #[derive(sqlx::FromRow)]
@@ -84,8 +82,8 @@ pub(crate) async fn reserve(pool: &PgPool, ctx: &Ctx, new: &Reservation<'_>) -> 
     let tenant = new.tenant;
     let row: ReservedRow = sqlx::query_as(include_str!("sql/reserve.sql"))
         .bind(new.caller)
-        .bind(new.request)
-        .bind(new.fingerprint)
+        .bind(new.once.map(|once| once.key.uuid()))
+        .bind(new.once.map_or(&[][..], |once| &once.fingerprint))
         .bind(tenant.id.uuid())
         .bind(&tenant.slug)
         .bind(&tenant.display_name)
@@ -106,39 +104,19 @@ pub(crate) async fn reserve(pool: &PgPool, ctx: &Ctx, new: &Reservation<'_>) -> 
         .bind(new.plan.as_str())
         .bind(Uuid::now_v7())
         .bind(ctx.reason())
+        .bind(new.once.map(|once| once.method))
         .fetch_one(pool)
         .await
         .map_err(|error| refused(error, tenant))?;
+    let compare = |once: &Once| once.compare(row.resource_id, &row.fingerprint);
     Ok(match row.created_at {
         Some(created_at) => Reserved::New {
             id: TenantId::from_uuid(row.resource_id),
             spare: row.spare,
             created_at,
         },
-        None if row.fingerprint == new.fingerprint => Reserved::Repeated(TenantId::from_uuid(row.resource_id)),
-        None => Reserved::Reused,
+        None => Reserved::Before(new.once.map_or(Claimed::Reused, compare)),
     })
-}
-
-/// What an earlier call with this request id reserved; `None` where there was none.
-pub(crate) async fn reserved(
-    pool: &PgPool,
-    caller: &str,
-    request: Uuid,
-    fingerprint: &[u8],
-) -> Result<Option<Reserved>> {
-    let row: Option<(Uuid, Vec<u8>)> = sqlx::query_as(
-        "SELECT resource_id, fingerprint FROM tenant.requests
-         WHERE caller = $1 AND method = 'CreateTenant' AND request_id = $2 AND expires_at > now()",
-    )
-    .bind(caller)
-    .bind(request)
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(|(id, found)| match found == fingerprint {
-        true => Reserved::Repeated(TenantId::from_uuid(id)),
-        false => Reserved::Reused,
-    }))
 }
 
 /// What a constraint has refused.
@@ -256,19 +234,6 @@ pub(crate) async fn change_state(
     .fetch_optional(connection)
     .await?;
     row.map(Tenant::try_from).transpose()
-}
-
-/// Forgets at most `limit` request ids whose 24 hours are over; returns how many.
-pub(crate) async fn forget_requests(pool: &PgPool, limit: i64) -> Result<u64> {
-    let done = sqlx::query(
-        "DELETE FROM tenant.requests WHERE (caller, method, request_id) IN (
-             SELECT caller, method, request_id FROM tenant.requests
-             WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
-    )
-    .bind(limit)
-    .execute(pool)
-    .await?;
-    Ok(done.rows_affected())
 }
 
 // === impl Cursor ===

@@ -6,15 +6,15 @@ use std::collections::BTreeSet;
 
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_status::{Failure, Reason as Why};
-use rowhouse_types::{HomeState, TenantId};
+use rowhouse_types::{HomeState, IdempotencyKey, TenantId};
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 use uuid::Uuid;
 
 use super::{Change, DisplayName, Reason, State, Tenant, store};
-use crate::directory;
 use crate::error::Error;
 use crate::operation::Kind;
 use crate::operation::tests::{Bench, GRACE, LONG, Mishap, ctx, new_tenant, turn};
+use crate::{directory, request};
 
 fn why(error: Error) -> Why {
     Failure::from(error).reason()
@@ -36,9 +36,10 @@ async fn create(bench: &Bench, slug: &str) -> Tenant {
 }
 
 #[tokio::test]
-async fn the_logs_statements_are_prepared_with_the_services_own_login() {
+async fn the_statements_of_libs_are_prepared_with_the_services_own_login() {
     let bench = Bench::start("log_statements").await;
-    for sql in crate::audit::TABLE.statements() {
+    let statements = [crate::audit::TABLE.statements(), request::TABLE.statements()].concat();
+    for sql in statements {
         let prepared = bench.pool.prepare(AssertSqlSafe(sql.clone()).into_sql_str()).await;
         assert!(prepared.is_ok(), "{sql}: {:?}", prepared.err());
     }
@@ -94,7 +95,7 @@ async fn a_repeated_request_answers_the_same_tenant() {
     let bench = Bench::start("repeated").await;
     let ctx = ctx(LONG);
     let mut new = new_tenant("again");
-    new.request = Some(Uuid::new_v4());
+    new.request = Some(IdempotencyKey::generate());
     let calls = (0..6).map(|_| {
         let (tenants, ctx, new) = (bench.tenants.clone(), ctx.clone(), new.clone());
         tokio::spawn(async move { tenants.create(&ctx, new).await })
@@ -118,7 +119,7 @@ async fn a_request_id_belongs_to_its_caller_and_lasts_a_day() {
     let bench = Bench::start("request_expires").await;
     let caller = ctx(LONG);
     let mut new = new_tenant("first");
-    new.request = Some(Uuid::new_v4());
+    new.request = Some(IdempotencyKey::generate());
     bench.tenants.create(&caller, new.clone()).await.unwrap();
     new.slug = "second".parse().unwrap();
     bench
@@ -128,7 +129,7 @@ async fn a_request_id_belongs_to_its_caller_and_lasts_a_day() {
         .expect("another caller's id is another id");
 
     let rows = "SELECT count(*) FROM tenant.requests";
-    assert_eq!(store::forget_requests(&bench.pool, 10).await.unwrap(), 0);
+    assert_eq!(request::TABLE.forget(&bench.pool).await.unwrap(), 0);
     expire_requests(&bench).await;
     new.slug = "third".parse().unwrap();
     bench
@@ -138,8 +139,8 @@ async fn a_request_id_belongs_to_its_caller_and_lasts_a_day() {
         .expect("the id is free again");
     assert_eq!(bench.count(rows).await, 2);
     expire_requests(&bench).await;
-    assert_eq!(store::forget_requests(&bench.pool, 1).await.unwrap(), 1);
-    assert_eq!(store::forget_requests(&bench.pool, 10).await.unwrap(), 1);
+    assert_eq!(request::TABLE.forget_part(&bench.pool, 1).await.unwrap(), 1);
+    assert_eq!(request::TABLE.forget(&bench.pool).await.unwrap(), 1);
     assert_eq!(bench.count(rows).await, 0);
 }
 

@@ -1,22 +1,21 @@
 //! What a caller may do with reports. One function each.
 
-use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use rowhouse_client::LimitsClient;
 use rowhouse_context::{Ctx, Principal, Reach};
+use rowhouse_db::requests::{Claimed, Once};
 use rowhouse_mq::{Event, Wake, outbox};
 use rowhouse_types::ReportId;
 use serde_json::json;
 use sqlx::PgPool;
 
-use super::store::{self, Request};
-use super::{NewReport, Report, State};
+use super::{NewReport, Report, State, store};
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::peer::Requester;
-use crate::purge;
+use crate::{purge, request};
 
 /// Says that a report is to be made.
 pub(crate) const REQUESTED: &str = "worker.report_requested.v1";
@@ -60,15 +59,15 @@ impl Reports {
                 tenant: requester.tenant,
             });
         }
-        if let Some(request) = new.request {
-            let print = fingerprint(new, requester);
-            match store::claim_request(&mut transaction, requester.tenant, request, &print, id).await? {
-                Request::First => {}
-                Request::Repeated(earlier) => {
+        if let Some(once) = recognised_by(new, requester) {
+            let tenant = requester.tenant.uuid();
+            match request::TABLE.claim(&mut transaction, tenant, &once, id.uuid()).await? {
+                Claimed::First => {}
+                Claimed::Repeated(earlier) => {
                     transaction.rollback().await?;
-                    return self.get(ctx, earlier).await;
+                    return self.get(ctx, ReportId::from_uuid(earlier)).await;
                 }
-                Request::Reused => return Err(Error::RequestReused),
+                Claimed::Reused => return Err(Error::RequestReused),
             }
         }
         if let Some(most) = limits.jobs_in_flight
@@ -161,10 +160,10 @@ fn requester(ctx: &Ctx) -> Result<Requester> {
     })
 }
 
-/// Tells a repeated call from another one under the same request id: who asked for what.
-fn fingerprint(new: NewReport, requester: Requester) -> Vec<u8> {
-    let text = format!("{}\n{}\n{}", new.kind.as_str(), requester.user, requester.platform);
-    digest::digest(&digest::SHA256, text.as_bytes()).as_ref().to_vec()
+/// How a call that names a request id is recognised when it comes again.
+fn recognised_by(new: NewReport, requester: Requester) -> Option<Once> {
+    let asked = format!("{}\n{}\n{}", new.kind.as_str(), requester.user, requester.platform);
+    new.request.map(|key| Once::new("RunReport", key, &asked))
 }
 
 #[cfg(test)]

@@ -16,20 +16,6 @@ macro_rules! columns {
     };
 }
 
-/// The no-op update makes the second of two simultaneous calls wait for the first and then see its row; DO NOTHING would
-/// show it nothing. A row that has expired is taken over.
-const CLAIM_REQUEST: &str = "INSERT INTO worker.requests AS request \
-    (tenant_id, method, request_id, fingerprint, resource_id, expires_at) \
-    VALUES ($1, 'RunReport', $2, $3, $4, now() + interval '24 hours') \
-    ON CONFLICT (tenant_id, method, request_id) DO UPDATE SET \
-        fingerprint = CASE WHEN request.expires_at < now() THEN excluded.fingerprint ELSE request.fingerprint END, \
-        resource_id = CASE WHEN request.expires_at < now() THEN excluded.resource_id ELSE request.resource_id END, \
-        expires_at = CASE WHEN request.expires_at < now() THEN excluded.expires_at ELSE request.expires_at END \
-    RETURNING fingerprint, resource_id";
-
-const PRUNE_REQUESTS: &str = "DELETE FROM worker.requests WHERE (tenant_id, method, request_id) IN \
-    (SELECT tenant_id, method, request_id FROM worker.requests WHERE expires_at < now() LIMIT 1000)";
-
 const INSERT: &str = concat!(
     "INSERT INTO worker.reports (tenant_id, id, kind, requester_id, platform, reason) ",
     "VALUES ($1, $2, $3, $4, $5, $6) RETURNING ",
@@ -74,8 +60,6 @@ const GIVE_UP: &str = "UPDATE worker.reports SET state = 'failed', failure = $1,
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
-    CLAIM_REQUEST,
-    PRUNE_REQUESTS,
     INSERT,
     LOCK_TENANT,
     IN_FLIGHT,
@@ -87,17 +71,6 @@ pub(crate) const STATEMENTS: &[&str] = &[
     FAIL,
     GIVE_UP,
 ];
-
-/// What became of a request id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
-    /// The call is the first.
-    First,
-    /// The same call asked for this report before.
-    Repeated(ReportId),
-    /// The request id was used for something else.
-    Reused,
-}
 
 /// An attempt at a report. Whoever begins a later one takes the report away from this.
 #[derive(Clone, Debug)]
@@ -123,35 +96,6 @@ pub(crate) async fn in_flight(connection: &mut PgConnection, tenant: TenantId) -
         .await?;
     let count = sqlx::query_scalar(IN_FLIGHT).bind(tenant.uuid());
     Ok(count.fetch_one(connection).await?)
-}
-
-/// Claims a request id within the transaction that does the work.
-pub(crate) async fn claim_request(
-    connection: &mut PgConnection,
-    tenant: TenantId,
-    request: Uuid,
-    fingerprint: &[u8],
-    report: ReportId,
-) -> Result<Request> {
-    let (known, resource): (Vec<u8>, Uuid) = sqlx::query_as(CLAIM_REQUEST)
-        .bind(tenant.uuid())
-        .bind(request)
-        .bind(fingerprint)
-        .bind(report.uuid())
-        .fetch_one(connection)
-        .await?;
-    Ok(if resource == report.uuid() {
-        Request::First
-    } else if known == fingerprint {
-        Request::Repeated(ReportId::from_uuid(resource))
-    } else {
-        Request::Reused
-    })
-}
-
-/// Forgets request ids that have expired.
-pub(crate) async fn prune_requests(pool: &PgPool) -> Result<u64> {
-    Ok(sqlx::query(PRUNE_REQUESTS).execute(pool).await?.rows_affected())
 }
 
 /// Queues a report.

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rowhouse_context::Reach;
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{Limits, ReportId, TenantId, UserId};
+use rowhouse_types::{IdempotencyKey, Limits, ReportId, TenantId, UserId};
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::files::Files;
 use crate::testing::{World, member};
 
-fn new(request: Option<Uuid>) -> NewReport {
+fn new(request: Option<IdempotencyKey>) -> NewReport {
     NewReport {
         kind: Kind::Contacts,
         request,
@@ -51,7 +51,7 @@ async fn a_report_is_queued_with_its_event_and_its_audit_entry() {
 #[tokio::test]
 async fn a_repeated_request_answers_the_same_report_also_when_both_come_at_once() {
     let world = World::new("repeated").await;
-    let (ctx, request) = (member(TenantId::generate()), Some(Uuid::now_v7()));
+    let (ctx, request) = (member(TenantId::generate()), Some(IdempotencyKey::generate()));
     let mut racing = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let (reports, ctx) = (world.reports(), ctx.clone());
@@ -92,7 +92,7 @@ async fn a_plan_bounds_the_reports_in_flight_exactly_and_one_that_has_ended_make
 #[tokio::test]
 async fn a_request_id_of_another_caller_is_refused_and_of_another_tenant_is_another() {
     let world = World::new("reused").await;
-    let (tenant, request) = (TenantId::generate(), Some(Uuid::now_v7()));
+    let (tenant, request) = (TenantId::generate(), Some(IdempotencyKey::generate()));
     world.reports().run(&member(tenant), new(request)).await.unwrap();
     let other = world.reports().run(&member(tenant), new(request)).await.unwrap_err();
     assert!(matches!(other, Error::RequestReused), "{other:?}");
@@ -105,6 +105,19 @@ async fn a_request_id_of_another_caller_is_refused_and_of_another_tenant_is_anot
         .await
         .unwrap();
     assert_eq!(world.count("SELECT count(*) FROM worker.reports").await, 2);
+}
+
+#[tokio::test]
+async fn a_request_id_is_forgotten_after_a_day_and_not_before() {
+    let world = World::new("forgotten").await;
+    let (ctx, request) = (member(TenantId::generate()), Some(IdempotencyKey::generate()));
+    let first = world.reports().run(&ctx, new(request)).await.unwrap();
+    assert_eq!(crate::request::TABLE.forget(&world.pool).await.unwrap(), 0);
+    assert_eq!(world.reports().run(&ctx, new(request)).await.unwrap().id, first.id);
+    let past = "UPDATE worker.requests SET expires_at = now() - interval '1 s'";
+    sqlx::raw_sql(past).execute(&world.pool).await.unwrap();
+    assert_eq!(crate::request::TABLE.forget(&world.pool).await.unwrap(), 1);
+    assert_ne!(world.reports().run(&ctx, new(request)).await.unwrap().id, first.id);
 }
 
 #[tokio::test]
@@ -351,7 +364,8 @@ async fn every_statement_fits_the_schema_and_the_login() {
         .chain(crate::email::store::STATEMENTS)
         .chain(crate::purge::store::STATEMENTS);
     let own = own.map(|statement| (*statement).to_owned());
-    for statement in own.chain(crate::audit::TABLE.statements()) {
+    let shared = [crate::audit::TABLE.statements(), crate::request::TABLE.statements()];
+    for statement in own.chain(shared.into_iter().flatten()) {
         // NULL stands in for each bind; the longer numbers first.
         let filled = (1..=13).rev().fold(format!("EXPLAIN {statement}"), |sql, at| {
             sql.replace(&format!("${at}"), "NULL")

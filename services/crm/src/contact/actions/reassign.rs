@@ -2,8 +2,8 @@
 
 use rowhouse_context::Ctx;
 use rowhouse_db::Mode;
-use rowhouse_types::UserId;
-use uuid::Uuid;
+use rowhouse_db::requests::Once;
+use rowhouse_types::{IdempotencyKey, UserId};
 
 use super::Contacts;
 use crate::contact::filter::Filter;
@@ -11,7 +11,7 @@ use crate::contact::now;
 pub(in crate::contact) use crate::contact::store::Reassigned;
 use crate::contact::store::{self, Record, Taking};
 use crate::error::{Error, Result};
-use crate::request::{self, Once};
+use crate::request;
 
 /// The name under which hand-overs are remembered.
 const REASSIGN_METHOD: &str = "ReassignContacts";
@@ -37,7 +37,7 @@ pub(crate) struct Reassignment {
     /// Whether they are only counted.
     pub(crate) validate_only: bool,
     /// The caller's id of this call, by which a repeated one is recognised.
-    pub(crate) request_id: Option<Uuid>,
+    pub(crate) request_id: Option<IdempotencyKey>,
 }
 
 // === impl Contacts ===
@@ -100,8 +100,9 @@ impl Contacts {
 impl Reassignment {
     /// A trial is neither remembered nor looked for.
     fn recognised_by(&self, ctx: &Ctx) -> Option<Once> {
-        let id = self.request_id.filter(|_| !self.validate_only)?;
+        let key = self.request_id.filter(|_| !self.validate_only)?;
         let (from, to) = (self.from.to_string(), self.to.to_string());
-        Some(Once::new(ctx, REASSIGN_METHOD, id, &[&from, &to, &self.filter.text]))
+        let content = [from.as_str(), &to, &self.filter.text];
+        Some(request::once(ctx, REASSIGN_METHOD, key, &content))
     }
 }

@@ -16,10 +16,9 @@ use rowhouse_db::{Home, Lanes, OwnDatabases, Provisioner, TenantDb, TenantDbConf
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
-use rowhouse_types::{Limits, OperationId, Placement, ServerName, SessionId, TenantId, Text, UserId};
+use rowhouse_types::{IdempotencyKey, Limits, OperationId, Placement, ServerName, SessionId, TenantId, Text, UserId};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::contact::actions::{Contacts, NewContact};
 use crate::contact::owner::Owners;
@@ -289,7 +288,7 @@ impl RightsSource for Everybody {
 impl NewContact {
     /// The same with a request id.
     pub(super) fn once(mut self) -> Self {
-        self.request_id = Some(Uuid::new_v4());
+        self.request_id = Some(IdempotencyKey::generate());
         self
     }
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{ContactId, Etag};
-use uuid::Uuid;
+use rowhouse_types::{ContactId, Etag, IdempotencyKey};
 
 use super::bench::{Bench, details, named};
 use crate::error::Error;
@@ -168,7 +167,7 @@ async fn a_failed_create_leaves_nothing() {
         .execute(bench.one, "REVOKE INSERT ON rowhouse.outbox FROM rowhouse_tenant")
         .await;
     let mut new = named("Ada");
-    new.request_id = Some(Uuid::new_v4());
+    new.request_id = Some(IdempotencyKey::generate());
     assert!(matches!(
         bench.contacts.create(&ctx, new).await,
         Err(Error::Database(_))

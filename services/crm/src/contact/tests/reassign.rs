@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use rowhouse_audit::{AuditLog as _, Entry, Query};
 use rowhouse_context::{Ctx, Principal, Reach};
 use rowhouse_status::Failure;
-use rowhouse_types::{ContactId, Etag, Placement, TenantId, UserId};
+use rowhouse_types::{ContactId, Etag, IdempotencyKey, Placement, TenantId, UserId};
 use serde_json::Value;
 
 use super::bench::{Bench, PLACEMENTS, named};
@@ -334,7 +334,7 @@ async fn a_failed_call_gives_nothing() {
         .execute(bench.one, "REVOKE INSERT ON rowhouse.outbox FROM rowhouse_tenant")
         .await;
     let asked = Reassignment {
-        request_id: Some(uuid::Uuid::new_v4()),
+        request_id: Some(IdempotencyKey::generate()),
         ..all_of(user(&leaver), user(&heir))
     };
     let failed = bench.contacts.reassign(&heir, &asked).await;

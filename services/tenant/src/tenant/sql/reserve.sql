@@ -19,7 +19,7 @@ id AS MATERIALIZED (
 ),
 request AS (
     INSERT INTO tenant.requests (caller, method, request_id, fingerprint, resource_id, expires_at)
-    SELECT $1, 'CreateTenant', $2, $3, id.tenant_id, now() + interval '24 hours'
+    SELECT $1, $24, $2, $3, id.tenant_id, now() + interval '24 hours'
     FROM id
     WHERE $2::uuid IS NOT NULL
     ON CONFLICT (caller, method, request_id) DO UPDATE SET

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rowhouse_context::{Ctx, Reach};
 use rowhouse_db::{Error as Db, Mode};
-use rowhouse_types::UserId;
+use rowhouse_types::{IdempotencyKey, UserId};
 use tokio::time::Instant;
 
 use super::{all_of, done, user};
@@ -93,7 +93,7 @@ async fn what_fails_in_a_later_step_undoes_the_earlier_one() {
              EXECUTE FUNCTION fail()";
     bench.execute(bench.one, trigger).await;
     let asked = Reassignment {
-        request_id: Some(uuid::Uuid::new_v4()),
+        request_id: Some(IdempotencyKey::generate()),
         ..all_of(leaver, user(&heir))
     };
     let failed = bench.contacts.reassign(&heir, &asked).await;

@@ -2,8 +2,7 @@
 
 use futures_util::future::join_all;
 use rowhouse_context::Reach;
-use rowhouse_types::UserId;
-use uuid::Uuid;
+use rowhouse_types::{IdempotencyKey, UserId};
 
 use super::{all_of, done, make, user};
 use crate::contact::actions::reassign::Reassignment;
@@ -12,7 +11,7 @@ use crate::error::Error;
 
 fn once(from: UserId, to: UserId) -> Reassignment {
     Reassignment {
-        request_id: Some(Uuid::new_v4()),
+        request_id: Some(IdempotencyKey::generate()),
         ..all_of(from, to)
     }
 }
