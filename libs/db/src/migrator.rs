@@ -4,6 +4,7 @@
 //! - [`provisioner`]: [`Provisioner`], one participant's homes on all data servers.
 //! - [`fleet`]: many houses brought to a version, by any number of processes at once.
 //! - [`drift`]: whether houses still look as their migrations made them.
+//! - `upkeep`: what homes forget by and by.
 //! - [`error`]: why it could not be done, [`ProvisionError`].
 
 pub mod drift;
@@ -19,6 +20,7 @@ mod ledger;
 mod login;
 mod registry;
 mod rows;
+mod upkeep;
 
 pub use drift::{Drift, DriftPage};
 pub use error::ProvisionError;

@@ -10,6 +10,8 @@
 //! - **It is several statements**. Then [`claim`] is the first of them and [`remember`] the last.
 //!
 //! Where a call would be refused that may repeat another, [`answered`] is asked first.
+//!
+//! Rows whose time is over go with the calls that follow, and those of tenants who make none by [`FORGET`], once an hour.
 
 mod store;
 
@@ -23,7 +25,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{REMEMBERED, answered, claim, remember};
+pub(crate) use store::{FORGET, REMEMBERED, answered, claim, remember};
 
 /// What is remembered under a request id.
 #[derive(Clone, Debug)]

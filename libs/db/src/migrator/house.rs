@@ -269,6 +269,20 @@ async fn unforce(connection: &mut PgConnection, schema: &str) -> Result<(), Prov
     Ok(())
 }
 
+/// Has this transaction see the house as one that has entered for the tenant does, with the owner's rights.
+pub(super) async fn look_into(
+    connection: &mut PgConnection,
+    schema: &str,
+    tenant: TenantId,
+) -> Result<(), ProvisionError> {
+    let tenant = tenant.uuid();
+    run(
+        connection,
+        format!("SET LOCAL search_path = {schema}, ext, pg_temp; SET LOCAL rowhouse.tenant_id = '{tenant}'"),
+    )
+    .await
+}
+
 /// Runs statements of this room. Whatever is put into them is a uuid, or a name of letters, digits and underscores.
 pub(super) async fn run(connection: &mut PgConnection, sql: String) -> Result<(), ProvisionError> {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;

@@ -425,3 +425,8 @@ impl Provisioner {
         Ok(self.pool(server)?.begin_with(BEGIN).await?)
     }
 }
+
+/// A key of [`Provisioner::servers`] as calls name the server.
+pub(super) fn server_named(name: &str) -> Result<ServerName, ProvisionError> {
+    name.parse().map_err(|_| ProvisionError::ServerUnknown(name.to_owned()))
+}

@@ -70,6 +70,15 @@ pub(super) async fn lock_tenant(connection: &mut PgConnection, tenant: TenantId)
         .map(drop)
 }
 
+/// Keeps the home's state as it is until the end of the transaction, as whoever enters it does; false where somebody is about to
+/// change it.
+pub(super) async fn try_share_tenant(connection: &mut PgConnection, tenant: TenantId) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_xact_lock_shared(rowhouse.tenant_lock($1))")
+        .bind(tenant.uuid())
+        .fetch_one(connection)
+        .await
+}
+
 /// [`lock_tenant`] of everybody who has a home in the house, in the order of their numbers.
 ///
 /// `lock_timeout` bounds the wait for all of them together: those locked first are shut out until the last one is. A bound for
@@ -215,6 +224,31 @@ pub(super) async fn tenant_of(connection: &mut PgConnection, house_id: Uuid) -> 
     .fetch_optional(connection)
     .await?;
     Ok(tenant.map(TenantId::from_uuid))
+}
+
+/// Tenants with a home in use after `after`, at most `limit`, and whether it is in a database of its own: then that one knows
+/// the home's state.
+pub(super) async fn in_use(
+    connection: &mut PgConnection,
+    participant: ServiceName,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<(TenantId, bool)>, sqlx::Error> {
+    let homes: Vec<(Uuid, bool)> = sqlx::query_as(
+        "SELECT tenant_id, false FROM rowhouse.homes WHERE participant = $1 AND state = 'active' AND tenant_id > $2
+         UNION ALL SELECT tenant_id, true FROM rowhouse.databases WHERE participant = $1 AND state = 'ready' AND tenant_id > $2
+         ORDER BY tenant_id
+         LIMIT $3",
+    )
+    .bind(participant.as_str())
+    .bind(after)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let homes = homes.into_iter();
+    Ok(homes
+        .map(|(tenant, has_database)| (TenantId::from_uuid(tenant), has_database))
+        .collect())
 }
 
 /// Enters a newly built house.

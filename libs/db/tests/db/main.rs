@@ -7,6 +7,7 @@
 //! - `lanes`: two choices, permits, slots. `neighbours`: T30. `pings`: which data servers answer.
 //! - `fleet`: houses migrated in waves, with faults. `drift`: compared with the template. `wave`: T25.
 //! - `tls`: towards PgBouncer, and from there on, as `deploy/` has it.
+//! - `upkeep`: what homes forget.
 //! - `metrics`. `round_trips`. `torture`: T01. `control`: the services' own schemas. `requests`: calls that are repeated there.
 
 #![expect(
@@ -39,5 +40,6 @@ mod spares;
 mod tls;
 mod torture;
 mod transactions;
+mod upkeep;
 mod walls;
 mod wave;

@@ -5,6 +5,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rowhouse_auth_kit::ServiceVerifier;
@@ -16,11 +17,17 @@ use rowhouse_middleware::Security;
 use rowhouse_proto::common::v1::tenant_participant_service_server::TenantParticipantServiceServer;
 use rowhouse_server::cli::Process;
 use rowhouse_server::{Server, Services};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
 use crate::MIGRATIONS;
 use crate::config::{MigrateConfig, ProvisionConfig};
 use crate::participant::Homes;
 use crate::participant::rpc::ParticipantRpc;
+use crate::request;
+
+/// How often every home is visited for what it is to forget. A visit costs about two milliseconds.
+const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// What of a run has failed.
 #[derive(Default)]
@@ -79,16 +86,41 @@ async fn reseal_logins(provisioner: &Provisioner) -> Result<Resealed> {
     resealed.context(what)
 }
 
-/// Serves the tenant service's orders until SIGTERM.
+/// Serves the tenant service's orders until SIGTERM, and has homes forget what is over.
 ///
 /// # Errors
 /// When an address or key cannot be used.
 pub async fn provision(config: ProvisionConfig, process: Process) -> Result<()> {
     let provisioner = provisioner(&config.data_owner_urls, config.data_master_keys.as_ref()).await?;
     let server = server(&config, &provisioner).await?.metrics(process.metrics);
-    let served = server.run(process.stop).await;
+    let end = CancellationToken::new();
+    let serving = async {
+        let served = server.run(process.stop).await;
+        end.cancel();
+        served
+    };
+    let (served, ()) = tokio::join!(serving, forget(&provisioner, &end));
     provisioner.shutdown().await;
     Ok(served?)
+}
+
+/// Forgets calls that may be repeated no more, at once and then every hour, until `end`. Every replica may.
+async fn forget(provisioner: &Provisioner, end: &CancellationToken) {
+    let mut ticks = tokio::time::interval(FORGET_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let round = async {
+            ticks.tick().await;
+            provisioner.forget(&request::FORGET).await
+        };
+        match end.run_until_cancelled(round).await {
+            None => return,
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                tracing::warn!(cause = %error, "calls of yesterday were not forgotten in every home");
+            }
+        }
+    }
 }
 
 async fn provisioner(owner_urls: &BTreeMap<String, Secret>, master_keys: Option<&MasterKeys>) -> Result<Provisioner> {

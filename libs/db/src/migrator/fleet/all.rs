@@ -9,6 +9,7 @@ use rowhouse_types::ServerName;
 use tokio::time::{Instant, sleep};
 
 use super::{BATCH_MAX, BatchOrder, Census, Fault};
+use crate::migrator::provisioner::server_named;
 use crate::migrator::{ProvisionError, Provisioner, ledger};
 
 /// Houses that are migrated at once on one server when all are: as many connections of the pool are the fleet's.
@@ -56,9 +57,7 @@ impl Provisioner {
     }
 
     async fn migrate_server(&self, name: &str, order: &BatchOrder) -> Result<usize, ProvisionError> {
-        let server: ServerName = name
-            .parse()
-            .map_err(|_| ProvisionError::ServerUnknown(name.to_owned()))?;
+        let server = server_named(name)?;
         let platforms = self.migrate_own_platforms(&server).await;
         let workers = (0..WORKERS).map(|_| self.work(&server, order.clone()));
         let (mut migrated, mut census) = (0, self.census(&server, order).await?);

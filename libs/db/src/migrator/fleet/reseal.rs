@@ -5,6 +5,7 @@ use rowhouse_seal::Error::Opening;
 use rowhouse_types::{ServerName, TenantId};
 use uuid::Uuid;
 
+use crate::migrator::provisioner::server_named;
 use crate::migrator::registry::databases;
 use crate::migrator::{ProvisionError, Provisioner, house};
 
@@ -58,9 +59,7 @@ impl Provisioner {
 
     /// Fails where the server cannot be asked for its logins.
     async fn reseal_logins_of(&self, name: &str, page: i64, run: &mut Run) -> Result<(), ProvisionError> {
-        let server: ServerName = name
-            .parse()
-            .map_err(|_| ProvisionError::ServerUnknown(name.to_owned()))?;
+        let server = server_named(name)?;
         let mut after = Uuid::nil();
         loop {
             let mut main = self.pool(&server)?.acquire().await?;

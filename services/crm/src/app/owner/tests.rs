@@ -156,6 +156,43 @@ async fn only_the_tenant_service_is_served() {
     provisioner.shutdown().await;
 }
 
+#[tokio::test]
+async fn homes_forget_at_once_and_until_the_process_ends() {
+    let databases = Databases::empty("crm_forgets").await.unwrap();
+    let urls = BTreeMap::from([("data1".to_owned(), Secret::new(databases.data_url(Login::Owner)))]);
+    migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap();
+    let provisioner = provisioner(&urls, Some(&master_keys(b'A', b""))).await.unwrap();
+    let (tenant, server) = (TenantId::generate(), "data1".parse().unwrap());
+    let operation = OperationId::generate();
+    let prepared = provisioner.prepare(tenant, &server, Placement::Schema, operation).await;
+    prepared.unwrap();
+
+    let mut superuser = PgConnection::connect(&databases.data_superuser_url()).await.unwrap();
+    let table = format!("t_{}.requests", tenant.uuid().simple());
+    let planted = format!(
+        "INSERT INTO {table} (tenant_id, method, request_id, fingerprint, resource_id, answer, expires_at)
+         SELECT '{}', 'CreateContact', gen_random_uuid(), sha256(''), gen_random_uuid(), '{{}}', now() - interval '1 second'
+         FROM generate_series(1, 1001)",
+        tenant.uuid()
+    );
+    let planted = sqlx::raw_sql(sqlx::AssertSqlSafe(planted))
+        .execute(&mut superuser)
+        .await;
+    planted.unwrap();
+    let end = CancellationToken::new();
+    let watching = async {
+        let count = format!("SELECT count(*) FROM {table}");
+        let mut left: i64 = 1;
+        while left > 0 {
+            let counted = sqlx::query_scalar(sqlx::AssertSqlSafe(count.clone()));
+            left = counted.fetch_one(&mut superuser).await.unwrap();
+        }
+        end.cancel();
+    };
+    tokio::join!(forget(&provisioner, &end), watching);
+    provisioner.shutdown().await;
+}
+
 fn migrating(urls: &BTreeMap<String, Secret>, keys: MasterKeys) -> MigrateConfig {
     MigrateConfig {
         telemetry: Telemetry {

@@ -132,6 +132,36 @@ impl Bench {
             .unwrap();
     }
 
+    /// Allows them again.
+    pub(super) async fn thaw(&self, tenant: TenantId) {
+        self.provisioner
+            .thaw(tenant, &server(), OperationId::generate())
+            .await
+            .unwrap();
+    }
+
+    /// Forgets calls that were answered more than a day ago, as the process `provision` does; answers how many.
+    pub(super) async fn forget(&self) -> u64 {
+        self.provisioner.forget(&crate::request::FORGET).await.unwrap()
+    }
+
+    /// How many calls of a tenant are remembered.
+    pub(super) async fn requests(&self, tenant: TenantId) -> i64 {
+        let own = format!("requests WHERE tenant_id = '{}'", tenant.uuid());
+        self.count(tenant, &own).await
+    }
+
+    /// Has the time of some of them be over.
+    pub(super) async fn expire_requests(&self, tenant: TenantId, limit: i64) {
+        let id = tenant.uuid();
+        let sql = format!(
+            "UPDATE requests SET expires_at = now() - interval '1 second'
+             WHERE tenant_id = '{id}' AND request_id IN
+                 (SELECT request_id FROM requests WHERE tenant_id = '{id}' LIMIT {limit})"
+        );
+        self.execute(tenant, &sql).await;
+    }
+
     /// Bounds each statement in a tenant's home from now on, as a plan does.
     pub(super) async fn bound_statements(&self, tenant: TenantId, timeout_ms: i32) {
         self.provisioner
@@ -171,14 +201,7 @@ impl Bench {
         for tenant in [self.one, self.two] {
             let url = self.superuser_url(tenant);
             let mut connection = PgConnection::connect(&url).await.unwrap();
-            let house: String = sqlx::query_scalar(
-                "SELECT house.schema_name FROM rowhouse.homes JOIN rowhouse.houses AS house USING (house_id)
-                 WHERE tenant_id = $1",
-            )
-            .bind(tenant.uuid())
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
+            let house = house_of(&mut connection, tenant).await;
             if houses.insert((url, house.clone())) {
                 let sql = format!("SET ROLE rowhouse_owner; SET search_path = {house}, ext; {sql}");
                 sqlx::raw_sql(AssertSqlSafe(sql))
@@ -237,13 +260,25 @@ impl Bench {
 
     async fn superuser(&self, tenant: TenantId) -> PgConnection {
         let mut connection = PgConnection::connect(&self.superuser_url(tenant)).await.unwrap();
-        let path = format!("SET search_path = t_{}, ext", tenant.uuid().simple());
+        let path = format!("SET search_path = {}, ext", house_of(&mut connection, tenant).await);
         sqlx::raw_sql(AssertSqlSafe(path))
             .execute(&mut connection)
             .await
             .unwrap();
         connection
     }
+}
+
+/// The schema in which the tenant's home is.
+async fn house_of(connection: &mut PgConnection, tenant: TenantId) -> String {
+    sqlx::query_scalar(
+        "SELECT house.schema_name FROM rowhouse.homes JOIN rowhouse.houses AS house USING (house_id)
+         WHERE tenant_id = $1",
+    )
+    .bind(tenant.uuid())
+    .fetch_one(connection)
+    .await
+    .unwrap()
 }
 
 async fn connect(databases: &Databases, homes: Vec<Home>, lanes: Lanes) -> TenantDb {

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{ContactId, Etag, IdempotencyKey};
 
-use super::bench::{Bench, details, named};
+use super::bench::{Bench, PLACEMENTS, details, named};
 use crate::error::Error;
 
 #[tokio::test]
@@ -137,6 +137,30 @@ async fn creates_take_expired_requests_away_a_few_at_a_time() {
     assert_eq!(bench.count(bench.one, "requests").await, 3);
     bench.contacts.create(&ctx, named("Edsger").once()).await.unwrap();
     assert_eq!(bench.count(bench.one, "requests").await, 2);
+}
+
+/// Of tenants that make no more calls, too: what was answered holds what contacts say.
+#[tokio::test]
+async fn answers_of_yesterday_are_forgotten_in_every_home_that_may_be_changed() {
+    for placement in PLACEMENTS {
+        let bench = Bench::start_in("crm_forget", placement).await;
+        for tenant in [bench.one, bench.two] {
+            for name in ["Ada", "Grace"] {
+                let ctx = bench.ctx(tenant);
+                bench.contacts.create(&ctx, named(name).once()).await.unwrap();
+            }
+        }
+        let left = || async { [bench.requests(bench.one).await, bench.requests(bench.two).await] };
+        assert_eq!((bench.forget().await, left().await), (0, [2, 2]), "{placement:?}");
+
+        bench.expire_requests(bench.one, 1).await;
+        bench.expire_requests(bench.two, 2).await;
+        bench.freeze(bench.two).await;
+        assert_eq!((bench.forget().await, left().await), (1, [1, 2]), "{placement:?}");
+        bench.thaw(bench.two).await;
+        assert_eq!((bench.forget().await, left().await), (2, [1, 0]), "{placement:?}");
+        assert_eq!(bench.contacts.count(&bench.ctx(bench.two)).await.unwrap(), 2);
+    }
 }
 
 #[tokio::test]
