@@ -135,14 +135,16 @@ fn number(config: &str, name: &str) -> usize {
 #[test]
 fn the_pooler_has_an_alias_for_every_lane_and_a_connection_for_every_neighbour() {
     let (config, pooler) = (manifest("crm", "config.yaml"), manifest("pgbouncer", "pgbouncer.ini"));
-    let (lanes, slots) = (
+    let (lanes, slots, connections) = (
         number(&config, "ROWHOUSE_DATA_LANES"),
         number(&config, "ROWHOUSE_DATA_TENANT_SLOTS"),
+        number(&config, "ROWHOUSE_DATA_LANE_SERVER_CONNECTIONS"),
     );
+    assert_eq!(connections, slots + 1, "one of a lane is every neighbour's");
     let alias =
         |name: &str| format!("rowhouse_data1_{name} = host=postgres port=5432 dbname=rowhouse_data1 pool_size=");
     let wanted: Vec<String> = (0..lanes)
-        .map(|lane| format!("{}{}", alias(&format!("lane_{lane:02}")), slots + 1))
+        .map(|lane| format!("{}{}", alias(&format!("lane_{lane:02}")), connections))
         .collect();
     let found: Vec<&str> = pooler.lines().filter(|line| line.contains("_lane_")).collect();
     assert_eq!(found, wanted, "without its alias a lane's tenants are not served");

@@ -4,8 +4,6 @@ use async_trait::async_trait;
 use rowhouse_context::Ctx;
 use rowhouse_types::{HomeState, Placement, ServerName, TenantId};
 
-use crate::Error;
-
 /// A tenant's place at one participant.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Home {
@@ -21,25 +19,10 @@ pub struct Home {
     pub version: i32,
     /// What the home allows.
     pub state: HomeState,
-    /// Transactions that the tenant may have at once over all processes, where its plan says so; only the directory knows.
+    /// Transactions that the tenant may have at once over all processes, where its plan says so; only the directory knows. Where
+    /// it shares lanes it has as many as they leave at most ([`Lanes::slots_max`](crate::Lanes::slots_max)).
     #[serde(default)]
     pub transactions_max: Option<u16>,
-}
-
-// === impl Home ===
-
-impl Home {
-    /// What to say where the tenant has as many transactions under way as it may: the plan's bound has a name and a number,
-    /// everybody's is no matter of the tenant's.
-    pub(crate) fn transactions_taken(&self) -> Error {
-        match self.transactions_max {
-            Some(most) => Error::TransactionsExceeded {
-                tenant: self.tenant,
-                most,
-            },
-            None => Error::Busy,
-        }
-    }
 }
 
 /// Why the directory does not say where a tenant lives.

@@ -10,6 +10,7 @@ pub mod db;
 pub mod lane;
 pub mod tx;
 
+mod bound;
 mod exchange;
 mod flight;
 mod permit;

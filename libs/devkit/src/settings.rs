@@ -265,6 +265,10 @@ impl Settings {
                     self.of_each_data_server(|data| self.servers.pooled_url(data)),
                 );
                 variables.set("ROWHOUSE_DATA_LANES", self.servers.lanes().to_string());
+                variables.set(
+                    "ROWHOUSE_DATA_LANE_SERVER_CONNECTIONS",
+                    self.servers.lane_connections().to_string(),
+                );
                 variables.set("ROWHOUSE_DATA_RELAY_URLS", self.of_each_data_server(relay));
                 variables.set("ROWHOUSE_DATA_MASTER_KEY", &self.keys.data_master);
             }

@@ -88,9 +88,12 @@ const DATA_CONNECTIONS_MAX: u32 = 32;
 /// one of them even by itself.
 const LANE_CONNECTIONS_MAX: u32 = 4;
 
-/// Connections that one tenant may hold of its two lanes: one would let a slow list hold up all colleagues' reads. A lane
-/// at the pooler has one more than that, which is every neighbour's.
+/// Connections that one tenant may hold of its two lanes: one would let a slow list hold up all colleagues' reads.
 const TENANT_SLOTS: u16 = 2;
+
+/// Connections of each lane at the pooler, where nothing else is said: one more than that, which is every neighbour's. A plan
+/// grants one less at most.
+const LANE_SERVER_CONNECTIONS: u32 = 3;
 
 /// The provisioner has seven connections to each server: three may be building for a second, three are the fleet's
 /// (`participant/fleet.rs`), and one is left for a tenant that must be frozen now.
@@ -131,6 +134,7 @@ fn lanes(env: &mut Env) -> Lanes {
     Lanes {
         count: env.or("ROWHOUSE_DATA_LANES", 0),
         connections_per_lane_max: env.or("ROWHOUSE_DATA_LANE_CONNECTIONS_MAX", LANE_CONNECTIONS_MAX),
+        server_connections_per_lane: env.or("ROWHOUSE_DATA_LANE_SERVER_CONNECTIONS", LANE_SERVER_CONNECTIONS),
         slots_per_tenant: env.or("ROWHOUSE_DATA_TENANT_SLOTS", TENANT_SLOTS),
         are_aliases: env.or("ROWHOUSE_DATA_LANE_ALIASES", true),
     }

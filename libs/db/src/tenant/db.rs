@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::bound::Bound;
 use super::databases::{Databases, OwnDatabases};
 use super::lane::Lanes;
 use super::permit::{Permit, Permits};
@@ -191,23 +192,17 @@ impl Inner {
 
     /// The tenant's right to a connection; none where it needs none.
     pub(super) async fn permit(&self, home: &Home, way: Way, deadline: Instant) -> Result<Option<Arc<Permit>>, Error> {
-        let Some(slots) = self.slots(home, way) else {
+        let Some(bound) = self.bound(home, way) else {
             return Ok(None);
         };
         let _wait = Wait::begin("permit");
-        let permit = self.permits.acquire(home, slots, deadline).await?;
+        let permit = self.permits.acquire(bound, deadline).await?;
         Ok(Some(Arc::new(permit)))
     }
 
-    /// How many connections a tenant may hold this way over all processes: as its plan says, or as everybody; none where
-    /// that is not bounded. In a database of its own it keeps nobody waiting but itself.
-    pub(super) fn slots(&self, home: &Home, way: Way) -> Option<u16> {
-        if way != Way::Lane {
-            return None;
-        }
-        let shares_lanes = self.lanes.are_on() && home.placement != Placement::Database;
-        let everybodys = shares_lanes.then(|| self.lanes.slots_per_tenant.max(1));
-        home.transactions_max.or(everybodys)
+    /// How many connections a tenant may hold this way over all processes; none where that is not bounded.
+    pub(super) fn bound(&self, home: &Home, way: Way) -> Option<Bound> {
+        Bound::of(home, way, self.lanes)
     }
 
     /// A free connection to the database in which the home is.

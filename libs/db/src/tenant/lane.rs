@@ -16,7 +16,10 @@ pub struct Lanes {
     pub count: u16,
     /// Connections of this process to each lane, and to the one for streams, at most.
     pub connections_per_lane_max: u32,
-    /// Connections that one tenant may hold of its two lanes, over all processes.
+    /// Connections of each lane to the data server, which all processes share: `pool_size` of its alias at the pooler. Says
+    /// nothing where there are no aliases.
+    pub server_connections_per_lane: u32,
+    /// Connections that one tenant may hold of its two lanes, over all processes, where its plan does not say how many.
     pub slots_per_tenant: u16,
     /// Behind `PgBouncer` a lane is a database alias there, `<database>_lane_NN`, and `<database>_bulk` is the one for
     /// streams. Straight to PostgreSQL it is a pool of this process and nothing else.
@@ -37,12 +40,26 @@ impl Lanes {
     pub const OFF: Self = Self {
         count: 0,
         connections_per_lane_max: 1,
+        server_connections_per_lane: 1,
         slots_per_tenant: 1,
         are_aliases: false,
     };
 
     pub(super) fn are_on(self) -> bool {
         self.count >= 2
+    }
+
+    /// Connections that a plan may let one tenant hold of its two lanes, over all processes: one less than a lane has, in this
+    /// process and at the pooler, so that whichever lane it holds them in has one for the neighbours. 1 where a lane has but one:
+    /// then the other lane is left.
+    #[must_use]
+    pub fn slots_max(self) -> u16 {
+        let connections = if self.are_aliases {
+            self.connections_per_lane_max.min(self.server_connections_per_lane)
+        } else {
+            self.connections_per_lane_max
+        };
+        u16::try_from(connections.saturating_sub(1)).unwrap_or(u16::MAX).max(1)
     }
 
     /// What a lane is called, in metrics and at the end of its alias.

@@ -9,9 +9,9 @@ use rowhouse_types::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::bound::Bound;
 use super::wait::Wait;
 use crate::Error;
-use crate::home::Home;
 
 /// Transactions of one tenant that may wait here: a quarter of the calls that a process takes at once, so that one
 /// tenant's do not fill it.
@@ -66,12 +66,12 @@ pub(super) struct Pauses {
 impl Permits {
     /// Waits for one of the tenant's permits. Who came first gets it first.
     ///
-    /// `most`: how many the tenant has; another number than before holds when none is taken any more.
+    /// `bound`: how many the tenant has; another number than before holds when none is taken any more.
     ///
     /// # Errors
     /// [`Error::TransactionsExceeded`] or [`Error::Busy`] shortly before the deadline, and at once where too many wait.
-    pub(super) async fn acquire(&self, home: &Home, most: u16, deadline: Instant) -> Result<Permit, Error> {
-        let (user, permits) = self.enlist(home, usize::from(most.max(1)))?;
+    pub(super) async fn acquire(&self, bound: Bound, deadline: Instant) -> Result<Permit, Error> {
+        let (user, permits) = self.enlist(bound)?;
         match tokio::time::timeout_at(told_before(deadline), permits.acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Permit {
                 _permit: permit,
@@ -81,24 +81,25 @@ impl Permits {
             Ok(Err(_)) => Err(Error::Fault("the tenant's permits are closed".to_owned())),
             Err(_) => {
                 refused("permit");
-                Err(home.transactions_taken())
+                Err(bound.reached())
             }
         }
     }
 
-    fn enlist(&self, home: &Home, most: usize) -> Result<(User, Arc<Semaphore>), Error> {
+    fn enlist(&self, bound: Bound) -> Result<(User, Arc<Semaphore>), Error> {
+        let most = usize::from(bound.most);
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = tenants.entry(home.tenant).or_insert_with(|| Entry {
+        let entry = tenants.entry(bound.tenant).or_insert_with(|| Entry {
             permits: Arc::new(Semaphore::new(most)),
             users: 0,
         });
         if entry.users >= most.saturating_add(WAITING_MAX) {
             refused("queue");
-            return Err(home.transactions_taken());
+            return Err(bound.reached());
         }
         entry.users += 1;
         let user = User {
-            tenant: home.tenant,
+            tenant: bound.tenant,
             tenants: Arc::clone(&self.tenants),
         };
         Ok((user, Arc::clone(&entry.permits)))
@@ -129,16 +130,18 @@ impl Pauses {
 
     /// Pauses for a random time that is longer in the mean after each refusal.
     ///
+    /// `taken`: what to say where the slots are, [`Bound::reached`].
+    ///
     /// # Errors
-    /// [`Error::TransactionsExceeded`] or [`Error::Busy`] where the pause would not end before the deadline.
-    pub(super) async fn pause(&mut self, home: &Home, deadline: Instant) -> Result<(), Error> {
+    /// `taken` where the pause would not end before the deadline.
+    pub(super) async fn pause(&mut self, taken: Error, deadline: Instant) -> Result<(), Error> {
         self.wait.get_or_insert_with(|| Wait::begin("slot"));
         let bound = self.next;
         self.next = (bound * 2).min(PAUSES.1);
         let until = Instant::now() + bound.mul_f64(fraction());
         if until >= told_before(deadline) {
             refused("slot");
-            return Err(home.transactions_taken());
+            return Err(taken);
         }
         tokio::time::sleep_until(until).await;
         Ok(())
@@ -146,10 +149,10 @@ impl Pauses {
 
     /// What to say where the statement was not said: that the slots are taken, where it waited for one until no time was
     /// left for another attempt.
-    pub(super) fn blamed_for(&self, home: &Home, error: Error) -> Error {
+    pub(super) fn blamed_for(&self, taken: Error, error: Error) -> Error {
         if error == Error::DeadlineExceeded && self.wait.is_some() {
             refused("slot");
-            return home.transactions_taken();
+            return taken;
         }
         error
     }
@@ -177,67 +180,58 @@ fn refused(why: &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use rowhouse_types::{HomeState, Placement};
-
+    use super::super::bound::tests::{of_lanes, of_plan};
     use super::*;
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(20)
     }
 
-    fn home(transactions_max: Option<u16>) -> Home {
-        Home {
-            tenant: TenantId::generate(),
-            server: "data1".parse().unwrap(),
-            placement: Placement::Schema,
-            generation: 1,
-            version: 1,
-            state: HomeState::Active,
-            transactions_max,
-        }
+    /// Everybody's one.
+    fn one() -> Bound {
+        of_lanes(TenantId::generate(), 1)
     }
 
     fn entries(permits: &Permits) -> usize {
         permits.tenants.lock().unwrap().len()
     }
 
+    async fn is_waiting<F: Future + Unpin>(waiting: &mut F) -> bool {
+        futures_util::future::poll_immediate(waiting).await.is_none()
+    }
+
     #[tokio::test]
     async fn a_deadline_is_blamed_on_the_slots_only_where_one_was_waited_for() {
-        let (mut pauses, home) = (Pauses::new(), home(None));
-        assert_eq!(
-            pauses.blamed_for(&home, Error::DeadlineExceeded),
-            Error::DeadlineExceeded
-        );
-        pauses.pause(&home, soon()).await.unwrap();
-        assert_eq!(pauses.blamed_for(&home, Error::DeadlineExceeded), Error::Busy);
-        assert_eq!(pauses.blamed_for(&home, Error::Stale), Error::Stale);
+        let mut pauses = Pauses::new();
+        let blamed = |pauses: &Pauses, error| pauses.blamed_for(Error::Busy, error);
+        assert_eq!(blamed(&pauses, Error::DeadlineExceeded), Error::DeadlineExceeded);
+        pauses.pause(Error::Busy, soon()).await.unwrap();
+        assert_eq!(blamed(&pauses, Error::DeadlineExceeded), Error::Busy);
+        assert_eq!(blamed(&pauses, Error::Stale), Error::Stale);
     }
 
     /// A lock that was not to be had after a wait for a slot is a matter of the tenant's data, not of its plan.
     #[tokio::test]
     async fn the_plans_bound_is_named_with_its_number_wherever_it_refuses() {
-        let home = home(Some(1));
-        let (tenant, most) = (home.tenant, 1);
-        let exceeded = Error::TransactionsExceeded { tenant, most };
+        let bound = of_plan(TenantId::generate(), 1);
+        let exceeded = bound.reached();
         let (permits, mut pauses) = (Permits::default(), Pauses::new());
-        let held = permits.acquire(&home, most, soon()).await.unwrap();
-        assert_eq!(
-            permits.acquire(&home, most, Instant::now()).await.unwrap_err(),
-            exceeded
-        );
+        let held = permits.acquire(bound, soon()).await.unwrap();
+        assert_eq!(permits.acquire(bound, Instant::now()).await.unwrap_err(), exceeded);
         drop(held);
-        pauses.pause(&home, soon()).await.unwrap();
-        assert_eq!(pauses.blamed_for(&home, Error::DeadlineExceeded), exceeded);
-        assert_eq!(pauses.blamed_for(&home, Error::Busy), Error::Busy);
-        assert_eq!(pauses.pause(&home, Instant::now()).await.unwrap_err(), exceeded);
+        pauses.pause(exceeded.clone(), soon()).await.unwrap();
+        assert_eq!(pauses.blamed_for(exceeded.clone(), Error::DeadlineExceeded), exceeded);
+        assert_eq!(pauses.blamed_for(exceeded.clone(), Error::Busy), Error::Busy);
+        let given_up = pauses.pause(exceeded.clone(), Instant::now()).await;
+        assert_eq!(given_up.unwrap_err(), exceeded);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_told_while_the_caller_still_listens() {
-        let (permits, home) = (Permits::default(), home(Some(1)));
-        let held = permits.acquire(&home, 1, soon()).await.unwrap();
+        let (permits, bound) = (Permits::default(), of_plan(TenantId::generate(), 1));
+        let held = permits.acquire(bound, soon()).await.unwrap();
         let deadline = soon();
-        permits.acquire(&home, 1, deadline).await.unwrap_err();
+        permits.acquire(bound, deadline).await.unwrap_err();
         assert!(Instant::now() < deadline);
         drop(held);
     }
@@ -245,22 +239,21 @@ mod tests {
     #[tokio::test]
     async fn a_tenant_waits_for_itself_alone() {
         let permits = Permits::default();
-        let (one, other) = (home(None), home(None));
-        let held = permits.acquire(&one, 1, soon()).await.unwrap();
-        assert_eq!(permits.acquire(&one, 1, Instant::now()).await.unwrap_err(), Error::Busy);
-        let others = permits.acquire(&other, 1, soon()).await.unwrap();
-        let (waited, ()) = tokio::join!(permits.acquire(&one, 1, soon()), async { drop(held) });
+        let (one, other) = (one(), one());
+        let held = permits.acquire(one, soon()).await.unwrap();
+        assert_eq!(permits.acquire(one, Instant::now()).await.unwrap_err(), Error::Busy);
+        let others = permits.acquire(other, soon()).await.unwrap();
+        let (waited, ()) = tokio::join!(permits.acquire(one, soon()), async { drop(held) });
         drop((waited.unwrap(), others));
         assert_eq!(entries(&permits), 0, "nothing stays of those who have gone");
     }
 
     #[tokio::test]
     async fn who_gives_up_waiting_leaves_nothing() {
-        let permits = Permits::default();
-        let tenant = home(None);
-        let held = permits.acquire(&tenant, 1, soon()).await.unwrap();
-        let mut waiting = Box::pin(permits.acquire(&tenant, 1, soon()));
-        assert!(futures_util::future::poll_immediate(&mut waiting).await.is_none());
+        let (permits, one) = (Permits::default(), one());
+        let held = permits.acquire(one, soon()).await.unwrap();
+        let mut waiting = Box::pin(permits.acquire(one, soon()));
+        assert!(is_waiting(&mut waiting).await);
         drop(waiting);
         drop(held);
         assert_eq!(entries(&permits), 0);
@@ -269,20 +262,20 @@ mod tests {
     #[tokio::test]
     async fn the_queue_of_one_tenant_is_bounded() {
         let permits = Permits::default();
-        let (tenant, other) = (home(None), home(None));
-        let held = permits.acquire(&tenant, 1, soon()).await.unwrap();
+        let (tenant, other) = (one(), one());
+        let held = permits.acquire(tenant, soon()).await.unwrap();
         let mut waiting: Vec<_> = (0..WAITING_MAX)
-            .map(|_| Box::pin(permits.acquire(&tenant, 1, soon())))
+            .map(|_| Box::pin(permits.acquire(tenant, soon())))
             .collect();
         for one in &mut waiting {
-            assert!(futures_util::future::poll_immediate(one).await.is_none());
+            assert!(is_waiting(one).await);
         }
         assert_eq!(
-            permits.acquire(&tenant, 1, soon()).await.unwrap_err(),
+            permits.acquire(tenant, soon()).await.unwrap_err(),
             Error::Busy,
             "at once"
         );
-        permits.acquire(&other, 1, soon()).await.unwrap();
+        permits.acquire(other, soon()).await.unwrap();
         drop(held);
         waiting.swap_remove(0).await.unwrap();
     }

@@ -9,6 +9,7 @@ use rowhouse_types::TenantId;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::bound::Bound;
 use super::db::{Inner, Mode};
 use super::exchange::{Answer, Exchanged, Refusal, Spoken, exchange};
 use super::flight::Flight;
@@ -242,12 +243,12 @@ impl TenantTx {
         let (mut is_fresh, mut pauses) = (false, Pauses::new());
         loop {
             let ready = self.ready(permit.clone()).await;
-            let (borrowed, begin) = ready.map_err(|error| pauses.blamed_for(&self.home, error))?;
+            let (borrowed, begin) = ready.map_err(|error| pauses.blamed_for(self.slots_taken(), error))?;
             let exchanged = self.exchange(borrowed, Some(&begin), spoken).await?;
             match (exchanged.refusal, &exchanged.answer) {
                 (Some(Refusal::SlotsTaken), _) => {
                     metrics::counter!("rowhouse_db_slot_refusals_total").increment(1);
-                    pauses.pause(&self.home, deadline).await?;
+                    pauses.pause(self.slots_taken(), deadline).await?;
                 }
                 // The tenant has moved, or the directory's cache is behind.
                 (Some(Refusal::Other), Err(Error::Stale | Error::TenantNotReady)) if !is_fresh => {
@@ -260,10 +261,16 @@ impl TenantTx {
                     is_fresh = true;
                 }
                 // No time was left for `enter`, after the waiting.
-                (Some(Refusal::Other), Err(error)) => return Err(pauses.blamed_for(&self.home, error.clone())),
+                (Some(Refusal::Other), Err(error)) => return Err(pauses.blamed_for(self.slots_taken(), error.clone())),
                 _ => return exchanged.answer,
             }
         }
+    }
+
+    /// What to say where other transactions have all slots of the tenant.
+    fn slots_taken(&self) -> Error {
+        let bound = self.db.bound(&self.home, self.way);
+        bound.map_or(Error::Busy, Bound::reached)
     }
 
     /// A connection, and the message that a transaction begins with.
@@ -287,8 +294,8 @@ impl TenantTx {
             Mode::Read => ("READ ONLY", "read"),
             Mode::Write => ("READ WRITE", "write"),
         };
-        let enter = match self.db.slots(&self.home, self.way) {
-            Some(slots) => format!("enter_lane({slots}, "),
+        let enter = match self.db.bound(&self.home, self.way) {
+            Some(bound) => format!("enter_lane({}, ", bound.most),
             None => "enter(".to_owned(),
         };
         Ok(format!(

@@ -36,20 +36,26 @@ pub(crate) struct Replicas {
 impl Replicas {
     /// `server_connections`: of each lane, at PgBouncer.
     pub(crate) async fn start(name: &str, count: u16, server_connections: u32, slots: u16) -> Self {
+        let lanes = Lanes {
+            count,
+            connections_per_lane_max: 4,
+            server_connections_per_lane: server_connections,
+            slots_per_tenant: slots,
+            are_aliases: true,
+        };
+        Self::start_with(name, server_connections, lanes).await
+    }
+
+    /// `lanes`: what the processes are told.
+    pub(crate) async fn start_with(name: &str, server_connections: u32, lanes: Lanes) -> Self {
         let bench = Bench::start(name, 1).await;
         let pools = LanePools {
-            count,
+            count: lanes.count,
             pool_size: server_connections,
         };
         let pooler = Pooler::start(&bench.databases, pools, server_connections.max(4))
             .await
             .unwrap();
-        let lanes = Lanes {
-            count,
-            connections_per_lane_max: 4,
-            slots_per_tenant: slots,
-            are_aliases: true,
-        };
         let connect = || TenantDb::connect(config(pooler.url().to_owned(), lanes), bench.directory.clone());
         Self {
             one: connect().await.unwrap(),
@@ -57,6 +63,15 @@ impl Replicas {
             bench,
             pooler,
         }
+    }
+
+    /// Gives the tenant's plan a number of transactions.
+    pub(crate) async fn grant(&self, tenant: TenantId, transactions_max: Option<u16>) {
+        let home = self.bench.provisioner.describe(tenant, &server()).await.unwrap();
+        self.bench.directory.put(Home {
+            transactions_max,
+            ..home
+        });
     }
 
     /// The aliases over which something is under way.
@@ -161,15 +176,8 @@ async fn a_tenants_slots_hold_over_all_processes() {
 async fn a_plan_may_grant_more_slots_or_fewer() {
     let replicas = Replicas::start("plan_slots", 2, 4, 2).await;
     let (few, many) = (replicas.bench.tenant().await, replicas.bench.tenant().await);
-    let grant = async |tenant, transactions_max| {
-        let home = replicas.bench.provisioner.describe(tenant, &server()).await.unwrap();
-        replicas.bench.directory.put(Home {
-            transactions_max,
-            ..home
-        });
-    };
-    grant(few, Some(1)).await;
-    grant(many, Some(3)).await;
+    replicas.grant(few, Some(1)).await;
+    replicas.grant(many, Some(3)).await;
     for tenant in [few, many] {
         assert_eq!(
             list(&replicas.two, tenant, LONG).await,
@@ -202,12 +210,41 @@ async fn a_plan_may_grant_more_slots_or_fewer() {
         open(&replicas.one, own).await,
     ];
     drop(unbounded);
-    grant(own, Some(1)).await;
+    replicas.grant(own, Some(1)).await;
     assert_eq!(list(&replicas.two, own, LONG).await, Ok(0));
     let held = open(&replicas.one, own).await;
     assert_eq!(list(&replicas.two, own, SHORT).await, exceeded(own, 1));
     held.commit().await.unwrap();
     assert_eq!(list(&replicas.two, own, LONG).await, Ok(0));
+}
+
+#[tokio::test]
+async fn a_plan_grants_no_more_slots_than_leave_the_neighbours_a_connection() {
+    let replicas = Replicas::start("plan_cap", 2, 3, 1).await;
+    for placement in [Placement::Schema, Placement::Shared] {
+        let tenant = replicas.bench.tenant_in(placement).await;
+        replicas.grant(tenant, Some(64)).await;
+        assert_eq!(
+            list(&replicas.two, tenant, LONG).await,
+            Ok(0),
+            "the lanes are connected"
+        );
+        let held = (open(&replicas.one, tenant).await, open(&replicas.two, tenant).await);
+        // It is the lanes that refuse: the plan would have let it in.
+        for db in [&replicas.one, &replicas.two] {
+            assert_eq!(list(db, tenant, SHORT).await, Err(Error::Busy), "{placement:?}");
+        }
+        drop(held);
+    }
+    // In a database of its own there is nobody beside it.
+    let own = replicas.bench.tenant_in(Placement::Database).await;
+    replicas.grant(own, Some(64)).await;
+    let all = (
+        open(&replicas.one, own).await,
+        open(&replicas.one, own).await,
+        open(&replicas.two, own).await,
+    );
+    drop(all);
 }
 
 /// The control: an `enter_lane` that gives every slot away again and again.
@@ -299,6 +336,7 @@ async fn straight_to_postgresql_lanes_are_pools_and_slots_hold() {
     let lanes = Lanes {
         count: 4,
         connections_per_lane_max: 2,
+        server_connections_per_lane: 1,
         slots_per_tenant: 1,
         are_aliases: false,
     };
@@ -321,6 +359,7 @@ async fn a_connection_that_has_served_too_many_homes_is_closed() {
     let lanes = Lanes {
         count: 2,
         connections_per_lane_max: 1,
+        server_connections_per_lane: 1,
         slots_per_tenant: 1,
         are_aliases: false,
     };
@@ -353,6 +392,7 @@ async fn lanes_without_their_aliases_are_found_before_the_first_call() {
     let lanes = Lanes {
         count: 2,
         connections_per_lane_max: 1,
+        server_connections_per_lane: 1,
         slots_per_tenant: 1,
         are_aliases: true,
     };

@@ -21,6 +21,7 @@ async fn process(bench: &Bench) -> TenantDb {
     let lanes = Lanes {
         count: 2,
         connections_per_lane_max: 1,
+        server_connections_per_lane: 1,
         slots_per_tenant: 1,
         are_aliases: false,
     };

@@ -1,9 +1,9 @@
 //! T30: one tenant's transactions sleep and wait for locks, from two processes; the neighbours share both
-//! of its lanes.
+//! of its lanes. Its plan says nothing, or grants it more than both lanes have.
 
 use std::time::Duration;
 
-use rowhouse_db::{Error, Mode, TenantDb};
+use rowhouse_db::{Error, Lanes, Mode, TenantDb};
 use rowhouse_devkit::torture::Torture;
 use rowhouse_types::TenantId;
 use tokio::task::JoinSet;
@@ -18,6 +18,8 @@ const LANES: u16 = 2;
 /// Server connections of each lane.
 const SERVER_CONNECTIONS: u32 = 3;
 const SLOTS: u16 = 2;
+/// More than both lanes have: the most that a plan may say.
+const GREEDY: Option<u16> = Some(64);
 /// Calls of the bad tenant at once, in each process: half sleep, half wait for a lock.
 const BAD_CALLS: usize = 8;
 const NEIGHBOURS: usize = 5;
@@ -89,14 +91,18 @@ async fn work(db: TenantDb, tenant: TenantId) -> Result<(), Error> {
 async fn neighbours_of_a_tenant_that_sleeps_in_both_its_lanes_do_not_fail() {
     let mut torture = Torture::begin("T30", "lanes");
     while torture.round().is_some() {
-        round(&mut torture).await;
+        for transactions_max in [None, GREEDY] {
+            round(&mut torture, transactions_max).await;
+        }
     }
 }
 
-async fn round(torture: &mut Torture) {
+/// `transactions_max`: what the bad tenant's plan says.
+async fn round(torture: &mut Torture, transactions_max: Option<u16>) {
     let replicas = Replicas::start("neighbours", LANES, SERVER_CONNECTIONS, SLOTS).await;
     let (mut holder, superuser) = (replicas.bench.superuser().await, replicas.bench.superuser().await);
     let bad = replicas.bench.tenant().await;
+    replicas.grant(bad, transactions_max).await;
     let mut neighbours = Vec::new();
     for _ in 0..NEIGHBOURS {
         neighbours.push(replicas.bench.tenant().await);
@@ -130,10 +136,29 @@ async fn round(torture: &mut Torture) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_bound_the_neighbours_would_fail() {
     let replicas = Replicas::start("no_bound", LANES, SERVER_CONNECTIONS, 100).await;
+    has_every_connection(&replicas, None).await;
+}
+
+/// The control of a plan's bound: processes that are told of wider lanes than there are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_lanes_bound_on_its_plan_the_neighbours_would_fail() {
+    let lanes = Lanes {
+        count: LANES,
+        connections_per_lane_max: 100,
+        server_connections_per_lane: 100,
+        slots_per_tenant: SLOTS,
+        are_aliases: true,
+    };
+    let replicas = Replicas::start_with("no_plan_bound", SERVER_CONNECTIONS, lanes).await;
+    has_every_connection(&replicas, GREEDY).await;
+}
+
+async fn has_every_connection(replicas: &Replicas, transactions_max: Option<u16>) {
     let (mut holder, superuser) = (replicas.bench.superuser().await, replicas.bench.superuser().await);
     let (bad, neighbour) = (replicas.bench.tenant().await, replicas.bench.tenant().await);
+    replicas.grant(bad, transactions_max).await;
     let locked = lock_notes(&mut holder, bad).await;
-    let calls = start_misbehaving(&replicas, bad);
+    let calls = start_misbehaving(replicas, bad);
     let all = i64::from(SERVER_CONNECTIONS) * i64::from(LANES);
     until(|| async { held(&superuser, bad).await == all }).await;
     for db in [&replicas.one, &replicas.two] {

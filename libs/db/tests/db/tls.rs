@@ -90,6 +90,7 @@ async fn connect(bench: &Bench, url: String) -> TenantDb {
     let lanes = Lanes {
         count: POOLS.count,
         connections_per_lane_max: 2,
+        server_connections_per_lane: POOLS.pool_size,
         slots_per_tenant: 1,
         are_aliases: true,
     };

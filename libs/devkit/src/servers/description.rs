@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::pgbouncer::DEV_LANES;
+
 /// A login of the suite, as `libs/db/cluster/roles.sql` creates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Login {
@@ -177,6 +179,11 @@ impl Servers {
     /// Lanes that PgBouncer has aliases for, in the data database of `cargo xtask up`; 0 for none.
     pub fn lanes(&self) -> u16 {
         self.lanes
+    }
+
+    /// Server connections of each of them.
+    pub fn lane_connections(&self) -> u32 {
+        if self.lanes > 0 { DEV_LANES.pool_size } else { 0 }
     }
 
     /// PostgreSQL itself.

@@ -60,6 +60,10 @@ impl Division {
         vec![
             ("ROWHOUSE_DATA_URLS", format!("{DATA_SERVER}={}", pooler.url())),
             ("ROWHOUSE_DATA_LANES", self.pools.count.to_string()),
+            (
+                "ROWHOUSE_DATA_LANE_SERVER_CONNECTIONS",
+                self.pools.pool_size.to_string(),
+            ),
             ("ROWHOUSE_DATA_TENANT_SLOTS", self.slots.to_string()),
         ]
     }

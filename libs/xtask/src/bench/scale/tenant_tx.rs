@@ -120,6 +120,7 @@ async fn connect(division: Division, pooler: &Pooler, homes: &Homes) -> Result<T
         lanes: Lanes {
             count: division.pools.count,
             connections_per_lane_max: CLIENT_CONNECTIONS_PER_LANE,
+            server_connections_per_lane: division.pools.pool_size,
             slots_per_tenant: division.slots,
             are_aliases: true,
         },

@@ -98,6 +98,7 @@ impl Bench {
         let lanes = Lanes {
             count: 2,
             connections_per_lane_max: 1,
+            server_connections_per_lane: 1,
             slots_per_tenant: 1,
             are_aliases: false,
         };
