@@ -1,7 +1,7 @@
 //! How many transactions of one tenant this process has under way.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -34,6 +34,10 @@ pub(super) struct Permits {
 #[derive(Debug)]
 struct Entry {
     permits: Arc<Semaphore>,
+    /// How many there are, held or not, as soon as those that are owed are gone.
+    most: usize,
+    /// Permits that go when they are given back: more were held than there may be now.
+    owed: usize,
     /// Those that hold one and those that wait for one.
     users: usize,
 }
@@ -41,9 +45,10 @@ struct Entry {
 /// One tenant's right to one connection; given back on drop.
 #[derive(Debug)]
 pub(super) struct Permit {
-    // Dropped in this order: the permit is free before its tenant's entry goes.
-    _permit: OwnedSemaphorePermit,
-    _user: User,
+    /// There until the drop.
+    permit: Option<OwnedSemaphorePermit>,
+    // Dropped last: the permit is free before its tenant's entry goes.
+    user: User,
 }
 
 /// Keeps a tenant's entry.
@@ -66,7 +71,8 @@ pub(super) struct Pauses {
 impl Permits {
     /// Waits for one of the tenant's permits. Who came first gets it first.
     ///
-    /// `bound`: how many the tenant has; another number than before holds when none is taken any more.
+    /// `bound`: how many the tenant has. Another number than before holds from now on, also for those who wait; nothing is
+    /// taken from those who hold one.
     ///
     /// # Errors
     /// [`Error::TransactionsExceeded`] or [`Error::Busy`] shortly before the deadline, and at once where too many wait.
@@ -74,8 +80,8 @@ impl Permits {
         let (user, permits) = self.enlist(bound)?;
         match tokio::time::timeout_at(told_before(deadline), permits.acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Permit {
-                _permit: permit,
-                _user: user,
+                permit: Some(permit),
+                user,
             }),
             // Closed: nobody closes it.
             Ok(Err(_)) => Err(Error::Fault("the tenant's permits are closed".to_owned())),
@@ -88,11 +94,10 @@ impl Permits {
 
     fn enlist(&self, bound: Bound) -> Result<(User, Arc<Semaphore>), Error> {
         let most = usize::from(bound.most);
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = tenants.entry(bound.tenant).or_insert_with(|| Entry {
-            permits: Arc::new(Semaphore::new(most)),
-            users: 0,
-        });
+        let mut tenants = lock(&self.tenants);
+        let entry = tenants.entry(bound.tenant).or_insert_with(|| Entry::new(most));
+        // A tenant that always has something under way has the same entry for ever.
+        entry.becomes(most);
         if entry.users >= most.saturating_add(WAITING_MAX) {
             refused("queue");
             return Err(bound.reached());
@@ -106,16 +111,74 @@ impl Permits {
     }
 }
 
+// === impl Entry ===
+
+impl Entry {
+    fn new(most: usize) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(most)),
+            most,
+            owed: 0,
+            users: 0,
+        }
+    }
+
+    /// There are so many from now on.
+    fn becomes(&mut self, most: usize) {
+        if let Some(more) = most.checked_sub(self.most) {
+            // What is owed need not go, so the rest is new.
+            let kept = self.owed.min(more);
+            self.owed -= kept;
+            self.permits.add_permits(more - kept);
+        } else {
+            self.owed += self.most - most;
+            self.settle();
+        }
+        self.most = most;
+    }
+
+    /// Takes what is owed of what nobody holds.
+    fn settle(&mut self) {
+        self.owed -= self.permits.forget_permits(self.owed);
+    }
+}
+
+// === impl Permit ===
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Some(permit) = self.permit.take() else { return };
+        let mut tenants = lock(&self.user.tenants);
+        match tenants.get_mut(&self.user.tenant) {
+            // Else whoever waits would have it at once, and a queue that never ends would never come to the smaller number.
+            Some(entry) if entry.owed > 0 => {
+                entry.owed -= 1;
+                permit.forget();
+            }
+            // Under the lock, so that nothing comes to be owed in between.
+            Some(_) | None => drop(permit),
+        }
+    }
+}
+
+// === impl User ===
+
 impl Drop for User {
     fn drop(&mut self) {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tenants = lock(&self.tenants);
         if let Some(entry) = tenants.get_mut(&self.tenant) {
+            // Of somebody who was given a permit and had gone.
+            entry.settle();
             entry.users -= 1;
             if entry.users == 0 {
                 tenants.remove(&self.tenant);
             }
         }
     }
+}
+
+fn lock(tenants: &Mutex<HashMap<TenantId, Entry>>) -> MutexGuard<'_, HashMap<TenantId, Entry>> {
+    tenants.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl Pauses ===
@@ -278,5 +341,65 @@ mod tests {
         permits.acquire(other, soon()).await.unwrap();
         drop(held);
         waiting.swap_remove(0).await.unwrap();
+    }
+
+    /// A busy tenant always has something under way, so its entry never goes.
+    #[tokio::test(start_paused = true)]
+    async fn another_number_holds_at_once_for_a_tenant_that_is_never_idle() {
+        let (permits, tenant) = (Permits::default(), TenantId::generate());
+        let acquire = |most| permits.acquire(of_plan(tenant, most), soon());
+        let is_full = async |most| {
+            let refused = permits.acquire(of_plan(tenant, most), Instant::now()).await;
+            refused.is_err_and(|error| error == of_plan(tenant, most).reached())
+        };
+        let throughout = acquire(1).await.unwrap();
+        let mut waiting = Box::pin(acquire(1));
+        assert!(is_waiting(&mut waiting).await);
+
+        // Raised: who waits already is the first to have more.
+        let third = acquire(3).await.unwrap();
+        let second = waiting.await.unwrap();
+        assert!(is_full(3).await);
+
+        // Lowered while all are held: nothing is taken away, and what is given back goes, also while somebody waits.
+        let mut waiting = Box::pin(acquire(2));
+        assert!(is_waiting(&mut waiting).await);
+        drop(third);
+        assert!(is_waiting(&mut waiting).await, "two are held");
+        drop(second);
+        let second = waiting.await.unwrap();
+        assert!(is_full(2).await);
+
+        // Lowered while one is free.
+        drop(second);
+        assert!(is_full(1).await);
+
+        // Raised again while something is owed: that stays, and the rest is new.
+        let second = acquire(2).await.unwrap();
+        assert!(is_full(1).await);
+        let third = acquire(3).await.unwrap();
+        assert!(is_full(3).await);
+        drop((second, third));
+        drop((acquire(3).await.unwrap(), throughout));
+        assert_eq!(entries(&permits), 0);
+    }
+
+    /// It was given a permit, and has gone before it could look.
+    #[tokio::test]
+    async fn what_is_owed_is_not_kept_by_who_gave_up() {
+        let (permits, tenant) = (Permits::default(), TenantId::generate());
+        let acquire = |most| permits.acquire(of_plan(tenant, most), soon());
+        let (throughout, second) = (acquire(2).await.unwrap(), acquire(2).await.unwrap());
+        let mut given = Box::pin(acquire(2));
+        assert!(is_waiting(&mut given).await);
+        drop(second);
+        let refused = permits.acquire(of_plan(tenant, 1), Instant::now()).await;
+        assert!(refused.is_err());
+        drop(given);
+        let refused = permits.acquire(of_plan(tenant, 1), Instant::now()).await;
+        assert!(refused.is_err(), "the second is gone");
+        drop(throughout);
+        drop(acquire(1).await.unwrap());
+        assert_eq!(entries(&permits), 0);
     }
 }

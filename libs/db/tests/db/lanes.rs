@@ -247,6 +247,27 @@ async fn a_plan_grants_no_more_slots_than_leave_the_neighbours_a_connection() {
     drop(all);
 }
 
+/// A tenant that always has a transaction under way, in this process.
+#[tokio::test]
+async fn another_number_of_the_plan_reaches_a_tenant_that_is_never_idle() {
+    let replicas = Replicas::start("plan_change", 2, 4, 2).await;
+    let (db, tenant) = (&replicas.one, replicas.bench.tenant().await);
+    replicas.grant(tenant, Some(1)).await;
+    let throughout = open(db, tenant).await;
+    let exceeded = |most| Err(Error::TransactionsExceeded { tenant, most });
+    assert_eq!(list(db, tenant, SHORT).await, exceeded(1));
+    replicas.grant(tenant, Some(3)).await;
+    let (second, third) = (open(db, tenant).await, open(db, tenant).await);
+    assert_eq!(list(db, tenant, SHORT).await, exceeded(3));
+    replicas.grant(tenant, Some(2)).await;
+    assert_eq!(list(db, tenant, SHORT).await, exceeded(2), "three are under way");
+    third.commit().await.unwrap();
+    assert_eq!(list(db, tenant, SHORT).await, exceeded(2), "two are");
+    second.commit().await.unwrap();
+    assert_eq!(list(db, tenant, LONG).await, Ok(0));
+    throughout.commit().await.unwrap();
+}
+
 /// The control: an `enter_lane` that gives every slot away again and again.
 #[tokio::test]
 async fn without_the_slots_each_process_would_take_as_many() {
