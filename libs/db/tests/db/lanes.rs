@@ -373,10 +373,9 @@ async fn straight_to_postgresql_lanes_are_pools_and_slots_hold() {
     assert_eq!(list(&two, tenant, LONG).await, Ok(0));
 }
 
-/// Only a backstop, and only where closing a connection closes a back end.
+/// Only a backstop, and it helps only where closing a connection closes a back end.
 #[tokio::test]
 async fn a_connection_that_has_served_too_many_homes_is_closed() {
-    let bench = Bench::start("retired", 1).await;
     let lanes = Lanes {
         count: 2,
         connections_per_lane_max: 1,
@@ -384,6 +383,17 @@ async fn a_connection_that_has_served_too_many_homes_is_closed() {
         slots_per_tenant: 1,
         are_aliases: false,
     };
+    is_retired("retired", lanes).await;
+}
+
+/// One pool for everybody: the more homes for each connection.
+#[tokio::test]
+async fn without_lanes_it_is_closed_too() {
+    is_retired("retired_off", Lanes::OFF).await;
+}
+
+async fn is_retired(name: &str, lanes: Lanes) {
+    let bench = Bench::start(name, 1).await;
     let direct = config(bench.databases.data_url(Login::App), lanes);
     let db = TenantDb::connect(direct, bench.directory.clone()).await.unwrap();
     let home = bench.prepare(TenantId::generate()).await;
@@ -402,7 +412,7 @@ async fn a_connection_that_has_served_too_many_homes_is_closed() {
     };
     let before = back_end().await;
     visit(300).await;
-    assert_eq!(back_end().await, before, "the bound is 420 for a connection");
+    assert_eq!(back_end().await, before, "the bound is 336 for a connection");
     visit(700).await;
     assert_ne!(back_end().await, before);
 }

@@ -11,8 +11,8 @@ use crate::bench::{Bench, LONG, config, ctx, until};
 use crate::lanes::{SHORT, list, open};
 use crate::notes::BACKEND;
 
-/// One of two connections has served 420 of so many homes, and is closed.
-const HOMES: usize = 2 * 420;
+/// One of two connections has served 336 of so many homes, and is closed.
+const HOMES: usize = 2 * 336;
 
 const README: &str = include_str!("../../README.md");
 
