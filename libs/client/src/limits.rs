@@ -19,8 +19,10 @@ use crate::request::{request, shared_ctx};
 /// Tenants whose limits are kept in memory at once. An entry is about 80 bytes.
 const MEMORY_MAX: u64 = 20_000;
 
-/// How long limits are believed without asking. With [`KEPT_IN_REDIS`] it bounds how late a new plan is in force.
-const KEPT_IN_MEMORY: Duration = Duration::from_secs(10);
+/// How long limits are believed without asking. With [`KEPT_IN_REDIS`] it bounds how late a new plan is in force: 20 s are promised
+/// (`plan_service.proto`). The other two seconds are for questions and answers on their way, and for whoever remembers what limits
+/// said (`quota/bucket.rs`).
+const KEPT_IN_MEMORY: Duration = Duration::from_secs(8);
 
 /// The same for Redis, from where other processes take them.
 const KEPT_IN_REDIS: Duration = Duration::from_secs(10);

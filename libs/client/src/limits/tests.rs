@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
+use rowhouse_cache::cache::OPERATION_MAX;
 use rowhouse_context::ServiceName;
 use rowhouse_proto::tenant::v1::ResolveRequest;
 use rowhouse_proto::tenant::v1::directory_service_server::{DirectoryService, DirectoryServiceServer};
@@ -13,6 +14,12 @@ use tonic::{Request, Response};
 
 use super::*;
 use crate::fake::{ctx, no_redis, peer, redis};
+
+/// How late a change is known at most, by whoever looks then: just before it the limits were asked for, then put into Redis, and
+/// taken from there at the last moment.
+pub(crate) fn known_within() -> Duration {
+    ASK_MAX + OPERATION_MAX + KEPT_IN_REDIS + OPERATION_MAX + KEPT_IN_MEMORY
+}
 
 #[derive(Default)]
 pub(crate) struct State {

@@ -6,8 +6,10 @@ use tokio::time::Instant;
 
 use super::RateExceeded;
 
-/// How long a tenant without a bound is let pass before its limits are looked at again.
-const UNBOUNDED_FOR: Duration = Duration::from_secs(10);
+/// How long a tenant without a bound is let pass before its limits are looked at again. It comes on top of how long limits are
+/// remembered, and both together are within the 20 s that are promised (`plan_service.proto`). Limits are mostly in memory, so a
+/// look costs next to nothing.
+const UNBOUNDED_FOR: Duration = Duration::from_millis(500);
 
 /// Shortest pause after less was granted than was wanted.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -142,8 +144,11 @@ fn batch(rate: u32) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::tests::known_within;
 
     const MS: Duration = Duration::from_millis(1);
+    /// A changed plan is in force: `plan_service.proto`.
+    const PROMISED: Duration = Duration::from_secs(20);
 
     /// Calls as fast as they come for a second, with a Redis that grants `rate` evenly; returns how many passed.
     fn flood(rate: u32, has_redis: bool) -> u32 {
@@ -217,6 +222,17 @@ mod tests {
         bucket.is_unbounded(now);
         assert!(!bucket.admit(now).1);
         assert!(bucket.admit(now + UNBOUNDED_FOR).1, "a plan may have got a bound since");
+    }
+
+    #[test]
+    fn a_first_bound_is_in_force_as_soon_as_a_plan_promises() {
+        let changed = Instant::now();
+        let mut bucket = Bucket::new(changed);
+        // The last moment at which the limits may still be told as they were.
+        let looked = changed + known_within();
+        assert!(bucket.admit(looked).1);
+        bucket.is_unbounded(looked);
+        assert!(bucket.admit(changed + PROMISED).1, "it is looked again in time");
     }
 
     #[test]
