@@ -1,20 +1,58 @@
-//! T08: the catalogue audit sees every wall that is missing. And statements against the schema.
+//! T08: homes of every placement before and after each migration, and the catalogue audit sees every wall that is missing. And
+//! statements against the schema.
 
 use rowhouse_config::Secret;
 use rowhouse_db::testing::{audit_home, check_statements};
 use rowhouse_db::{AnyStatement, Error, FromRow, Row, Statement, Type};
 use rowhouse_devkit::servers::Login;
+use rowhouse_devkit::torture::Torture;
+use rowhouse_types::{Placement, TenantId};
 
-use crate::bench::{Bench, schema};
+use crate::bench::{Bench, schema, server};
+use crate::fleet::older_homes;
 use crate::notes::{Note, STATEMENTS};
+
+/// Homes of each placement that are migrated in a round, short and long. Beside them one is built anew.
+const HOMES: [usize; 2] = [2, 10];
 
 #[tokio::test]
 async fn homes_keep_every_rule_and_look_alike() {
-    let bench = Bench::start("audit", 1).await;
-    let (one, other) = (bench.tenant().await, bench.tenant().await);
-    let url = Secret::new(bench.databases.data_url(Login::Owner));
-    assert_eq!(audit_home(&url, one, None).await.unwrap(), Vec::<String>::new());
-    assert_eq!(audit_home(&url, other, Some(one)).await.unwrap(), Vec::<String>::new());
+    let mut torture = Torture::begin("T08", "catalogue");
+    while torture.round().is_some() {
+        let bench = Bench::start("audit", 1).await;
+        for placement in [Placement::Schema, Placement::Shared, Placement::Database] {
+            round(&mut torture, &bench, placement).await;
+        }
+    }
+}
+
+/// Homes as they are built, after each migration, and beside one that was built with all of them.
+async fn round(torture: &mut Torture, bench: &Bench, placement: Placement) {
+    let homes = torture.size(HOMES[0], HOMES[1]);
+    let mut tenants = older_homes(bench, placement, homes).await;
+    audited(torture, bench, placement, &tenants).await;
+    for tenant in &tenants {
+        let home = bench.provisioner.migrate(*tenant, &server()).await.unwrap();
+        assert_eq!(home.version, 2);
+    }
+    tenants.push(bench.tenant_in(placement).await);
+    audited(torture, bench, placement, &tenants).await;
+}
+
+/// Each keeps every rule, and looks like the last one where that is in the same database.
+async fn audited(torture: &mut Torture, bench: &Bench, placement: Placement, tenants: &[TenantId]) {
+    for tenant in tenants {
+        let (url, template) = if placement == Placement::Database {
+            let servers = bench.databases.servers();
+            (servers.login_url(Login::Owner, &schema(*tenant)), None)
+        } else {
+            (bench.databases.data_url(Login::Owner), tenants.last().copied())
+        };
+        let violations = audit_home(&Secret::new(url), *tenant, template).await.unwrap();
+        assert_eq!(violations, Vec::<String>::new(), "{placement:?}");
+        torture.trials(1);
+    }
+    torture.count(placement.as_str(), tenants.len());
 }
 
 /// The controls: each damage is named by its own rule.
@@ -103,7 +141,7 @@ async fn every_missing_wall_is_named() {
 }
 
 /// Undoes what grants and tables the damages left, by building the home anew.
-async fn repair(bench: &Bench, superuser: &tokio_postgres::Client, tenant: rowhouse_types::TenantId) {
+async fn repair(bench: &Bench, superuser: &tokio_postgres::Client, tenant: TenantId) {
     let undo = format!(
         "DROP SCHEMA {home} CASCADE;
          DELETE FROM rowhouse.homes WHERE tenant_id = '{id}';
