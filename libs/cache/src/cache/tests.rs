@@ -1,5 +1,6 @@
 //! The cache against a real Redis, and against none.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -103,6 +104,93 @@ async fn a_redis_that_hangs_costs_a_bounded_wait_and_then_none() {
     assert!(begun.elapsed() < OPERATION_MAX * 4 + SLACK, "{:?}", begun.elapsed());
 }
 
+/// Tenants whose canaries are read and written, and whose permits are taken.
+const CANARIES: usize = 50;
+/// Times that each of them does something, in a round.
+const TURNS: usize = 90;
+/// Of a bucket that never comes to its end in a round.
+const PERMITS: u32 = 1_000_000;
+
+/// An operation, and what its answer may be.
+enum Operation {
+    /// Its owner's name, or nothing.
+    Get(Key),
+    /// Its owner's name.
+    Set(Key),
+    /// So many, which no other tenant asks for.
+    TakePermits(Key, u32),
+    /// A tenant that has so many keys, and does nothing else.
+    Purge(TenantId, u64),
+}
+
+impl Operation {
+    /// What tenant number `at` does now. Most read.
+    async fn choose(dice: &mut Dice, cache: &Cache, keys: &[Key], at: usize) -> Self {
+        let key = &keys[at];
+        match dice.below(20) {
+            0 => {
+                let (gone, mut count) = (TenantId::generate(), 0);
+                for number in 0..=dice.below(3) {
+                    let key = Key::tenant(gone, "canary", &number.to_string());
+                    cache.set(&key, &"gone", TTL).await;
+                    count += u64::from(cache.get::<String>(&key).await.is_some());
+                }
+                Self::Purge(gone, count)
+            }
+            1..4 => Self::Set(key.clone()),
+            4..7 => {
+                let bucket = Key::tenant(key.owner().unwrap(), "permits", "requests");
+                Self::TakePermits(bucket, u32::try_from(at).unwrap() + 1)
+            }
+            _ => Self::Get(key.clone()),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Get(_) => "get",
+            Self::Set(_) => "set",
+            Self::TakePermits(..) => "take_permits",
+            Self::Purge(..) => "purge",
+        }
+    }
+
+    /// Whether it had an answer, which is its own then.
+    async fn run(&self, cache: &Cache) -> bool {
+        match self {
+            Self::Get(key) => {
+                let value = cache.get::<String>(key).await;
+                assert!(value.as_ref().is_none_or(|value| *value == canary(key)), "{value:?}");
+                value.is_some()
+            }
+            Self::Set(key) => {
+                cache.set(key, &canary(key), TTL).await;
+                true
+            }
+            Self::TakePermits(bucket, wanted) => {
+                let granted = cache.take_permits(bucket, PERMITS, PERMITS, *wanted).await;
+                assert!(
+                    granted.is_none_or(|granted| granted == *wanted),
+                    "{granted:?} of {wanted}"
+                );
+                granted.is_some()
+            }
+            Self::Purge(gone, count) => {
+                let removed = cache.purge(*gone).await;
+                assert!(
+                    removed.is_none_or(|removed| removed == *count),
+                    "{removed:?} of {count}"
+                );
+                removed.is_some()
+            }
+        }
+    }
+}
+
+fn canary(key: &Key) -> String {
+    key.owner().unwrap().to_string()
+}
+
 /// T07.
 #[tokio::test]
 async fn answers_never_cross_when_operations_are_dropped() {
@@ -114,42 +202,52 @@ async fn answers_never_cross_when_operations_are_dropped() {
 
 async fn dropped_operations(torture: &mut Torture, mut dice: Dice) {
     let cache = cache(&fixture::redis_prefix("dropped"));
-    let keys: Vec<Key> = (0..50)
+    let keys: Vec<Key> = (0..CANARIES)
         .map(|_| Key::tenant(TenantId::generate(), "canary", "x"))
         .collect();
     for key in &keys {
-        cache.set(key, &key.owner().unwrap().to_string(), TTL).await;
+        cache.set(key, &canary(key), TTL).await;
     }
-    let (mut hits, mut dropped) = (0, 0);
-    for _ in 0..60 {
-        let operations = keys.iter().map(|key| {
-            let (cache, key) = (cache.clone(), key.clone());
+    let (mut answers, mut dropped) = (BTreeMap::new(), BTreeMap::new());
+    for _ in 0..TURNS {
+        let mut running = Vec::new();
+        for at in 0..keys.len() {
+            let operation = Operation::choose(&mut dice, &cache, &keys, at).await;
             // The moments are spread over the time that one takes.
             let patience = if dice.percent(30) {
                 Duration::from_micros(dice.below(900) as u64)
             } else {
                 TTL
             };
+            running.push((operation, patience));
+        }
+        let running = running.into_iter().map(|(operation, patience)| {
+            let cache = cache.clone();
             tokio::spawn(async move {
-                let value = tokio::time::timeout(patience, cache.get::<String>(&key)).await;
-                (key, value)
+                let ran = tokio::time::timeout(patience, operation.run(&cache)).await;
+                (operation.name(), ran)
             })
         });
-        for operation in operations.collect::<Vec<_>>() {
-            let (key, value) = operation.await.unwrap();
-            match value {
-                Ok(Some(value)) => {
-                    assert_eq!(value, key.owner().unwrap().to_string());
-                    hits += 1;
-                }
-                Ok(None) => {}
-                Err(_) => dropped += 1,
-            }
+        for operation in running.collect::<Vec<_>>() {
+            let (name, ran) = operation.await.unwrap();
+            let counted = if ran.is_ok() { &mut answers } else { &mut dropped };
+            *counted.entry(name).or_insert(0) += usize::from(ran.unwrap_or(true));
         }
     }
-    assert!(hits > 1_000 && dropped > 0, "{hits} {dropped}");
-    torture.trials(hits);
-    torture.count("dropped", dropped);
+    // Who was purged was another.
+    for key in &keys {
+        assert_eq!(cache.get::<String>(key).await, Some(canary(key)));
+    }
+    for operation in ["get", "set", "take_permits", "purge"] {
+        let counts = [&answers, &dropped].map(|counted| counted.get(operation).copied().unwrap_or(0));
+        assert!(counts.iter().all(|count| *count > 0), "{operation}: {counts:?}");
+    }
+    assert!(answers["get"] > 1_000, "{answers:?}");
+    let told = answers.iter().filter(|(name, _)| **name != "set");
+    torture.trials(told.map(|(_, count)| count).sum());
+    for (name, count) in dropped {
+        torture.count(name, count);
+    }
 }
 
 #[tokio::test]
