@@ -12,7 +12,14 @@ use crate::test;
 /// What each id of the catalogue runs: parts of the tests' names. The tests beside it in the same file are its controls.
 const TESTS: &[(&str, &[&str])] = &[
     ("T01", &["torture::tenants_never_meet", "isolation::interleaved::"]),
-    ("T02", &["drops::", "lanes::a_dropped_transaction"]),
+    (
+        "T02",
+        &[
+            "drops::",
+            "lanes::a_dropped_transaction",
+            "statements::a_use_that_was_dropped",
+        ],
+    ),
     ("T04", &["isolation::tenant_metadata::"]),
     ("T05", &["walls::"]),
     ("T06", &["isolation::hostile_names::"]),
@@ -36,7 +43,7 @@ const TESTS: &[(&str, &[&str])] = &[
     ("T17", &["isolation::impersonation::"]),
     ("T24", &["operation::tests::crashes::", "purge::tests::killed::"]),
     ("T25", &["wave::"]),
-    ("T26", &["isolation::end_of_tenant::"]),
+    ("T26", &["isolation::end_of_tenant::", "fence::"]),
     ("T30", &["neighbours::"]),
 ];
 

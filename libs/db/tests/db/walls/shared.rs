@@ -1,6 +1,6 @@
 //! T05 in placement `shared`, where the neighbours' rows stand in the same tables.
 
-use rowhouse_types::{OperationId, Placement};
+use rowhouse_types::{OperationId, Placement, TenantId};
 
 use super::{CHECK, DENIED, Walls, foreign, nothing, own};
 use crate::bench::{Bench, mutate, schema_of, server};
@@ -130,6 +130,47 @@ async fn what_a_session_left_behind_does_not_reach_the_next_transaction() {
         let bodies: Vec<&str> = listed.iter().map(|note| note.body.as_str()).collect();
         assert_eq!(bodies, ["own"]);
     }
+}
+
+#[tokio::test]
+async fn a_planted_temporary_table_is_not_seen() {
+    let walls = start("shared_temp").await;
+    let planted = |tenant: TenantId| format!("INSERT INTO notes VALUES ('{0}', '{0}', 'planted')", tenant.uuid());
+    let plant = format!(
+        "CREATE TEMPORARY TABLE notes (tenant_id uuid, id uuid, body text); GRANT ALL ON notes TO rowhouse_tenant; {}; {}",
+        planted(walls.own),
+        planted(walls.foreign)
+    );
+    // The first wall: nobody may make one.
+    assert_eq!(walls.run(&plant).await, Err(DENIED.clone()));
+    // The second: with the first one taken away, it still stands behind the shared tables, and nothing is written into it.
+    let database = walls.bench.databases.data_name();
+    walls
+        .without(&format!("GRANT TEMPORARY ON DATABASE {database} TO rowhouse_app"))
+        .await;
+    walls.run(&plant).await.unwrap();
+    for (tenant, body) in [(walls.own, "own"), (walls.foreign, "foreign")] {
+        assert_eq!(bodies(&walls, tenant).await, [body]);
+        walls.bench.insert(tenant, "second").await.unwrap();
+        assert_eq!(bodies(&walls, tenant).await, [body, "second"]);
+    }
+    assert_eq!(
+        walls.bodies("SELECT body FROM pg_temp.notes").await.unwrap(),
+        ["planted", "planted"],
+        "the same connection all the time, and nothing more in it"
+    );
+    // The control: a search_path that does not name pg_temp has it in front, with no policy to hold anything back.
+    mutate(&walls.bench, "'%I, ext, pg_temp'", "'%I, ext'").await;
+    assert_eq!(bodies(&walls, walls.own).await, ["planted"]);
+    walls.enter("").await;
+    assert_eq!(walls.read_all().await.unwrap().len(), 2);
+    walls.leave().await;
+}
+
+/// What a tenant's reader sees.
+async fn bodies(walls: &Walls, tenant: TenantId) -> Vec<String> {
+    let listed = walls.bench.list(tenant).await.unwrap();
+    listed.into_iter().map(|note| note.body).collect()
 }
 
 /// Nobody enters a shared house as a tenant that is frozen; its neighbours do not notice.

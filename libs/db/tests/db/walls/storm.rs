@@ -1,5 +1,7 @@
-//! T05, all faults at random: tenants of two placements share one pooled connection, every transaction has one fault and is
-//! committed, and after each of them both neighbours look at what they have.
+//! T05, all faults at random: tenants of every placement, of which those without a database of their own share one pooled
+//! connection; every transaction has one fault and is committed, and after each of them both neighbours look at what they have.
+
+use std::sync::Arc;
 
 use rowhouse_devkit::torture::{Dice, Torture};
 use rowhouse_types::{Placement, TenantId};
@@ -11,10 +13,13 @@ use crate::bench::{Bench, schema, schema_of};
 /// Faulty transactions of a round.
 const FAULTS: usize = 150;
 
-/// A tenant, and the schema that its rows are in.
+/// A tenant, the schema that its rows are in, and who gets there.
 struct House {
     tenant: TenantId,
     schema: String,
+    /// On the pooled connection.
+    app: Arc<Client>,
+    superuser: Arc<Client>,
 }
 
 /// What goes wrong in the transaction, after `enter`; or before it, and stays with the session.
@@ -65,7 +70,8 @@ fn fault(dice: &mut Dice, own: &House, foreign: &House) -> (&'static str, Fault)
 }
 
 /// One transaction with the fault. Answers what a statement with the predicate has read.
-async fn run(app: &Client, own: &House, fault: &Fault) -> Vec<String> {
+async fn run(own: &House, fault: &Fault) -> Vec<String> {
+    let app = &own.app;
     if !fault.in_session.is_empty() {
         // Refused, or it stays behind for whoever comes next.
         drop(app.batch_execute(&fault.in_session).await);
@@ -96,7 +102,7 @@ async fn run(app: &Client, own: &House, fault: &Fault) -> Vec<String> {
 }
 
 /// Rows in the houses that do not begin with their tenant's name, or stand in another's own house.
-async fn misplaced(superuser: &Client, houses: &[House]) -> i64 {
+async fn misplaced(houses: &[House]) -> i64 {
     let mut misplaced = 0;
     for house in houses {
         let own = house.schema == schema(house.tenant);
@@ -106,37 +112,50 @@ async fn misplaced(superuser: &Client, houses: &[House]) -> i64 {
         );
         let binds: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
             [&own, &house.tenant.uuid(), &house.tenant.to_string()];
-        misplaced += superuser.query_one(&sql, &binds).await.unwrap().get::<_, i64>(0);
+        misplaced += house.superuser.query_one(&sql, &binds).await.unwrap().get::<_, i64>(0);
     }
     misplaced
 }
 
 async fn start() -> (Bench, Vec<House>) {
     let bench = Bench::start("wall_storm", 1).await;
-    let superuser = bench.superuser().await;
+    let (app, superuser) = (Arc::new(bench.app().await), Arc::new(bench.superuser().await));
     let mut houses = Vec::new();
     for placement in [
         Placement::Schema,
         Placement::Schema,
         Placement::Shared,
         Placement::Shared,
+        Placement::Database,
+        Placement::Database,
     ] {
         let tenant = bench.tenant_in(placement).await;
         bench.insert(tenant, &format!("{tenant}|first")).await.unwrap();
+        let (app, superuser) = if placement == Placement::Database {
+            let own = (bench.app_of(tenant).await, bench.superuser_of(tenant).await);
+            (Arc::new(own.0), Arc::new(own.1))
+        } else {
+            (Arc::clone(&app), Arc::clone(&superuser))
+        };
         let schema = schema_of(&superuser, tenant).await;
-        houses.push(House { tenant, schema });
+        houses.push(House {
+            tenant,
+            schema,
+            app,
+            superuser,
+        });
     }
     (bench, houses)
 }
 
 async fn round(torture: &mut Torture, mut dice: Dice) {
     let (bench, houses) = start().await;
-    let (app, superuser) = (bench.app().await, bench.superuser().await);
     for _ in 0..FAULTS {
         let at = dice.below(houses.len());
-        let (own, foreign) = (&houses[at], &houses[(at + 1 + dice.below(3)) % houses.len()]);
+        let foreign = (at + 1 + dice.below(houses.len() - 1)) % houses.len();
+        let (own, foreign) = (&houses[at], &houses[foreign]);
         let (name, fault) = fault(&mut dice, own, foreign);
-        let read = run(&app, own, &fault).await;
+        let read = run(own, &fault).await;
         torture.trials(1);
         torture.count(name, 1);
         let own_name = own.tenant.to_string();
@@ -154,7 +173,7 @@ async fn round(torture: &mut Torture, mut dice: Dice) {
             }
         }
     }
-    assert_eq!(misplaced(&superuser, &houses).await, 0);
+    assert_eq!(misplaced(&houses).await, 0);
 }
 
 #[tokio::test]
@@ -169,14 +188,13 @@ async fn no_single_fault_shows_or_moves_a_row() {
 #[tokio::test]
 async fn two_faults_at_once_are_seen() {
     let (bench, houses) = start().await;
-    let (app, superuser) = (bench.app().await, bench.superuser().await);
     let [own, foreign] = [&houses[0], &houses[1]];
     let both = Fault {
         in_session: String::new(),
         in_transaction: format!("SET LOCAL search_path = {}, ext, pg_temp", foreign.schema),
         bind: foreign.tenant,
     };
-    assert_eq!(run(&app, own, &both).await, [format!("{}|first", foreign.tenant)]);
-    assert_eq!(misplaced(&superuser, &houses).await, 1);
+    assert_eq!(run(own, &both).await, [format!("{}|first", foreign.tenant)]);
+    assert_eq!(misplaced(&houses).await, 1);
     assert_eq!(bench.list(foreign.tenant).await.unwrap().len(), 2);
 }
