@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use rowhouse_devkit::{cluster, journey, wait};
 use rowhouse_proto::auth::v1::{LogoutRequest, RefreshRequest, WhoAmIRequest};
 use rowhouse_proto::common::v1::Placement;
+use rowhouse_proto::tenant::v1::Tenant;
 use rowhouse_proto::worker::v1::ReportState;
 use rowhouse_types::TenantId;
 
@@ -13,17 +14,17 @@ use crate::support::world::{PLACEMENTS, World, slug_in};
 async fn a_tenant_is_created_and_its_administrator_gets_a_report() -> Result<()> {
     let world = World::start("main-job").await?;
     for placement in PLACEMENTS {
-        main_job_in(&world, placement).await?;
+        let slug = slug_in(placement, "acme");
+        let address = format!("ada@{slug}.example");
+        let tenant = journey::create_tenant_in(&world.operator, placement, &slug, "Acme Ltd", &address).await?;
+        main_job_of(&world, &tenant, &address).await?;
     }
     Ok(())
 }
 
-/// Returns the tenant's id.
-pub(super) async fn main_job_in(world: &World, placement: Placement) -> Result<TenantId> {
-    let slug = slug_in(placement, "acme");
-    let address = format!("ada@{slug}.example");
-    let tenant = journey::create_tenant_in(&world.operator, placement, &slug, "Acme Ltd", &address).await?;
-    let ada = world.join(&tenant.id, &address).await?;
+/// `address`: the first administrator's, who has not joined yet.
+pub(super) async fn main_job_of(world: &World, tenant: &Tenant, address: &str) -> Result<()> {
+    let ada = world.join(&tenant.id, address).await?;
 
     let who = ada.caller.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();
     assert_eq!(
@@ -32,9 +33,9 @@ pub(super) async fn main_job_in(world: &World, placement: Placement) -> Result<T
     );
 
     let contacts = journey::contacts(&ada.caller).await?;
-    if placement == Placement::Database {
-        its_own_login_has_written(world, tenant.id.parse()?).await?;
-        events_are_published(world, tenant.id.parse()?).await?;
+    if tenant.placement() == Placement::Database {
+        its_own_login_has_written(world, tenant).await?;
+        events_are_published(world, tenant).await?;
     }
     let report = journey::run_report(&ada.caller).await?;
     let report = journey::finished_report(&ada.caller, &report.id, journey::BACKGROUND_MAX).await?;
@@ -42,15 +43,22 @@ pub(super) async fn main_job_in(world: &World, placement: Placement) -> Result<T
     journey::check_report(&report, &file, &contacts)?;
     world
         .suite
-        .wait_for_mail(&address, journey::BACKGROUND_MAX, |mail| mail.text.contains(&report.id))
+        .wait_for_mail(address, journey::BACKGROUND_MAX, |mail| mail.text.contains(&report.id))
         .await?;
-    Ok(tenant.id.parse()?)
+    Ok(())
+}
+
+/// The name of a tenant's own database, and of its login.
+fn own_name(tenant: &Tenant) -> Result<String> {
+    let tenant: TenantId = tenant.id.parse()?;
+    Ok(format!("t_{}", tenant.uuid().simple()))
 }
 
 /// The contacts are there, and the services' common login could not have written them.
-async fn its_own_login_has_written(world: &World, tenant: TenantId) -> Result<()> {
-    let name = format!("t_{}", tenant.uuid().simple());
-    let superuser = cluster::connect(&world.suite.databases().data_superuser_url()).await?;
+async fn its_own_login_has_written(world: &World, tenant: &Tenant) -> Result<()> {
+    let name = own_name(tenant)?;
+    let server = world.suite.databases().data_server(&tenant.server)?;
+    let superuser = cluster::connect(&server.superuser_url()).await?;
     let may_connect = "SELECT has_database_privilege(login, $1::text, 'CONNECT') FROM unnest($2::text[]) AS login";
     let rows = superuser
         .query(may_connect, &[&name, &vec![name.as_str(), "rowhouse_app"]])
@@ -61,10 +69,10 @@ async fn its_own_login_has_written(world: &World, tenant: TenantId) -> Result<()
 }
 
 /// Waits until the relay has been in the tenant's own database and has left nothing in its outbox.
-async fn events_are_published(world: &World, tenant: TenantId) -> Result<()> {
-    let name = format!("t_{}", tenant.uuid().simple());
-    let url = world.suite.databases().servers().superuser_url(&name);
-    let own = &cluster::connect(&url).await?;
+async fn events_are_published(world: &World, tenant: &Tenant) -> Result<()> {
+    let name = own_name(tenant)?;
+    let server = world.suite.databases().data_server(&tenant.server)?;
+    let own = &cluster::connect(&server.servers.superuser_url(&name)).await?;
     // The audit log says that there were events: each contact wrote both in one statement.
     let audited = format!("SELECT count(*) FROM {name}.audit_entries");
     let audited: i64 = own.query_one(&audited, &[]).await?.get(0);

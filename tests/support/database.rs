@@ -3,16 +3,22 @@
 use anyhow::Result;
 use rowhouse_devkit::cluster;
 use rowhouse_devkit::fixture::Databases;
+use rowhouse_devkit::settings::{DATA_SERVER, DataServer};
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_types::TenantId;
 use tokio_postgres::Client;
 
-/// Where a tenant's tables are: a superuser's connection, and the schema.
+/// Where a tenant's tables are on the first data server: a superuser's connection, and the schema.
 pub(crate) async fn home(databases: &Databases, placement: Placement, tenant: TenantId) -> Result<(Client, String)> {
+    home_on(&databases.data_server(DATA_SERVER)?, placement, tenant).await
+}
+
+/// The same on any.
+pub(crate) async fn home_on(server: &DataServer, placement: Placement, tenant: TenantId) -> Result<(Client, String)> {
     let own = format!("t_{}", tenant.uuid().simple());
     let url = match placement {
-        Placement::Database => databases.servers().superuser_url(&own),
-        _ => databases.data_superuser_url(),
+        Placement::Database => server.servers.superuser_url(&own),
+        _ => server.superuser_url(),
     };
     let client = cluster::connect(&url).await?;
     let schema = match placement {

@@ -14,7 +14,7 @@ use crate::servers::{Login, Servers};
 pub const CONTROL: &str = "rowhouse_control";
 /// The data database of `cargo xtask up`, registered as server `data1`.
 pub const DATA: &str = "rowhouse_data1";
-/// The data database of `cargo xtask up --second-data-server`, registered as server `data2`.
+/// The data database of `cargo xtask up --second-data-server`, on a cluster of its own, registered as server `data2`.
 pub const SECOND_DATA: &str = "rowhouse_data2";
 /// The migrated control database that tests clone.
 pub const CONTROL_TEMPLATE: &str = "rowhouse_control_template";

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cluster::{self, Kind};
 use crate::http;
+use crate::own_server::OwnServer;
 use crate::secrets::random_word;
 use crate::servers::{Login, Servers};
-use crate::settings::{DATA_SERVER, SECOND_DATA_SERVER};
+use crate::settings::{DATA_SERVER, DataServer, SECOND_DATA_SERVER};
 
 /// The variable with the path of the description of the running servers.
 pub const TEST_STACK: &str = "ROWHOUSE_TEST_STACK";
@@ -37,7 +38,7 @@ pub struct Databases {
     servers: Servers,
     control: String,
     data: String,
-    second_data: Option<String>,
+    second: Option<OwnServer>,
 }
 
 impl Databases {
@@ -66,7 +67,7 @@ impl Databases {
             servers,
             control: format!("{unique}_control"),
             data: format!("{unique}_data"),
-            second_data: None,
+            second: None,
         };
         let (control, data) = templates.unzip();
         tokio::try_join!(
@@ -76,19 +77,41 @@ impl Databases {
         Ok(pair)
     }
 
-    /// Clones a second data database.
+    /// Starts a second data server, on a cluster of its own. Its database has no schema: a template cannot be cloned from one
+    /// cluster to another, and `migrate` takes as long as for the template.
     ///
     /// # Errors
-    /// As [`Databases::create`].
+    /// When there is no PostgreSQL or no PgBouncer on this machine, or one does not come up.
     pub async fn add_second_data(&mut self) -> Result<()> {
-        let name = self.second_data.insert(format!("{}2", self.data));
-        cluster::ensure_database(&self.servers, name, Kind::Data, Some(cluster::DATA_TEMPLATE)).await
+        self.second = Some(OwnServer::start_new(&self.servers, format!("{}2", self.data)).await?);
+        Ok(())
     }
 
-    /// The data databases, by the names under which they are registered as servers.
-    pub fn data_servers(&self) -> BTreeMap<&'static str, String> {
-        let second = self.second_data.clone().map(|name| (SECOND_DATA_SERVER, name));
-        [(DATA_SERVER, self.data.clone())].into_iter().chain(second).collect()
+    /// The data servers, by name.
+    pub fn data_servers(&self) -> BTreeMap<&'static str, DataServer> {
+        let first = DataServer {
+            servers: self.servers.clone(),
+            database: self.data.clone(),
+        };
+        let second = self.second.as_ref().map(|own| (SECOND_DATA_SERVER, own.data_server()));
+        [(DATA_SERVER, first)].into_iter().chain(second).collect()
+    }
+
+    /// A data server.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn data_server(&self, name: &str) -> Result<DataServer> {
+        let found = self.data_servers().remove(name);
+        found.with_context(|| format!("there is no data server {name}"))
+    }
+
+    /// The second data server, which can be stopped.
+    ///
+    /// # Errors
+    /// When none was added.
+    pub fn second_server(&self) -> Result<&OwnServer> {
+        self.second.as_ref().context("there is no second data server")
     }
 
     /// The servers that the databases are on.
@@ -126,12 +149,6 @@ impl Databases {
         self.servers.superuser_url(&self.control)
     }
 
-    /// A superuser's URL of the second data database; nothing answers there where none was added.
-    pub fn second_data_superuser_url(&self) -> String {
-        self.servers
-            .superuser_url(self.second_data.as_deref().unwrap_or_default())
-    }
-
     /// A superuser's URL of the data database: for looking, and for planting faults.
     pub fn data_superuser_url(&self) -> String {
         self.servers.superuser_url(&self.data)
@@ -141,8 +158,8 @@ impl Databases {
 impl Drop for Databases {
     fn drop(&mut self) {
         let servers = self.servers.clone();
-        let mut names = vec![self.control.clone(), self.data.clone()];
-        names.extend(self.second_data.clone());
+        // Those of a second data server go with its cluster.
+        let names = [self.control.clone(), self.data.clone()];
         // A thread of its own: the test's runtime may be the one that is dropping us. What fails here goes away with the
         // test's cluster.
         let dropping = thread::spawn(move || {

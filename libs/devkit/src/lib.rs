@@ -4,7 +4,7 @@
 //! - [`suite`]: starts the suite's own processes for a test and can kill them.
 //! - [`resident`]: the same processes for `cargo xtask up`, which outlive whoever started them.
 //! - [`fixture`]: what one test owns: a pair of databases, a virtual host, a Redis prefix.
-//! - [`pooler`]: a PgBouncer of one test, with lanes for its database.
+//! - [`pooler`]: a PgBouncer of one test, with lanes for its database. [`own_server`]: a data server of one test, with both.
 //! - [`gate`]: a way to a server that can be slowed down or closed.
 //! - [`template`]: the migrated databases that tests clone.
 //! - [`smtp`]: a mail server that accepts everything and lets it be read.
@@ -28,6 +28,7 @@ pub mod journey;
 pub mod log;
 pub mod mark;
 pub mod migrate;
+pub mod own_server;
 pub mod pooler;
 pub mod port;
 pub mod resident;

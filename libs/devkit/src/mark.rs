@@ -85,7 +85,7 @@ pub fn stop(stack: &Path, grace: bool, wanted: impl Fn(&Marked) -> bool) -> usiz
     if grace {
         for found in first.iter().filter(|found| found.root) {
             // SIGTERM makes PostgreSQL wait for its clients; SIGINT sends them away.
-            let signal = if found.process == "postgres" {
+            let signal = if found.process.starts_with("postgres") {
                 Signal::SIGINT
             } else {
                 Signal::SIGTERM
@@ -140,15 +140,15 @@ impl Seen {
             || self.is_orphan_of(stack)
     }
 
-    /// A PostgreSQL backend whose postmaster was killed: no environment and no parent tell, but it works in its
-    /// data folder.
+    /// A PostgreSQL backend whose postmaster was killed: no environment and no parent tell, but it works in a cluster's
+    /// folder, and all of a stack's lie in its folder of data.
     fn is_orphan_of(&self, stack: &Path) -> bool {
         let link = |name: &str| fs::read_link(format!("/proc/{}/{name}", self.pid)).unwrap_or_else(|_| PathBuf::new());
         if !link("exe").ends_with("postgres") {
             return false;
         }
-        let data = stack.join("data/postgres").canonicalize();
-        data.is_ok_and(|data| link("cwd") == data)
+        let data = stack.join("data").canonicalize();
+        data.is_ok_and(|data| link("cwd").starts_with(data))
     }
 
     fn into_marked(self) -> Marked {

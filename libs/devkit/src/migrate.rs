@@ -22,11 +22,25 @@ const BOOTSTRAP_BOUND: Duration = Duration::from_secs(60);
 /// When a binary is not built or fails; the end of its log is in the message.
 pub async fn migrate(checkout: &Checkout, settings: &Settings, logs: &Path, release: bool) -> Result<()> {
     for process in Process::MIGRATING {
-        let environment = settings.migrate(process);
-        let launch = command(checkout, process, logs, release, vec!["migrate".into()], environment)?;
-        launch.to_end(settings.servers.folder(), MIGRATE_BOUND).await?;
+        migrate_one(checkout, settings, process, logs, release).await?;
     }
     Ok(())
+}
+
+/// Runs `migrate` of one service.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn migrate_one(
+    checkout: &Checkout,
+    settings: &Settings,
+    process: Process,
+    logs: &Path,
+    release: bool,
+) -> Result<()> {
+    let environment = settings.migrate(process);
+    let launch = command(checkout, process, logs, release, vec!["migrate".into()], environment)?;
+    launch.to_end(settings.servers.folder(), MIGRATE_BOUND).await
 }
 
 /// Runs `rowhouse-auth bootstrap-admin` and returns the one-time secret that it wrote into `file`; `None` when the

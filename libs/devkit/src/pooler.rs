@@ -175,6 +175,11 @@ impl Pooler {
         self.console.postgres_url(user, password, "pgbouncer")
     }
 
+    /// Its listener, and the login of its console.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.console
+    }
+
     /// Its process.
     pub fn process(&self) -> u32 {
         self.child.id()

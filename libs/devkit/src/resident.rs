@@ -14,7 +14,7 @@ use crate::cluster::{self, Kind};
 use crate::port::Ports;
 use crate::secrets::Secrets;
 use crate::servers::{self, Servers};
-use crate::settings::{DATA_SERVER, Keys, Listener, Process, SECOND_DATA_SERVER, Settings};
+use crate::settings::{DATA_SERVER, DataServer, Keys, Listener, Process, SECOND_DATA_SERVER, Settings};
 use crate::smtp::{self, Mail};
 use crate::spawn::Launch;
 use crate::stack::{Profile, Stack};
@@ -44,7 +44,7 @@ pub struct Resident {
 pub struct How {
     /// Optimised binaries.
     pub release: bool,
-    /// With a second data server; one that had it keeps it.
+    /// With a second data server, on a cluster of its own; one that had it keeps it.
     pub second_data_server: bool,
 }
 
@@ -66,19 +66,20 @@ impl Resident {
     /// # Errors
     /// When a server does not come up.
     pub async fn prepare(stack: Stack, checkout: Checkout, sink_program: &Path, how: How) -> Result<Self> {
-        let servers = servers::start(&stack).await?;
+        let servers = servers::start_with(&stack, how.second_data_server).await?;
         cluster::ensure_roles(&servers).await?;
+        ensure!(
+            !cluster::has_database(&servers, cluster::SECOND_DATA).await?,
+            "{} lies on the first data server, where an older `up` has put it: run `cargo xtask up --fresh`, or drop it",
+            cluster::SECOND_DATA
+        );
         cluster::ensure_database(&servers, cluster::CONTROL, Kind::Control, None).await?;
         cluster::ensure_database(&servers, cluster::DATA, Kind::Data, None).await?;
-        if how.second_data_server {
-            cluster::ensure_database(&servers, cluster::SECOND_DATA, Kind::Data, None).await?;
+        if let Some(second) = servers.second() {
+            cluster::ensure_roles(&second).await?;
+            cluster::ensure_database(&second, cluster::SECOND_DATA, Kind::Data, None).await?;
         }
-        let mut data = BTreeMap::from([(DATA_SERVER, cluster::DATA.to_owned())]);
-        // Whoever has it keeps it: there may be tenants on it.
-        if cluster::has_database(&servers, cluster::SECOND_DATA).await? {
-            data.insert(SECOND_DATA_SERVER, cluster::SECOND_DATA.to_owned());
-        }
-        let resident = Self::describe(stack, checkout, servers, data, Some(how))?;
+        let resident = Self::describe(stack, checkout, servers, Some(how))?;
         fs::create_dir_all(&resident.settings.files)?;
         resident.start_sink(sink_program).await?;
         Ok(resident)
@@ -93,19 +94,11 @@ impl Resident {
         let file = stack.folder().join("stack.json");
         ensure!(file.exists(), "the dev stack was not started: run `cargo xtask up`");
         let servers = Servers::read(&file)?;
-        // It starts nothing, so it need not know all data servers.
-        let data = BTreeMap::from([(DATA_SERVER, cluster::DATA.to_owned())]);
-        Self::describe(stack, checkout, servers, data, None)
+        Self::describe(stack, checkout, servers, None)
     }
 
     /// `how`: where it is to be started, so that ports are assigned.
-    fn describe(
-        stack: Stack,
-        checkout: Checkout,
-        servers: Servers,
-        data: BTreeMap<&'static str, String>,
-        how: Option<How>,
-    ) -> Result<Self> {
+    fn describe(stack: Stack, checkout: Checkout, servers: Servers, how: Option<How>) -> Result<Self> {
         let assign = how.is_some();
         let mut known = Ports::load(stack.folder());
         let mut port = |process: &str, name: &str| match known.remembered(name) {
@@ -124,7 +117,7 @@ impl Resident {
         let folder = stack.folder().to_owned();
         let settings = Settings {
             control: cluster::CONTROL.to_owned(),
-            data,
+            data: data_servers(&servers),
             amqp_url: servers.amqp_url(),
             redis_prefix: "rowhouse".to_owned(),
             smtp_url: format!("smtp://{sink}"),
@@ -340,4 +333,17 @@ fn runs_release(stack: &Path) -> bool {
     let auth = mark::find_process(stack, Process::Auth.name());
     let program = auth.and_then(|auth| fs::read_link(format!("/proc/{}/exe", auth.pid)).ok());
     program.is_some_and(|program| program.parent().is_some_and(|folder| folder.ends_with("release")))
+}
+
+/// The data servers of a stack: one, or two.
+fn data_servers(servers: &Servers) -> BTreeMap<&'static str, DataServer> {
+    let data = |servers: Servers, database: &str| DataServer {
+        servers,
+        database: database.to_owned(),
+    };
+    let first = (DATA_SERVER, data(servers.clone(), cluster::DATA));
+    let second = servers
+        .second()
+        .map(|second| (SECOND_DATA_SERVER, data(second, cluster::SECOND_DATA)));
+    [first].into_iter().chain(second).collect()
 }

@@ -19,9 +19,10 @@ mod external;
 mod find;
 mod install;
 pub(crate) mod pgbouncer;
-mod postgres;
+pub(crate) mod postgres;
 mod rabbitmq;
 mod redis;
+mod second;
 
 pub(crate) use description::Endpoint;
 pub use description::{Login, Servers};
@@ -60,6 +61,16 @@ impl Plan<'_> {
 /// # Errors
 /// When a server cannot be found, installed or started; the end of its log is in the message.
 pub async fn start(stack: &Stack) -> Result<Servers> {
+    start_with(stack, false).await
+}
+
+/// As [`start`].
+///
+/// `second`: with the cluster of a second data server and a PgBouncer before it. A stack that had them keeps them.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with(stack: &Stack, second: bool) -> Result<Servers> {
     let given = external::Given::from_environment()?;
     let programs = find::programs(&given)?;
     // Left by a start that was killed in the middle.
@@ -90,32 +101,29 @@ pub async fn start(stack: &Stack) -> Result<Servers> {
         given.rabbitmq_admin,
         programs.rabbitmq.as_ref(),
     )?;
+    let second = second::plan(&mut context, second, pgbouncer.given_password.clone())?;
     let started = tokio::try_join!(
         postgres::run(stack, &postgres),
         pgbouncer::run(stack, &pgbouncer),
         redis::run(stack, &redis),
         rabbitmq::run(stack, &rabbitmq),
+        second::run(stack, second.as_ref()),
     )?;
 
     let has_lanes = pgbouncer.is_private() && stack.profile() == Profile::Dev;
-    let mut passwords = BTreeMap::new();
-    for login in Login::ALL {
-        passwords.insert(login.name().to_owned(), context.secrets.password(login.name())?);
-    }
-    if let Some(password) = pgbouncer.given_password {
-        passwords.insert(Login::App.name().to_owned(), password);
-    }
+    let passwords = passwords(&mut context.secrets, pgbouncer.given_password)?;
     let servers = Servers {
         lanes: if has_lanes { pgbouncer::DEV_LANES.count } else { 0 },
         folder: stack.folder().to_owned(),
         postgres_is_private: postgres.is_private(),
         postgres: postgres.endpoint,
         pgbouncer: pgbouncer.endpoint,
+        second: second.map(second::Plan::into_endpoints),
         passwords,
         redis_url: redis.url,
         amqp_url: rabbitmq.url,
         rabbitmq_admin_url: rabbitmq.admin_url,
-        started: [started.0, started.1, started.2, started.3]
+        started: [started.0, started.1, started.2, started.3, started.4.0, started.4.1]
             .into_iter()
             .flatten()
             .collect(),
@@ -124,14 +132,32 @@ pub async fn start(stack: &Stack) -> Result<Servers> {
     Ok(servers)
 }
 
+/// The logins' passwords. `given`: the app login's, where a pooler that is given knows it already.
+fn passwords(secrets: &mut Secrets, given: Option<String>) -> Result<BTreeMap<String, String>> {
+    let mut passwords = BTreeMap::new();
+    for login in Login::ALL {
+        passwords.insert(login.name().to_owned(), secrets.password(login.name())?);
+    }
+    if let Some(password) = given {
+        passwords.insert(Login::App.name().to_owned(), password);
+    }
+    Ok(passwords)
+}
+
 /// PostgreSQL's `pgbench`, beside the server's own programs.
 ///
 /// # Errors
 /// When there is no PostgreSQL on this machine.
 pub fn pgbench() -> Result<PathBuf> {
-    find::postgres_folder()
-        .map(|folder| folder.join("pgbench"))
-        .context("no PostgreSQL on this machine")
+    postgres_programs().map(|folder| folder.join("pgbench"))
+}
+
+/// The folder of PostgreSQL's programs.
+///
+/// # Errors
+/// When there is none on this machine.
+pub(crate) fn postgres_programs() -> Result<PathBuf> {
+    find::postgres_folder().context("no PostgreSQL on this machine")
 }
 
 /// The program of PgBouncer.
@@ -147,12 +173,16 @@ pub(crate) fn pgbouncer_program() -> Result<PathBuf> {
 pub fn stop(stack: &Stack, grace: bool) -> usize {
     // The services first, so that they can drain, then the pooler, then the rest.
     let servers = ["postgres", "pgbouncer", "redis", "rabbitmq", "epmd"];
+    // Those of the second data server are called `postgres-data2` and `pgbouncer-data2`.
+    let kind = |process: &str| process.split('-').next().unwrap_or_default().to_owned();
     let count = mark::find(stack.folder()).len();
     if grace {
         mark::stop(stack.folder(), true, |found| {
-            found.root && !servers.contains(&found.process.as_str())
+            found.root && !servers.contains(&kind(&found.process).as_str())
         });
-        mark::stop(stack.folder(), true, |found| found.root && found.process == "pgbouncer");
+        mark::stop(stack.folder(), true, |found| {
+            found.root && kind(&found.process) == "pgbouncer"
+        });
         mark::stop(stack.folder(), true, |found| found.root && found.process != "epmd");
     }
     mark::stop(stack.folder(), false, |_| true);

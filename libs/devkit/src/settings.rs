@@ -140,15 +140,41 @@ impl Keys {
     }
 }
 
+/// A data server: a main database, its cluster and the pooler before that.
+#[derive(Clone, Debug)]
+pub struct DataServer {
+    /// Where it is, and who may log in.
+    pub servers: Servers,
+    /// The main database's name.
+    pub database: String,
+}
+
+impl DataServer {
+    /// A login's direct URL of the main database.
+    pub fn url(&self, login: Login) -> String {
+        self.servers.login_url(login, &self.database)
+    }
+
+    /// `rowhouse_app`'s URL of the main database, through PgBouncer in transaction mode.
+    pub fn pooled_url(&self) -> String {
+        self.servers.pooled_url(&self.database)
+    }
+
+    /// A superuser's URL of the main database: for looking, and for planting faults.
+    pub fn superuser_url(&self) -> String {
+        self.servers.superuser_url(&self.database)
+    }
+}
+
 /// What the processes of one suite are configured with.
 #[derive(Clone)]
 pub struct Settings {
-    /// The servers.
+    /// The servers that the control database, Redis and RabbitMQ are on.
     pub servers: Servers,
     /// The control database's name.
     pub control: String,
-    /// The data servers' databases, by the servers' names.
-    pub data: BTreeMap<&'static str, String>,
+    /// The data servers, by name.
+    pub data: BTreeMap<&'static str, DataServer>,
     /// The virtual host, with user and password.
     pub amqp_url: String,
     /// The prefix of Redis keys.
@@ -259,17 +285,14 @@ impl Settings {
             }
             Process::Auth => variables.set("ROWHOUSE_MASTER_KEY", &self.keys.master),
             Process::Crm => {
-                let relay = |data: &str| self.servers.login_url(Login::Relay, data);
-                variables.set(
-                    "ROWHOUSE_DATA_URLS",
-                    self.of_each_data_server(|data| self.servers.pooled_url(data)),
-                );
+                variables.set("ROWHOUSE_DATA_URLS", self.of_each_data_server(DataServer::pooled_url));
                 variables.set("ROWHOUSE_DATA_LANES", self.servers.lanes().to_string());
                 variables.set(
                     "ROWHOUSE_DATA_LANE_SERVER_CONNECTIONS",
                     self.servers.lane_connections().to_string(),
                 );
-                variables.set("ROWHOUSE_DATA_RELAY_URLS", self.of_each_data_server(relay));
+                let relay = self.of_each_data_server(|data| data.url(Login::Relay));
+                variables.set("ROWHOUSE_DATA_RELAY_URLS", relay);
                 variables.set("ROWHOUSE_DATA_MASTER_KEY", &self.keys.data_master);
             }
             Process::CrmProvision => {
@@ -305,16 +328,15 @@ impl Settings {
 
     /// Names and addresses, as the directory shows them.
     fn data_servers(&self) -> String {
-        let postgres = self.servers.postgres();
-        self.of_each_data_server(|_| format!("{}:{}", postgres.host, postgres.port))
+        self.of_each_data_server(|data| data.servers.postgres().authority())
     }
 
     fn data_owner_urls(&self) -> String {
-        self.of_each_data_server(|data| self.servers.login_url(Login::Owner, data))
+        self.of_each_data_server(|data| data.url(Login::Owner))
     }
 
-    /// `name=value` of each data server, separated by commas. `value`: of the server's database.
-    fn of_each_data_server(&self, value: impl Fn(&str) -> String) -> String {
+    /// `name=value` of each data server, separated by commas.
+    fn of_each_data_server(&self, value: impl Fn(&DataServer) -> String) -> String {
         let pairs = self.data.iter().map(|(name, data)| format!("{name}={}", value(data)));
         pairs.collect::<Vec<_>>().join(",")
     }

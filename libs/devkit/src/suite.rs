@@ -37,7 +37,7 @@ pub struct Options {
     pub without: Vec<Process>,
     /// Variables added or replaced: for one process, or for all where it is `None`.
     pub environment: Vec<(Option<Process>, String, String)>,
-    /// A second data server, `data2`, migrated and not registered.
+    /// A second data server, `data2`, on a cluster of its own, migrated and not registered.
     pub second_data_server: bool,
     /// Mutual TLS between the services, strictly: a folder in which each service has a folder of its own, with its name.
     pub certificates: Option<PathBuf>,
@@ -123,6 +123,11 @@ impl Suite {
             folder,
             _reservations: reservations,
         };
+        if suite.options.second_data_server {
+            // As an operator does before it is registered; the other one is a copy of a template that was migrated.
+            let (release, process) = (suite.options.release, Process::Crm);
+            migrate::migrate_one(&suite.checkout, &suite.settings, process, &suite.folder, release).await?;
+        }
         suite.start_all().await?;
         Ok(suite)
     }

@@ -10,7 +10,7 @@ use crate::cluster::{self, Kind};
 use crate::migrate;
 use crate::secrets::Secrets;
 use crate::servers::Servers;
-use crate::settings::{DATA_SERVER, Keys, Settings};
+use crate::settings::{DATA_SERVER, DataServer, Keys, Settings};
 
 /// Creates roles and templates and runs every service's `migrate` on them.
 ///
@@ -27,9 +27,13 @@ pub async fn make(checkout: &Checkout, servers: &Servers) -> Result<()> {
         cluster::ensure_database(servers, name, kind, None).await?;
     }
     // `migrate` reads owners' URLs only: there is nothing to listen on and nobody to talk to.
+    let data = DataServer {
+        servers: servers.clone(),
+        database: cluster::DATA_TEMPLATE.to_owned(),
+    };
     let settings = Settings {
         control: cluster::CONTROL_TEMPLATE.to_owned(),
-        data: [(DATA_SERVER, cluster::DATA_TEMPLATE.to_owned())].into(),
+        data: [(DATA_SERVER, data)].into(),
         amqp_url: servers.amqp_url(),
         redis_prefix: String::new(),
         certificates: None,

@@ -75,6 +75,11 @@ impl Endpoint {
         format!("postgres://{user}:{password}@{}:{}/{database}", self.host, self.port)
     }
 
+    /// `host:port`.
+    pub(crate) fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     /// Reads a `postgres://` URL.
     pub(super) fn parse(variable: &str, url: &str) -> Result<Self> {
         let config = tokio_postgres::Config::from_str(url)
@@ -107,6 +112,9 @@ pub struct Servers {
     /// Whether PostgreSQL is a private copy, whose superuser is ours too.
     pub(super) postgres_is_private: bool,
     pub(super) pgbouncer: Endpoint,
+    /// PostgreSQL and PgBouncer of the second data server, where the stack has one.
+    #[serde(default)]
+    pub(super) second: Option<(Endpoint, Endpoint)>,
     /// Lanes that PgBouncer has aliases for, in the data database of `cargo xtask up`.
     #[serde(default)]
     pub(super) lanes: u16,
@@ -136,6 +144,24 @@ impl Servers {
     pub fn read(file: &Path) -> Result<Self> {
         let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("{} is no description of a stack", file.display()))
+    }
+
+    /// The second data server's cluster and its PgBouncer, where the stack has one; Redis and RabbitMQ are the same.
+    pub fn second(&self) -> Option<Self> {
+        let (postgres, pgbouncer) = self.second.clone()?;
+        Some(self.on(postgres, pgbouncer))
+    }
+
+    /// The same with another cluster of ours, whose logins have the same passwords.
+    pub(crate) fn on(&self, postgres: Endpoint, pgbouncer: Endpoint) -> Self {
+        Self {
+            postgres,
+            postgres_is_private: true,
+            pgbouncer,
+            second: None,
+            started: Vec::new(),
+            ..self.clone()
+        }
     }
 
     /// The file with this description.
@@ -228,12 +254,17 @@ impl Servers {
 
     /// Name and address of each server.
     pub fn addresses(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("postgres", format!("{}:{}", self.postgres.host, self.postgres.port)),
-            ("pgbouncer", format!("{}:{}", self.pgbouncer.host, self.pgbouncer.port)),
+        let mut addresses = vec![
+            ("postgres", self.postgres.authority()),
+            ("pgbouncer", self.pgbouncer.authority()),
             ("redis", authority(&self.redis_url)),
             ("rabbitmq", authority(&self.amqp_url)),
-        ]
+        ];
+        if let Some((postgres, pgbouncer)) = &self.second {
+            addresses.push(("postgres-data2", postgres.authority()));
+            addresses.push(("pgbouncer-data2", pgbouncer.authority()));
+        }
+        addresses
     }
 
     /// A private PostgreSQL's superuser and password.
@@ -272,6 +303,7 @@ mod tests {
             postgres: endpoint.clone(),
             postgres_is_private: true,
             pgbouncer: endpoint,
+            second: None,
             lanes: 0,
             passwords: BTreeMap::new(),
             redis_url: String::new(),
@@ -285,6 +317,34 @@ mod tests {
         assert_eq!(servers.virtual_host_url("t1"), "amqp://u:p@h:5672/t1");
         assert_eq!(servers.superuser_url("x"), "postgres://u:p@h:7/x");
         assert!(!format!("{servers:?}").contains("u:p"));
+    }
+
+    #[test]
+    fn a_second_data_server_is_another_cluster_with_a_pooler_of_its_own_and_stands_in_the_description() {
+        let endpoint = |port| Endpoint::parse("X", &format!("postgres://u:p@h:{port}/d")).unwrap();
+        let mut servers = Servers {
+            folder: PathBuf::new(),
+            postgres: endpoint(1),
+            postgres_is_private: false,
+            pgbouncer: endpoint(2),
+            second: None,
+            lanes: 0,
+            passwords: BTreeMap::new(),
+            redis_url: String::new(),
+            amqp_url: String::new(),
+            rabbitmq_admin_url: None,
+            started: Vec::new(),
+        };
+        assert!(servers.second().is_none());
+        servers.second = Some((endpoint(3), endpoint(4)));
+        let read: Servers = serde_json::from_slice(&serde_json::to_vec(&servers).unwrap()).unwrap();
+        let second = read.second().unwrap();
+        assert_eq!(second.superuser_url("x"), "postgres://u:p@h:3/x");
+        assert_eq!(second.pooled_url_of("a", "b", "x"), "postgres://a:b@h:4/x");
+        assert!(
+            second.private_superuser().is_some(),
+            "it is ours, whoever gave the first"
+        );
     }
 
     #[test]

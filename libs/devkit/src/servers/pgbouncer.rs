@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::postgres::PostgresPlan;
-use super::{Endpoint, Login, Plan, ensure_running};
+use super::{Endpoint, Login, Plan, ensure_running, pgbouncer_program};
 use crate::cluster;
 use crate::scram;
 use crate::spawn::{Account, Launch};
@@ -14,6 +14,9 @@ use crate::stack::{Profile, Stack};
 
 /// The lanes of `cargo xtask up`: those of `deploy/`, so that what runs on a laptop is what runs in a cluster.
 pub(super) const DEV_LANES: LanePools = LanePools { count: 8, pool_size: 3 };
+
+/// The process of the second data server's, and its folder. Its `*` entry leads to that server's cluster.
+const SECOND: &str = "pgbouncer-data2";
 
 /// The login of PgBouncer's own console.
 pub(crate) const CONSOLE: &str = "rowhouse_pgbouncer";
@@ -59,11 +62,36 @@ pub(super) fn plan(
             launch: None,
         });
     }
-    let port = plan.port("pgbouncer", "pgbouncer")?;
+    let program = program.context("PgBouncer was not looked for")?;
+    private(plan, ("pgbouncer", program), (postgres, cluster::DATA), None)
+}
+
+/// That of the second data server, which is always a private one.
+///
+/// `app_password`: the app login's, where the first pooler is given and knows it already.
+pub(super) fn second(
+    plan: &mut Plan<'_>,
+    postgres: &PostgresPlan,
+    app_password: Option<String>,
+) -> Result<PgbouncerPlan> {
+    let program = pgbouncer_program()?;
+    private(plan, (SECOND, &program), (postgres, cluster::SECOND_DATA), app_password)
+}
+
+fn private(
+    plan: &mut Plan<'_>,
+    (name, program): (&str, &Path),
+    (postgres, database): (&PostgresPlan, &str),
+    app_password: Option<String>,
+) -> Result<PgbouncerPlan> {
+    let port = plan.port(name, name)?;
     let password = plan.secrets.password(CONSOLE)?;
-    let app_password = plan.secrets.password(Login::App.name())?;
+    let app_password = match app_password {
+        Some(given) => given,
+        None => plan.secrets.password(Login::App.name())?,
+    };
     let pooler_password = plan.secrets.password(Login::Pooler.name())?;
-    let folder = plan.data.join("pgbouncer");
+    let folder = plan.data.join(name);
     Account::folder(plan.account.as_ref(), &folder)?;
     let (configuration, users) = (folder.join("pgbouncer.ini"), folder.join("users.txt"));
     // With the verifier that PostgreSQL has, PgBouncer hands on what the client proves. A PostgreSQL that is given made
@@ -75,18 +103,16 @@ pub(super) fn plan(
     };
     let logins = logins(&app, &pooler_password, &scram::verifier(&password)?);
     let aliases = match plan.stack.profile() {
-        Profile::Dev => [cluster::DATA, cluster::SECOND_DATA]
-            .map(|database| aliases(database, &postgres.endpoint, DEV_LANES))
-            .concat(),
+        Profile::Dev => aliases(database, &postgres.endpoint, DEV_LANES),
         Profile::Test => String::new(),
     };
     let launch = Launch {
-        process: "pgbouncer".to_owned(),
-        program: program.context("PgBouncer was not looked for")?.to_owned(),
+        process: name.to_owned(),
+        program: program.to_owned(),
         arguments: vec![configuration.clone().into()],
         environment: Vec::new(),
         folder,
-        log: plan.stack.log("pgbouncer"),
+        log: plan.stack.log(name),
         account: plan.account.clone(),
         files: vec![
             (
