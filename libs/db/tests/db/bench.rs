@@ -150,7 +150,12 @@ pub(crate) async fn provisioner_with(
     migrations: TenantMigrations,
     master_keys: &MasterKeys,
 ) -> Provisioner {
-    let urls = BTreeMap::from([("data1".to_owned(), Secret::new(databases.data_url(Login::Owner)))]);
+    provisioner_at(databases.data_url(Login::Owner), migrations, master_keys).await
+}
+
+/// `url`: the owner's, of any data server.
+pub(crate) async fn provisioner_at(url: String, migrations: TenantMigrations, master_keys: &MasterKeys) -> Provisioner {
+    let urls = BTreeMap::from([("data1".to_owned(), Secret::new(url))]);
     Provisioner::connect(ServiceName::Crm, &urls, migrations, master_keys)
         .await
         .unwrap()

@@ -1,10 +1,11 @@
-//! Two registered servers on one cluster, where the names of databases and logins are given once.
+//! Two registered servers: on one cluster, where the names of databases and logins are given once, and on two.
 
 use rowhouse_db::Provisioner;
 use rowhouse_db::testing::{master_keys, own_login};
 use rowhouse_devkit::fixture::Databases;
 
 use super::*;
+use crate::bench::provisioner_at;
 use crate::notes::NEWEST;
 
 /// A server beside the bench's.
@@ -139,4 +140,53 @@ async fn a_drop_waits_for_another_server_that_is_making_the_database() {
     assert!(dropping.await.unwrap().unwrap());
     assert_eq!(other.describe(tenant, &server()).await.unwrap(), made);
     assert!(opens(&databases, tenant).await);
+}
+
+/// The same name is another's on another cluster. `libs/db/cluster/roles.sql` has made both the same logins.
+#[tokio::test]
+async fn on_another_cluster_nobody_waits_for_who_works_here_and_nothing_of_it_is_dropped() {
+    let bench = Bench::start("own_here", 1).await;
+    let tenant = bench.tenant_in(DATABASE).await;
+    bench.insert(tenant, "own").await.unwrap();
+    let mut databases = Databases::empty("own_there").await.unwrap();
+    databases.add_second_data().await.unwrap();
+    let there = databases.data_server("data2").unwrap();
+    rowhouse_db::migrate_platform(&Secret::new(there.url(Login::Owner)))
+        .await
+        .unwrap();
+    let keys = master_keys(b'A', b"");
+    let other = provisioner_at(there.url(Login::Owner), NEWEST, &keys).await;
+
+    let work = cluster::connect(&bench.databases.servers().superuser_url("postgres"))
+        .await
+        .unwrap();
+    let hold = format!("SELECT pg_advisory_lock(hashtextextended('{}', 4660))", tenant.uuid());
+    work.batch_execute(&hold).await.unwrap();
+    let operation = OperationId::generate();
+    let made = other.prepare(tenant, &server(), DATABASE, operation).await.unwrap();
+    assert_eq!(other.describe(tenant, &server()).await.unwrap(), made);
+    let login = own_login(&Secret::new(there.url(Login::Owner)), &keys.present, tenant).await;
+    let (name, password) = login.unwrap().expect("the database has a login of its own");
+    let main = cluster::connect(&there.superuser_url()).await.unwrap();
+    assert!(exists(&main, tenant).await && other.has_login(tenant, &server()).await.unwrap());
+    for url in [
+        there.servers.url_of(&name, password.expose(), &name),
+        there.servers.pooled_url_of(&name, password.expose(), &name),
+    ] {
+        assert!(
+            cluster::connect(&url).await.is_ok(),
+            "straight, and by the pooler's entry `*`"
+        );
+    }
+    let here = bench.databases.servers().url_of(&name, password.expose(), &name);
+    assert!(
+        cluster::connect(&here).await.is_err(),
+        "the login here has another password"
+    );
+
+    other.freeze(tenant, &server(), OperationId::generate()).await.unwrap();
+    assert!(other.drop(tenant, &server()).await.unwrap());
+    assert!(!exists(&main, tenant).await && !other.has_login(tenant, &server()).await.unwrap());
+    assert!(opens(&bench.databases, tenant).await);
+    assert_eq!(bench.list(tenant).await.unwrap().len(), 1);
 }
