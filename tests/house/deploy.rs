@@ -152,6 +152,27 @@ fn the_pooler_has_an_alias_for_every_lane_and_a_connection_for_every_neighbour()
 }
 
 #[test]
+fn the_pooler_of_the_second_data_server_is_the_first_before_another_host() {
+    let file = "deploy/kubernetes/components/second-data-server/pooler/pgbouncer.ini";
+    let second = fs::read_to_string(root().join(file)).expect("the component");
+    let first = manifest("pgbouncer", "pgbouncer.ini");
+    let expected = first
+        .replace("host=postgres ", "host=postgres-data2 ")
+        .replace("data1", "data2");
+    assert_eq!(second, expected, "what is learnt of one pooler holds for the other");
+    let hosts: BTreeSet<&str> = second
+        .split("host=")
+        .skip(1)
+        .filter_map(|rest| rest.split(' ').next())
+        .collect();
+    assert_eq!(
+        hosts,
+        BTreeSet::from(["postgres-data2"]),
+        "tenants' own databases, by its entry `*`, are where their server is"
+    );
+}
+
+#[test]
 fn the_pooler_asks_tenants_own_databases_for_their_logins() {
     let pooler = manifest("pgbouncer", "pgbouncer.ini");
     let asked = |line: &str| line.contains("auth_user=rowhouse_pooler");
