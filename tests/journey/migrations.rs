@@ -1,7 +1,8 @@
 //! An operator migrates the fleet and looks for drift, on the running suite.
 //!
-//! [`wave`]: while members work in homes of both versions.
+//! [`wave`]: while members work in homes of both versions. [`away`]: while a data server is away.
 
+mod away;
 mod wave;
 
 use anyhow::{Context as _, Result};

@@ -30,7 +30,7 @@ use crate::support::redis::Keys;
 use crate::support::world::{House, Member, PLACEMENTS, World, slug_in};
 
 /// crm's newest migration of a home, and what takes it back.
-const NEWEST: i32 = 3;
+pub(super) const NEWEST: i32 = 3;
 const UNDO: &str = include_str!("undo/0003.sql");
 
 /// What a run says of a house whose locks it did not get in time: the SQLSTATE.
@@ -46,10 +46,10 @@ const TURNS: usize = 3;
 const TURNS_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A tenant, and where it lives.
-type Placed = (Placement, House);
+pub(super) type Placed = (Placement, House);
 
 /// Members who work until they are told to stop, or are refused.
-struct Work {
+pub(super) struct Work {
     tasks: JoinSet<()>,
     told: Arc<Told>,
 }
@@ -65,7 +65,7 @@ struct Told {
 // === impl Work ===
 
 impl Work {
-    fn begin(world: &World, houses: &[Placed]) -> Result<Self> {
+    pub(super) fn begin(world: &World, houses: &[Placed]) -> Result<Self> {
         let (mut tasks, told) = (JoinSet::new(), Arc::new(Told::default()));
         told.done().resize(houses.len() * MEMBERS, Vec::new());
         let mut places = 0..;
@@ -81,7 +81,7 @@ impl Work {
     }
 
     /// Waits until every member has done some more, none of it in vain.
-    async fn goes_on(&self) -> Result<()> {
+    pub(super) async fn goes_on(&self) -> Result<()> {
         let before: Vec<usize> = self.told.done().iter().map(Vec::len).collect();
         wait::until("the members' work", TURNS_TIME_MAX, || {
             let done = self.told.done();
@@ -95,7 +95,7 @@ impl Work {
     }
 
     /// What was acknowledged, by tenant.
-    async fn end(mut self) -> Result<Vec<Vec<Contact>>> {
+    pub(super) async fn end(mut self) -> Result<Vec<Vec<Contact>>> {
         self.told.stop.store(true, Ordering::SeqCst);
         while let Some(ended) = self.tasks.join_next().await {
             ended?;
@@ -125,7 +125,7 @@ impl Told {
 }
 
 /// A member on new connections: that to crm has ended when crm was stopped.
-fn connected(world: &World, member: &Member) -> Result<Caller> {
+pub(super) fn connected(world: &World, member: &Member) -> Result<Caller> {
     Caller::anonymous(world.suite.endpoints()?).with_token(&member.tokens.access_token)
 }
 
@@ -191,9 +191,9 @@ fn of_crm(target: &str) -> AuditFilter {
 
 /// Says of a house that it has the version: in the registry beside it, and in the ledger, which has a copy where that is another.
 async fn set_version(world: &World, (placement, house): &Placed, version: i32) -> Result<()> {
-    let databases = world.suite.databases();
-    let (registry, schema) = database::home(databases, *placement, house.tenant.id.parse()?).await?;
-    let ledger = cluster::connect(&databases.data_superuser_url()).await?;
+    let server = world.suite.databases().data_server(&house.tenant.server)?;
+    let (registry, schema) = database::home_on(&server, *placement, house.tenant.id.parse()?).await?;
+    let ledger = cluster::connect(&server.superuser_url()).await?;
     let sql = format!(
         "UPDATE rowhouse.houses SET version = {version}, deferred_version = least(deferred_version, {})
          WHERE schema_name = '{schema}'",
@@ -206,11 +206,12 @@ async fn set_version(world: &World, (placement, house): &Placed, version: i32) -
 }
 
 /// Leaves homes and directory as they are when code with one more migration comes.
-async fn set_back(world: &World, houses: &[Placed]) -> Result<()> {
+pub(super) async fn set_back(world: &World, houses: &[Placed]) -> Result<()> {
     let databases = world.suite.databases();
     world.suite.stop(Process::Crm).await?;
     for of in houses {
-        let (client, schema) = database::home(databases, of.0, of.1.tenant.id.parse()?).await?;
+        let server = databases.data_server(&of.1.tenant.server)?;
+        let (client, schema) = database::home_on(&server, of.0, of.1.tenant.id.parse()?).await?;
         let as_owner = "SET ROLE rowhouse_owner; SET search_path =";
         client
             .batch_execute(&format!("{as_owner} {schema}, ext;\n{UNDO}"))
