@@ -46,18 +46,9 @@ impl ControlDb {
             Some(schema) => options.options([("search_path", schema)]),
             None => options,
         };
-        let pool = PgPoolOptions::new()
+        let pool = pool_options()
             .max_connections(connections_max.max(1))
             .acquire_timeout(ACQUIRE_MAX)
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > UNASKED_MAX {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
             .connect_lazy_with(options);
         Ok(Self { pool })
     }
@@ -167,6 +158,20 @@ pub(crate) async fn create_schema(
     }
     sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *tx).await?;
     tx.commit().await
+}
+
+/// A pool that asks the server before it lends a connection only where that was idle for a while.
+pub(crate) fn pool_options() -> PgPoolOptions {
+    PgPoolOptions::new()
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > UNASKED_MAX {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
 }
 
 /// One connection, opened when it is needed, to another database of the same server, with the same login.

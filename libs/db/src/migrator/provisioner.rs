@@ -13,7 +13,6 @@ use futures_util::future::select_ok;
 use rowhouse_config::Secret;
 use rowhouse_context::ServiceName;
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
-use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -77,7 +76,7 @@ impl Provisioner {
     ) -> Result<Self, ProvisionError> {
         let mut servers = BTreeMap::new();
         for (name, url) in owner_urls {
-            let pool = PgPoolOptions::new()
+            let pool = control::pool_options()
                 .max_connections(CONNECTIONS_MAX)
                 .acquire_timeout(ACQUIRE_MAX)
                 .connect_lazy_with(control::options(url)?);
