@@ -3,8 +3,9 @@
 use rowhouse_context::Ctx;
 use rowhouse_types::{InvitationId, TenantId};
 use serde_json::json;
+use sqlx::PgConnection;
 
-use super::{Access, AccessChange, Founding, store};
+use super::{Access, AccessChange, Applied, Founding, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::invitation::{self, Draft};
@@ -48,9 +49,7 @@ pub(crate) async fn create_first_administrator(
 /// Allows or refuses a tenant, and answers when no service honours the old state.
 pub(crate) async fn set_access(ctx: &Ctx, state: &State, change: &AccessChange) -> Result<Version, Error> {
     let mut tx = state.begin().await?;
-    store::know(&mut tx, change.tenant).await?;
-    let applied = store::lock(&mut tx, change.tenant).await?;
-    let applied = applied.ok_or_else(|| gone(change.tenant))?;
+    let applied = lock_known(&mut tx, change.tenant).await?;
     if !applied.is_followed_by(change.operation) {
         tx.rollback().await?;
         // The first call may still be waiting, or may have lost its answer: this one waits as long.
@@ -74,6 +73,15 @@ pub(crate) async fn set_access(ctx: &Ctx, state: &State, change: &AccessChange) 
         state.clock.acknowledge(ctx, version).await?;
     }
     Ok(version)
+}
+
+/// Locks a tenant, which is known by now unless its access is set before anybody was invited to it.
+async fn lock_known(conn: &mut PgConnection, tenant: TenantId) -> Result<Applied, Error> {
+    if let Some(applied) = store::lock(conn, tenant).await? {
+        return Ok(applied);
+    }
+    store::know(conn, tenant).await?;
+    store::lock(conn, tenant).await?.ok_or_else(|| gone(tenant))
 }
 
 /// The tenant was purged.

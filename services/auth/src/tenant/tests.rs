@@ -8,6 +8,7 @@ use super::{Access, AccessChange};
 use crate::error::Error;
 use crate::rights::{Query, Standing, Version};
 use crate::tests::bench::{Bench, PASSWORD, founding, service_ctx};
+use crate::tests::statements::Statements;
 
 #[tokio::test]
 async fn a_repeated_founding_answers_the_same_invitation() {
@@ -53,6 +54,28 @@ async fn nobody_acts_in_a_tenant_before_it_is_allowed() {
     assert!(matches!(early, Err(Error::TenantNotReady)));
     bench.set_access(founding.tenant, Access::Allowed).await;
     assert!(bench.login("ada@acme.example", PASSWORD, None).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_tenant_is_made_known_once() {
+    let bench = Bench::start("tenant_known").await;
+    let founding = founding(TenantId::generate(), "ada@acme.example");
+    let statements = Statements::listen();
+    let made_known = || {
+        let sent = statements.take();
+        sent.iter()
+            .filter(|sent| sent.starts_with("INSERT INTO auth.tenants"))
+            .count()
+    };
+    create_first_administrator(&service_ctx(), &bench.state, &founding)
+        .await
+        .unwrap();
+    assert_eq!(made_known(), 1);
+    bench.set_access(founding.tenant, Access::Allowed).await;
+    assert_eq!(made_known(), 0, "its access is a round trip cheaper");
+    bench.set_access(TenantId::generate(), Access::Suspended).await;
+    assert_eq!(made_known(), 1, "one that was never founded");
+    assert_eq!(bench.count("SELECT count(*) FROM auth.tenants").await, 2);
 }
 
 #[tokio::test]
