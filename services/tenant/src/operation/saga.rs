@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::peers::{Access, Peers};
+use super::store::Finished;
 use super::{Held, Kind, Step, pause, store};
 use crate::directory::Home;
 use crate::error::Result;
@@ -57,7 +58,7 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) enum End {
     /// The operation is done.
-    Finished(Box<Tenant>),
+    Finished(Box<Finished>),
     /// It is not; whoever claims it next goes on.
     Left,
 }
@@ -99,9 +100,12 @@ impl Sagas {
 
     /// Works on an operation. Participants hear a new tenant's statement timeout before who waits for its creation is answered, or
     /// in the background where they are not quick. The tenant is active by then: others, and the relay, may have found it earlier.
+    ///
+    /// Without one there is nothing to tell: a new home keeps none, and who gives the tenant one after the last record finds the
+    /// home in the directory and tells it.
     async fn drive_and_tell(&self, held: Held) -> End {
         let end = self.drive(held.clone()).await;
-        if held.kind == Kind::Provision && matches!(end, End::Finished(_)) {
+        if held.kind == Kind::Provision && matches!(&end, End::Finished(finished) if finished.has_statement_timeout) {
             let ctx = context(&held, TELL_MAX);
             tokio::select! {
                 () = self.inner.spread.to_tenant(&ctx, held.tenant) => {}
@@ -136,9 +140,9 @@ impl Sagas {
         let pool = &self.inner.pool;
         loop {
             if let Some(held) = held.take()
-                && let Ok(Ok(End::Finished(tenant))) = timeout_at(until, self.spawn(held)).await
+                && let Ok(Ok(End::Finished(finished))) = timeout_at(until, self.spawn(held)).await
             {
-                return Ok(Some(*tenant));
+                return Ok(Some(finished.tenant));
             }
             // Asked where the time is over, too: the work goes on for a moment after the operation has ended.
             if let Some(tenant) = store::finished(pool, operation).await? {
@@ -194,14 +198,14 @@ impl Sagas {
                     count(held.kind, step, "done");
                     (held.step, held.attempts) = (next, 0);
                 }
-                Ok(Recorded::Finished(tenant)) => {
+                Ok(Recorded::Finished(finished)) => {
                     self.inner.wake.notify();
                     count(held.kind, step, "done");
                     let elapsed_ms = begun.elapsed().as_millis();
                     metrics::histogram!("tenant_operation_seconds", "kind" => held.kind.as_str())
                         .record(begun.elapsed().as_secs_f64());
-                    tracing::info!(elapsed_ms, state = %tenant.state, "an operation is done");
-                    return End::Finished(tenant);
+                    tracing::info!(elapsed_ms, state = %finished.tenant.state, "an operation is done");
+                    return End::Finished(finished);
                 }
                 Ok(Recorded::Lost) => {
                     count(held.kind, step, "lost");
@@ -266,8 +270,8 @@ impl Sagas {
         }
         let pool = &self.inner.pool;
         let Some(next) = held.kind.after(held.step) else {
-            let tenant = store::finish(pool, held, &done.homes).await?;
-            return Ok(tenant.map_or(Recorded::Lost, |tenant| Recorded::Finished(Box::new(tenant))));
+            let finished = store::finish(pool, held, &done.homes).await?;
+            return Ok(finished.map_or(Recorded::Lost, |finished| Recorded::Finished(Box::new(finished))));
         };
         if !store::advance(pool, held, next, &done.homes).await? {
             return Ok(Recorded::Lost);
@@ -282,7 +286,7 @@ impl Sagas {
             Some(next) if store::advance(&mut *transaction, held, next, &[]).await? => Recorded::Next(next),
             Some(_) => return Ok(Recorded::Lost),
             None => match store::finish(&mut *transaction, held, &[]).await? {
-                Some(tenant) => Recorded::Finished(Box::new(tenant)),
+                Some(finished) => Recorded::Finished(Box::new(finished)),
                 None => return Ok(Recorded::Lost),
             },
         };
@@ -384,7 +388,7 @@ impl Done {
 enum Recorded {
     /// The step to do next.
     Next(Step),
-    Finished(Box<Tenant>),
+    Finished(Box<Finished>),
     /// Another process holds the lease.
     Lost,
 }

@@ -45,6 +45,21 @@ struct OperationRow {
     placement: String,
 }
 
+/// What the last record has made of the tenant.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) tenant: Tenant,
+    /// Whether its plan bounds how long a statement may take. True also where the plan is too new for the statement to see it.
+    pub(crate) has_statement_timeout: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct FinishedRow {
+    #[sqlx(flatten)]
+    tenant: TenantRow,
+    has_statement_timeout: bool,
+}
+
 /// Homes as the columns that a statement unnests.
 #[derive(Default)]
 struct HomeColumns {
@@ -154,9 +169,9 @@ pub(crate) async fn advance(executor: impl PgExecutor<'_>, held: &Held, next: St
 }
 
 /// Records the last step, and the tenant's final state with it; `None` where the lease is no longer ours.
-pub(crate) async fn finish(executor: impl PgExecutor<'_>, held: &Held, homes: &[Home]) -> Result<Option<Tenant>> {
+pub(crate) async fn finish(executor: impl PgExecutor<'_>, held: &Held, homes: &[Home]) -> Result<Option<Finished>> {
     let homes = HomeColumns::of(homes);
-    let row: Option<TenantRow> = sqlx::query_as(include_str!("sql/finish.sql"))
+    let row: Option<FinishedRow> = sqlx::query_as(include_str!("sql/finish.sql"))
         .bind(held.id.uuid())
         .bind(held.lease)
         .bind(held.step.as_str())
@@ -179,7 +194,13 @@ pub(crate) async fn finish(executor: impl PgExecutor<'_>, held: &Held, homes: &[
         .bind(Uuid::now_v7())
         .fetch_optional(executor)
         .await?;
-    row.map(Tenant::try_from).transpose()
+    row.map(|row| {
+        Ok(Finished {
+            tenant: row.tenant.try_into()?,
+            has_statement_timeout: row.has_statement_timeout,
+        })
+    })
+    .transpose()
 }
 
 /// The tenant of an operation that has ended; `None` while it runs.

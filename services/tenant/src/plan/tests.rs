@@ -4,10 +4,12 @@ mod orders;
 
 use rowhouse_context::ServiceName;
 use rowhouse_db::paging::{Page, PageTokens};
+use rowhouse_devkit::log::Log;
 use rowhouse_status::{Failure, Reason as Why};
 use rowhouse_types::{IdempotencyKey, Limits, TenantId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use super::actions::Plans;
 use super::spread::{HOME_MAX, Spread};
@@ -263,6 +265,53 @@ async fn a_tenant_is_created_on_the_plan_that_is_named() {
     );
     let named = "SELECT count(*) FROM tenant.tenants WHERE slug = 'other'";
     assert_eq!(bench.count(named).await, 0);
+}
+
+#[tokio::test]
+async fn nothing_is_looked_up_to_be_told_where_the_plan_of_a_new_tenant_has_no_timeout() {
+    let bench = Bench::start("plan_silent").await;
+    let (plans, _) = plans(&bench);
+    create(&plans, "gold", timeout_of(700)).await;
+    let log = Log::listen("sqlx::query", Level::TRACE);
+    // How `take` begins.
+    let taken = || {
+        let entries = log.take();
+        let summaries = entries.iter().filter_map(|entry| entry.field("summary"));
+        let taken = summaries.filter(|summary| summary.starts_with("UPDATE tenant.homes SET limits_order_id"));
+        taken.count()
+    };
+    tenant(&bench).await;
+    assert_eq!(taken(), 0);
+    // The control: a home is told, and then asked for once more.
+    let on_gold = crate::tenant::NewTenant {
+        plan: name("gold"),
+        ..new_tenant("other")
+    };
+    bench.tenants.create(&ctx(LONG), on_gold).await.unwrap();
+    assert_eq!(taken(), 2);
+}
+
+#[tokio::test]
+async fn a_plan_that_is_given_while_its_tenant_is_provisioned_is_told_when_that_is_done() {
+    let bench = Bench::start("plan_meanwhile").await;
+    let (plans, _) = plans(&bench);
+    create(&plans, "gold", timeout_of(700)).await;
+    bench.fakes.plan("prepare", Mishap::HangsBefore);
+    let process = bench.process().await;
+    let _call = process.create("acme");
+    bench.fakes.hanging().await;
+    let id: uuid::Uuid = sqlx::query_scalar("SELECT tenant_id FROM tenant.tenants")
+        .fetch_one(&bench.superuser)
+        .await
+        .unwrap();
+    let id = TenantId::from_uuid(id);
+    assign(&plans, id, "gold", Limits::default()).await.unwrap();
+    assert_eq!(told(&bench, id), None, "it has no home yet");
+    process.kill();
+    bench.fakes.heal();
+    bench.let_time_pass().await;
+    assert_eq!(bench.settled("acme").await.id, id);
+    assert_eq!(told(&bench, id), Some(Some(700)));
 }
 
 #[tokio::test]

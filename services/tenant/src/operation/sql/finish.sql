@@ -23,7 +23,15 @@ changed AS (
     FROM done
     WHERE tenants.tenant_id = done.tenant_id AND tenants.state = $10
     RETURNING tenants.tenant_id, tenants.slug, tenants.display_name, tenants.placement, tenants.server, tenants.state,
-        tenants.revision, tenants.created_at, tenants.updated_at, tenants.deleted_at, tenants.purge_at
+        tenants.revision, tenants.created_at, tenants.updated_at, tenants.deleted_at, tenants.purge_at,
+        -- The tenant's line is the newest, the plans are those of the snapshot: of one that is not among them nothing is known.
+        NOT EXISTS (
+            SELECT FROM tenant.plans
+            WHERE plans.name = tenants.plan
+                AND coalesce(
+                    tenants.limit_overrides ->> 'statement_timeout_ms', plans.limits ->> 'statement_timeout_ms'
+                ) IS NULL
+        ) AS has_statement_timeout
 ),
 emitted AS (
     INSERT INTO tenant.outbox (id, tenant_id, kind, payload, request_id, traceparent)
@@ -47,5 +55,6 @@ audited AS (
     ) AS accepted
     CROSS JOIN LATERAL (VALUES ($19::uuid, done.tenant_id), ($20::uuid, NULL)) AS entry (audit_id, tenant_id)
 )
-SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at, deleted_at, purge_at
+SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at, deleted_at, purge_at,
+    has_statement_timeout
 FROM changed
