@@ -75,6 +75,8 @@ pub(crate) struct Held {
     pub(crate) step: Step,
     /// How often this step has failed.
     pub(crate) attempts: u32,
+    /// Whether the tenant's home was built ahead. Only who has just reserved it knows: false where an operation is resumed.
+    pub(crate) spare: bool,
     pub(crate) tenant: TenantId,
     pub(crate) display_name: String,
     pub(crate) server: ServerName,
@@ -103,6 +105,19 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 pub(crate) fn pause(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     PAUSE_FIRST.saturating_mul(1 << doublings).min(PAUSE_MAX)
+}
+
+// === impl Held ===
+
+impl Held {
+    /// The same operation at another step, at which nothing has failed.
+    pub(crate) fn at(&self, step: Step) -> Self {
+        Self {
+            step,
+            attempts: 0,
+            ..self.clone()
+        }
+    }
 }
 
 // === impl Kind ===
@@ -195,8 +210,8 @@ impl Kind {
     }
 
     /// Whether a step's calls may be made before the record of the step before is written. A process that has lost the lease
-    /// then makes the calls of two steps before it notices, so only where every call is ignored once the operation is over:
-    /// provisioning's are, by the operation's id, and somebody waits for it.
+    /// then makes the calls of two steps before it notices, or of three where two are made at once, so only where every call is
+    /// ignored once the operation is over: provisioning's are, by the operation's id, and somebody waits for it.
     pub(crate) fn may_run_ahead(self) -> bool {
         match self {
             Self::Provision => true,

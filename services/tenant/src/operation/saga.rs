@@ -2,7 +2,8 @@
 //!
 //! A call may be made twice (a crash between the answer and the record), so every call may be repeated; a record is
 //! written once, by whoever holds the lease. What is interrupted anywhere is resumed at the step that is not recorded.
-//! While somebody waits for a tenant to be provisioned, a step's record is written beside the next step's calls.
+//! While somebody waits for a tenant to be provisioned, a step's record is written beside the next step's calls; and where its
+//! home was built ahead, it is claimed and the invitation sent at once, and both are one record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,9 +180,9 @@ impl Sagas {
         let begun = Instant::now();
         let mut ahead = None;
         loop {
-            let performed = match ahead.take() {
-                Some(performed) => performed,
-                None => self.perform(&held).await,
+            let (performed, beside) = match ahead.take() {
+                Some(performed) => (performed, None),
+                None => self.perform_first(&held).await,
             };
             let done = match performed {
                 Ok(done) => done,
@@ -190,13 +191,20 @@ impl Sagas {
                     return End::Left;
                 }
             };
-            let step = held.step;
-            let (recorded, next) = tokio::join!(self.record(&held, &done), self.perform_ahead(&held));
-            ahead = next;
+            let (step, after) = (held.step, held.kind.after(held.step));
+            // What was done beside goes into the same record; what failed beside is what the next step meets.
+            let also = after.filter(|_| matches!(beside, Some(Ok(_))));
+            let next = also.map_or(after, |also| held.kind.after(also));
+            let failed = beside.filter(Result::is_err);
+            let (recorded, performed) =
+                tokio::join!(self.record(&held, &done, next), self.perform_ahead(&held, next, failed));
+            ahead = performed;
             match recorded {
                 Ok(Recorded::Next(next)) => {
-                    count(held.kind, step, "done");
-                    (held.step, held.attempts) = (next, 0);
+                    for recorded in [Some(step), also].into_iter().flatten() {
+                        count(held.kind, recorded, "done");
+                    }
+                    held = held.at(next);
                 }
                 Ok(Recorded::Finished(finished)) => {
                     self.inner.wake.notify();
@@ -221,8 +229,20 @@ impl Sagas {
         }
     }
 
+    /// Makes the calls of the operation's step, and beside them those of the next where that is the invitation to a home that was
+    /// built ahead: the second answer. Neither needs the other. To claim such a home is an update, so the mail is hardly ever
+    /// there before it; to build one takes long and may fail, so nobody is invited to that before it stands.
+    async fn perform_first(&self, held: &Held) -> (Performed, Option<Performed>) {
+        if held.step != Step::Prepare || !held.spare {
+            return (self.perform(held).await, None);
+        }
+        let invite = held.at(Step::Invite);
+        let (prepared, invited) = tokio::join!(self.perform(held), self.perform(&invite));
+        (prepared, Some(invited))
+    }
+
     /// Makes the calls of the operation's step.
-    async fn perform(&self, held: &Held) -> Result<Done, Failure> {
+    async fn perform(&self, held: &Held) -> Performed {
         let ctx = context(held, STEP_MAX);
         let (peers, begun) = (&self.inner.peers, Instant::now());
         let calls = async {
@@ -254,22 +274,23 @@ impl Sagas {
     }
 
     /// Makes the next step's calls before this one is recorded, where the kind of operation allows it.
-    async fn perform_ahead(&self, held: &Held) -> Option<Result<Done, Failure>> {
-        let next = held.kind.after(held.step).filter(|_| held.kind.may_run_ahead())?;
-        let held = Held {
-            step: next,
-            attempts: 0,
-            ..held.clone()
-        };
-        Some(self.perform(&held).await)
+    ///
+    /// `failed`: what came of them where they were made already. They are not repeated before the failure is recorded.
+    async fn perform_ahead(&self, held: &Held, next: Option<Step>, failed: Option<Performed>) -> Option<Performed> {
+        if failed.is_some() {
+            return failed;
+        }
+        let next = next.filter(|_| held.kind.may_run_ahead())?;
+        Some(self.perform(&held.at(next)).await)
     }
 
-    async fn record(&self, held: &Held, done: &Done) -> Result<Recorded> {
+    /// Records what was done. `next`: the step to do next; `None` after the last.
+    async fn record(&self, held: &Held, done: &Done, next: Option<Step>) -> Result<Recorded> {
         if held.kind == Kind::Purge {
-            return self.record_purge(held, done).await;
+            return self.record_purge(held, done, next).await;
         }
         let pool = &self.inner.pool;
-        let Some(next) = held.kind.after(held.step) else {
+        let Some(next) = next else {
             let finished = store::finish(pool, held, &done.homes).await?;
             return Ok(finished.map_or(Recorded::Lost, |finished| Recorded::Finished(Box::new(finished))));
         };
@@ -280,9 +301,9 @@ impl Sagas {
     }
 
     /// With a step of a purge goes what it has removed: into the record, and out of the directory.
-    async fn record_purge(&self, held: &Held, done: &Done) -> Result<Recorded> {
+    async fn record_purge(&self, held: &Held, done: &Done, next: Option<Step>) -> Result<Recorded> {
         let mut transaction = self.inner.pool.begin().await?;
-        let recorded = match held.kind.after(held.step) {
+        let recorded = match next {
             Some(next) if store::advance(&mut *transaction, held, next, &[]).await? => Recorded::Next(next),
             Some(_) => return Ok(Recorded::Lost),
             None => match store::finish(&mut *transaction, held, &[]).await? {
@@ -356,6 +377,9 @@ fn time(kind: Kind, step: Step, begun: Instant) {
     metrics::histogram!("tenant_operation_step_seconds", "kind" => kind, "step" => step)
         .record(begun.elapsed().as_secs_f64());
 }
+
+/// What came of a step's calls.
+type Performed = Result<Done, Failure>;
 
 /// What a step's calls have done.
 #[derive(Debug, Default)]

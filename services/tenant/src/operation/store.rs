@@ -249,6 +249,8 @@ impl OperationRow {
             kind,
             step: self.step.parse().map_err(Error::unreadable)?,
             attempts: u32::try_from(self.attempts).map_err(Error::unreadable)?,
+            // The spare's line is gone. What is resumed goes step by step.
+            spare: false,
             tenant: TenantId::from_uuid(self.tenant_id),
             display_name: self.display_name,
             server: self.server.parse().map_err(Error::unreadable)?,

@@ -4,6 +4,7 @@ mod bench;
 mod crashes;
 mod fakes;
 mod fleet;
+mod together;
 
 pub(crate) use bench::{Bench, GRACE, LONG, cache, ctx, new_tenant, server, turn};
 pub(crate) use fakes::Mishap;

@@ -110,7 +110,7 @@ impl Tenants {
         match store::reserve(&self.pool, ctx, &reservation).await? {
             Reserved::New { id, spare, created_at } => {
                 self.count(&tenant, spare);
-                (tenant.id, held.tenant) = (id, id);
+                (tenant.id, held.tenant, held.spare) = (id, id, spare);
                 (tenant.created_at, tenant.updated_at) = (created_at, created_at);
                 let active = self.sagas.settle(held.id, Some(held), answer_by(ctx)).await?;
                 Ok(active.unwrap_or(tenant))
@@ -364,6 +364,7 @@ fn begin(ctx: &Ctx, kind: Kind, tenant: &Tenant) -> Held {
         kind,
         step: kind.first_step(),
         attempts: 0,
+        spare: false,
         tenant: tenant.id,
         display_name: tenant.display_name.clone(),
         server: tenant.server.clone(),

@@ -19,8 +19,13 @@ use crate::tenant::{Reason, State, Tenant};
 /// Time for a call that shall not see the end of its operation.
 const SHORT: Duration = Duration::from_millis(800);
 
+/// What the killed process waits for: calls of these methods, each of which hangs.
+type Point = Vec<(&'static str, Mishap)>;
+
+const HANGS: [Mishap; 2] = [Mishap::HangsBefore, Mishap::HangsAfter];
+
 /// Asserts that provisioning had each of its effects once.
-async fn assert_provisioned_once(bench: &Bench, tenant: &Tenant, tenants: usize) {
+pub(super) async fn assert_provisioned_once(bench: &Bench, tenant: &Tenant, tenants: usize) {
     assert_eq!(tenant.state, State::Active);
     {
         let effects = bench.fakes.effects();
@@ -55,16 +60,33 @@ async fn provisioning_killed_at_any_step_is_resumed_and_has_each_effect_once() {
 }
 
 async fn provisioning_killed(torture: &mut Torture) {
-    let bench = Bench::start("provisioning_killed").await;
-    let points = ["prepare", "invite", "access"]
-        .into_iter()
-        .flat_map(|method| [(method, Mishap::HangsBefore), (method, Mishap::HangsAfter)]);
-    for (index, (method, mishap)) in points.enumerate() {
+    let alone = ["prepare", "invite", "access"].map(|method| HANGS.map(|mishap| vec![(method, mishap)]));
+    let alone: Vec<Point> = alone.into_iter().flatten().collect();
+    // With a spare these two are called at once.
+    let both = HANGS.map(|prepare| HANGS.map(|invite| vec![("prepare", prepare), ("invite", invite)]));
+    let both = both.into_iter().flatten();
+    killed_at(torture, "provisioning_killed", false, &alone).await;
+    let points: Vec<Point> = alone.into_iter().chain(both).collect();
+    killed_at(torture, "provisioning_spares", true, &points).await;
+}
+
+/// `spares`: whether each tenant finds one.
+async fn killed_at(torture: &mut Torture, name: &str, spares: bool, points: &[Point]) {
+    let bench = Bench::start(name).await;
+    for (index, point) in points.iter().enumerate() {
         let slug = format!("killed-{index}");
-        bench.fakes.plan(method, mishap);
+        if spares {
+            bench.filler(1).round_once().await;
+        }
+        let before: Vec<u32> = point.iter().map(|(method, _)| bench.fakes.called(method)).collect();
+        for (method, mishap) in point {
+            bench.fakes.plan(method, *mishap);
+        }
         let process = bench.process().await;
         let _call = process.create(&slug);
-        bench.fakes.hanging().await;
+        for ((method, _), before) in point.iter().zip(before) {
+            bench.fakes.until_called(method, before + 1).await;
+        }
         process.kill();
         bench.fakes.heal();
 
@@ -74,6 +96,8 @@ async fn provisioning_killed(torture: &mut Torture) {
         runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
         let tenant = bench.settled(&slug).await;
         assert_provisioned_once(&bench, &tenant, index + 1).await;
+        let claimed = usize::try_from(bench.fakes.effects().claimed).unwrap();
+        assert_eq!(claimed, if spares { index + 1 } else { 0 }, "{point:?}");
         torture.trials(1);
     }
 }

@@ -15,11 +15,13 @@ use rowhouse_proto::common::v1::tenant_records_service_server::{TenantRecordsSer
 use rowhouse_types::{InvitationId, OperationId};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use super::bench::LONG;
 use super::fleet::{self, FakeHouse};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -129,6 +131,22 @@ impl Fakes {
     /// Waits until a call hangs.
     pub(crate) async fn hanging(&self) {
         self.shared.hanging.notified().await;
+    }
+
+    /// How many calls of `method` came.
+    pub(crate) fn called(&self, method: &str) -> u32 {
+        self.effects().calls.get(method).copied().unwrap_or_default()
+    }
+
+    /// Waits until so many calls of `method` came; what they do unless they fail or hang, is done then.
+    pub(crate) async fn until_called(&self, method: &str, times: u32) {
+        let called = async {
+            while self.called(method) < times {
+                tokio::task::yield_now().await;
+            }
+        };
+        let called = timeout(LONG, called).await;
+        called.unwrap_or_else(|_| panic!("{method} was not called"));
     }
 }
 
