@@ -10,7 +10,7 @@ use crate::bench::{Bench, schema, server};
 const FORGET: Statement<()> = Statement::new(
     "note.forget",
     "DELETE FROM notes WHERE tenant_id = $1 AND id IN (
-         SELECT id FROM notes WHERE tenant_id = $1 AND body LIKE 'old%' AND $2 <= now() LIMIT $3 FOR UPDATE SKIP LOCKED)",
+         SELECT id FROM notes WHERE tenant_id = $1 AND body LIKE 'old%' AND now() <= $2 LIMIT $3 FOR UPDATE SKIP LOCKED)",
     &[Type::TIMESTAMPTZ, Type::INT8],
 );
 
