@@ -22,7 +22,8 @@
 //! - `delegation`: tokens for jobs.
 //! - `mail`: what mails need.
 //! - `operator`: platform operators, by RPC and by command; serves `OperatorService`.
-//! - `break_glass`: the way back for who has lost everything.
+//! - `break_glass`: the way back for who has lost everything, and accounts that are closed.
+//! - `handed_on`: what ends with the rights of whoever made it.
 //! - `audit`, `request`, `rounds`, `housekeeping`, `master`, `random`, `state`, `error`: what these stand on.
 
 mod account;
@@ -36,6 +37,7 @@ mod catalog;
 pub mod config;
 mod delegation;
 mod error;
+mod handed_on;
 mod housekeeping;
 mod identity;
 mod impersonation;

@@ -13,8 +13,9 @@ mod store;
 mod wire;
 
 use chrono::{DateTime, Utc};
-use rowhouse_types::{ApiKeyId, Email, SessionId, TenantId, Text, UserId};
+use rowhouse_types::{Email, SessionId, TenantId, Text, UserId};
 
+use crate::handed_on::EndedEverywhere;
 use crate::identity::OfferedPassword;
 use crate::second_factor::Code;
 pub(crate) use rpc::OperatorRpc;
@@ -51,9 +52,7 @@ pub(crate) struct Grant {
 
 /// What ended with the role.
 struct Ended {
-    /// How many.
-    invitations: u64,
-    keys: Vec<(TenantId, ApiKeyId)>,
+    handed_on: EndedEverywhere,
     sessions: Vec<EndedSession>,
 }
 

@@ -43,12 +43,14 @@ const REVOKE_OF_SENDER: &str = "WITH RECURSIVE sender (id) AS (SELECT $2::uuid \
         ON known.tenant_id = $1 AND known.created_by = sender.id) \
     UPDATE auth.invitations SET state = 'revoked' WHERE id IN (SELECT id FROM auth.invitations \
         WHERE tenant_id = $1 AND state = 'open' AND (invited_by IN (SELECT id FROM sender) OR email_key = lower($3)) \
-        ORDER BY id FOR UPDATE)";
+        ORDER BY id FOR UPDATE) \
+    RETURNING id";
 
 const REVOKE_ALL_OF_SENDER: &str = "WITH RECURSIVE sender (id) AS (SELECT $1::uuid \
     UNION SELECT known.service_account_id FROM sender JOIN auth.api_keys AS known ON known.created_by = sender.id) \
     UPDATE auth.invitations SET state = 'revoked' WHERE id IN (SELECT id FROM auth.invitations \
-        WHERE state = 'open' AND invited_by IN (SELECT id FROM sender) ORDER BY id FOR UPDATE)";
+        WHERE state = 'open' AND invited_by IN (SELECT id FROM sender) ORDER BY id FOR UPDATE) \
+    RETURNING tenant_id, id";
 
 const REVOKE_OF_ROLE: &str = "WITH RECURSIVE sender (id) AS ( \
     (SELECT identity_id FROM auth.memberships WHERE tenant_id = $1 AND role = $2 \
@@ -56,7 +58,8 @@ const REVOKE_OF_ROLE: &str = "WITH RECURSIVE sender (id) AS ( \
     UNION SELECT known.service_account_id FROM sender JOIN auth.api_keys AS known \
         ON known.tenant_id = $1 AND known.created_by = sender.id) \
     UPDATE auth.invitations SET state = 'revoked' WHERE id IN (SELECT id FROM auth.invitations \
-        WHERE tenant_id = $1 AND state = 'open' AND invited_by IN (SELECT id FROM sender) ORDER BY id FOR UPDATE)";
+        WHERE tenant_id = $1 AND state = 'open' AND invited_by IN (SELECT id FROM sender) ORDER BY id FOR UPDATE) \
+    RETURNING id";
 
 const ACCEPT: &str = "UPDATE auth.invitations SET state = 'accepted', accepted_by = $2 WHERE id = $1";
 
@@ -230,30 +233,50 @@ pub(crate) async fn revoke(conn: &mut PgConnection, id: InvitationId) -> Result<
 }
 
 /// Makes the links worthless that a member has sent, or could have sent with a key that they know; and those that were sent to an
-/// address.
+/// address. Says which, in the order of their ids.
 pub(crate) async fn revoke_of_sender(
     conn: &mut PgConnection,
     tenant: TenantId,
     sender: UserId,
     to: Option<&str>,
-) -> Result<(), Error> {
-    let done = sqlx::query(REVOKE_OF_SENDER).bind(tenant.uuid()).bind(sender.uuid());
-    done.bind(to).execute(conn).await?;
-    Ok(())
+) -> Result<Vec<InvitationId>, Error> {
+    let ended = sqlx::query_scalar(REVOKE_OF_SENDER)
+        .bind(tenant.uuid())
+        .bind(sender.uuid())
+        .bind(to);
+    Ok(in_order(ended.fetch_all(conn).await?))
 }
 
-/// Makes the links worthless that an operator has sent, or could have sent with a key that they know, in all tenants, and says
-/// how many; under the grant's lock, which whoever sends one holds.
-pub(crate) async fn revoke_all_of_sender(conn: &mut PgConnection, sender: UserId) -> Result<u64, Error> {
-    let done = sqlx::query(REVOKE_ALL_OF_SENDER).bind(sender.uuid());
-    Ok(done.execute(conn).await?.rows_affected())
+/// Makes the links worthless that somebody has sent, or could have sent with a key that they know, in all tenants, and says which;
+/// under a lock that whoever sends one needs: the grant's of an operator, the tenants' of a member.
+pub(crate) async fn revoke_all_of_sender(
+    conn: &mut PgConnection,
+    sender: UserId,
+) -> Result<Vec<(TenantId, InvitationId)>, Error> {
+    let ended = sqlx::query_as(REVOKE_ALL_OF_SENDER).bind(sender.uuid());
+    let mut ended: Vec<(Uuid, Uuid)> = ended.fetch_all(conn).await?;
+    ended.sort_unstable();
+    let ended = ended.into_iter();
+    Ok(ended
+        .map(|(tenant, id)| (TenantId::from_uuid(tenant), InvitationId::from_uuid(id)))
+        .collect())
 }
 
-/// Makes the links worthless that whoever has a role, members and service accounts, has sent, or could have with a key.
-pub(crate) async fn revoke_of_role(conn: &mut PgConnection, tenant: TenantId, role: &str) -> Result<(), Error> {
-    let done = sqlx::query(REVOKE_OF_ROLE).bind(tenant.uuid()).bind(role);
-    done.execute(conn).await?;
-    Ok(())
+/// Makes the links worthless that whoever has a role, members and service accounts, has sent, or could have with a key. Says which,
+/// in the order of their ids.
+pub(crate) async fn revoke_of_role(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    role: &str,
+) -> Result<Vec<InvitationId>, Error> {
+    let ended = sqlx::query_scalar(REVOKE_OF_ROLE).bind(tenant.uuid()).bind(role);
+    Ok(in_order(ended.fetch_all(conn).await?))
+}
+
+/// What a statement has changed, in the order in which it was created.
+fn in_order(mut ids: Vec<Uuid>) -> Vec<InvitationId> {
+    ids.sort_unstable();
+    ids.into_iter().map(InvitationId::from_uuid).collect()
 }
 
 /// The open invitation of a token.

@@ -5,12 +5,13 @@ use rowhouse_context::{Ctx, Principal};
 use rowhouse_db::paging::{Page, PageScope};
 use rowhouse_db::requests::{Claimed, Once};
 use rowhouse_types::{ApiKeyId, Etag, InvitationId, Limits, TenantId, UserId};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 
 use super::{Change, Cursor, Invite, Member, MemberState, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
+use crate::handed_on::Ended;
 use crate::invitation::{self, Draft, Invitation};
 use crate::login_policy;
 use crate::request;
@@ -232,20 +233,23 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
     // What the member has sent must not give what they may no longer give.
     let shrinks = given != before && !given.covers(&before);
     let ended = if changed.state == MemberState::Disabled || shrinks {
-        invitation::revoke_of_sender(&mut tx, tenant, member.user, None).await?;
-        service_account::revoke_keys_made_by(&mut tx, tenant, member.user).await?
+        // Invitations before keys, as everybody locks them.
+        Ended {
+            invitations: invitation::revoke_of_sender(&mut tx, tenant, member.user, None).await?,
+            keys: service_account::revoke_keys_made_by(&mut tx, tenant, member.user).await?,
+        }
     } else {
-        Vec::new()
+        Ended::default()
     };
     changed.etag = store::update(&mut tx, tenant, &changed).await?;
     if changed.state == MemberState::Disabled {
         session::end_of_member(&mut tx, member.user, tenant, EndReason::MemberDisabled).await?;
     }
     let entry = Entry::new("member.update", member.user)
-        .before(facts(&member))
-        .after(facts(&changed));
+        .before(Value::Object(facts(&member)))
+        .after(ended.beside(facts(&changed)));
     audit::record(&mut tx, ctx, entry).await?;
-    let version = rights::bump(&mut tx, &with_keys([Subject::User(member.user)], &ended)).await?;
+    let version = rights::bump(&mut tx, &with_keys([Subject::User(member.user)], &ended.keys)).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await?;
     Ok(changed)
@@ -306,14 +310,19 @@ async fn end(
     let user = member.user;
     member.may_stop_administering(store::other_administrators(conn, tenant, user).await?)?;
     // Invitations before keys, as everybody locks them.
-    invitation::revoke_of_sender(conn, tenant, user, Some(&member.email)).await?;
-    let ended = service_account::revoke_keys_made_by(conn, tenant, user).await?;
+    let ended = Ended {
+        invitations: invitation::revoke_of_sender(conn, tenant, user, Some(&member.email)).await?,
+        keys: service_account::revoke_keys_made_by(conn, tenant, user).await?,
+    };
     let has_left_teams = store::remove(conn, tenant, user).await?;
     session::end_of_member(conn, user, tenant, EndReason::MemberRemoved).await?;
-    audit::record(conn, ctx, Entry::new(action, user).before(facts(member))).await?;
+    let entry = Entry::new(action, user)
+        .before(Value::Object(facts(member)))
+        .after(ended.alone());
+    audit::record(conn, ctx, entry).await?;
     // Those above and beside them in teams reach their records no more.
     let others = has_left_teams.then_some(Subject::Tenant(tenant));
-    let subjects = with_keys([Subject::User(user)].into_iter().chain(others), &ended);
+    let subjects = with_keys([Subject::User(user)].into_iter().chain(others), &ended.keys);
     rights::bump(conn, &subjects).await
 }
 
@@ -332,8 +341,11 @@ pub(crate) async fn must_be(conn: &mut PgConnection, tenant: TenantId, user: Use
 }
 
 /// What the audit log says of a member.
-fn facts(member: &Member) -> serde_json::Value {
-    json!({ "role": member.role.as_str(), "state": member.state.as_str() })
+fn facts(member: &Member) -> Map<String, Value> {
+    Map::from_iter([
+        ("role".to_owned(), member.role.as_str().into()),
+        ("state".to_owned(), member.state.as_str().into()),
+    ])
 }
 
 fn not_found(user: UserId) -> Error {

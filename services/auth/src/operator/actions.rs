@@ -13,12 +13,12 @@ use crate::account::actions::wrong_password;
 use crate::account_mail::Kind;
 use crate::audit::{self, Entry};
 use crate::error::Error;
-use crate::identity::Account;
+use crate::handed_on::EndedEverywhere;
+use crate::identity::{self, Account};
 use crate::rights::{self, Clock, Subject, Version};
 use crate::second_factor::actions::confirmed_anew;
 use crate::session::manage;
 use crate::state::State;
-use crate::{identity, invitation, service_account};
 
 /// What the tenants' logs give as the reason. Why the role has ended is the platform's matter.
 const ROLE_ENDED: &str = "the operator's role of who made it has ended";
@@ -165,17 +165,15 @@ pub(super) async fn take(
     }
     // In the order in which everybody locks them.
     let ended = Ended {
-        invitations: invitation::revoke_all_of_sender(&mut tx, user).await?,
-        keys: service_account::revoke_all_keys_made_by(&mut tx, user).await?,
+        handed_on: EndedEverywhere::end(&mut tx, user).await?,
         sessions: store::end_sessions(&mut tx, user).await?,
     };
     notices::tell(&mut tx, ctx, Kind::OperatorUnmade, user, &hearers).await?;
     record(&mut tx, ctx, user, reason, &ended).await?;
-    let sessions = ended.sessions.iter().map(|ended| ended.session);
-    let keys = ended.keys.iter().map(|(_, key)| service_account::session_of(*key));
-    let sessions = sessions.chain(keys);
+    let sessions = ended.sessions.iter().map(|ended| Subject::Session(ended.session));
     let subjects: Vec<Subject> = std::iter::once(Subject::User(user))
-        .chain(sessions.map(Subject::Session))
+        .chain(sessions)
+        .chain(ended.handed_on.subjects())
         .collect();
     let version = rights::bump(&mut tx, &subjects).await?;
     tx.commit().await?;
@@ -201,8 +199,8 @@ async fn record(conn: &mut PgConnection, ctx: &Ctx, user: UserId, reason: &Reaso
         .before(json!({ "role": Role::SuperAdmin.as_str() }))
         .after(json!({
             "sessions_ended": ended.sessions.len(),
-            "api_keys_ended": ended.keys.len(),
-            "invitations_ended": ended.invitations,
+            "api_keys_ended": ended.handed_on.keys.len(),
+            "invitations_ended": ended.handed_on.invitations.len(),
         }));
     audit::record(conn, ctx, entry).await?;
     for EndedSession { session, as_member } in &ended.sessions {
@@ -214,13 +212,7 @@ async fn record(conn: &mut PgConnection, ctx: &Ctx, user: UserId, reason: &Reaso
             audit::record(conn, ctx, entry).await?;
         }
     }
-    for (tenant, key) in &ended.keys {
-        let entry = Entry::new("api_key.revoke", key)
-            .within(Some(*tenant))
-            .because(ROLE_ENDED);
-        audit::record(conn, ctx, entry).await?;
-    }
-    Ok(())
+    ended.handed_on.tell(conn, ctx, ROLE_ENDED).await
 }
 
 /// `id`: the address or the account that was looked for.

@@ -3,13 +3,14 @@
 use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
-use rowhouse_types::{ApiKeyId, Etag, ServiceAccountId, TenantId};
-use serde_json::json;
+use rowhouse_types::{Etag, ServiceAccountId, TenantId};
+use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 
 use super::{Change, Holders, Known, Listed, NewRole, OWN_ROLES_MAX, OwnRole, RoleName, TenantRole, covers, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
+use crate::handed_on::Ended;
 use crate::rights::{self, Query, Rights, Standing, Subject};
 use crate::state::State;
 use crate::{invitation, operator, service_account, tenant};
@@ -112,17 +113,19 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
     // What those with the role have handed on must not give what they no longer hold. Every right in the tenant is read anew
     // below, that of the keys too.
     let ended = if changed.grants.covers(&role.grants) {
-        Vec::new()
+        Ended::default()
     } else {
-        invitation::revoke_of_role(&mut tx, tenant, role.name.as_str()).await?;
-        service_account::revoke_keys_of_role(&mut tx, tenant, role.name.as_str()).await?
+        Ended {
+            invitations: invitation::revoke_of_role(&mut tx, tenant, role.name.as_str()).await?,
+            keys: service_account::revoke_keys_of_role(&mut tx, tenant, role.name.as_str()).await?,
+        }
     };
     let after = store::update(&mut tx, tenant, &changed).await?;
     // Members can be asked for what they do; whoever knows a key of these does it unseen, so the log names them.
     let programs = service_account::with_role(&mut tx, tenant, role.name.as_str()).await?;
     let entry = Entry::new("role.update", role.name.as_str())
         .before(facts(&role))
-        .after(facts_with(&after, &programs, &ended));
+        .after(ended.beside(facts_with(&after, &programs)));
     audit::record(&mut tx, ctx, entry).await?;
     let version = rights::bump(&mut tx, &[Subject::Tenant(tenant)]).await?;
     tx.commit().await?;
@@ -203,13 +206,15 @@ fn of(counts: &[(String, i64)], name: &str) -> i64 {
 }
 
 /// What the audit log says of a role.
-fn facts(role: &OwnRole) -> serde_json::Value {
+fn facts(role: &OwnRole) -> Value {
     json!({ "permissions": role.grants.to_strings() })
 }
 
-/// The same with the service accounts that it concerns, and the keys that end with what it loses.
-fn facts_with(role: &OwnRole, programs: &[ServiceAccountId], ended: &[ApiKeyId]) -> serde_json::Value {
+/// The same with the service accounts that it concerns, of which a tenant has no more than an entry can name.
+fn facts_with(role: &OwnRole, programs: &[ServiceAccountId]) -> Map<String, Value> {
     let programs: Vec<String> = programs.iter().map(ToString::to_string).collect();
-    let ended: Vec<String> = ended.iter().map(ToString::to_string).collect();
-    json!({ "permissions": role.grants.to_strings(), "service_accounts": programs, "keys_ended": ended })
+    Map::from_iter([
+        ("permissions".to_owned(), json!(role.grants.to_strings())),
+        ("service_accounts".to_owned(), json!(programs)),
+    ])
 }

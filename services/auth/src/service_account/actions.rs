@@ -3,12 +3,13 @@
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
 use rowhouse_types::{Etag, ServiceAccountId, TenantId};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use sqlx::PgConnection;
 
 use super::{ACCOUNTS_MAX, AccountState, Change, NewAccount, ServiceAccount, store, user_of};
 use crate::audit::{self, Entry};
 use crate::error::Error;
+use crate::handed_on::Ended;
 use crate::member::actions::{may_give, with_keys};
 use crate::rights::{self, Subject};
 use crate::role::TenantRole;
@@ -26,7 +27,7 @@ pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewAccount) -> Result
     }
     let account = store::insert(&mut tx, tenant, new).await?;
     let account = account.ok_or(Error::ServiceAccountExists)?;
-    let entry = Entry::new("service_account.create", account.id).after(facts(&account));
+    let entry = Entry::new("service_account.create", account.id).after(Value::Object(facts(&account)));
     audit::record(&mut tx, ctx, entry).await?;
     tx.commit().await?;
     Ok(account)
@@ -92,21 +93,20 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
     let shrinks = changed.state == AccountState::Disabled || given != before && !given.covers(&before);
     // Who made its keys could do what it could then, and perhaps no more.
     let grows = given != before && !before.covers(&given);
+    let mut ended = Ended::default();
     if shrinks {
-        invitation::revoke_of_sender(&mut tx, tenant, itself, None).await?;
+        ended.invitations = invitation::revoke_of_sender(&mut tx, tenant, itself, None).await?;
     }
     let (made_by, of) = (shrinks.then_some(itself), grows.then_some(account.id));
-    let ended = if shrinks || grows {
-        store::revoke_keys(&mut tx, tenant, made_by, of).await?
-    } else {
-        Vec::new()
-    };
+    if shrinks || grows {
+        ended.keys = store::revoke_keys(&mut tx, tenant, made_by, of).await?;
+    }
     let after = store::update(&mut tx, tenant, &changed).await?;
     let entry = Entry::new("service_account.update", account.id)
-        .before(facts(&account))
-        .after(facts(&after));
+        .before(Value::Object(facts(&account)))
+        .after(ended.beside(facts(&after)));
     audit::record(&mut tx, ctx, entry).await?;
-    let version = rights::bump(&mut tx, &with_keys([Subject::User(itself)], &ended)).await?;
+    let version = rights::bump(&mut tx, &with_keys([Subject::User(itself)], &ended.keys)).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await?;
     Ok(after)
@@ -119,12 +119,16 @@ pub(crate) async fn delete(ctx: &Ctx, state: &State, id: ServiceAccountId, etag:
     tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
     let account = unchanged(&mut tx, tenant, id, etag).await?;
     may_give(&mut tx, ctx, tenant, &account.role, "id").await?;
-    invitation::revoke_of_sender(&mut tx, tenant, user_of(id), None).await?;
-    let ended = store::revoke_keys(&mut tx, tenant, Some(user_of(id)), Some(id)).await?;
+    let ended = Ended {
+        invitations: invitation::revoke_of_sender(&mut tx, tenant, user_of(id), None).await?,
+        keys: store::revoke_keys(&mut tx, tenant, Some(user_of(id)), Some(id)).await?,
+    };
     store::delete(&mut tx, tenant, id).await?;
-    let entry = Entry::new("service_account.delete", id).before(facts(&account));
+    let entry = Entry::new("service_account.delete", id)
+        .before(Value::Object(facts(&account)))
+        .after(ended.alone());
     audit::record(&mut tx, ctx, entry).await?;
-    let version = rights::bump(&mut tx, &with_keys([Subject::User(user_of(id))], &ended)).await?;
+    let version = rights::bump(&mut tx, &with_keys([Subject::User(user_of(id))], &ended.keys)).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await
 }
@@ -156,10 +160,10 @@ async fn unchanged(
 }
 
 /// What the audit log says of a service account.
-fn facts(account: &ServiceAccount) -> Value {
-    json!({
-        "display_name": account.name,
-        "role": account.role.as_str(),
-        "state": account.state.as_str(),
-    })
+fn facts(account: &ServiceAccount) -> Map<String, Value> {
+    Map::from_iter([
+        ("display_name".to_owned(), account.name.as_str().into()),
+        ("role".to_owned(), account.role.as_str().into()),
+        ("state".to_owned(), account.state.as_str().into()),
+    ])
 }

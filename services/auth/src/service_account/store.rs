@@ -356,18 +356,24 @@ pub(super) async fn revoke_keys(
         .bind(tenant.uuid())
         .bind(creator.map(|creator| creator.uuid()))
         .bind(account.map(|account| account.uuid()));
-    let ended: Vec<Uuid> = ended.fetch_all(conn).await?;
-    Ok(ended.into_iter().map(ApiKeyId::from_uuid).collect())
+    Ok(in_order(ended.fetch_all(conn).await?))
 }
 
-/// Ends the keys that an operator has made, and those that were made with such keys, in all tenants; under the grant's lock, which
-/// whoever makes one holds.
+/// What a statement has changed, in the order in which it was created.
+fn in_order(mut ids: Vec<Uuid>) -> Vec<ApiKeyId> {
+    ids.sort_unstable();
+    ids.into_iter().map(ApiKeyId::from_uuid).collect()
+}
+
+/// Ends the keys that somebody has made, and those that were made with such keys, in all tenants; under a lock that whoever makes
+/// one needs: the grant's of an operator, the tenants' of a member.
 pub(crate) async fn revoke_all_keys_made_by(
     conn: &mut PgConnection,
     creator: UserId,
 ) -> Result<Vec<(TenantId, ApiKeyId)>, Error> {
     let ended = sqlx::query_as(REVOKE_ALL_MADE_BY).bind(creator.uuid());
-    let ended: Vec<(Uuid, Uuid)> = ended.fetch_all(conn).await?;
+    let mut ended: Vec<(Uuid, Uuid)> = ended.fetch_all(conn).await?;
+    ended.sort_unstable();
     let ended = ended.into_iter();
     Ok(ended
         .map(|(tenant, key)| (TenantId::from_uuid(tenant), ApiKeyId::from_uuid(key)))
@@ -382,8 +388,7 @@ pub(crate) async fn revoke_keys_of_role(
     role: &str,
 ) -> Result<Vec<ApiKeyId>, Error> {
     let ended = sqlx::query_scalar(REVOKE_OF_ROLE).bind(tenant.uuid()).bind(role);
-    let ended: Vec<Uuid> = ended.fetch_all(conn).await?;
-    Ok(ended.into_iter().map(ApiKeyId::from_uuid).collect())
+    Ok(in_order(ended.fetch_all(conn).await?))
 }
 
 /// Whose a key is that is good.

@@ -6,6 +6,7 @@ mod handed_on;
 use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_types::{ApiKeyId, ServiceAccountId, TenantId, UserId};
+use serde_json::json;
 
 use super::actions::{create, delete, get, list, update};
 use super::{
@@ -63,6 +64,14 @@ async fn rights(bench: &Bench, tenant: TenantId, account: ServiceAccountId, key:
             by: None,
         })
         .await
+}
+
+fn invite_to(email: &str) -> member::Invite {
+    member::Invite {
+        email: email.parse().unwrap(),
+        role: TenantRole::BuiltIn(Role::User),
+        request: None,
+    }
 }
 
 async fn exchanges(bench: &Bench, key: &ApiKey) -> Result<(), Error> {
@@ -233,6 +242,8 @@ async fn a_key_ends_with_the_rights_of_whoever_knows_it() {
         let by = bench.ctx_of(other, house.tenant).await;
         let (listed, key) = keys::create(&by, state, account.id, 1).await.unwrap();
         let kept = keys::create(&admin, state, account.id, 1).await.unwrap().1;
+        let sent = member::actions::invite(&by, state, &invite_to("mole@acme.example")).await;
+        let sent = sent.unwrap().id;
         match way {
             "demoted" => drop(
                 member::actions::update(&admin, state, &set(Some(Role::User), None))
@@ -259,16 +270,31 @@ async fn a_key_ends_with_the_rights_of_whoever_knows_it() {
             1,
             "{way}: the tokens of the key end at once too"
         );
+        let action = if way == "removed" {
+            "member.remove"
+        } else {
+            "member.update"
+        };
+        assert_eq!(
+            bench.named_as_ended(action, other).await,
+            (json!([listed.id.to_string()]), json!([sent.to_string()])),
+            "{way}: the log names what ended"
+        );
         exchanges(&bench, &kept).await.unwrap();
         let back = set(Some(Role::TenantAdmin), Some(member::MemberState::Active));
         if way != "removed" {
             member::actions::update(&admin, state, &back).await.unwrap();
+            assert_eq!(
+                bench.named_as_ended(action, other).await,
+                (json!([]), json!([])),
+                "{way}: the control"
+            );
         }
     }
 
     // A role that gives more: who made the keys could perhaps not have made them for it.
     let small = create(&admin, state, &new("Small", Role::User)).await.unwrap();
-    let (_, key) = keys::create(&admin, state, small.id, 1).await.unwrap();
+    let (listed, key) = keys::create(&admin, state, small.id, 1).await.unwrap();
     let renamed = Change {
         name: Some(AccountName::parse_required("Smaller").unwrap()),
         ..change(small.id)
@@ -281,6 +307,10 @@ async fn a_key_ends_with_the_rights_of_whoever_knows_it() {
     };
     update(&admin, state, &raised).await.unwrap();
     assert!(matches!(exchanges(&bench, &key).await, Err(Error::ApiKeyInvalid)));
+    assert_eq!(
+        bench.named_as_ended("service_account.update", small.id).await,
+        (json!([listed.id.to_string()]), json!([]))
+    );
 }
 
 #[tokio::test]
@@ -299,11 +329,7 @@ async fn a_service_account_is_nobodys_person() {
         ("Importer", "")
     );
     // It may do what its role gives, and has no account to look after.
-    let invited = member::Invite {
-        email: "bob@acme.example".parse().unwrap(),
-        role: TenantRole::BuiltIn(Role::User),
-        request: None,
-    };
+    let invited = invite_to("bob@acme.example");
     let sent = member::actions::invite(&by, &bench.state, &invited).await.unwrap();
     assert!(
         session::manage::revoke_all(&by, &bench.state, session::Scope::All)

@@ -276,6 +276,14 @@ impl Bench {
         told.fetch_all(&self.superuser).await.unwrap()
     }
 
+    /// What the last entry of an action about `target` names as ended with it: keys, and invitations.
+    pub(crate) async fn named_as_ended(&self, action: &str, target: impl ToString) -> (Value, Value) {
+        let last = "SELECT after->'keys_ended', after->'invitations_ended' FROM auth.audit \
+            WHERE action = $1 AND target = $2 AND outcome = 'done' ORDER BY id DESC LIMIT 1";
+        let last = sqlx::query_as(last).bind(action).bind(target.to_string());
+        last.fetch_one(&self.superuser).await.unwrap()
+    }
+
     pub(crate) async fn execute(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
             .execute(&self.superuser)

@@ -4,6 +4,7 @@ use rowhouse_auth_kit::Role;
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{ServiceAccountId, TenantId, UserId};
+use serde_json::json;
 
 use super::{invite_to, start};
 use crate::error::Error;
@@ -81,13 +82,13 @@ async fn what_ends_with_a_membership_is_the_same_whoever_ends_it() {
         let user = bench.member(&house, EMAIL, Role::TenantAdmin).await;
         let ada = bench.ctx_of(user, house.tenant).await;
         bench.team(&admin, &[user]).await;
-        invite(&ada, state, &invite_to("bob@acme.example", Role::User))
+        let sent = invite(&ada, state, &invite_to("bob@acme.example", Role::User))
             .await
             .unwrap();
         // A second founding invites the same address once more.
         let again = founding(house.tenant, EMAIL);
         let again = tenant::actions::create_first_administrator(&service_ctx(), state, &again).await;
-        again.unwrap();
+        let again = again.unwrap();
         let account = program(&bench, &admin).await;
         let (key, _) = keys::create(&ada, state, account, 30).await.unwrap();
         assert_eq!(of_member(&bench, &house, user).await, [1; 6], "{name}, before");
@@ -103,6 +104,13 @@ async fn what_ends_with_a_membership_is_the_same_whoever_ends_it() {
         };
         let ((), subjects) = bench.acknowledged(end).await;
         assert_eq!(of_member(&bench, &house, user).await, [0; 6], "{name}");
+        // The log names what the member has handed on, and what was sent to them.
+        let action = if is_left { "member.leave" } else { "member.remove" };
+        let named = (
+            json!([key.id.to_string()]),
+            json!([sent.id.to_string(), again.to_string()]),
+        );
+        assert_eq!(bench.named_as_ended(action, user).await, named, "{name}");
         // The key's rights, those of colleagues who have reached their records, and their own.
         let key = service_account::session_of(key.id);
         assert_eq!(

@@ -2,6 +2,7 @@
 
 use rowhouse_auth_kit::Role;
 use rowhouse_types::{Etag, InvitationId, Limits, UserId};
+use serde_json::json;
 
 use super::{invite_to, start, to_role, to_state};
 use crate::error::Error;
@@ -100,6 +101,8 @@ async fn a_removal_revokes_the_links_that_the_member_sent_and_those_that_were_se
         assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
     }
     assert!(bench.accept(kept.id, PASSWORD).await.is_ok());
+    let named = json!([theirs.id.to_string(), back.to_string()]);
+    assert_eq!(bench.named_as_ended("member.remove", user).await, (json!([]), named));
 }
 
 #[tokio::test]
@@ -121,6 +124,8 @@ async fn what_a_member_sent_outlives_neither_their_access_nor_the_right_to_give_
             .unwrap();
         let refused = bench.accept(sent.id, PASSWORD).await;
         assert!(matches!(refused, Err(Error::NotFound { .. })), "{name}: {refused:?}");
+        let named = (json!([]), json!([sent.id.to_string()]));
+        assert_eq!(bench.named_as_ended("member.update", user).await, named, "{name}");
     }
     // Who gains keeps what they sent.
     let user = bench.member(&house, "ida@acme.example", Role::Manager).await;

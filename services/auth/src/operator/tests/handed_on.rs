@@ -80,6 +80,16 @@ async fn what_was_made_with_their_keys_ends_too() {
     let explained = "SELECT count(*) FROM auth.audit WHERE action = 'api_key.revoke'
         AND reason = 'the operator''s role of who made it has ended'";
     assert_eq!(bench.count(explained).await, 2);
+    let named = format!(
+        "SELECT count(*) FROM auth.audit WHERE action = 'invitation.revoke' AND target = '{sent}' AND tenant_id = '{}'
+         AND reason = 'the operator''s role of who made it has ended'",
+        other.tenant.uuid()
+    );
+    assert_eq!(
+        bench.count(&named).await,
+        1,
+        "the tenant's log names the invitation too"
+    );
 }
 
 #[tokio::test]

@@ -14,9 +14,26 @@ fn program(tenant: TenantId, account: ServiceAccountId, key: ApiKeyId) -> Ctx {
     ctx(principal, Some(tenant))
 }
 
-/// A key and an invitation that were made with a key that `by` has made, of an account of the role, and a key of the same account
-/// that the administrator has made.
-async fn handed_on(bench: &Bench, by: &Ctx, admin: &Ctx, role: &TenantRole) -> (ApiKey, InvitationId, ApiKey) {
+/// What was made with a key that somebody has made, of an account of the same role.
+struct HandedOn {
+    /// The key with which the rest was made, and its account.
+    first: (ApiKeyId, ServiceAccountId),
+    made: (ApiKeyId, ApiKey),
+    sent: InvitationId,
+    /// A key that the administrator has made, of the account of `made`.
+    kept: ApiKey,
+}
+
+impl HandedOn {
+    /// What the log names where all of it ends: the keys in the order in which they were made.
+    fn named(&self) -> (serde_json::Value, serde_json::Value) {
+        let keys = [self.first.0.to_string(), self.made.0.to_string()];
+        (json!(keys), json!([self.sent.to_string()]))
+    }
+}
+
+/// `admin` makes the accounts, and a key of the second.
+async fn handed_on(bench: &Bench, by: &Ctx, admin: &Ctx, role: &TenantRole) -> HandedOn {
     let state = &bench.state;
     let mut accounts = Vec::new();
     for name in ["First", "Second"] {
@@ -29,7 +46,7 @@ async fn handed_on(bench: &Bench, by: &Ctx, admin: &Ctx, role: &TenantRole) -> (
     }
     let (first, _) = keys::create(by, state, accounts[0], 30).await.unwrap();
     let by_first = program(by.tenant().unwrap(), accounts[0], first.id);
-    let (_, second) = keys::create(&by_first, state, accounts[1], 30).await.unwrap();
+    let made = keys::create(&by_first, state, accounts[1], 30).await.unwrap();
     let (_, kept) = keys::create(admin, state, accounts[1], 30).await.unwrap();
     let invite = member::Invite {
         email: "mole@acme.example".parse().unwrap(),
@@ -37,8 +54,13 @@ async fn handed_on(bench: &Bench, by: &Ctx, admin: &Ctx, role: &TenantRole) -> (
         request: None,
     };
     let sent = member::actions::invite(&by_first, state, &invite).await.unwrap();
-    exchanges(bench, &second).await.unwrap();
-    (second, sent.id, kept)
+    exchanges(bench, &made.1).await.unwrap();
+    HandedOn {
+        first: (first.id, accounts[0]),
+        made: (made.0.id, made.1),
+        sent: sent.id,
+        kept,
+    }
 }
 
 #[tokio::test]
@@ -47,13 +69,58 @@ async fn what_was_made_with_a_key_of_a_member_ends_when_they_are_removed() {
     let other = bench.member(&house, "mallory@acme.example", Role::TenantAdmin).await;
     let by = bench.ctx_of(other, house.tenant).await;
     let role = TenantRole::BuiltIn(Role::TenantAdmin);
-    let (made, sent, kept) = handed_on(&bench, &by, &admin, &role).await;
+    let all = handed_on(&bench, &by, &admin, &role).await;
     member::actions::remove(&admin, &bench.state, other, None)
         .await
         .unwrap();
-    assert!(matches!(exchanges(&bench, &made).await, Err(Error::ApiKeyInvalid)));
-    assert!(bench.accept(sent, PASSWORD).await.is_err());
-    exchanges(&bench, &kept).await.unwrap();
+    assert!(matches!(
+        exchanges(&bench, &all.made.1).await,
+        Err(Error::ApiKeyInvalid)
+    ));
+    assert!(bench.accept(all.sent, PASSWORD).await.is_err());
+    exchanges(&bench, &all.kept).await.unwrap();
+    assert_eq!(bench.named_as_ended("member.remove", other).await, all.named());
+}
+
+/// The log names the keys and invitations that end with a program's own rights, in each of the ways.
+#[tokio::test]
+async fn what_a_program_has_made_ends_with_its_rights_and_the_log_names_it() {
+    let role = TenantRole::BuiltIn(Role::TenantAdmin);
+    for (name, way) in [
+        ("robot_named_less", "demoted"),
+        ("robot_named_off", "disabled"),
+        ("robot_named_gone", "deleted"),
+    ] {
+        let (bench, _, admin) = start(name).await;
+        let all = handed_on(&bench, &admin, &admin, &role).await;
+        let (key, account) = all.first;
+        let demoted = Change {
+            role: Some(TenantRole::BuiltIn(Role::User)),
+            ..change(account)
+        };
+        let disabled = Change {
+            state: Some(AccountState::Disabled),
+            ..change(account)
+        };
+        match way {
+            "demoted" => drop(update(&admin, &bench.state, &demoted).await.unwrap()),
+            "disabled" => drop(update(&admin, &bench.state, &disabled).await.unwrap()),
+            _ => delete(&admin, &bench.state, account, None).await.unwrap(),
+        }
+        assert!(matches!(
+            exchanges(&bench, &all.made.1).await,
+            Err(Error::ApiKeyInvalid)
+        ));
+        assert!(bench.accept(all.sent, PASSWORD).await.is_err());
+        // Its own keys end with the account alone: who made them may know them still.
+        let (action, keys) = match way {
+            "deleted" => ("service_account.delete", vec![key, all.made.0]),
+            _ => ("service_account.update", vec![all.made.0]),
+        };
+        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        let named = (json!(keys), json!([all.sent.to_string()]));
+        assert_eq!(bench.named_as_ended(action, account).await, named, "{way}");
+    }
 }
 
 #[tokio::test]
@@ -78,7 +145,7 @@ async fn what_was_made_with_a_key_of_a_member_ends_when_their_role_loses_somethi
     };
     member::actions::update(&admin, state, &give).await.unwrap();
     let by = bench.ctx_of(other, house.tenant).await;
-    let (made, sent, kept) = handed_on(&bench, &by, &admin, &"program".parse().unwrap()).await;
+    let all = handed_on(&bench, &by, &admin, &"program".parse().unwrap()).await;
     let less = role::Change {
         name: "integrator".parse().unwrap(),
         title: None,
@@ -87,7 +154,11 @@ async fn what_was_made_with_a_key_of_a_member_ends_when_their_role_loses_somethi
         only_look: false,
     };
     role::actions::update(&admin, state, &less).await.unwrap();
-    assert!(matches!(exchanges(&bench, &made).await, Err(Error::ApiKeyInvalid)));
-    assert!(bench.accept(sent, PASSWORD).await.is_err());
-    exchanges(&bench, &kept).await.unwrap();
+    assert!(matches!(
+        exchanges(&bench, &all.made.1).await,
+        Err(Error::ApiKeyInvalid)
+    ));
+    assert!(bench.accept(all.sent, PASSWORD).await.is_err());
+    exchanges(&bench, &all.kept).await.unwrap();
+    assert_eq!(bench.named_as_ended("role.update", "integrator").await, all.named());
 }
