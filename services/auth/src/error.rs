@@ -8,6 +8,7 @@ use rowhouse_db::control::is_away;
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::TenantId;
 
+use crate::second_factor::CODE;
 use crate::team::Obstacle;
 
 /// A fact that ends an action.
@@ -61,6 +62,9 @@ pub(crate) enum Error {
     /// The account has a second factor, and it is missing or wrong.
     #[error("the account's second factor is missing or wrong")]
     SecondFactorRequired,
+    /// Whoever is logged in shows no code of the account's second factor where it is asked for again.
+    #[error("the account has a second factor, and no code of it was sent")]
+    CodeMissing,
     /// The tenant asks for a second factor, which was not shown in the session.
     #[error("the tenant asks for a second factor, which was not shown in this session")]
     SecondFactorNotShown,
@@ -225,7 +229,9 @@ impl Error {
             | Self::RoleExists
             | Self::TeamExists
             | Self::ServiceAccountExists => Reason::ResourceAlreadyExists,
-            Self::TenantChoiceRequired | Self::Field { .. } | Self::RoleUnknown { .. } => Reason::FieldInvalid,
+            Self::TenantChoiceRequired | Self::CodeMissing | Self::Field { .. } | Self::RoleUnknown { .. } => {
+                Reason::FieldInvalid
+            }
             Self::RoleNotCovered { .. } | Self::TeamsNotCovered { .. } => Reason::PermissionMissing,
             Self::EtagMismatch => Reason::EtagMismatch,
             Self::LastAdministrator
@@ -260,6 +266,7 @@ impl From<Error> for Failure {
             Error::NotFound { kind, id } => Self::not_found(kind, id),
             Error::QuotaExceeded { tenant, limit, most } => Self::quota(tenant, limit, *most).retry_after(QUOTA_RETRY),
             Error::Field { field, description } => Self::field(*field, description),
+            Error::CodeMissing => Self::field(CODE, "must be a code of the account's second factor"),
             Error::TenantChoiceRequired => Self::field("tenant_id", "must name one of the account's tenants"),
             Error::RoleNotCovered { permission } | Error::TeamsNotCovered { permission } => {
                 Self::new(error.reason(), error.to_string()).with("permission", permission)
@@ -330,6 +337,7 @@ mod tests {
             (Error::RequestIdReused, Reason::RequestIdReused, "request_id"),
             (Error::MemberExists, Reason::ResourceAlreadyExists, "email"),
             (Error::TenantChoiceRequired, Reason::FieldInvalid, "tenant_id"),
+            (Error::CodeMissing, Reason::FieldInvalid, "code"),
         ] {
             let failure = Failure::from(error);
             assert_eq!(failure.reason(), reason);

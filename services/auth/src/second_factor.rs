@@ -26,6 +26,9 @@ pub(crate) use store::remove;
 #[cfg(test)]
 pub(crate) use totp::{code_at, now_s};
 
+/// The field that holds a code of whoever is logged in.
+pub(crate) const CODE: &str = "code";
+
 /// Recovery codes that somebody gets at once.
 const RECOVERY_CODES: usize = 10;
 

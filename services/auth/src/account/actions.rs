@@ -13,6 +13,9 @@ use crate::member::{self, Membership};
 use crate::session::manage;
 use crate::state::State;
 
+/// The field that holds the password of whoever is logged in.
+pub(super) const CURRENT_PASSWORD: &str = "current_password";
+
 /// The caller's account, where the password is right. It may be another when the transaction begins.
 pub(crate) async fn confirmed(
     ctx: &Ctx,
@@ -38,7 +41,7 @@ pub(crate) async fn confirmed(
 /// The refusal of who is logged in and does not know the account's password.
 pub(crate) fn wrong_password() -> Error {
     Error::Field {
-        field: "current_password",
+        field: CURRENT_PASSWORD,
         description: "must be the account's password".to_owned(),
     }
 }

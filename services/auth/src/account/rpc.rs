@@ -10,6 +10,7 @@ use rowhouse_proto::auth::v1::recovery_service_server::RecoveryService;
 use rowhouse_status::Failure;
 use tonic::{Request, Response, Status};
 
+use super::failed::{Shows, told};
 use super::{actions, email, password, wire};
 use crate::member;
 use crate::second_factor::actions as second_factor;
@@ -27,6 +28,7 @@ impl AccountService for AccountRpc {
         let ctx = ctx(&request)?;
         let change = wire::password_change(request.get_ref())?;
         let changed = password::change(&ctx, &self.state, &change).await;
+        let changed = told(&ctx, &self.state, Shows::ChangePassword, changed);
         Ok(Response::new(changed.map_err(Failure::from)?))
     }
 
@@ -34,6 +36,7 @@ impl AccountService for AccountRpc {
         let ctx = ctx(&request)?;
         let change = wire::email_change(request.get_ref())?;
         let asked = email::change(&ctx, &self.state, &change).await;
+        let asked = told(&ctx, &self.state, Shows::ChangeEmail, asked);
         Ok(Response::new(asked.map_err(Failure::from)?))
     }
 
@@ -121,6 +124,7 @@ impl AccountService for AccountRpc {
         let ctx = ctx(&request)?;
         let password = wire::current_password(&request.get_ref().current_password)?;
         let setup = second_factor::set_up(&ctx, &self.state, &password).await;
+        let setup = told(&ctx, &self.state, Shows::SetUpSecondFactor, setup);
         Ok(Response::new(wire::setup(&setup.map_err(Failure::from)?)))
     }
 
@@ -131,6 +135,7 @@ impl AccountService for AccountRpc {
         let ctx = ctx(&request)?;
         let code = wire::code(&request.get_ref().code)?;
         let codes = second_factor::confirm(&ctx, &self.state, &code).await;
+        let codes = told(&ctx, &self.state, Shows::ConfirmSecondFactor, codes);
         Ok(Response::new(wire::recovery_codes(&codes.map_err(Failure::from)?)))
     }
 
@@ -142,6 +147,7 @@ impl AccountService for AccountRpc {
         let request = request.get_ref();
         let (password, code) = wire::both_factors(&request.current_password, &request.code)?;
         let codes = second_factor::renew_codes(&ctx, &self.state, &password, &code).await;
+        let codes = told(&ctx, &self.state, Shows::RenewRecoveryCodes, codes);
         Ok(Response::new(wire::recovery_codes(&codes.map_err(Failure::from)?)))
     }
 
@@ -153,6 +159,7 @@ impl AccountService for AccountRpc {
         let request = request.get_ref();
         let (password, code) = wire::both_factors(&request.current_password, &request.code)?;
         let removed = second_factor::remove(&ctx, &self.state, &password, &code).await;
+        let removed = told(&ctx, &self.state, Shows::RemoveSecondFactor, removed);
         Ok(Response::new(removed.map_err(Failure::from)?))
     }
 }

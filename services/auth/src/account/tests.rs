@@ -1,6 +1,7 @@
 //! One's own account on a real database.
 
 mod alike;
+mod failed;
 mod recovery;
 mod shown;
 

@@ -10,6 +10,7 @@ use rowhouse_status::Failure;
 use tonic::{Request, Response, Status};
 
 use super::{actions, wire};
+use crate::account::failed::{Shows, told};
 use crate::state::State;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -47,6 +48,7 @@ impl OperatorService for OperatorRpc {
         let ctx = ctx(&request)?;
         let grant = wire::grant(request.get_ref())?;
         let operator = actions::grant(&ctx, &self.state, &grant).await;
+        let operator = told(&ctx, &self.state, Shows::GrantOperator, operator);
         Ok(Response::new(wire::operator(operator.map_err(Failure::from)?)))
     }
 

@@ -6,7 +6,7 @@ use rowhouse_context::Ctx;
 use rowhouse_types::{SessionId, UserId};
 use sqlx::PgConnection;
 
-use super::{Code, RecoveryCodes, SECRET_BYTES, SecondFactor, Setup, store, totp};
+use super::{CODE, Code, RecoveryCodes, SECRET_BYTES, SecondFactor, Setup, store, totp};
 use crate::account::actions::{confirmed, wrong_password};
 use crate::account_mail::{self, Kind};
 use crate::attempt;
@@ -138,8 +138,8 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, password: &OfferedPassword,
 /// `code`: `None` where the caller has sent none.
 ///
 /// # Errors
-/// [`Error::Field`] where the password is wrong, or the code is wrong, was used before, or is missing. What is wrong stays counted
-/// as a guess.
+/// [`Error::Field`] where the password is wrong, or the code is wrong or was used before: what stays counted as a guess.
+/// [`Error::CodeMissing`] where none was sent.
 pub(crate) async fn confirmed_anew(
     ctx: &Ctx,
     state: &State,
@@ -194,6 +194,7 @@ async fn proven(
         return Err(wrong_password());
     }
     match prove(conn, state, user, code).await {
+        Err(Error::SecondFactorRequired) if code.is_none() => Err(Error::CodeMissing),
         Err(Error::SecondFactorRequired) => Err(wrong_code()),
         proven => proven,
     }
@@ -254,7 +255,7 @@ async fn tell(conn: &mut PgConnection, ctx: &Ctx, user: UserId, kind: Kind) -> R
 
 fn wrong_code() -> Error {
     Error::Field {
-        field: "code",
+        field: CODE,
         description: "must be a code of the account's second factor that was not used".to_owned(),
     }
 }

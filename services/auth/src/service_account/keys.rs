@@ -2,12 +2,14 @@
 
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
+use rowhouse_status::Reason;
 use rowhouse_types::{ApiKeyId, ServiceAccountId, TenantId};
 use serde_json::json;
 
 use super::actions::find;
 use super::{ApiKey, KEYS_MAX, KeyHolder, ListedKey, origin, session_of, store, user_of};
 use crate::attempt;
+use crate::attempt::failed::{self, Failed};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::key::AccessToken;
@@ -15,6 +17,9 @@ use crate::member::actions::may_give;
 use crate::rights::{self, Query, Rights, Standing, Subject};
 use crate::state::State;
 use crate::tenant;
+
+/// The RPC that exchanges one.
+const EXCHANGE: &str = "rowhouse.auth.v1.ServiceAccountService/ExchangeApiKey";
 
 /// Makes a key that is good for so many days. Whoever has it can do what the account can, so only who holds all of that may,
 /// and it ends when they no longer do.
@@ -97,7 +102,7 @@ pub(crate) async fn revoke(ctx: &Ctx, state: &State, id: ApiKeyId) -> Result<Lis
 pub(crate) async fn exchange(ctx: &Ctx, state: &State, presented: &ApiKey) -> Result<(AccessToken, TenantId), Error> {
     let origin = attempt::origin(ctx);
     state.closed_origins.admit(&origin, presented).await?;
-    let holder = match good(state, presented).await {
+    let holder = match good(ctx, state, presented).await {
         Err(Error::ApiKeyInvalid) => return Err(origin::not_good(ctx, state, origin).await),
         other => other?,
     };
@@ -110,10 +115,24 @@ pub(crate) async fn exchange(ctx: &Ctx, state: &State, presented: &ApiKey) -> Re
     Ok((token, holder.tenant))
 }
 
-/// Whose a key is, where it gives something now.
-async fn good(state: &State, presented: &ApiKey) -> Result<KeyHolder, Error> {
+/// Whose a key is, where it gives something now. One that does so no more is told to the log of its tenant: whoever has it should
+/// not, or has not noticed. One that nobody has made is nobody's.
+async fn good(ctx: &Ctx, state: &State, presented: &ApiKey) -> Result<KeyHolder, Error> {
     let mut conn = state.connection().await?;
-    let holder = store::holder(&mut conn, presented).await?.ok_or(Error::ApiKeyInvalid)?;
+    let known = store::holder(&mut conn, presented).await?;
+    let (holder, is_good) = known.ok_or(Error::ApiKeyInvalid)?;
+    let over = || {
+        let failed = Failed {
+            rpc: EXCHANGE,
+            reason: Reason::LoginFailed,
+            target: holder.key.to_string(),
+        };
+        failed::tell(ctx, state, Some(holder.tenant), &failed);
+        Error::ApiKeyInvalid
+    };
+    if !is_good {
+        return Err(over());
+    }
     let query = Query {
         user: user_of(holder.account),
         session: Some(session_of(holder.key)),
@@ -125,7 +144,7 @@ async fn good(state: &State, presented: &ApiKey) -> Result<KeyHolder, Error> {
     let facts = rights::read(&mut conn, &query).await?;
     match Rights::judge(&query, &facts).standing {
         Standing::Good => Ok(holder),
-        Standing::Revoked | Standing::KeyRevoked | Standing::SecondFactorNotShown => Err(Error::ApiKeyInvalid),
+        Standing::Revoked | Standing::KeyRevoked | Standing::SecondFactorNotShown => Err(over()),
         Standing::TenantSuspended => Err(Error::TenantSuspended),
         Standing::TenantUnknown => Err(Error::TenantNotReady),
     }

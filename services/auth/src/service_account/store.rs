@@ -82,8 +82,8 @@ const REVOKE_OF_ROLE: &str = "WITH RECURSIVE maker (id) AS ( \
         WHERE tenant_id = $1 AND revoked_at IS NULL AND created_by IN (SELECT id FROM maker) ORDER BY id FOR UPDATE) \
     RETURNING id";
 
-const HOLDER: &str = "SELECT tenant_id, service_account_id, id, expires_at FROM auth.api_keys \
-    WHERE key_hash = $1 AND revoked_at IS NULL AND expires_at > now()";
+const HOLDER: &str = "SELECT tenant_id, service_account_id, id, expires_at, revoked_at IS NULL AND expires_at > now() \
+    FROM auth.api_keys WHERE key_hash = $1";
 
 /// Once a minute at most: whoever exchanges a key for each of many calls must not wait for a row.
 const NOTE_USE: &str = "UPDATE auth.api_keys SET used_at = now(), used_from = $4 WHERE tenant_id = $1 AND id = $2 \
@@ -391,17 +391,20 @@ pub(crate) async fn revoke_keys_of_role(
     Ok(in_order(ended.fetch_all(conn).await?))
 }
 
-/// Whose a key is that is good.
-pub(super) async fn holder(conn: &mut PgConnection, presented: &ApiKey) -> Result<Option<KeyHolder>, Error> {
-    let row: Option<(Uuid, Uuid, Uuid, DateTime<Utc>)> = sqlx::query_as(HOLDER)
+/// Whose a key is, and whether it is good still.
+pub(super) async fn holder(conn: &mut PgConnection, presented: &ApiKey) -> Result<Option<(KeyHolder, bool)>, Error> {
+    let row: Option<(Uuid, Uuid, Uuid, DateTime<Utc>, bool)> = sqlx::query_as(HOLDER)
         .bind(presented.hash())
         .fetch_optional(conn)
         .await?;
-    Ok(row.map(|(tenant, account, key, ends)| KeyHolder {
-        tenant: TenantId::from_uuid(tenant),
-        account: ServiceAccountId::from_uuid(account),
-        key: ApiKeyId::from_uuid(key),
-        ends,
+    Ok(row.map(|(tenant, account, key, ends, is_good)| {
+        let holder = KeyHolder {
+            tenant: TenantId::from_uuid(tenant),
+            account: ServiceAccountId::from_uuid(account),
+            key: ApiKeyId::from_uuid(key),
+            ends,
+        };
+        (holder, is_good)
     }))
 }
 

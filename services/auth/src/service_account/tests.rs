@@ -1,5 +1,6 @@
 //! Service accounts on a real database: what a key gives, and from when on no longer.
 
+mod failed;
 mod flood;
 mod handed_on;
 
