@@ -8,14 +8,15 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use self::bench::Bench;
 use crate::{
-    account_mail, attempt, identity, impersonation, invitation, key, login_policy, member, operator, purge, request,
-    rights, role, second_factor, service_account, session, team, tenant,
+    account_mail, attempt, authz, identity, impersonation, invitation, key, login_policy, member, operator, purge,
+    request, rights, role, second_factor, service_account, session, team, tenant,
 };
 
 /// Statements of each store, beside the store's source.
 const STORES: &[(&str, &[&str])] = &[
     (include_str!("account_mail/store.rs"), account_mail::store::STATEMENTS),
     (include_str!("attempt/store.rs"), attempt::STATEMENTS),
+    (include_str!("authz/store.rs"), authz::STATEMENTS),
     (include_str!("identity/store.rs"), identity::STATEMENTS),
     (include_str!("impersonation/store.rs"), impersonation::STATEMENTS),
     (include_str!("invitation/store.rs"), invitation::STATEMENTS),

@@ -43,8 +43,8 @@ impl AuthzService for AuthzRpc {
     ) -> Result<Response<proto::ListMemberPermissionsResponse>, Status> {
         let ctx = ctx(&request)?;
         let user = wire::user(request.get_ref())?;
-        let known = actions::known(&ctx, &self.state, user).await.map_err(Failure::from)?;
-        Ok(Response::new(wire::member_permissions(&known)))
+        let known = actions::known(&ctx, &self.state, user, sees_programs(&request)).await;
+        Ok(Response::new(wire::member_permissions(&known.map_err(Failure::from)?)))
     }
 
     async fn explain(
@@ -53,8 +53,11 @@ impl AuthzService for AuthzRpc {
     ) -> Result<Response<proto::ExplainResponse>, Status> {
         let ctx = ctx(&request)?;
         let (user, question) = wire::question(request.get_ref())?;
-        let known = actions::known(&ctx, &self.state, user).await.map_err(Failure::from)?;
-        Ok(Response::new(wire::explanation(&known, question)))
+        let known = actions::known(&ctx, &self.state, user, sees_programs(&request)).await;
+        Ok(Response::new(wire::explanation(
+            &known.map_err(Failure::from)?,
+            question,
+        )))
     }
 }
 
@@ -64,6 +67,12 @@ fn caller<T>(request: &Request<T>) -> Result<(UserId, &Rights), Failure> {
     let user = ctx(request)?.principal().user();
     user.zip(rights)
         .ok_or_else(|| Failure::internal("a call came to its answer without rights"))
+}
+
+/// Whether the caller may know of service accounts: that of members, which the RPCs ask for, is another right.
+fn sees_programs<T>(request: &Request<T>) -> bool {
+    let rights = rowhouse_middleware::rights(request);
+    rights.is_some_and(|rights| rights.grants.scope("service_accounts:read").is_some())
 }
 
 fn may((user, rights): (UserId, &Rights), question: Question) -> bool {

@@ -85,6 +85,7 @@ fn decision(decision: &Decision) -> proto::AuthzDecision {
         Decision::MemberDisabled => proto::AuthzDecision::MemberDisabled,
         Decision::AccountDisabled => proto::AuthzDecision::AccountDisabled,
         Decision::TenantClosed => proto::AuthzDecision::TenantClosed,
+        Decision::SecondFactorNotShown => proto::AuthzDecision::SecondFactorNotShown,
     }
 }
 
@@ -99,7 +100,7 @@ pub(super) fn explanation(known: &Known, question: Question) -> proto::ExplainRe
     proto::ExplainResponse {
         allowed: matches!(decided, Decision::Allowed(_)),
         decision: decision(&decided).into(),
-        role: known.member.role.to_string(),
+        role: known.who.role.to_string(),
         grant: grant.map(ToString::to_string).unwrap_or_default(),
         rpcs: question.permission.rpcs.iter().map(|rpc| (*rpc).to_owned()).collect(),
         version: known.facts.version.0,
@@ -111,6 +112,7 @@ pub(super) fn explanation(known: &Known, question: Question) -> proto::ExplainRe
         }
         .into(),
         team_user_ids: team.take(TEAM_SHOWN_MAX).map(|user| user.to_string()).collect(),
+        sessions_refused: i32::try_from(known.sessions_refused()).unwrap_or(i32::MAX),
     }
 }
 
@@ -118,7 +120,7 @@ pub(super) fn member_permissions(known: &Known) -> proto::ListMemberPermissionsR
     let allowed = |permission: &&Permission| matches!(known.decide(permission, None), Decision::Allowed(_));
     let obstacle = known.obstacle();
     proto::ListMemberPermissionsResponse {
-        role: known.member.role.to_string(),
+        role: known.who.role.to_string(),
         grants: known.grants(),
         permissions: PERMISSIONS
             .iter()
