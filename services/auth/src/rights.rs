@@ -17,6 +17,10 @@
 //! A lease that has run out in the snapshot of the wait may have been renewed since. That renewal came after the
 //! change's commit, so its answer tells of the change; and until the answer arrives the holder, which counts from
 //! before it asked, does not trust its cache. PostgreSQL's clock alone decides when a lease has run out here.
+//!
+//! SQL has no clock that only goes forward, so it is the calendar's (`clock_timestamp()`). Where that is set forward, leases run
+//! out here that their holders still count on, for the rest of their two seconds. The README says what this asks of whoever
+//! runs the database.
 
 pub(crate) mod actions;
 mod clock;
