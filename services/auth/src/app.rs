@@ -319,6 +319,58 @@ impl App {
         eprintln!("the account has a new password, which is not shown again, and no second factor");
         Ok(())
     }
+
+    /// Disables an account in all tenants (`--email E --reason R`): its sessions end, and the API keys and invitations that the
+    /// person has made.
+    ///
+    /// # Errors
+    /// When the command line is wrong, there is no such account, it is an operator's, or the database does not answer; then nothing
+    /// was done. Also when a service did not confirm in time that it has ended; then everything was, and the same call again waits
+    /// once more.
+    pub async fn disable_account(config: &BootstrapConfig, arguments: Arguments) -> Result<()> {
+        let (email, reason) = whose_and_why(arguments)?;
+        let db = connect(&config.control_url).await?;
+        let done = break_glass::disable(&db, &email, &reason).await;
+        db.shutdown().await;
+        eprintln!(
+            "{}",
+            if done? {
+                "the account is disabled, and what was open under it has ended"
+            } else {
+                "the account was disabled already; nothing was changed"
+            }
+        );
+        Ok(())
+    }
+
+    /// Enables an account that was disabled (`--email E --reason R`); what has ended stays so.
+    ///
+    /// # Errors
+    /// When the command line is wrong, there is no such account, or the database does not answer; then nothing was done.
+    pub async fn enable_account(config: &BootstrapConfig, arguments: Arguments) -> Result<()> {
+        let (email, reason) = whose_and_why(arguments)?;
+        let db = connect(&config.control_url).await?;
+        let done = break_glass::enable(&db, &email, &reason).await;
+        db.shutdown().await;
+        eprintln!(
+            "{}",
+            if done? {
+                "the account is enabled; its person logs in as before"
+            } else {
+                "the account is not disabled; nothing was changed"
+            }
+        );
+        Ok(())
+    }
+}
+
+/// `--email E --reason R`, and nothing else.
+fn whose_and_why(mut arguments: Arguments) -> Result<(Email, break_glass::Reason)> {
+    let email: Email = arguments.require("--email")?.parse().context("--email")?;
+    let reason = arguments.require("--reason")?;
+    let reason = break_glass::Reason::parse_required(&reason).context("--reason")?;
+    arguments.finish()?;
+    Ok((email, reason))
 }
 
 async fn connect(url: &Secret) -> Result<ControlDb> {

@@ -3,7 +3,7 @@
 //! An explanation is about a member or a service account and not about a session. What hangs on the session is whether a second
 //! factor was shown in it, where the tenant asks for one: who has shown it in none gets nothing.
 
-mod actions;
+pub(crate) mod actions;
 mod rpc;
 mod store;
 mod wire;

@@ -54,7 +54,7 @@ pub struct MigrateConfig {
     pub control_owner_url: Secret,
 }
 
-/// What `bootstrap-admin`, `grant-operator`, `revoke-operator` and `recover-account` need.
+/// What `bootstrap-admin`, `grant-operator`, `revoke-operator`, `recover-account`, `disable-account` and `enable-account` need.
 #[derive(Clone, Debug)]
 pub struct BootstrapConfig {
     /// Logs and traces.

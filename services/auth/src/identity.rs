@@ -9,7 +9,9 @@ use rowhouse_types::{Email, Text, UserId};
 pub(crate) use password::{Chooser, Hasher, NewPassword, OfferedPassword};
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{account_at, account_of, hold, hold_all, insert, lock, person, set_email, set_password};
+pub(crate) use store::{
+    account_at, account_of, hold, hold_all, insert, lock, person, set_active, set_email, set_password,
+};
 
 /// Name of a person.
 pub(crate) type DisplayName = Text<200>;

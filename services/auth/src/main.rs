@@ -1,4 +1,5 @@
-//! `rowhouse-auth serve | migrate | bootstrap-admin | grant-operator | revoke-operator | recover-account | variables`.
+//! `rowhouse-auth serve | migrate | bootstrap-admin | grant-operator | revoke-operator | recover-account | disable-account |
+//! enable-account | variables`.
 
 use std::process::ExitCode;
 
@@ -43,6 +44,18 @@ fn main() -> ExitCode {
             "--email E --reason R [--secret-file F]: gives an account a new password and no second factor",
             BootstrapConfig::read,
             |config, process| async move { Ok(App::recover_account(&config, process.arguments).await?) },
+        )
+        .command(
+            "disable-account",
+            "--email E --reason R: closes an account in all tenants",
+            BootstrapConfig::read,
+            |config, process| async move { Ok(App::disable_account(&config, process.arguments).await?) },
+        )
+        .command(
+            "enable-account",
+            "--email E --reason R: opens an account again that was disabled",
+            BootstrapConfig::read,
+            |config, process| async move { Ok(App::enable_account(&config, process.arguments).await?) },
         )
         .main()
 }

@@ -21,7 +21,7 @@ use crate::second_factor::Code;
 pub(crate) use rpc::OperatorRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::hold;
+pub(crate) use store::{hold, is_operator};
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use rowhouse_types::{Email, OperationId, TenantId, Text};
 pub(crate) use rpc::ProvisioningRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{access, lock};
+pub(crate) use store::{access, lock, lock_of};
 
 /// Name of an organisation.
 pub(crate) type TenantName = Text<200>;

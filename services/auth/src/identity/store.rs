@@ -27,6 +27,8 @@ const LOCK: &str = "SELECT password_hash FROM auth.identities WHERE id = $1 AND 
 
 const SET_PASSWORD: &str = "UPDATE auth.identities SET password_hash = $2, updated_at = now() WHERE id = $1";
 
+const SET_STATE: &str = "UPDATE auth.identities SET state = $2, updated_at = now() WHERE id = $1 AND state <> $2";
+
 const SET_EMAIL: &str = "UPDATE auth.identities SET email = $2, updated_at = now() WHERE id = $1";
 
 const PERSON: &str = "SELECT email, display_name FROM auth.identities WHERE id = $1 AND state = 'active'";
@@ -43,6 +45,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     HOLD_ALL,
     LOCK,
     SET_PASSWORD,
+    SET_STATE,
     SET_EMAIL,
     PERSON,
     INSERT,
@@ -103,6 +106,13 @@ pub(crate) async fn set_password(conn: &mut PgConnection, id: UserId, hash: &str
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Disables an account, or enables it. `false` where it is so already.
+pub(crate) async fn set_active(conn: &mut PgConnection, id: UserId, active: bool) -> Result<bool, Error> {
+    let state = if active { "active" } else { "disabled" };
+    let set = sqlx::query(SET_STATE).bind(id.uuid()).bind(state).execute(conn).await?;
+    Ok(set.rows_affected() == 1)
 }
 
 /// Gives an account another address. `false` where another account has it; then the transaction can only be ended.

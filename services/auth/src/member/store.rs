@@ -37,8 +37,11 @@ const SEATS_TAKEN: &str = "SELECT \
     (SELECT count(*) FROM auth.invitations \
         WHERE tenant_id = $1 AND state = 'open' AND expires_at > now() AND email_key <> lower($2))";
 
-const OTHER_ADMINISTRATORS: &str = "SELECT count(*) FROM auth.memberships \
-    WHERE tenant_id = $1 AND identity_id <> $2 AND role = 'tenant_admin' AND state = 'active'";
+/// Whose account is disabled administers nothing.
+const OTHER_ADMINISTRATORS: &str = "SELECT count(*) FROM auth.memberships AS membership \
+    JOIN auth.identities AS identity ON identity.id = membership.identity_id AND identity.state = 'active' \
+    WHERE membership.tenant_id = $1 AND membership.identity_id <> $2 AND membership.role = 'tenant_admin' \
+    AND membership.state = 'active'";
 
 const UPDATE: &str = "UPDATE auth.memberships SET role = $3, state = $4, revision = revision + 1, updated_at = now() \
     WHERE tenant_id = $1 AND identity_id = $2 RETURNING revision";

@@ -85,6 +85,11 @@ pub(super) async fn find(conn: &mut PgConnection, user: UserId) -> Result<Option
     Ok(row.map(operator))
 }
 
+/// Whether somebody is an operator.
+pub(crate) async fn is_operator(conn: &mut PgConnection, user: UserId) -> Result<bool, Error> {
+    Ok(find(conn, user).await?.is_some())
+}
+
 /// At most `limit` operators after `after`, the oldest accounts first.
 pub(super) async fn page(conn: &mut PgConnection, after: Option<UserId>, limit: i64) -> Result<Vec<Operator>, Error> {
     let rows: Vec<Row> = sqlx::query_as(PAGE)

@@ -1,6 +1,6 @@
 //! SQL of tenants, as far as auth knows them.
 
-use rowhouse_types::{OperationId, TenantId};
+use rowhouse_types::{OperationId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -19,6 +19,11 @@ const NAME: &str = "UPDATE auth.tenants SET display_name = $2, updated_at = now(
 const LOCK: &str = "SELECT access, access_operation, access_version FROM auth.tenants \
     WHERE id = $1 AND NOT EXISTS (SELECT FROM auth.purges WHERE tenant_id = $1) FOR NO KEY UPDATE";
 
+/// In the order of their ids, as everything of one kind.
+const LOCK_OF: &str = "SELECT id FROM auth.tenants WHERE id IN \
+    (SELECT tenant_id FROM auth.memberships WHERE identity_id = $1 AND state <> 'removed') \
+    ORDER BY id FOR NO KEY UPDATE";
+
 const ACCESS: &str = "SELECT access FROM auth.tenants WHERE id = $1";
 
 const SET_ACCESS: &str = "UPDATE auth.tenants SET access = $2, access_operation = $3, access_version = $4, \
@@ -26,7 +31,7 @@ const SET_ACCESS: &str = "UPDATE auth.tenants SET access = $2, access_operation 
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[KNOW, NAME, LOCK, ACCESS, SET_ACCESS];
+pub(crate) const STATEMENTS: &[&str] = &[KNOW, NAME, LOCK, LOCK_OF, ACCESS, SET_ACCESS];
 
 /// Makes sure that there is a row, so that it can be locked.
 pub(super) async fn know(conn: &mut PgConnection, tenant: TenantId) -> Result<(), Error> {
@@ -51,6 +56,12 @@ pub(crate) async fn lock(conn: &mut PgConnection, tenant: TenantId) -> Result<Op
         })
     })
     .transpose()
+}
+
+/// Locks all tenants whose member a person is, as [`lock`] does each. Nobody joins another meanwhile whose account is locked.
+pub(crate) async fn lock_of(conn: &mut PgConnection, user: UserId) -> Result<(), Error> {
+    sqlx::query(LOCK_OF).bind(user.uuid()).execute(conn).await?;
+    Ok(())
 }
 
 /// A tenant's access.
