@@ -1,6 +1,5 @@
 //! Wiring: pools, keys, actions, gRPC services, and what runs beside them.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -34,10 +33,8 @@ use rowhouse_proto::auth::v1::role_service_server::RoleServiceServer;
 use rowhouse_proto::auth::v1::service_account_service_server::ServiceAccountServiceServer;
 use rowhouse_proto::auth::v1::team_service_server::TeamServiceServer;
 use rowhouse_proto::common::v1::tenant_records_service_server::TenantRecordsServiceServer;
-use rowhouse_server::cli::Arguments;
 use rowhouse_server::{Server, Services};
 use rowhouse_telemetry::metrics::Metrics;
-use rowhouse_types::Email;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{AccountRpc, RecoveryRpc};
@@ -46,9 +43,8 @@ use crate::audit::logs::Logs;
 use crate::audit::peer::RemoteLog;
 use crate::audit::rpc::AuditRpc;
 use crate::authz::AuthzRpc;
-use crate::break_glass;
 use crate::catalog::CatalogRpc;
-use crate::config::{BootstrapConfig, MigrateConfig, ServeConfig};
+use crate::config::{MigrateConfig, ServeConfig};
 use crate::delegation::DelegationRpc;
 use crate::identity::Hasher;
 use crate::impersonation::ImpersonationRpc;
@@ -58,8 +54,7 @@ use crate::login_policy::LoginPolicyRpc;
 use crate::mail::MailDataRpc;
 use crate::master::{self, Purpose};
 use crate::member::MemberRpc;
-use crate::operator::command::{self, Granted};
-use crate::operator::{self, OperatorRpc};
+use crate::operator::OperatorRpc;
 use crate::purge::RecordsRpc;
 use crate::rights::{Clock, OwnRights, RightsRpc};
 use crate::role::RoleRpc;
@@ -225,155 +220,10 @@ impl App {
             .await
             .context("the control database was not migrated")
     }
-
-    /// Makes the first platform operator (`--email E [--secret-file F]`) and says on standard error what happened. Their
-    /// password goes to standard output, or into the file, which only its owner can read; a second call changes nothing.
-    ///
-    /// # Errors
-    /// When the command line is wrong, the database does not answer, or the password cannot be handed over; then nothing was
-    /// done.
-    pub async fn bootstrap_admin(config: &BootstrapConfig, mut arguments: Arguments) -> Result<()> {
-        let email: Email = arguments.require("--email")?.parse().context("--email")?;
-        let secret_file = arguments.take("--secret-file").map(PathBuf::from);
-        arguments.finish()?;
-        let db = connect(&config.control_url).await?;
-        let done = command::bootstrap(&db, &email, command::deliver_to(secret_file)).await;
-        db.shutdown().await;
-        eprintln!(
-            "{}",
-            match done? {
-                Granted::Exists => "a platform operator exists; nothing was changed",
-                Granted::Promoted => "the account is a platform operator now and keeps its password",
-                Granted::Created => "the platform operator was created; the password is not shown again",
-            }
-        );
-        Ok(())
-    }
-
-    /// Makes another platform operator (`--email E --reason R [--secret-file F]`), as [`Self::bootstrap_admin`] makes the first.
-    ///
-    /// # Errors
-    /// As of [`Self::bootstrap_admin`].
-    pub async fn grant_operator(config: &BootstrapConfig, mut arguments: Arguments) -> Result<()> {
-        let email: Email = arguments.require("--email")?.parse().context("--email")?;
-        let reason = arguments.require("--reason")?;
-        let reason = operator::Reason::parse_required(&reason).context("--reason")?;
-        let secret_file = arguments.take("--secret-file").map(PathBuf::from);
-        arguments.finish()?;
-        let db = connect(&config.control_url).await?;
-        let done = command::grant(&db, &email, &reason, command::deliver_to(secret_file)).await;
-        db.shutdown().await;
-        eprintln!(
-            "{}",
-            match done? {
-                Granted::Exists => "the account is a platform operator; nothing was changed",
-                Granted::Promoted => "the account is a platform operator now and keeps its password",
-                Granted::Created => "the platform operator was created; the password is not shown again",
-            }
-        );
-        Ok(())
-    }
-
-    /// Takes the operator's role from an account (`--email E --reason R`), and with it what they have opened and made as operator.
-    ///
-    /// # Errors
-    /// When the command line is wrong, there is no such account, it is the last operator's, or the database does not answer; then
-    /// nothing was done. Also when a service did not confirm in time that the role has ended; then everything was, and the same
-    /// call again waits once more.
-    pub async fn revoke_operator(config: &BootstrapConfig, mut arguments: Arguments) -> Result<()> {
-        let email: Email = arguments.require("--email")?.parse().context("--email")?;
-        let reason = arguments.require("--reason")?;
-        let reason = operator::Reason::parse_required(&reason).context("--reason")?;
-        arguments.finish()?;
-        let db = connect(&config.control_url).await?;
-        let done = command::revoke(&db, &email, &reason).await;
-        db.shutdown().await;
-        eprintln!(
-            "{}",
-            if done? {
-                "the account is no platform operator any more, and what it had opened and made as one has ended"
-            } else {
-                "the account is no platform operator; nothing was changed"
-            }
-        );
-        Ok(())
-    }
-
-    /// Gives an account a new password and takes its second factor away (`--email E --reason R [--secret-file F]`). The
-    /// password goes where that of [`Self::bootstrap_admin`] goes.
-    ///
-    /// # Errors
-    /// When the command line is wrong, there is no such account, the database does not answer, or the password cannot be
-    /// handed over; then nothing was done. Also when a service did not confirm in time that the old sessions have ended; then
-    /// everything was.
-    pub async fn recover_account(config: &BootstrapConfig, mut arguments: Arguments) -> Result<()> {
-        let email: Email = arguments.require("--email")?.parse().context("--email")?;
-        let reason = arguments.require("--reason")?;
-        let reason = break_glass::Reason::parse_required(&reason).context("--reason")?;
-        let secret_file = arguments.take("--secret-file").map(PathBuf::from);
-        arguments.finish()?;
-        let db = connect(&config.control_url).await?;
-        let done = break_glass::recover(&db, &email, &reason, command::deliver_to(secret_file)).await;
-        db.shutdown().await;
-        done?;
-        eprintln!("the account has a new password, which is not shown again, and no second factor");
-        Ok(())
-    }
-
-    /// Disables an account in all tenants (`--email E --reason R`): its sessions end, and the API keys and invitations that the
-    /// person has made.
-    ///
-    /// # Errors
-    /// When the command line is wrong, there is no such account, it is an operator's, or the database does not answer; then nothing
-    /// was done. Also when a service did not confirm in time that it has ended; then everything was, and the same call again waits
-    /// once more.
-    pub async fn disable_account(config: &BootstrapConfig, arguments: Arguments) -> Result<()> {
-        let (email, reason) = whose_and_why(arguments)?;
-        let db = connect(&config.control_url).await?;
-        let done = break_glass::disable(&db, &email, &reason).await;
-        db.shutdown().await;
-        eprintln!(
-            "{}",
-            if done? {
-                "the account is disabled, and what was open under it has ended"
-            } else {
-                "the account was disabled already; nothing was changed"
-            }
-        );
-        Ok(())
-    }
-
-    /// Enables an account that was disabled (`--email E --reason R`); what has ended stays so.
-    ///
-    /// # Errors
-    /// When the command line is wrong, there is no such account, or the database does not answer; then nothing was done.
-    pub async fn enable_account(config: &BootstrapConfig, arguments: Arguments) -> Result<()> {
-        let (email, reason) = whose_and_why(arguments)?;
-        let db = connect(&config.control_url).await?;
-        let done = break_glass::enable(&db, &email, &reason).await;
-        db.shutdown().await;
-        eprintln!(
-            "{}",
-            if done? {
-                "the account is enabled; its person logs in as before"
-            } else {
-                "the account is not disabled; nothing was changed"
-            }
-        );
-        Ok(())
-    }
 }
 
-/// `--email E --reason R`, and nothing else.
-fn whose_and_why(mut arguments: Arguments) -> Result<(Email, break_glass::Reason)> {
-    let email: Email = arguments.require("--email")?.parse().context("--email")?;
-    let reason = arguments.require("--reason")?;
-    let reason = break_glass::Reason::parse_required(&reason).context("--reason")?;
-    arguments.finish()?;
-    Ok((email, reason))
-}
-
-async fn connect(url: &Secret) -> Result<ControlDb> {
+/// The control database, which need not answer yet.
+pub(crate) async fn connect(url: &Secret) -> Result<ControlDb> {
     ControlDb::connect(url, CONTROL_CONNECTIONS_MAX)
         .await
         .context("ROWHOUSE_CONTROL_URL")

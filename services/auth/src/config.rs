@@ -54,7 +54,7 @@ pub struct MigrateConfig {
     pub control_owner_url: Secret,
 }
 
-/// What `bootstrap-admin`, `grant-operator`, `revoke-operator`, `recover-account`, `disable-account` and `enable-account` need.
+/// What the commands about operators and accounts need ([`crate::commands`]).
 #[derive(Clone, Debug)]
 pub struct BootstrapConfig {
     /// Logs and traces.

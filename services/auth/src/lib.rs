@@ -1,7 +1,7 @@
 //! Who people are and what they may do.
 //!
 //! - [`config`] holds the variables of each subcommand.
-//! - [`App`] is the wiring.
+//! - [`App`] is the wiring. [`commands`]: what is done by command line, beside the database.
 //! - `identity`: persons and their passwords.
 //! - `invitation`: how somebody becomes a member.
 //! - `account`: one's own account; serves `AccountService`.
@@ -34,6 +34,7 @@ mod audit;
 mod authz;
 mod break_glass;
 mod catalog;
+pub mod commands;
 pub mod config;
 mod delegation;
 mod error;
