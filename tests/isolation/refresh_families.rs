@@ -14,7 +14,6 @@ use rowhouse_devkit::cluster;
 use rowhouse_devkit::journey::BACKGROUND_MAX;
 use rowhouse_devkit::suite::Process;
 use rowhouse_devkit::torture::Torture;
-use rowhouse_devkit::wait;
 use rowhouse_proto::auth::v1::{RefreshRequest, TokenPair, WhoAmIRequest};
 use rowhouse_types::SessionId;
 use tokio::sync::watch;
@@ -22,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::Code;
 
-use crate::support::cut::surely;
+use crate::support::cut::{CLOSE_GATE, Hold, gate, surely};
 use crate::support::database;
 use crate::support::world::{House, World};
 
@@ -32,17 +31,6 @@ const FAMILIES: usize = 4;
 const USED_MIN: usize = 3;
 /// Kills of a round, in the short form and in the long one: as many at each [`Moment`].
 const KILLS: [usize; 2] = [3, 12];
-
-/// Whoever commits a new refresh token waits for who holds lock 12.
-const GATE: &str = "
-    CREATE FUNCTION auth.pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        PERFORM pg_catalog.pg_advisory_xact_lock_shared(12);
-        RETURN NULL;
-    END $$;
-    CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON auth.refresh_tokens DEFERRABLE INITIALLY DEFERRED
-    FOR EACH ROW EXECUTE FUNCTION auth.pass_gate()";
-const CLOSE_GATE: &str = "SELECT pg_advisory_xact_lock(12)";
 
 /// When auth is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,27 +80,11 @@ async fn go_on(anyone: Caller, pair: TokenPair, work: Work) -> Result<Family> {
     Ok(family)
 }
 
-/// Kills auth while refreshes wait for what `hold` locks, and lets go of them when it is gone. Returns how many calls it died in:
-/// one at least.
-async fn kill_at_work(world: &World, hold: &str) -> Result<usize> {
-    let control = cluster::connect(&world.suite.databases().control_superuser_url()).await?;
-    control.batch_execute(&format!("BEGIN; {hold}")).await?;
-    wait::until("a refresh that is held", BACKGROUND_MAX, || async {
-        Ok(!database::held(&control).await?.is_empty())
-    })
-    .await?;
-    world.suite.kill9(Process::Auth).await?;
-    // Back ends that wait for a lock do not notice.
-    let cut = database::held(&control).await?;
-    ensure!(!cut.is_empty(), "auth was not killed at work");
-    control.batch_execute("ROLLBACK").await?;
-    // They finish their statement, and end when they see that nobody is there.
-    let left = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1)";
-    wait::until("the end of what was held", BACKGROUND_MAX, || async {
-        Ok(control.query_one(left, &[&cut]).await?.get::<_, i64>(0) == 0)
-    })
-    .await?;
-    Ok(cut.len())
+/// Kills auth while refreshes wait for what `lock` takes. Returns how many calls it died in: one at least.
+async fn kill_at_work(world: &World, lock: &str) -> Result<usize> {
+    let hold = Hold::begin(&world.suite.databases().control_superuser_url(), lock).await?;
+    hold.wait_for(1).await?;
+    hold.kill(&world.suite, Process::Auth).await
 }
 
 /// Kills auth; in how many calls, where that is known.
@@ -123,11 +95,11 @@ async fn kill(world: &World, moment: Moment, sessions: &[String]) -> Result<usiz
             Ok(0)
         }
         Moment::Before => {
-            let hold = format!(
+            let lock = format!(
                 "SELECT FROM auth.sessions WHERE id IN ({}) FOR UPDATE",
                 sessions.join(", ")
             );
-            kill_at_work(world, &hold).await
+            kill_at_work(world, &lock).await
         }
         Moment::Commit => kill_at_work(world, CLOSE_GATE).await,
     }
@@ -205,7 +177,8 @@ async fn round(torture: &mut Torture) -> Result<()> {
     };
     let mut used = work.used.subscribe();
     let (mut clients, mut sessions) = (JoinSet::new(), Vec::new());
-    database::execute(world.suite.databases(), GATE).await?;
+    let gate = gate("auth", "refresh_tokens", "INSERT");
+    database::execute(world.suite.databases(), &gate).await?;
     for pair in log_in(&world, &house).await? {
         let session: SessionId = pair.session_id.parse()?;
         sessions.push(format!("'{}'", session.uuid()));
