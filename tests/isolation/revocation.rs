@@ -3,6 +3,7 @@
 //! the acknowledgement may succeed.
 
 mod hammer;
+mod holder;
 mod redis;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,23 +85,8 @@ impl Arena {
         self.world.log_in(&self.house.tenant.id, &member.email).await
     }
 
-    /// Changes one field of a membership: the role where one is given, else the state.
     async fn update(&self, member: &Member, role: &str, state: MemberState) -> Result<()> {
-        let field = if role.is_empty() { "state" } else { "role" };
-        let membership = Membership {
-            user_id: member.tokens.user_id.clone(),
-            role: role.to_owned(),
-            state: state.into(),
-            ..Membership::default()
-        };
-        let request = UpdateMemberRequest {
-            member: Some(membership),
-            update_mask: Some(FieldMask {
-                paths: vec![field.to_owned()],
-            }),
-        };
-        self.administrator().members().update_member(request).await?;
-        Ok(())
+        update(self.administrator(), member, role, state).await
     }
 
     async fn set_role(&self, member: &Member, role: &str) -> Result<()> {
@@ -403,11 +389,7 @@ impl Arena {
         let user = &self.house.user;
         self.set_role(user, "manager").await?;
         let session = self.log_in(user).await?.caller;
-        let databases = self.world.suite.databases();
-        let change = async || {
-            let sql = "UPDATE auth.memberships SET role = 'user' WHERE role = 'manager'";
-            execute(databases, sql).await
-        };
+        let change = async || demote_behind(&self.world).await;
         let late = self.let_in_after(&session, Attempt::BEYOND_USER, change).await?;
         ensure!(
             !late.is_empty(),
@@ -416,6 +398,31 @@ impl Arena {
         );
         Ok(())
     }
+}
+
+/// Changes one field of a membership: the role where one is given, else the state.
+async fn update(administrator: &Caller, member: &Member, role: &str, state: MemberState) -> Result<()> {
+    let field = if role.is_empty() { "state" } else { "role" };
+    let membership = Membership {
+        user_id: member.tokens.user_id.clone(),
+        role: role.to_owned(),
+        state: state.into(),
+        ..Membership::default()
+    };
+    let request = UpdateMemberRequest {
+        member: Some(membership),
+        update_mask: Some(FieldMask {
+            paths: vec![field.to_owned()],
+        }),
+    };
+    administrator.members().update_member(request).await?;
+    Ok(())
+}
+
+/// Takes the role of all managers behind the protocol's back.
+async fn demote_behind(world: &World) -> Result<()> {
+    let sql = "UPDATE auth.memberships SET role = 'user' WHERE role = 'manager'";
+    execute(world.suite.databases(), sql).await
 }
 
 /// Revocations in every way, on suites of their own, as many as there is time for.
