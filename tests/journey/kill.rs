@@ -1,6 +1,8 @@
 //! T18 in short form: each process is killed with SIGKILL in the middle of its part of the journey, with a tenant in every
 //! placement. After a restart the journey completes; every effect is there exactly once.
 
+mod homes;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
