@@ -55,7 +55,7 @@ pub(crate) struct Written {
     pub(crate) etag: Etag,
 }
 
-/// A domain of addresses, in lower case.
+/// A domain of addresses, in the spelling in which they are compared ([`Email::domain`]).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Domain {
     text: String,
@@ -120,12 +120,10 @@ impl FromStr for Domain {
     fn from_str(text: &str) -> Result<Self, ParseDomainError> {
         let dotted = text.split('.').count() > 1 && text.split('.').all(|label| !label.is_empty());
         let email: Email = format!("a@{text}").parse().map_err(|_| ParseDomainError)?;
-        let key = email.key();
-        match key.strip_prefix("a@") {
-            Some(domain) if dotted && !domain.contains('@') => Ok(Self {
-                text: domain.to_owned(),
-            }),
-            _ => Err(ParseDomainError),
+        if dotted && !text.contains('@') {
+            Ok(Self { text: email.domain() })
+        } else {
+            Err(ParseDomainError)
         }
     }
 }
@@ -139,6 +137,26 @@ impl fmt::Display for Domain {
 #[cfg(test)]
 mod rules {
     use super::*;
+
+    #[test]
+    fn domains_are_compared_in_one_spelling() {
+        for listed in [
+            "b\u{fc}cher.example",
+            "B\u{dc}CHER.example",
+            "xn--bcher-kva.example",
+            "XN--BCHER-KVA.example",
+        ] {
+            let policy = LoginPolicy {
+                mail_domains: vec![listed.parse().unwrap()],
+                ..LoginPolicy::default()
+            };
+            let admits = |address: &str| policy.admit(&address.parse().unwrap(), "email").is_ok();
+            assert!(admits("ada@b\u{fc}cher.example"), "{listed}");
+            // An account that is older than the one spelling.
+            assert!(admits("ada@xn--bcher-kva.example"), "{listed}");
+            assert!(!admits("ada@bucher.example"), "{listed}");
+        }
+    }
 
     #[test]
     fn domains_are_compared_whole_and_without_regard_to_case() {
@@ -165,10 +183,16 @@ mod rules {
 
     #[test]
     fn only_what_can_stand_behind_the_at_sign_is_a_domain() {
-        for good in ["acme.example", "a-b.co.uk", "xn--bcher-kva.example"] {
+        for (good, spelling) in [
+            ("acme.example", "acme.example"),
+            ("a-b.co.uk", "a-b.co.uk"),
+            ("xn--bcher-kva.example", "b\u{fc}cher.example"),
+            // What is no such name stays, and can be no new address.
+            ("xn--a.example", "xn--a.example"),
+        ] {
             assert_eq!(
                 good.parse::<Domain>().map(|domain| domain.to_string()),
-                Ok(good.to_owned())
+                Ok(spelling.to_owned())
             );
         }
         for wrong in [

@@ -26,7 +26,7 @@ pub(super) fn password_change(request: &proto::ChangePasswordRequest) -> Result<
 
 pub(super) fn email_change(request: &proto::ChangeEmailRequest) -> Result<EmailChange, Failure> {
     let mut violations = Violations::default();
-    let new = violations.take("new_email", request.new_email.parse());
+    let new = violations.take("new_email", Email::parse_new(&request.new_email));
     let current = violations.take("current_password", OfferedPassword::parse(&request.current_password));
     let code = violations.take("code", optional(&request.code));
     let all = new.zip(current).zip(code);
@@ -171,6 +171,24 @@ mod tests {
     fn which_sessions_end_is_said_and_not_supposed() {
         let read = |scope| scope_of(scope).ok();
         assert_eq!(read(1), Some(Scope::Others));
+    /// An account that is there under another spelling is found by it; none gets one.
+    #[test]
+    fn an_address_in_another_spelling_is_read_and_is_no_new_one() {
+        for other in [
+            "ada@xn--bcher-kva.example",
+            "\"ada\"@example.com",
+            "\u{ff41}da@example.com",
+        ] {
+            let refused = email_change(&proto::ChangeEmailRequest {
+                new_email: other.to_owned(),
+                current_password: "correct horse battery".to_owned(),
+                code: String::new(),
+            });
+            assert_eq!(refused.unwrap_err().violations()[0].field, "new_email", "{other}");
+            assert!(email(other).is_ok(), "{other}");
+        }
+    }
+
         assert_eq!(read(2), Some(Scope::All));
         for nothing in [0, 3, -1] {
             assert_eq!(read(nothing), None, "{nothing}");

@@ -3,7 +3,7 @@
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_proto::timestamp;
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::{Etag, InvitationId, UserId};
+use rowhouse_types::{Email, Etag, InvitationId, UserId};
 
 use super::{Change, Invite, Member, MemberState};
 use crate::invitation::Invitation;
@@ -19,7 +19,7 @@ fn state(number: i32) -> Result<MemberState, &'static str> {
 
 pub(super) fn invite(request: &proto::InviteMemberRequest) -> Result<Invite, Failure> {
     let mut violations = Violations::default();
-    let email = violations.take("email", request.email.parse());
+    let email = violations.take("email", Email::parse_new(&request.email));
     let role = violations.take("role", request.role.parse());
     let request_id = violations.take("request_id", optional(&request.request_id));
     let read = email.zip(role).zip(request_id);
@@ -161,6 +161,14 @@ mod tests {
         assert!(request("ada@example.com", "user", "7e0f2d0a-4f1b-4c0e-9c4f-3f3b2a1c0d9e").is_ok());
         assert!(request("ada@example.com", "user", "again").is_err());
         assert!(request("ada", "user", "").is_err());
+        assert!(request("ada@b\u{fc}cher.example", "user", "").is_ok());
+        for other_spelling in [
+            "ada@xn--bcher-kva.example",
+            "\"ada\"@example.com",
+            "ada@\u{ff45}xample.com",
+        ] {
+            assert!(request(other_spelling, "user", "").is_err(), "{other_spelling}");
+        }
         assert!(request("ada@example.com", "super_admin", "").is_err());
     }
 }

@@ -63,6 +63,16 @@ async fn make(
     if reason.is_none() && store::operator_exists(&mut *db.pool().acquire().await?).await? {
         return Ok(Granted::Exists);
     }
+    // No account begins at an address in another spelling than people write it in; one that is there keeps its own.
+    if identity::account_at(&mut *db.pool().acquire().await?, email.as_str())
+        .await?
+        .is_none()
+    {
+        Email::parse_new(email.as_str()).map_err(|fault| Error::Field {
+            field: "email",
+            description: fault.to_string(),
+        })?;
+    }
     let ctx = ctx();
     let password = random::text().map_err(Error::fault)?;
     let chosen = NewPassword::parse(&password).map_err(Error::fault)?;

@@ -15,6 +15,7 @@ use tokio::task::block_in_place;
 
 use super::Reason;
 use super::command::{Granted, bootstrap, grant};
+use crate::error::Error;
 use crate::tests::bench::{Bench, PASSWORD};
 
 #[tokio::test]
@@ -97,6 +98,29 @@ async fn where_there_is_an_operator_no_first_is_made_of_a_disabled_account_eithe
         .await;
     let made = bootstrap(&bench.state.db, &house.email.parse().unwrap(), |_| Ok(())).await;
     assert_eq!(made.unwrap(), Granted::Exists);
+}
+
+/// Two spellings of an address would be two accounts; who has the other one keeps it.
+#[tokio::test]
+async fn no_account_is_made_at_another_spelling_of_an_address() {
+    const OTHER: &str = "ines@xn--bcher-kva.example";
+    let bench = Bench::start("operator_spelling").await;
+    bench.operator("root@rowhouse.example").await;
+    let (db, why) = (&bench.state.db, Reason::parse_required("joins the team").unwrap());
+    let refused = grant(db, &OTHER.parse().unwrap(), &why, |_| panic!("no password")).await;
+    assert!(
+        matches!(refused, Err(Error::Field { field: "email", .. })),
+        "{refused:?}"
+    );
+    let house = bench.house("acme").await;
+    let older = format!(
+        "UPDATE auth.identities SET email = '{OTHER}' WHERE id = '{}'",
+        house.admin.uuid()
+    );
+    bench.execute(&older).await;
+    let made = grant(db, &OTHER.parse().unwrap(), &why, |_| panic!("no password")).await;
+    assert_eq!(made.unwrap(), Granted::Promoted);
+    assert!(bench.login(OTHER, PASSWORD, None).await.is_ok());
 }
 
 #[tokio::test]

@@ -106,6 +106,19 @@ mod tests {
         );
     }
 
+    /// Of the account that began at it, before one spelling was taken of each address.
+    #[test]
+    fn who_has_an_address_in_another_spelling_logs_in_with_it() {
+        for email in ["ada@xn--bcher-kva.example", "\"ada\"@example.com"] {
+            let request = LoginRequest {
+                email: email.to_owned(),
+                password: "x".to_owned(),
+                ..LoginRequest::default()
+            };
+            assert_eq!(attempt(&request).unwrap().email.as_str(), email);
+        }
+    }
+
     #[test]
     fn an_empty_tenant_is_no_tenant() {
         let request = LoginRequest {

@@ -5,7 +5,7 @@ use rowhouse_proto::tenant::v1 as proto;
 use rowhouse_proto::timestamp;
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::{Etag, Placement, TenantId, optional};
+use rowhouse_types::{Email, Etag, Placement, TenantId, optional};
 
 use super::{Change, DisplayName, NewTenant, Reason, State, Tenant};
 use crate::plan::PlanName;
@@ -23,7 +23,7 @@ pub(crate) fn new_tenant(request: proto::CreateTenantRequest) -> Result<NewTenan
     let slug = violations.take("tenant.slug", tenant.slug.parse());
     let display_name = violations.take("tenant.display_name", DisplayName::parse_required(&tenant.display_name));
     let placement = violations.take("tenant.placement", placement(tenant.placement));
-    let administrator = violations.take("administrator_email", request.administrator_email.parse());
+    let administrator = violations.take("administrator_email", Email::parse_new(&request.administrator_email));
     let labels = violations.take("server_labels", Labels::parse(request.server_labels));
     let plan = match request.plan.as_str() {
         "" => Some(PlanName::standard()),
@@ -242,6 +242,19 @@ mod tests {
             "administrator_email plan request_id server_labels tenant.display_name tenant.placement tenant.slug"
         );
         assert!(new_tenant(proto::CreateTenantRequest::default()).is_err());
+    }
+
+    #[test]
+    fn an_administrator_begins_at_one_spelling_of_an_address() {
+        let with = |email: &str| {
+            let mut wanted = request();
+            wanted.administrator_email = email.to_owned();
+            new_tenant(wanted)
+        };
+        assert!(with("ada@b\u{fc}cher.example").is_ok());
+        for other in ["ada@xn--bcher-kva.example", "\"ada\"@example.com", "ada@10.0.0.1"] {
+            assert_eq!(fields(with(other).unwrap_err()), "administrator_email", "{other}");
+        }
     }
 
     #[test]

@@ -36,7 +36,8 @@ impl Letter {
     /// The mail as it is sent. Its Message-ID is made of the event's id and so the same in every attempt: a mail that a
     /// cut connection repeats can be recognised (RFC 5322, section 3.6.4).
     pub(super) fn message(&self, from: &Mailbox, id: Uuid, now: SystemTime) -> Result<Message, LetterError> {
-        let address: Address = self.to.as_str().parse()?;
+        // A domain in its own script goes as DNS has it: not every mail server knows SMTPUTF8.
+        let address: Address = self.to.to_send().parse()?;
         let name = one_line(&self.name, NAME_CHARS_MAX);
         let to = Mailbox::new(Some(name).filter(|name| !name.is_empty()), address);
         // Mail servers answer such a mail with no notice of absence (RFC 3834).

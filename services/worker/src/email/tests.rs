@@ -2,19 +2,25 @@
 
 use std::time::SystemTime;
 
+use lettre::Address;
 use lettre::message::Mailbox;
 use rowhouse_devkit::smtp::SmtpSink;
 use rowhouse_mq::{Delivery, HandlerError};
-use rowhouse_types::TenantId;
+use rowhouse_types::{Email, TenantId};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
+use self::table::{Row, Verdict, addresses};
 use super::letter::{Letter, message_id};
 use super::template::{AccountText, InvitationText, ReportText, Templates, one_line};
 use crate::peer::{AccountMailKind, OperatorChange};
 use crate::testing::{World, delivery};
+
+/// The table by which `rowhouse_types` is tested.
+#[path = "../../../../libs/types/src/email/table.rs"]
+mod table;
 
 const QUEUE: &str = "worker.invitation_mails";
 
@@ -216,6 +222,41 @@ fn what_somebody_typed_is_neither_markup_nor_template() {
         let subject = templates.invitation(&invitation(typed)).unwrap().subject;
         assert!(subject.contains(typed), "{subject}");
     }
+}
+
+#[test]
+fn what_is_an_address_to_us_is_one_to_the_library_that_sends_mails() {
+    for Row { verdict, address, why } in addresses() {
+        let Ok(email) = address.parse::<Email>() else {
+            assert_eq!(verdict, Verdict::Refused, "{why}: {address:?}");
+            continue;
+        };
+        let read = email.to_send().parse::<Address>();
+        assert!(read.is_ok(), "{why}: {address:?}: {read:?}");
+        // Whatever else is in it: nothing that begins a command or a header.
+        let read = read.unwrap();
+        assert!(
+            !read.to_string().contains(['\r', '\n', '\0', ' ']),
+            "{why}: {address:?}"
+        );
+        assert!(read.domain().is_ascii(), "{why}: {address:?}");
+    }
+}
+
+#[test]
+fn a_domain_in_its_own_script_needs_no_server_that_knows_it() {
+    let templates = Templates::new().unwrap();
+    let letter = Letter {
+        to: "ada@b\u{fc}cher.example".parse().unwrap(),
+        name: String::new(),
+        written: templates.invitation(&invitation("Ada & Sons")).unwrap(),
+    };
+    let from: Mailbox = "Rowhouse <no-reply@rowhouse.example>".parse().unwrap();
+    let message = letter.message(&from, Uuid::nil(), SystemTime::UNIX_EPOCH).unwrap();
+    let to: Vec<String> = message.envelope().to().iter().map(ToString::to_string).collect();
+    assert_eq!(to, ["ada@xn--bcher-kva.example"]);
+    let bytes = String::from_utf8(message.formatted()).unwrap();
+    assert!(bytes.contains("To: ada@xn--bcher-kva.example\r\n"), "{bytes}");
 }
 
 #[test]
