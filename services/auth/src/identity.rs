@@ -1,12 +1,16 @@
 //! A person: one address, one password, whatever tenants they belong to.
 
 mod argon;
+mod guess;
+mod keyboard;
+mod opaque;
 mod password;
 mod store;
 
 use rowhouse_types::{Email, Text, UserId};
 
-pub(crate) use password::{Chooser, Hasher, NewPassword, OfferedPassword};
+pub(crate) use guess::Chooser;
+pub(crate) use password::{Hasher, NewPassword, OfferedPassword, ParsePasswordError};
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
 pub(crate) use store::{

@@ -6,7 +6,7 @@ mod store;
 use chrono::{DateTime, Utc};
 use rowhouse_types::{Email, InvitationId, OperationId, TenantId, UserId};
 
-use crate::identity::NewPassword;
+use crate::identity::OfferedPassword;
 use crate::link::Token;
 use crate::role::TenantRole;
 pub(crate) use actions::{accept, issue};
@@ -58,7 +58,8 @@ pub(crate) struct Cursor {
 pub(crate) struct Acceptance {
     pub(crate) token: Token,
     pub(crate) display_name: crate::identity::DisplayName,
-    pub(crate) password: NewPassword,
+    /// The account's, however short it is; of a new account, the one that it gets.
+    pub(crate) password: OfferedPassword,
 }
 
 /// Who joined what.

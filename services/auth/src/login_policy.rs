@@ -33,7 +33,7 @@ const MAIL_DOMAINS_MAX: usize = 50;
 const SESSION_LIFETIME_S: std::ops::RangeInclusive<u64> = 900..=7_776_000;
 
 /// The shortest and the longest "shortest password": the platform's own, and NIST SP 800-63B's least longest one.
-const PASSWORD_LENGTH_MIN: std::ops::RangeInclusive<u32> = 12..=64;
+const PASSWORD_LENGTH_MIN: std::ops::RangeInclusive<u32> = 15..=64;
 
 /// A tenant's policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) struct LoginPolicy {
     pub(crate) session_lifetime: Option<Duration>,
     /// Empty for any.
     pub(crate) mail_domains: Vec<Domain>,
-    /// In characters; `None` for the platform's.
+    /// In characters; `None` for the platform's. A bound from when the platform's was shorter is none.
     pub(crate) password_length_min: Option<u32>,
     /// `None` where there never was one.
     pub(crate) written: Option<Written>,
@@ -137,6 +137,7 @@ impl fmt::Display for Domain {
 #[cfg(test)]
 mod rules {
     use super::*;
+    use crate::identity::NewPassword;
 
     #[test]
     fn domains_are_compared_in_one_spelling() {
@@ -179,6 +180,13 @@ mod rules {
                 .admit(&"ada@anywhere.example".parse().unwrap(), "email")
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn the_shortest_bound_on_passwords_is_the_platforms_own() {
+        let least = usize::try_from(*PASSWORD_LENGTH_MIN.start()).unwrap();
+        assert!(NewPassword::parse(&"a".repeat(least)).is_ok());
+        assert!(NewPassword::parse(&"a".repeat(least - 1)).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use crate::attempt;
 use crate::error::Error;
-use crate::identity::{self, Account, NewPassword, OfferedPassword};
+use crate::identity::{self, Account, Chooser, NewPassword, OfferedPassword};
 use crate::login_policy;
 use crate::member::{self, Membership};
 use crate::session::manage;
@@ -15,6 +15,9 @@ use crate::state::State;
 
 /// The field that holds the password of whoever is logged in.
 pub(super) const CURRENT_PASSWORD: &str = "current_password";
+
+/// Tenants whose names a new password must not be made of; of who is in more, the first.
+const TENANTS_NAMED_MAX: i64 = 50;
 
 /// The caller's account, where the password is right. It may be another when the transaction begins.
 pub(crate) async fn confirmed(
@@ -56,6 +59,13 @@ pub(super) async fn long_enough(
     let policies = login_policy::of_member(conn, user).await?;
     let mut policies = policies.iter();
     policies.try_for_each(|policy| policy.admit_password(new.length(), field))
+}
+
+/// Somebody who chooses a password, as the member that they are of their tenants.
+pub(super) async fn in_tenants(conn: &mut PgConnection, user: UserId, chooser: Chooser) -> Result<Chooser, Error> {
+    let tenants = member::tenants_of(conn, user, None, TENANTS_NAMED_MAX).await?;
+    let names = tenants.iter().map(|membership| membership.tenant_name.as_str());
+    Ok(names.fold(chooser, Chooser::within))
 }
 
 /// A page of the tenants whose active member the caller is, by id.

@@ -21,8 +21,9 @@ pub(crate) async fn change(ctx: &Ctx, state: &State, change: &PasswordChange) ->
     let account = super::actions::confirmed(ctx, state, user, &change.current).await?;
     let mut conn = state.connection().await?;
     super::actions::long_enough(&mut conn, user, &change.new, "new_password").await?;
-    drop(conn);
     let chooser = Chooser::new("new_password", &account.email, &account.display_name);
+    let chooser = super::actions::in_tenants(&mut conn, user, chooser).await?;
+    drop(conn);
     let hash = state.hasher.hash(ctx, &change.new, &chooser).await?;
     let mut tx = state.begin().await?;
     let locked = identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
@@ -61,9 +62,10 @@ pub(crate) async fn reset(ctx: &Ctx, state: &State, reset: &Reset) -> Result<(),
         .await?
         .ok_or(Error::LinkInvalid)?;
     super::actions::long_enough(&mut conn, link.user, &reset.new, "new_password").await?;
+    let chooser = Chooser::new("new_password", &person.email, &person.display_name);
+    let chooser = super::actions::in_tenants(&mut conn, link.user, chooser).await?;
     // Hashing takes long: no connection waits for it.
     drop(conn);
-    let chooser = Chooser::new("new_password", &person.email, &person.display_name);
     let hash = state.hasher.hash(ctx, &reset.new, &chooser).await?;
     let mut tx = state.begin().await?;
     identity::lock(&mut tx, link.user).await?.ok_or(Error::LinkInvalid)?;

@@ -71,6 +71,36 @@ async fn a_new_password_ends_every_other_session_of_the_account_and_of_nobody_el
 }
 
 #[tokio::test]
+async fn a_new_password_is_not_the_name_of_a_tenant_that_one_is_in() {
+    const NAME: &str = "harbour tea company";
+    let (bench, house, own) = start("account_name").await;
+    let ctx = Bench::ctx_in(&own);
+    let elsewhere = bench.house("globex").await;
+    let name = |tenant: TenantId| {
+        format!(
+            "UPDATE auth.tenants SET display_name = 'Harbour Tea Company' WHERE id = '{}'",
+            tenant.uuid()
+        )
+    };
+    bench.execute(&name(house.tenant)).await;
+    let refused = change_password(&ctx, &bench.state, &to(PASSWORD, NAME)).await;
+    assert!(
+        matches!(
+            refused,
+            Err(Error::Field {
+                field: "new_password",
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    // The control: of a tenant that one is not in, it is any sentence.
+    bench.execute("UPDATE auth.tenants SET display_name = 'Acme'").await;
+    bench.execute(&name(elsewhere.tenant)).await;
+    change_password(&ctx, &bench.state, &to(PASSWORD, NAME)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_wrong_current_password_changes_nothing() {
     let (bench, house, own) = start("account_wrong").await;
     let ctx = Bench::ctx_in(&own);

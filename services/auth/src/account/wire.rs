@@ -18,7 +18,9 @@ pub(super) fn password_change(request: &proto::ChangePasswordRequest) -> Result<
     let mut violations = Violations::default();
     let current = violations.take("current_password", OfferedPassword::parse(&request.current_password));
     let new = violations.take("new_password", NewPassword::parse(&request.new_password));
-    if new.is_some() && request.new_password == request.current_password {
+    if let (Some(current), Some(new)) = (&current, &new)
+        && new.is_same(current)
+    {
         violations.add("new_password", "must be another than the current one");
     }
     violations.finish(current.zip(new).map(|(current, new)| PasswordChange { current, new }))
@@ -147,6 +149,8 @@ mod tests {
         assert_eq!(fields, ["current_password", "new_password"]);
         let same = request("correct horse battery", "correct horse battery").unwrap_err();
         assert!(!format!("{same:?}").contains("horse"), "{same:?}");
+        let typed_otherwise = request("zw\u{f6}lf kleine Zeichen", "zwo\u{308}lf kleine Zeichen");
+        assert_eq!(typed_otherwise.unwrap_err().violations()[0].field, "new_password");
         assert!(
             request("short", "correct horse battery").is_ok(),
             "an old password may be short"
@@ -167,10 +171,6 @@ mod tests {
         assert_eq!(read("12345").unwrap_err().violations()[0].field, "code");
     }
 
-    #[test]
-    fn which_sessions_end_is_said_and_not_supposed() {
-        let read = |scope| scope_of(scope).ok();
-        assert_eq!(read(1), Some(Scope::Others));
     /// An account that is there under another spelling is found by it; none gets one.
     #[test]
     fn an_address_in_another_spelling_is_read_and_is_no_new_one() {
@@ -189,6 +189,10 @@ mod tests {
         }
     }
 
+    #[test]
+    fn which_sessions_end_is_said_and_not_supposed() {
+        let read = |scope| scope_of(scope).ok();
+        assert_eq!(read(1), Some(Scope::Others));
         assert_eq!(read(2), Some(Scope::All));
         for nothing in [0, 3, -1] {
             assert_eq!(read(nothing), None, "{nothing}");

@@ -8,18 +8,20 @@ use rowhouse_context::Ctx;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::argon::{Memory, Threads};
+use super::guess::Chooser;
+use super::opaque;
 use crate::error::Error;
 
-/// Shortest new password, in characters (NIST SP 800-63B, 3.1.1.2, asks for 8 at least).
-const PASSWORD_CHARACTERS_MIN: usize = 12;
+/// Shortest new password, in characters: code points of its normal form. NIST SP 800-63B-4 (3.1.1.2) asks for 15 at least where the
+/// password is the only factor, and a second one is for each person to set up. An older one that is shorter stays good.
+const PASSWORD_CHARACTERS_MIN: usize = 15;
 
 /// Longest password, in characters: enough for any sentence, and a bound on what is hashed.
 const PASSWORD_CHARACTERS_MAX: usize = 256;
 
-/// How easy a new password may be to guess, as zxcvbn scores it: 3 is "safely unguessable", more than a hundred million
-/// guesses. It knows the passwords that leak most, words, names, dates, repetitions and runs of keys, as NIST SP 800-63B-4
-/// (3.1.1.2) asks of a block list; there are no rules of composition.
-const SCORE_MIN: zxcvbn::Score = zxcvbn::Score::Three;
+/// How many characters may become one in the normal form: a Greek letter with its breathing, accent and iota is four. More of them
+/// are too long without a look at what they become.
+const TYPED_PER_CHARACTER_MAX: usize = 4;
 
 /// Hashing that may wait for each one that runs. A hash takes about 20 ms on a core that nobody else wants, so the last in the
 /// queue waits half a second: longer, and people press the button again. On a busy core others go first.
@@ -28,21 +30,17 @@ const QUEUE_PER_WORKER: usize = 24;
 /// A password that somebody offers as theirs.
 #[derive(Clone, Debug)]
 pub(crate) struct OfferedPassword {
+    /// In the normal form.
     text: Secret,
+    /// As it was typed, where that is another text: older hashes are of that.
+    typed: Option<Secret>,
 }
 
 /// A password that somebody chooses.
 #[derive(Clone, Debug)]
 pub(crate) struct NewPassword {
+    /// In the normal form.
     text: Secret,
-}
-
-/// What is known of the person who chooses a password: it must not be made of that.
-#[derive(Clone, Debug)]
-pub(crate) struct Chooser {
-    /// Path of the field that holds the password.
-    field: &'static str,
-    words: Vec<String>,
 }
 
 /// The text cannot be a password.
@@ -78,11 +76,18 @@ impl OfferedPassword {
         if text.is_empty() {
             return Err(ParsePasswordError::Empty);
         }
-        if text.chars().count() > PASSWORD_CHARACTERS_MAX {
+        let typed = text.chars().count();
+        if typed > TYPED_PER_CHARACTER_MAX * PASSWORD_CHARACTERS_MAX {
+            return Err(ParsePasswordError::Length);
+        }
+        let normal = opaque::normal(text);
+        // A few letters are several in the normal form: an older password of those may be longer there.
+        if typed.min(normal.chars().count()) > PASSWORD_CHARACTERS_MAX {
             return Err(ParsePasswordError::Length);
         }
         Ok(Self {
-            text: Secret::new(text.to_owned()),
+            typed: (normal != text).then(|| Secret::new(text.to_owned())),
+            text: Secret::new(normal),
         })
     }
 }
@@ -91,10 +96,18 @@ impl OfferedPassword {
 
 impl NewPassword {
     pub(crate) fn parse(text: &str) -> Result<Self, ParsePasswordError> {
-        if (PASSWORD_CHARACTERS_MIN..=PASSWORD_CHARACTERS_MAX).contains(&text.chars().count()) {
-            Ok(Self {
-                text: Secret::new(text.to_owned()),
-            })
+        match OfferedPassword::parse(text) {
+            Ok(offered) => Self::of(&offered),
+            // Nothing at all is too short too.
+            Err(_) => Err(ParsePasswordError::Length),
+        }
+    }
+
+    /// What somebody offers, as the password of an account that begins.
+    pub(crate) fn of(offered: &OfferedPassword) -> Result<Self, ParsePasswordError> {
+        let text = offered.text.clone();
+        if (PASSWORD_CHARACTERS_MIN..=PASSWORD_CHARACTERS_MAX).contains(&text.expose().chars().count()) {
+            Ok(Self { text })
         } else {
             Err(ParsePasswordError::Length)
         }
@@ -105,28 +118,9 @@ impl NewPassword {
         self.text.expose().chars().count()
     }
 
-    /// The same password, offered as one that was chosen before.
-    pub(crate) fn offered(&self) -> OfferedPassword {
-        OfferedPassword {
-            text: self.text.clone(),
-        }
-    }
-}
-
-// === impl Chooser ===
-
-impl Chooser {
-    /// Somebody with this address and name. `field`: path of the field that holds the password.
-    pub(crate) fn new(field: &'static str, email: &str, display_name: &str) -> Self {
-        let names: Vec<&str> = display_name.split_whitespace().collect();
-        let together = names.concat();
-        let words = ["rowhouse", email, display_name, &together].into_iter();
-        // `ada.lovelace@engine-works.example`: both sides, and what they consist of.
-        let parts = email.split('@').chain(email.split(['@', '.', '+']));
-        Self {
-            field,
-            words: words.chain(parts).chain(names).map(str::to_owned).collect(),
-        }
+    /// Whether it is the one that is offered, however that was typed.
+    pub(crate) fn is_same(&self, offered: &OfferedPassword) -> bool {
+        self.text.expose() == offered.text.expose()
     }
 }
 
@@ -156,9 +150,9 @@ impl Hasher {
         let (text, chooser) = (password.text.clone(), chooser.clone());
         // Scoring takes a few milliseconds, and grows with the length: it has a thread that may block.
         self.run(ctx, move |memory, _| {
-            if is_guessable(&text, &chooser) {
+            if chooser.could_guess(text.expose()) {
                 return Err(Error::Field {
-                    field: chooser.field,
+                    field: chooser.field(),
                     description: "must be harder to guess: a sentence, or several words that do not belong together"
                         .to_owned(),
                 });
@@ -169,19 +163,36 @@ impl Hasher {
     }
 
     /// Whether the password is the account's. Without an account the same work is done and the answer is no.
+    ///
+    /// A password that was not typed in its normal form is compared twice, since the hash may be older than that form. Both are done
+    /// whatever the first one says, with an account and without: how much work it is depends on what was typed alone.
     pub(crate) async fn verify(
         &self,
         ctx: &Ctx,
         password: &OfferedPassword,
         hash: Option<String>,
     ) -> Result<bool, Error> {
-        let text = password.text.clone();
+        let right = self.compare(ctx, &password.text, hash.clone()).await?;
+        match &password.typed {
+            Some(typed) => Ok(self.compare(ctx, typed, hash).await? | right),
+            None => Ok(right),
+        }
+    }
+
+    async fn compare(&self, ctx: &Ctx, text: &Secret, hash: Option<String>) -> Result<bool, Error> {
+        let text = text.clone();
         self.run(ctx, move |memory, stand_in| {
             let known = hash.is_some();
             let equal = memory.verify(text.expose(), hash.as_deref().unwrap_or(stand_in));
             equal.map(|equal| equal && known)
         })
         .await?
+    }
+
+    /// The hash of a text as it was typed, however short, as older releases have made them.
+    #[cfg(test)]
+    pub(crate) fn older(text: &str) -> String {
+        Memory::default().hash(text).unwrap()
     }
 
     #[cfg(test)]
@@ -221,11 +232,6 @@ impl Hasher {
     }
 }
 
-fn is_guessable(password: &Secret, chooser: &Chooser) -> bool {
-    let words: Vec<&str> = chooser.words.iter().map(String::as_str).collect();
-    zxcvbn::zxcvbn(password.expose(), &words).score() < SCORE_MIN
-}
-
 #[cfg(test)]
 mod tests {
     use rowhouse_context::{Principal, RequestId};
@@ -243,42 +249,37 @@ mod tests {
 
     #[test]
     fn characters_are_counted_and_any_unicode_is_taken() {
-        assert!(NewPassword::parse("zw\u{f6}lf Zeichen").is_ok());
-        assert!(NewPassword::parse("\u{1f6aa}".repeat(12).as_str()).is_ok());
-        for text in ["", "elf zeichen", &"a".repeat(257)] {
-            assert!(NewPassword::parse(text).is_err(), "{text:?}");
+        assert!(NewPassword::parse("f\u{fc}nfzehn Letter").is_ok());
+        assert!(NewPassword::parse("\u{1f6aa}".repeat(15).as_str()).is_ok());
+        // Of the normal form, in which two that are typed may be one.
+        assert!(NewPassword::parse("u\u{308}".repeat(256).as_str()).is_ok());
+        for text in [
+            "",
+            "vierzehn W\u{f6}rte",
+            &"u\u{308}".repeat(14),
+            &"a".repeat(257),
+            &"u\u{308}".repeat(257),
+        ] {
+            let refused = NewPassword::parse(text).unwrap_err();
+            assert_eq!(refused, ParsePasswordError::Length, "{text:?}");
+            assert!(refused.to_string().contains("15 to 256"), "{refused}");
         }
         assert!(OfferedPassword::parse("short").is_ok());
         assert!(OfferedPassword::parse(&"a".repeat(257)).is_err());
+        assert!(OfferedPassword::parse(&"u\u{308}".repeat(257)).is_err());
+        // Longer in the normal form than as it was typed, and typed before there was one.
+        assert!(OfferedPassword::parse(&"\u{1d160}".repeat(256)).is_ok());
+        assert!(NewPassword::parse(&"\u{1d160}".repeat(256)).is_err());
+        // So long that what it becomes is not looked at.
+        assert!(OfferedPassword::parse(&"\u{3b1}\u{313}\u{301}\u{345}".repeat(256)).is_ok());
+        assert!(OfferedPassword::parse(&"\u{3b1}\u{313}\u{301}\u{345}".repeat(257)).is_err());
     }
 
     #[test]
-    fn what_everybody_would_try_first_is_refused_and_any_sentence_taken() {
-        let ada = Chooser::new("password", "ada.lovelace@engine-works.example", "Ada Lovelace");
-        let guessable = |text: &str| is_guessable(&Secret::new(text.to_owned()), &ada);
-        for text in [
-            "passwordpassword",
-            "123456789012",
-            "qwertyuiopas",
-            "aaaaaaaaaaaa",
-            "abcabcabcabc",
-            "iloveyouforever",
-            "rowhouse2026",
-            "ada.lovelace@engine-works.example",
-            "engine-works2026",
-            "adalovelace1",
-        ] {
-            assert!(guessable(text), "{text}");
-        }
-        for text in [
-            "correct horse battery",
-            "zw\u{f6}lf kleine Zeichen",
-            "the sea was grey that day",
-        ] {
-            assert!(!guessable(text), "{text}");
-        }
-        let sequence: String = ('a'..='z').cycle().take(256).collect();
-        assert!(guessable(&sequence));
+    fn the_password_that_one_has_is_no_other_for_being_typed_otherwise() {
+        let new = NewPassword::parse("zw\u{f6}lf kleine Zeichen").unwrap();
+        assert!(new.is_same(&offered("zwo\u{308}lf\u{a0}kleine Zeichen")));
+        assert!(!new.is_same(&offered("zwolf kleine Zeichen")));
     }
 
     #[test]
@@ -293,24 +294,66 @@ mod tests {
         let hash = hasher
             .hash(
                 &ctx,
-                &NewPassword::parse("correct horse").unwrap(),
+                &NewPassword::parse("correct horse battery").unwrap(),
                 &Chooser::new("password", "", ""),
             )
             .await
             .unwrap();
         assert!(
             hasher
-                .verify(&ctx, &offered("correct horse"), Some(hash.clone()))
+                .verify(&ctx, &offered("correct horse battery"), Some(hash.clone()))
                 .await
                 .unwrap()
         );
         assert!(
             !hasher
-                .verify(&ctx, &offered("correct horsf"), Some(hash))
+                .verify(&ctx, &offered("correct horsf battery"), Some(hash))
                 .await
                 .unwrap()
         );
-        assert!(!hasher.verify(&ctx, &offered("correct horse"), None).await.unwrap());
+        assert!(
+            !hasher
+                .verify(&ctx, &offered("correct horse battery"), None)
+                .await
+                .unwrap()
+        );
+    }
+
+    /// Whether a password is right for a hash, and how many hashes it took to say so.
+    async fn tried(hasher: &Hasher, text: &str, hash: Option<&str>) -> (bool, u64) {
+        let before = hasher.runs();
+        let hash = hash.map(str::to_owned);
+        let right = hasher.verify(&ctx(Duration::from_secs(60)), &offered(text), hash).await;
+        (right.unwrap(), hasher.runs() - before)
+    }
+
+    #[tokio::test]
+    async fn a_password_is_the_same_however_it_is_typed_and_older_hashes_stay_good() {
+        const COMPOSED: &str = "zw\u{f6}lf kleine Zeichen";
+        const DECOMPOSED: &str = "zwo\u{308}lf kleine Zeichen";
+        let hasher = Hasher::new(1).unwrap();
+        let chosen = NewPassword::parse(DECOMPOSED).unwrap();
+        let chooser = Chooser::new("password", "", "");
+        let hash = hasher
+            .hash(&ctx(Duration::from_secs(60)), &chosen, &chooser)
+            .await
+            .unwrap();
+        let older = Hasher::older(DECOMPOSED);
+        for (text, hash, expected) in [
+            (COMPOSED, Some(&hash), (true, 1)),
+            (DECOMPOSED, Some(&hash), (true, 2)),
+            // Of the text as it was typed, from before there was a form.
+            (DECOMPOSED, Some(&older), (true, 2)),
+            (COMPOSED, Some(&older), (false, 1)),
+            // As much work where it is wrong, and where there is nobody.
+            ("zwo\u{308}lf grosse Zeichen", Some(&hash), (false, 2)),
+            ("zw\u{f6}lf grosse Zeichen", Some(&hash), (false, 1)),
+            (DECOMPOSED, None, (false, 2)),
+            (COMPOSED, None, (false, 1)),
+        ] {
+            let hash = hash.map(String::as_str);
+            assert_eq!(tried(&hasher, text, hash).await, expected, "{text:?} {hash:?}");
+        }
     }
 
     /// A turn that comes only when the time is over: the wait itself has not failed.

@@ -13,7 +13,7 @@ use crate::attempt;
 use crate::attempt::failed::{self, Failed};
 use crate::audit::{self, Entry};
 use crate::error::Error;
-use crate::identity::{self, Account, Chooser, NewIdentity};
+use crate::identity::{self, Account, Chooser, NewIdentity, NewPassword, ParsePasswordError};
 use crate::rights::{self, Subject};
 use crate::state::State;
 use crate::tenant::Access;
@@ -56,14 +56,18 @@ pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) ->
         let open = store::open(&mut conn, &token_hash)
             .await?
             .ok_or(Error::InvitationInvalid)?;
-        let account = identity::account_at(&mut conn, &open.email).await?;
-        if account.is_none() {
-            let policy = login_policy::find(&mut conn, open.tenant).await?;
-            policy.admit_password(acceptance.password.length(), "password")?;
-        }
+        let candidate = match identity::account_at(&mut conn, &open.email).await? {
+            Some(account) => Candidate::Known(account),
+            None => {
+                let new = NewPassword::of(&acceptance.password).map_err(unfit)?;
+                let policy = login_policy::find(&mut conn, open.tenant).await?;
+                policy.admit_password(new.length(), "password")?;
+                Candidate::New(new)
+            }
+        };
         // Hashing takes long: no connection waits for it.
         drop(conn);
-        let joined = accept_open(ctx, state, acceptance, &open, account).await;
+        let joined = accept_open(ctx, state, acceptance, &open, candidate).await;
         if let Err(error) = &joined {
             tell(ctx, state, &open, error);
         }
@@ -74,26 +78,41 @@ pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) ->
     Err(Error::fault("an account comes and goes"))
 }
 
+/// Who an address belongs to.
+enum Candidate {
+    Known(Account),
+    /// Nobody yet: an account with this password is to begin.
+    New(NewPassword),
+}
+
+fn unfit(fault: ParsePasswordError) -> Error {
+    Error::Field {
+        field: "password",
+        description: fault.to_string(),
+    }
+}
+
 /// Uses up an invitation that is open, to an address that has this account or none. `None` where that is so no longer.
 async fn accept_open(
     ctx: &Ctx,
     state: &State,
     acceptance: &Acceptance,
     open: &Open,
-    account: Option<Account>,
+    candidate: Candidate,
 ) -> Result<Option<Joined>, Error> {
-    let known = match account {
-        Some(account) => prove(ctx, state, acceptance, open, account).await?,
-        None if acceptance.display_name.as_str().is_empty() => {
+    let known = match candidate {
+        Candidate::Known(account) => prove(ctx, state, acceptance, open, account).await?,
+        Candidate::New(_) if acceptance.display_name.as_str().is_empty() => {
             let description = "must not be empty for a new account".to_owned();
             return Err(Error::Field {
                 field: "display_name",
                 description,
             });
         }
-        None => {
+        Candidate::New(password) => {
             let chooser = Chooser::new("password", &open.email, acceptance.display_name.as_str());
-            Known::No(state.hasher.hash(ctx, &acceptance.password, &chooser).await?)
+            let chooser = chooser.within(&open.tenant_name);
+            Known::No(state.hasher.hash(ctx, &password, &chooser).await?)
         }
     };
     join(ctx, state, acceptance, open, known).await
@@ -125,8 +144,8 @@ async fn prove(
 ) -> Result<Known, Error> {
     let email: Email = open.email.parse().map_err(Error::fault)?;
     let attempted = attempt::begin(ctx, state, &email).await?;
-    let (password, hash) = (acceptance.password.offered(), account.password_hash);
-    let right = attempt::verify(ctx, state, &attempted, &password, Some(hash.clone())).await?;
+    let (password, hash) = (&acceptance.password, account.password_hash);
+    let right = attempt::verify(ctx, state, &attempted, password, Some(hash.clone())).await?;
     if !right || !account.active {
         return Err(Error::LoginFailed);
     }

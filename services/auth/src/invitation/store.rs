@@ -20,8 +20,9 @@ const INSERT: &str = "INSERT INTO auth.invitations \
 
 const FIND: &str = "SELECT email, role, created_at, expires_at FROM auth.invitations WHERE id = $1 AND tenant_id = $2";
 
-const OPEN: &str = "SELECT id, tenant_id, email FROM auth.invitations \
-    WHERE token_hash = $1 AND state = 'open' AND expires_at > clock_timestamp()";
+const OPEN: &str = "SELECT invitation.id, invitation.tenant_id, tenant.display_name, invitation.email \
+    FROM auth.invitations AS invitation JOIN auth.tenants AS tenant ON tenant.id = invitation.tenant_id \
+    WHERE invitation.token_hash = $1 AND invitation.state = 'open' AND invitation.expires_at > clock_timestamp()";
 
 const LOCK_OPEN: &str = "SELECT role FROM auth.invitations \
     WHERE id = $1 AND state = 'open' AND expires_at > clock_timestamp() FOR UPDATE";
@@ -95,6 +96,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
 pub(super) struct Open {
     pub(super) id: InvitationId,
     pub(super) tenant: TenantId,
+    pub(super) tenant_name: String,
     pub(super) email: String,
 }
 
@@ -281,10 +283,11 @@ fn in_order(mut ids: Vec<Uuid>) -> Vec<InvitationId> {
 
 /// The open invitation of a token.
 pub(super) async fn open(conn: &mut PgConnection, token_hash: &[u8]) -> Result<Option<Open>, Error> {
-    let row: Option<(Uuid, Uuid, String)> = sqlx::query_as(OPEN).bind(token_hash).fetch_optional(conn).await?;
-    Ok(row.map(|(id, tenant, email)| Open {
+    let row: Option<(Uuid, Uuid, String, String)> = sqlx::query_as(OPEN).bind(token_hash).fetch_optional(conn).await?;
+    Ok(row.map(|(id, tenant, tenant_name, email)| Open {
         id: InvitationId::from_uuid(id),
         tenant: TenantId::from_uuid(tenant),
+        tenant_name,
         email,
     }))
 }

@@ -9,14 +9,14 @@ use rowhouse_types::{InvitationId, TenantId};
 
 use super::accept;
 use crate::error::Error;
-use crate::identity::OfferedPassword;
+use crate::identity::{Hasher, OfferedPassword};
 use crate::link::Token;
 use crate::member::{self, Invite};
 use crate::rights::{Query, Standing};
 use crate::role::TenantRole;
 use crate::tenant::{self, Access};
 use crate::tests::bench::{Bench, PASSWORD, acceptance, anonymous, founding, service_ctx};
-use crate::{mail, random, session};
+use crate::{identity, mail, random, session};
 
 /// Acceptances at once of one invitation.
 const RACERS: usize = 8;
@@ -100,6 +100,51 @@ async fn a_person_who_has_an_account_proves_it_and_keeps_it() {
     assert_eq!((joined.user, joined.tenant), (house.admin, tenant));
     assert_eq!(bench.count("SELECT count(*) FROM auth.identities").await, 1);
     assert_eq!(bench.count("SELECT count(*) FROM auth.memberships").await, 2);
+}
+
+/// Twelve characters were enough once: an account keeps what it has, and a new one gets no such password.
+#[tokio::test]
+async fn a_short_password_is_good_for_the_account_that_has_it_and_for_no_new_one() {
+    const SHORT: &str = "twelve chars";
+    let bench = Bench::start("invitation_short").await;
+    let house = bench.house("acme").await;
+    let hash = Hasher::older(SHORT);
+    let mut conn = bench.state.connection().await.unwrap();
+    identity::set_password(&mut conn, house.admin, &hash).await.unwrap();
+    drop(conn);
+    assert!(bench.login(&house.email, SHORT, None).await.is_ok());
+    let (tenant, known) = found(&bench, &house.email).await;
+    let joined = bench.accept(known, SHORT).await.unwrap();
+    assert_eq!((joined.user, joined.tenant), (house.admin, tenant));
+
+    let (_, new) = found(&bench, "ada@acme.example").await;
+    let before = bench.state.hasher.runs();
+    let refused = bench.accept(new, SHORT).await;
+    assert!(
+        matches!(&refused, Err(Error::Field { field: "password", description }) if description.contains("15")),
+        "{refused:?}"
+    );
+    assert_eq!(bench.state.hasher.runs(), before, "what is too short is not hashed");
+    assert!(bench.accept(new, PASSWORD).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_new_password_is_not_the_name_of_who_invites() {
+    let bench = Bench::start("invitation_name").await;
+    let (tenant, invitation) = found(&bench, "ada@acme.example").await;
+    let name = format!(
+        "UPDATE auth.tenants SET display_name = 'Harbour Tea Company' WHERE id = '{}'",
+        tenant.uuid()
+    );
+    bench.execute(&name).await;
+    let refused = bench.accept(invitation, "harbour tea company").await;
+    assert!(
+        matches!(refused, Err(Error::Field { field: "password", .. })),
+        "{refused:?}"
+    );
+    // The control: to another tenant it is any sentence.
+    let (_, other) = found(&bench, "bob@acme.example").await;
+    assert!(bench.accept(other, "harbour tea company").await.is_ok());
 }
 
 #[tokio::test]

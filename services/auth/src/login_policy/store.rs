@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use rowhouse_types::{Etag, TenantId, UserId};
 use sqlx::PgConnection;
 
-use super::{LoginPolicy, Written};
+use super::{LoginPolicy, PASSWORD_LENGTH_MIN, Written};
 use crate::error::Error;
 
 const FIND: &str = "SELECT second_factor_required, session_lifetime_s, mail_domains, password_length_min, updated_at, \
@@ -35,12 +35,13 @@ type Row = (bool, Option<i64>, Vec<String>, Option<i32>, DateTime<Utc>, i64);
 
 fn policy((second_factor_required, lifetime_s, domains, length, at, revision): Row) -> Result<LoginPolicy, Error> {
     let lifetime = |seconds: i64| u64::try_from(seconds).map(Duration::from_secs).map_err(Error::fault);
+    let length = length.map(u32::try_from).transpose().map_err(Error::fault)?;
     let domains: Result<Vec<_>, _> = domains.iter().map(|domain| domain.parse()).collect();
     Ok(LoginPolicy {
         second_factor_required,
         session_lifetime: lifetime_s.map(lifetime).transpose()?,
         mail_domains: domains.map_err(Error::fault)?,
-        password_length_min: length.map(u32::try_from).transpose().map_err(Error::fault)?,
+        password_length_min: length.filter(|length| PASSWORD_LENGTH_MIN.contains(length)),
         written: Some(Written {
             at,
             etag: Etag::from_revision(revision),

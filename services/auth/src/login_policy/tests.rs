@@ -267,6 +267,34 @@ async fn members_choose_passwords_as_long_as_any_of_their_tenants_asks() {
     bench.accept(sent.id, "twenty characters or so more").await.unwrap();
 }
 
+/// The platform once asked for twelve, and so did tenants.
+#[tokio::test]
+async fn a_bound_that_the_platform_has_outgrown_is_none() {
+    let (bench, _, admin) = start("policy_outgrown").await;
+    let state = &bench.state;
+    let least = Change {
+        password_length_min: Some(Some(20)),
+        ..Change::default()
+    };
+    update(&admin, state, &least).await.unwrap();
+    bench
+        .execute("UPDATE auth.login_policies SET password_length_min = 12")
+        .await;
+    assert_eq!(get(&admin, state).await.unwrap().password_length_min, None);
+    let invite = member::Invite {
+        email: "bob@acme.example".parse().unwrap(),
+        role: TenantRole::BuiltIn(Role::User),
+        request: None,
+    };
+    let sent = member::actions::invite(&admin, state, &invite).await.unwrap();
+    let refused = bench.accept(sent.id, "fourteen chars").await;
+    assert!(
+        matches!(&refused, Err(Error::Field { field: "password", description }) if description.contains("15")),
+        "{refused:?}"
+    );
+    bench.accept(sent.id, "fifteen grey gulls").await.unwrap();
+}
+
 #[tokio::test]
 async fn a_policy_is_changed_as_a_whole_under_its_etag_and_is_a_change_of_rights() {
     let (bench, _, admin) = start("policy_etag").await;

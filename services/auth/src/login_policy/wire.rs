@@ -127,7 +127,7 @@ mod tests {
                     nanos: wrong.1,
                 }),
                 mail_domains: ["acme.example", "@"].map(str::to_owned).to_vec(),
-                password_length_min: 11,
+                password_length_min: 14,
                 ..proto::LoginPolicy::default()
             };
             let refused = update(&FIELDS, policy).unwrap_err();

@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::audit::TABLE;
 use crate::error::Error;
-use crate::identity::{DisplayName, Hasher, NewPassword, OfferedPassword};
+use crate::identity::{DisplayName, Hasher, OfferedPassword};
 use crate::invitation::{self, Acceptance, Joined};
 use crate::key::{Schedule, Signing};
 use crate::link::{LinkTokens, Token};
@@ -428,7 +428,7 @@ pub(crate) fn acceptance(token: Token, password: &str) -> Acceptance {
     Acceptance {
         token,
         display_name: DisplayName::parse_required("Somebody").unwrap(),
-        password: NewPassword::parse(password).unwrap(),
+        password: OfferedPassword::parse(password).unwrap(),
     }
 }
 

@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::key;
 use crate::rights::Standing;
 use crate::session::actions;
-use crate::tenant::Access;
-use crate::tests::bench::{Bench, PASSWORD, ctx};
+use crate::tenant::{self, Access};
+use crate::tests::bench::{Bench, PASSWORD, ctx, founding, service_ctx};
 
 #[tokio::test]
 async fn a_member_gets_a_token_that_every_service_can_verify() {
@@ -31,6 +31,32 @@ async fn a_member_gets_a_token_that_every_service_can_verify() {
     };
     assert_eq!((user, session, tenant), (house.admin, pair.session.id, house.tenant));
     assert_eq!(u64::try_from(pair.expires.timestamp()).unwrap(), verified.expires_at_s);
+}
+
+/// One keyboard gives a letter with its mark as one character, another as two.
+#[tokio::test]
+async fn a_password_is_set_on_one_system_and_typed_on_another() {
+    const COMPOSED: &str = "zw\u{f6}lf kleine Zeichen";
+    const DECOMPOSED: &str = "zwo\u{308}lf kleine Zeichen";
+    let bench = Bench::start("login_forms").await;
+    let house = bench.house("acme").await;
+    let founding = founding(TenantId::generate(), "ines@acme.example");
+    let sent = tenant::actions::create_first_administrator(&service_ctx(), &bench.state, &founding).await;
+    bench.accept(sent.unwrap(), DECOMPOSED).await.unwrap();
+    bench.set_access(founding.tenant, Access::Allowed).await;
+    for typed in [COMPOSED, DECOMPOSED] {
+        assert!(bench.login("ines@acme.example", typed, None).await.is_ok(), "{typed:?}");
+    }
+    // Two forms are two hashes, whoever it is.
+    for email in ["ines@acme.example", house.email.as_str(), "nobody@acme.example"] {
+        for (wrong, hashes) in [("zw\u{f6}lf grosse Zeichen", 1), ("zwo\u{308}lf grosse Zeichen", 2)] {
+            bench.execute("DELETE FROM auth.attempts").await;
+            let before = bench.state.hasher.runs();
+            let error = bench.login(email, wrong, None).await.map(drop).unwrap_err();
+            assert!(matches!(error, Error::LoginFailed), "{error:?}");
+            assert_eq!(bench.state.hasher.runs() - before, hashes, "{email} {wrong:?}");
+        }
+    }
 }
 
 #[tokio::test]

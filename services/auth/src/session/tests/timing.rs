@@ -22,6 +22,8 @@ const DIFFERENCE_MAX: f64 = 0.02;
 const SLOWEST_PERCENT: usize = 5;
 
 const WRONG: &str = "wrong horse battery";
+/// Not in its normal form: it is compared twice.
+const TWICE: &str = "wro\u{308}ng horse battery";
 /// As long as the address of the account that there is.
 const NOBODY: &str = "nobod@acme.example";
 
@@ -34,10 +36,12 @@ struct Tried {
     took: Duration,
 }
 
-/// A log-in as it is; or one that looks for the account first and stops where there is none.
+/// A log-in as it is, with a password in its normal form or in another; or one that looks for the account first and stops where
+/// there is none.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Login {
     Real,
+    Twice,
     Leaking,
 }
 
@@ -47,7 +51,8 @@ async fn attempt(bench: &Bench, login: Login, email: &str) -> Result<(), Error> 
         let account = identity::account_at(&mut connection, email).await?;
         account.ok_or(Error::LoginFailed)?;
     }
-    bench.login(email, WRONG, None).await.map(drop)
+    let password = if login == Login::Twice { TWICE } else { WRONG };
+    bench.login(email, password, None).await.map(drop)
 }
 
 async fn tried(bench: &Bench, statements: &Statements, login: Login, email: &str) -> Tried {
@@ -131,6 +136,10 @@ async fn round(torture: &mut Torture, dice: &Dice) {
     );
     assert!(are_alike(&real), "{:?}\n{:?}", real[0][0], real[1][0]);
     assert_eq!(bench.count("SELECT count(*) FROM auth.sessions").await, 0);
+    // Who types it in another form has it compared twice, with and without an account.
+    let twice = log_in(&bench, &statements, Login::Twice, email, dice.of_task(3), count / 4).await;
+    assert_eq!(twice[0][0].hashes, 2, "{:?}", twice[0][0]);
+    assert!(are_alike(&twice), "{:?}\n{:?}", twice[0][0], twice[1][0]);
     // The control: where nobody is hashed for, that is seen.
     let leaking = log_in(&bench, &statements, Login::Leaking, email, dice.of_task(2), count / 4).await;
     assert!(!are_alike(&leaking), "{:?}", leaking[1][0]);
