@@ -2,26 +2,20 @@
 
 mod auth_service;
 
-use anyhow::Result;
 use prost::Message;
-use rowhouse_devkit::journey;
-use rowhouse_proto::auth::v1 as auth;
 use rowhouse_proto::crm::v1 as crm;
 use rowhouse_proto::well_known::FieldMask;
 use rowhouse_proto::worker::v1 as worker;
-use rowhouse_types::{
-    ApiKeyId, ContactId, InvitationId, ReportId, ServiceAccountId, SessionId, TeamId, TenantId, UserId,
-};
+use tonic::Code;
 
-use crate::support::world::House;
+use super::resources::{Kind, Resources};
 
 /// How an RPC is tried.
 pub(super) enum Fixture {
-    /// With this message, whose field is replaced by each of the ids. Fields set aside are the caller's own side of the
-    /// question, or set by the service and ignored in requests.
-    Try {
-        message: Vec<u8>,
-        ids: Ids,
+    /// In each of these ways, one after the other. Fields set aside are set or compared by the service and look nothing up, or
+    /// they are for callers who may know of every tenant; each has a reason beside it.
+    Tries {
+        tries: Vec<Try>,
         set_aside: &'static [&'static str],
     },
     /// None of its fields looks anything up; those that hold ids are named, each with a reason beside it.
@@ -30,8 +24,10 @@ pub(super) enum Fixture {
     AllTenants,
 }
 
-/// Values for one id field.
-pub(super) struct Ids {
+/// A message, one field of which is replaced by each of the ids. But for that field it is good, so that what is answered
+/// depends on the id alone.
+pub(super) struct Try {
+    pub(super) message: Vec<u8>,
     pub(super) field: &'static str,
     /// A resource of another tenant.
     pub(super) foreign: String,
@@ -39,158 +35,52 @@ pub(super) struct Ids {
     pub(super) deleted: Option<String>,
     /// An id that never was.
     pub(super) random: String,
-    /// Whether the field may be left empty.
-    pub(super) may_be_empty: bool,
+    /// What an id that never was is answered.
+    pub(super) absent: Code,
+    /// An id that is found, and what it is answered: whatever it is, not what an id that never was is answered.
+    pub(super) own: Option<(String, Code)>,
+    /// What is answered where the field is empty.
+    pub(super) empty: Code,
 }
 
-/// Resources that the fixtures name.
-pub(super) struct Resources {
-    pub(super) foreign_contact: String,
-    deleted_contact: String,
-    foreign_user: String,
-    foreign_report: String,
-    foreign_session: String,
-    foreign_invitation: String,
-    foreign_tenant: String,
-    foreign_team: String,
-    foreign_robot: String,
-    foreign_key: String,
-    own_team: String,
-    own_user: String,
-    own_tenant: String,
-}
+// === impl Try ===
 
-impl Resources {
-    pub(super) async fn make(own: &House, other: &House) -> Result<Self> {
-        let foreign_contact =
-            journey::create_contact(&other.administrator.caller, "Foreign Canary", "canary@other.example").await?;
-        let deleted = journey::create_contact(&own.administrator.caller, "Deleted", "deleted@own.example").await?;
-        let delete = crm::DeleteContactRequest {
-            id: deleted.id.clone(),
-            etag: String::new(),
-        };
-        own.administrator.caller.contacts().delete_contact(delete).await?;
-        let report = journey::run_report(&other.administrator.caller).await?;
-        journey::finished_report(&other.administrator.caller, &report.id, journey::BACKGROUND_MAX).await?;
-        let invite = auth::InviteMemberRequest {
-            email: "invited@other.example".to_owned(),
-            role: "user".to_owned(),
-            request_id: String::new(),
-        };
-        let invitation = other.administrator.caller.members().invite_member(invite).await?;
-        let (foreign_robot, foreign_key) = robot(other).await?;
-        Ok(Self {
-            foreign_team: team(other).await?,
-            foreign_robot,
-            foreign_key,
-            own_team: team(own).await?,
-            foreign_session: other.user.tokens.session_id.clone(),
-            foreign_invitation: invitation.into_inner().id,
-            foreign_tenant: other.tenant.id.clone(),
-            foreign_contact: foreign_contact.id,
-            deleted_contact: deleted.id,
-            foreign_user: other.user.tokens.user_id.clone(),
-            foreign_report: report.id,
-            own_user: own.user.tokens.user_id.clone(),
-            own_tenant: own.tenant.id.clone(),
-        })
-    }
-
-    /// Ids without a suite behind them, for looking at the fixtures alone.
-    pub(super) fn imagined() -> Self {
+impl Try {
+    /// A field that must be there and name what it looks up.
+    fn new(message: &impl Message, field: &'static str, kind: &Kind) -> Self {
         Self {
-            foreign_contact: ContactId::generate().to_string(),
-            deleted_contact: ContactId::generate().to_string(),
-            foreign_user: UserId::generate().to_string(),
-            foreign_report: ReportId::generate().to_string(),
-            foreign_session: SessionId::generate().to_string(),
-            foreign_invitation: InvitationId::generate().to_string(),
-            foreign_tenant: TenantId::generate().to_string(),
-            foreign_team: TeamId::generate().to_string(),
-            foreign_robot: ServiceAccountId::generate().to_string(),
-            foreign_key: ApiKeyId::generate().to_string(),
-            own_team: TeamId::generate().to_string(),
-            own_user: UserId::generate().to_string(),
-            own_tenant: TenantId::generate().to_string(),
+            message: message.encode_to_vec(),
+            field,
+            foreign: kind.foreign.clone(),
+            deleted: kind.deleted.clone(),
+            random: (kind.random)(),
+            absent: Code::NotFound,
+            own: Some((kind.own.clone(), Code::Ok)),
+            empty: Code::InvalidArgument,
         }
     }
 
-    fn contact(&self, field: &'static str) -> Ids {
-        let (foreign, deleted) = (self.foreign_contact.clone(), Some(self.deleted_contact.clone()));
-        Ids {
-            field,
-            foreign,
-            deleted,
-            random: ContactId::generate().to_string(),
-            may_be_empty: false,
-        }
+    fn absent(self, absent: Code) -> Self {
+        Self { absent, ..self }
     }
 
-    fn user(&self, field: &'static str) -> Ids {
-        Ids {
-            field,
-            foreign: self.foreign_user.clone(),
-            deleted: None,
-            random: UserId::generate().to_string(),
-            may_be_empty: false,
-        }
+    fn empty(self, empty: Code) -> Self {
+        Self { empty, ..self }
     }
 
-    fn report(&self, field: &'static str) -> Ids {
-        Ids {
-            field,
-            foreign: self.foreign_report.clone(),
-            deleted: None,
-            random: ReportId::generate().to_string(),
-            may_be_empty: false,
-        }
+    fn own(self, id: &str, code: Code) -> Self {
+        let own = Some((id.to_owned(), code));
+        Self { own, ..self }
     }
 }
 
-/// A new team of a tenant.
-async fn team(house: &House) -> Result<String> {
-    let team = Some(auth::Team {
-        display_name: "Canaries".to_owned(),
-        ..auth::Team::default()
-    });
-    let created = house
-        .administrator
-        .caller
-        .teams()
-        .create_team(auth::CreateTeamRequest { team })
-        .await?;
-    Ok(created.into_inner().id)
+fn tried(tried: Try, set_aside: &'static [&'static str]) -> Option<Fixture> {
+    each([tried], set_aside)
 }
 
-/// A new service account of a tenant, and a key of it.
-async fn robot(house: &House) -> Result<(String, String)> {
-    let mut accounts = house.administrator.caller.service_accounts();
-    let service_account = Some(auth::ServiceAccount {
-        display_name: "Canary".to_owned(),
-        role: "user".to_owned(),
-        ..auth::ServiceAccount::default()
-    });
-    let created = accounts
-        .create_service_account(auth::CreateServiceAccountRequest { service_account })
-        .await?;
-    let id = created.into_inner().id;
-    let key = auth::CreateApiKeyRequest {
-        service_account_id: id.clone(),
-        lifetime_days: 1,
-    };
-    let key = accounts.create_api_key(key).await?.into_inner();
-    Ok((id, key.api_key.unwrap_or_default().id))
-}
-
-/// A field that holds another tenant's `foreign`.
-fn ids(field: &'static str, foreign: &str, random: String) -> Ids {
-    Ids {
-        field,
-        foreign: foreign.to_owned(),
-        deleted: None,
-        random,
-        may_be_empty: false,
-    }
+fn each<const N: usize>(tries: [Try; N], set_aside: &'static [&'static str]) -> Option<Fixture> {
+    let tries = tries.into();
+    Some(Fixture::Tries { tries, set_aside })
 }
 
 /// The fixture of an RPC; `None` for one that nobody has thought about.
@@ -326,14 +216,6 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
     rpcs.contains(&rpc)
 }
 
-fn tried(message: &impl Message, ids: Ids, set_aside: &'static [&'static str]) -> Option<Fixture> {
-    Some(Fixture::Try {
-        message: message.encode_to_vec(),
-        ids,
-        set_aside,
-    })
-}
-
 fn mask(field: &str) -> Option<FieldMask> {
     Some(FieldMask {
         paths: vec![field.to_owned()],
@@ -341,53 +223,58 @@ fn mask(field: &str) -> Option<FieldMask> {
 }
 
 fn contacts(rpc: &str, r: &Resources) -> Option<Fixture> {
-    let id = r.foreign_contact.clone();
+    let (id, etag) = (r.contact.foreign.clone(), String::new());
     match rpc {
-        "GetContact" => tried(&crm::GetContactRequest { id }, r.contact("id"), &[]),
+        "GetContact" => tried(Try::new(&crm::GetContactRequest { id }, "id", &r.contact), &[]),
         "UpdateContact" => {
             let contact = crm::Contact {
                 id,
                 display_name: "Taken over".to_owned(),
-                owner_id: r.own_user.clone(),
                 ..Default::default()
             };
-            let request = crm::UpdateContactRequest {
+            let renamed = crm::UpdateContactRequest {
                 contact: Some(contact),
                 update_mask: mask("display_name"),
             };
-            // Whom a contact may be given to is tried by services/crm.
-            tried(&request, r.contact("contact.id"), &["contact.owner_id"])
-        }
-        "DeleteContact" => tried(
-            &crm::DeleteContactRequest {
-                id,
-                etag: String::new(),
-            },
-            r.contact("id"),
-            &[],
-        ),
-        // The caller's own deleted contact is what this RPC is for.
-        "UndeleteContact" => {
-            let ids = Ids {
-                deleted: None,
-                ..r.contact("id")
+            let contact = crm::Contact {
+                id: r.contact.own.clone(),
+                ..Default::default()
             };
+            let given = crm::UpdateContactRequest {
+                contact: Some(contact),
+                update_mask: mask("owner_id"),
+            };
+            // Who may not own contacts is a fault of the field.
+            let owner = Try::new(&given, "contact.owner_id", &r.user).absent(Code::InvalidArgument);
+            each([Try::new(&renamed, "contact.id", &r.contact), owner], &[])
+        }
+        "DeleteContact" => {
+            let request = crm::DeleteContactRequest { id, etag };
             tried(
-                &crm::UndeleteContactRequest {
-                    id,
-                    etag: String::new(),
-                },
-                ids,
+                Try::new(&request, "id", &r.contact).own(&r.contact.spare, Code::Ok),
                 &[],
             )
         }
+        // The caller's own deleted contact is what this RPC is for.
+        "UndeleteContact" => {
+            let request = crm::UndeleteContactRequest { id, etag };
+            let undeleted = Try::new(&request, "id", &r.contact).own(&r.undeleted_contact, Code::Ok);
+            let deleted = None;
+            tried(Try { deleted, ..undeleted }, &[])
+        }
         "ReassignContacts" => {
-            let request = crm::ReassignContactsRequest {
-                from_owner_id: r.own_user.clone(),
+            let request = |from: &str, to: &str| crm::ReassignContactsRequest {
+                from_owner_id: from.to_owned(),
+                to_owner_id: to.to_owned(),
                 ..Default::default()
             };
-            // Whose contacts are given away: services/crm tests that another tenant's member has none.
-            tried(&request, r.user("to_owner_id"), &["from_owner_id"])
+            let to = Try::new(&request(&r.user.own, ""), "to_owner_id", &r.user);
+            let to = to.absent(Code::InvalidArgument).own(&r.user.spare, Code::Ok);
+            // Who never was has nothing to give; the administrator has. In the other tenant somebody has, too.
+            let from = Try::new(&request("", &r.user.own), "from_owner_id", &r.user);
+            let from = from.absent(Code::Ok).own(&r.user.spare, Code::Ok);
+            let foreign = r.foreign_owner.clone();
+            each([to, Try { foreign, ..from }], &[])
         }
         // Ids of a new contact are set by the service.
         "CreateContact" => Some(Fixture::NothingLookedUp {
@@ -399,10 +286,10 @@ fn contacts(rpc: &str, r: &Resources) -> Option<Fixture> {
 }
 
 fn reports(rpc: &str, r: &Resources) -> Option<Fixture> {
-    let id = r.foreign_report.clone();
+    let id = r.report.foreign.clone();
     match rpc {
-        "GetReport" => tried(&worker::GetReportRequest { id }, r.report("id"), &[]),
-        "DownloadReport" => tried(&worker::DownloadReportRequest { id }, r.report("id"), &[]),
+        "GetReport" => tried(Try::new(&worker::GetReportRequest { id }, "id", &r.report), &[]),
+        "DownloadReport" => tried(Try::new(&worker::DownloadReportRequest { id }, "id", &r.report), &[]),
         "RunReport" => Some(Fixture::NothingLookedUp { set_aside: &[] }),
         _ => None,
     }
