@@ -1,18 +1,24 @@
-//! T06: tenants with hostile slugs and names sign up at once. No two share a schema, and what is refused is refused plainly.
+//! T06: tenants with hostile slugs and names sign up at once, in every placement. No two share a schema, a database or a prefix of
+//! keys in Redis, and what is refused is refused plainly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use rowhouse_devkit::cluster;
 use rowhouse_devkit::torture::{Dice, Torture};
+use rowhouse_devkit::{cluster, journey};
 use rowhouse_proto::common::v1::Placement;
+use rowhouse_proto::crm::v1::ListContactsRequest;
 use rowhouse_proto::tenant::v1::{CreateTenantRequest, Tenant};
 use rowhouse_types::TenantId;
 use tokio::task::JoinSet;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tonic::Code;
 use uuid::Uuid;
 
+use crate::support::database;
+use crate::support::redis::Keys;
 use crate::support::world::World;
 
 /// Sign-ups of a round, in the short form and in the long one: ten rounds make the catalogue's 10,000.
@@ -21,14 +27,39 @@ const SIGN_UPS: [usize; 2] = [120, 1_000];
 /// Sign-ups at once.
 const AT_ONCE: usize = 16;
 
+/// Sign-ups of a round that ask for a database of their own: a good name each, so that each gets one. It takes about a second.
+const DATABASES: usize = 3;
+
+/// Tenants in which something is done before Redis is looked at: what they leave there must not have grown old by then.
+const LOOKED_AT_ONCE: usize = 50;
+
+/// Length of a tenant's id.
+const ID_BYTES: usize = "tenant_".len() + 26;
+
 /// Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1).
 const NAME_BYTES_MAX: usize = 63;
 
 /// What was answered to the sign-ups: each slug's winners, and how many were refused with each code.
 #[derive(Default)]
 struct Answers {
-    winners: BTreeMap<String, Vec<TenantId>>,
+    winners: BTreeMap<String, Vec<(TenantId, Placement)>>,
     refused: BTreeMap<i32, usize>,
+}
+
+// === impl Answers ===
+
+impl Answers {
+    fn tenants(&self) -> impl Iterator<Item = (TenantId, Placement)> {
+        self.winners.values().flatten().copied()
+    }
+
+    /// Those who have a database of their own.
+    fn in_databases(&self) -> Vec<TenantId> {
+        let own = self
+            .tenants()
+            .filter(|(_, placement)| *placement == Placement::Database);
+        own.map(|(tenant, _)| tenant).collect()
+    }
 }
 
 /// A slug that somebody has thought about.
@@ -88,6 +119,9 @@ fn display_name(dice: &mut Dice) -> String {
 /// What sign-up number `number` asks for. Some ask for the same slug, and some for slugs that are one when they are cut, each
 /// with a good name: whatever the dice say, there are some of every kind.
 fn ask(dice: &mut Dice, variety: usize, number: usize) -> (String, String) {
+    if placement(number) == Placement::Database {
+        return (format!("{}{number:04}", "d".repeat(58)), "Acme".to_owned());
+    }
     match number % 10 {
         0 => ("acme".to_owned(), "Acme".to_owned()),
         5 => (format!("{}{number:04}", "a".repeat(58)), "Acme".to_owned()),
@@ -95,12 +129,23 @@ fn ask(dice: &mut Dice, variety: usize, number: usize) -> (String, String) {
     }
 }
 
-async fn sign_up(world: &World, slug: &str, display_name: String, number: usize) -> Result<TenantId, tonic::Status> {
-    let placement = if number.is_multiple_of(4) {
+fn placement(number: usize) -> Placement {
+    if number % 40 == 7 && number < 40 * DATABASES {
+        Placement::Database
+    } else if number.is_multiple_of(4) {
         Placement::Shared
     } else {
         Placement::Schema
-    };
+    }
+}
+
+async fn sign_up(
+    world: &World,
+    slug: &str,
+    display_name: String,
+    number: usize,
+) -> Result<(TenantId, Placement), tonic::Status> {
+    let placement = placement(number);
     let request = CreateTenantRequest {
         tenant: Some(Tenant {
             slug: slug.to_owned(),
@@ -115,7 +160,7 @@ async fn sign_up(world: &World, slug: &str, display_name: String, number: usize)
     let tenant = world.operator.tenants().create_tenant(request).await?.into_inner();
     // What was asked for, byte by byte.
     assert_eq!(tenant.slug, slug);
-    Ok(tenant.id.parse().expect("a tenant's id"))
+    Ok((tenant.id.parse().expect("a tenant's id"), placement))
 }
 
 async fn sign_ups(world: &Arc<World>, mut dice: Dice, count: usize) -> Result<Answers> {
@@ -183,23 +228,152 @@ async fn round(torture: &mut Torture, dice: Dice) -> Result<()> {
         "too few of a kind"
     );
 
-    let data = cluster::connect(&world.suite.databases().data_superuser_url()).await?;
-    let sql = "SELECT count(*) FILTER (WHERE placement = 'schema'), count(DISTINCT schema_name), count(*),
-            (SELECT count(*) FROM pg_namespace WHERE nspname ~ '^t_[0-9a-f]{32}$'),
-            (SELECT count(*) FROM rowhouse.homes AS home JOIN rowhouse.houses AS own USING (house_id)
-             WHERE own.placement = 'schema' AND own.schema_name <> 't_' || replace(home.tenant_id::text, '-', '')),
-            (SELECT count(*) FROM rowhouse.homes)
-        FROM rowhouse.houses";
-    let row = data.query_one(sql, &[]).await?;
-    let [own, names, houses, schemas, strange, homes]: [i64; 6] = std::array::from_fn(|at| row.get(at));
-    ensure!(names == houses && schemas == own && strange == 0, "{row:?}");
-    ensure!(usize::try_from(homes)? == answers.winners.len(), "{homes} homes");
-    // The control: schemas named after the slugs that were accepted would have been shared.
+    // Otherwise nothing would have been shared by whoever names schemas after slugs.
     ensure!(
         collisions(answers.winners.keys()) > 0,
         "the slugs are not hostile enough"
     );
+
+    let data = cluster::connect(&world.suite.databases().data_superuser_url()).await?;
+    schemas_are_apart(&data, &answers).await?;
+    for tenant in answers.in_databases() {
+        alone_in_its_database(&world, tenant).await?;
+    }
+    keys_are_apart(&world, &answers).await?;
+    a_shared_schema_is_noticed(&data, &answers).await
+}
+
+/// What the data server's registry and its catalogue say of the tenants.
+async fn schemas_are_apart(data: &Client, answers: &Answers) -> Result<()> {
+    let sql = "SELECT count(*) FILTER (WHERE placement = 'schema'), count(DISTINCT schema_name), count(*),
+            (SELECT count(*) FROM pg_namespace WHERE nspname ~ '^t_[0-9a-f]{32}$'),
+            (SELECT count(*) FROM rowhouse.homes AS home JOIN rowhouse.houses AS own USING (house_id)
+             WHERE own.placement = 'schema' AND own.schema_name <> 't_' || replace(home.tenant_id::text, '-', '')),
+            (SELECT count(*) FROM rowhouse.homes),
+            (SELECT count(DISTINCT datname) FROM rowhouse.databases JOIN pg_database ON datname = database_name
+             WHERE database_name = 't_' || replace(tenant_id::text, '-', ''))
+        FROM rowhouse.houses";
+    let row = data.query_one(sql, &[]).await?;
+    let [own, names, houses, schemas, strange, homes, databases]: [i64; 7] = std::array::from_fn(|at| row.get(at));
+    ensure!(names == houses && schemas == own && strange == 0, "{row:?}");
+    // Of who has a database of their own, a line stands here too.
+    ensure!(usize::try_from(homes)? == answers.tenants().count(), "{homes} homes");
+    let in_databases = answers.in_databases().len();
+    ensure!(
+        in_databases == DATABASES && usize::try_from(databases)? == DATABASES,
+        "{databases} databases of {in_databases} tenants"
+    );
     Ok(())
+}
+
+/// Nobody else lives in a tenant's own database.
+async fn alone_in_its_database(world: &World, tenant: TenantId) -> Result<()> {
+    let (own, schema) = database::home(world.suite.databases(), Placement::Database, tenant).await?;
+    let sql = "SELECT home.tenant_id, house.schema_name, (SELECT count(*) FROM pg_namespace WHERE nspname ~ '^t_[0-9a-f]{32}$')
+        FROM rowhouse.homes AS home JOIN rowhouse.houses AS house USING (house_id)";
+    let row = own.query_one(sql, &[]).await?;
+    let (found, name, schemas): (Uuid, String, i64) = (row.get(0), row.get(1), row.get(2));
+    ensure!(found == tenant.uuid() && name == schema && schemas == 1, "{row:?}");
+    Ok(())
+}
+
+/// The control: the registry refuses to give two tenants one schema, and where it is kept from that, it is seen.
+async fn a_shared_schema_is_noticed(data: &Client, answers: &Answers) -> Result<()> {
+    let share = "UPDATE rowhouse.houses
+        SET schema_name = (SELECT min(schema_name) FROM rowhouse.houses WHERE placement = 'schema')
+        WHERE schema_name = (SELECT max(schema_name) FROM rowhouse.houses WHERE placement = 'schema')";
+    let refused = data.batch_execute(share).await.err();
+    ensure!(
+        refused.as_ref().and_then(|error| error.code()) == Some(&SqlState::UNIQUE_VIOLATION),
+        "two tenants can be given one schema: {refused:?}"
+    );
+    let unguarded = format!("BEGIN; ALTER TABLE rowhouse.houses DROP CONSTRAINT houses_schema_name_key; {share}");
+    data.batch_execute(&unguarded).await?;
+    let seen = schemas_are_apart(data, answers).await;
+    data.batch_execute("ROLLBACK").await?;
+    ensure!(seen.is_err(), "a schema of two tenants is not noticed");
+    schemas_are_apart(data, answers).await
+}
+
+/// Something is done in each tenant, and what the services remember of it is its own.
+async fn keys_are_apart(world: &World, answers: &Answers) -> Result<()> {
+    let prefix = world.suite.redis_prefix();
+    let mut redis = Keys::of(&world.suite).await?;
+    let tenants: Vec<TenantId> = answers.tenants().map(|(tenant, _)| tenant).collect();
+    let mut shared = 0;
+    for some in tenants.chunks(LOOKED_AT_ONCE) {
+        for tenant in some {
+            one_contact(world, *tenant).await?;
+        }
+        let keys = redis.values().await?;
+        let strange = misplaced(prefix, &keys);
+        ensure!(strange.is_empty(), "{strange:?}");
+        for tenant in some {
+            let own = format!("{prefix}:{tenant}:");
+            ensure!(
+                keys.iter().any(|(name, _)| name.starts_with(&own)),
+                "nothing is remembered of {tenant}"
+            );
+        }
+        let without: BTreeSet<_> = keys.iter().filter_map(|(name, _)| behind_owner(prefix, name)).collect();
+        shared += keys.len() - without.len();
+    }
+    // The controls: but for the tenants in them, names of keys would have been the same; and a key in which another tenant stands
+    // is noticed, in its name and in its value.
+    ensure!(shared > 0, "no two tenants have keys that are alike");
+    let [one, other] = [tenants[0], tenants[1]];
+    for (name, value) in [
+        (format!("{one}:rights:{other}"), "{}".to_owned()),
+        (format!("{one}:limits:plan"), format!("{{\"tenant\":\"{other}\"}}")),
+        ("acme:limits:plan".to_owned(), "{}".to_owned()),
+    ] {
+        let planted = [(format!("{prefix}:{name}"), value.clone())];
+        redis.plant(&name, &value).await?;
+        let found = redis.values().await?.into_iter().filter(|key| planted.contains(key));
+        let found: Vec<_> = found.collect();
+        ensure!(misplaced(prefix, &found).len() == 1, "not noticed: {planted:?}");
+    }
+    Ok(())
+}
+
+/// The operator adds a contact in a tenant; nobody else's is there.
+async fn one_contact(world: &World, tenant: TenantId) -> Result<()> {
+    let operator = world.operator.in_tenant(&tenant.to_string(), "a test of names")?;
+    let contact = journey::create_contact(&operator, &format!("of {tenant}"), "").await?;
+    let listed = operator
+        .contacts()
+        .list_contacts(ListContactsRequest::default())
+        .await?;
+    let listed = listed.into_inner().contacts;
+    ensure!(listed == [contact], "{tenant}: {listed:?}");
+    Ok(())
+}
+
+/// A key's name behind its owner.
+fn behind_owner<'a>(prefix: &str, name: &'a str) -> Option<&'a str> {
+    Some(name.strip_prefix(prefix)?.strip_prefix(':')?.split_once(':')?.1)
+}
+
+/// Keys that begin with no tenant's id and are not the platform's, and those in which another tenant stands than the one that they
+/// begin with.
+fn misplaced(prefix: &str, keys: &[(String, String)]) -> Vec<String> {
+    let is_misplaced = |name: &str, value: &str| {
+        let own = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(':'));
+        let Some((owner, rest)) = own.and_then(|rest| rest.split_once(':')) else {
+            return true;
+        };
+        let is_known = owner == "platform" || owner.parse::<TenantId>().is_ok();
+        !is_known || tenants_in(rest).chain(tenants_in(value)).any(|tenant| tenant != owner)
+    };
+    let misplaced = keys.iter().filter(|(name, value)| is_misplaced(name, value));
+    misplaced.map(|(name, value)| format!("{name} {value}")).collect()
+}
+
+/// The ids of tenants in a text.
+fn tenants_in(text: &str) -> impl Iterator<Item = &str> {
+    let candidates = text.match_indices("tenant_");
+    let candidates = candidates.filter_map(|(at, _)| text.get(at..at + ID_BYTES));
+    candidates.filter(|id| id.parse::<TenantId>().is_ok())
 }
 
 #[tokio::test]

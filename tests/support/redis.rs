@@ -57,7 +57,13 @@ impl Keys {
 
     /// All keys with their values, a line each.
     pub(crate) async fn text(&mut self) -> Result<String> {
-        let mut text = String::new();
+        let lines = self.values().await?.into_iter();
+        Ok(lines.map(|(name, value)| format!("{name} {value}\n")).collect())
+    }
+
+    /// All keys, by their whole names, with their values.
+    pub(crate) async fn values(&mut self) -> Result<Vec<(String, String)>> {
+        let mut values = Vec::new();
         for name in self.names().await? {
             let kind: String = redis::cmd("TYPE").arg(&name).query_async(&mut self.redis).await?;
             let value: Vec<Vec<u8>> = match kind.as_str() {
@@ -68,8 +74,9 @@ impl Keys {
                 other => bail!("{name} is a {other}: a kind of value that nobody has taught this test to read"),
             };
             let value: Vec<_> = value.iter().map(|part| String::from_utf8_lossy(part)).collect();
-            text.push_str(&format!("{name} {}\n", value.join(" ")));
+            let value = value.join(" ");
+            values.push((name, value));
         }
-        Ok(text)
+        Ok(values)
     }
 }
