@@ -1,5 +1,5 @@
-//! A program acts in a tenant by an API key: it writes, what it writes is its own, its reports are made, and its key is
-//! replaced without a pause.
+//! In every placement, a program acts in a tenant by an API key: it writes, what it writes is its own, its reports are made, and
+//! its key is replaced without a pause.
 
 use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
@@ -8,11 +8,12 @@ use rowhouse_proto::auth::v1::{
     CreateApiKeyRequest, CreateServiceAccountRequest, DeleteServiceAccountRequest, ExchangeApiKeyRequest,
     ListApiKeysRequest, ListSessionsRequest, RevokeApiKeyRequest, ServiceAccount, WhoAmIRequest,
 };
+use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::{GetContactRequest, ListContactsRequest};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::world::World;
+use crate::support::world::{PLACEMENTS, World, slug_in};
 
 fn reason(status: &Status) -> String {
     let details = status.get_error_details();
@@ -56,8 +57,15 @@ async fn program(world: &World, key: &str) -> Result<Caller, Status> {
 #[tokio::test]
 async fn a_program_works_in_a_tenant_by_its_key() -> Result<()> {
     let world = World::start("service-accounts").await?;
-    let house = world.house("acme").await?;
-    let administrator = &house.administrator.caller;
+    for placement in PLACEMENTS {
+        program_in(&world, placement).await?;
+    }
+    Ok(())
+}
+
+async fn program_in(world: &World, placement: Placement) -> Result<()> {
+    let (_, administrator) = world.tenant_in(placement, &slug_in(placement, "acme")).await?;
+    let administrator = &administrator.caller;
     let service_account = Some(ServiceAccount {
         display_name: "Importer".to_owned(),
         role: "manager".to_owned(),
@@ -67,7 +75,7 @@ async fn a_program_works_in_a_tenant_by_its_key() -> Result<()> {
     let mut accounts = administrator.service_accounts();
     let account = accounts.create_service_account(request).await?.into_inner();
     let (first_id, first) = key(administrator, &account.id).await?;
-    let importer = program(&world, &first).await?;
+    let importer = program(world, &first).await?;
     let known = importer.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();
     ensure!(
         known.user_id == account.user_id && known.display_name == "Importer" && known.email.is_empty(),
@@ -90,18 +98,20 @@ async fn a_program_works_in_a_tenant_by_its_key() -> Result<()> {
         "a manager without a team reaches their own: {beyond:?}"
     );
     let report = journey::run_report(&importer).await?;
-    journey::finished_report(&importer, &report.id, journey::BACKGROUND_MAX).await?;
+    let report = journey::finished_report(&importer, &report.id, journey::BACKGROUND_MAX).await?;
+    let file = journey::download(administrator, &report.id).await?;
+    journey::check_report(&report, &file, std::slice::from_ref(&contact))?;
     // What is about a person's account is not for it.
     let refused = importer.account().list_sessions(ListSessionsRequest::default()).await;
     ensure!(
         refused.map_or(true, |page| page.get_ref().sessions.is_empty()),
         "it has no sessions"
     );
-    let refused = program(&world, &first.to_uppercase()).await.unwrap_err();
+    let refused = program(world, &first.to_uppercase()).await.unwrap_err();
     ensure!(reason(&refused) == "LOGIN_FAILED", "{refused:?}");
 
     let (_, second) = key(administrator, &account.id).await?;
-    let replaced = program(&world, &second).await?;
+    let replaced = program(world, &second).await?;
     accounts.revoke_api_key(RevokeApiKeyRequest { id: first_id }).await?;
     let list = |caller: Caller| async move { caller.contacts().list_contacts(ListContactsRequest::default()).await };
     let ended = list(importer.clone()).await.unwrap_err();
@@ -125,7 +135,7 @@ async fn a_program_works_in_a_tenant_by_its_key() -> Result<()> {
         .delete_service_account(DeleteServiceAccountRequest { id, etag })
         .await?;
     ensure!(
-        list(replaced).await.is_err() && program(&world, &second).await.is_err(),
+        list(replaced).await.is_err() && program(world, &second).await.is_err(),
         "it is gone"
     );
     let kept = administrator
