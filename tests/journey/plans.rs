@@ -2,6 +2,7 @@
 
 mod jobs;
 mod mails;
+mod statements;
 mod transactions;
 
 use anyhow::{Result, bail};
@@ -140,7 +141,7 @@ async fn a_tenants_calls_are_bounded_over_all_services_and_its_neighbours_are_no
 }
 
 #[tokio::test]
-async fn a_plan_bounds_contacts_seats_and_statements() -> Result<()> {
+async fn a_plan_bounds_contacts_and_seats_and_is_told_to_the_home() -> Result<()> {
     let world = World::start("plan-bounds").await?;
     for placement in PLACEMENTS {
         bounds_in(&world, placement).await?;

@@ -36,7 +36,7 @@ fn limits(concurrent_transactions: i32) -> Limits {
 
 /// A tenant's two contacts, whose rows a transaction of the test holds. Whoever changes one waits for it inside a transaction of
 /// their own, for longer than the 5 s that the services' logins have elsewhere ([`patient`]).
-struct Rows {
+pub(super) struct Rows {
     database: Client,
     hold: String,
     ids: [String; 2],
@@ -45,7 +45,7 @@ struct Rows {
 // === impl Rows ===
 
 impl Rows {
-    async fn of(world: &World, placement: Placement, member: &Member) -> Result<Self> {
+    pub(super) async fn of(world: &World, placement: Placement, member: &Member) -> Result<Self> {
         let tenant: TenantId = member.tokens.tenant_id.parse()?;
         let (database, schema) = database::home(world.suite.databases(), placement, tenant).await?;
         let login = match placement {
@@ -65,20 +65,20 @@ impl Rows {
         })
     }
 
-    async fn hold(&self) -> Result<()> {
+    pub(super) async fn hold(&self) -> Result<()> {
         Ok(self.database.batch_execute(&self.hold).await?)
     }
 
-    async fn release(&self) -> Result<()> {
+    pub(super) async fn release(&self) -> Result<()> {
         Ok(self.database.batch_execute("ROLLBACK").await?)
     }
 
     /// How many transactions wait for the rows.
-    async fn waiting(&self) -> Result<usize> {
+    pub(super) async fn waiting(&self) -> Result<usize> {
         Ok(database::held(&self.database).await?.len())
     }
 
-    async fn until_waiting(&self, count: usize) -> Result<()> {
+    pub(super) async fn until_waiting(&self, count: usize) -> Result<()> {
         wait::until("transactions that wait for the rows", BACKGROUND_MAX, || async {
             Ok(self.waiting().await? == count)
         })
@@ -86,7 +86,7 @@ impl Rows {
     }
 
     /// Changes both contacts at once.
-    fn change(&self, caller: &Caller, calls: &mut JoinSet<Result<(), Status>>) {
+    pub(super) fn change(&self, caller: &Caller, calls: &mut JoinSet<Result<(), Status>>) {
         for id in &self.ids {
             let (mut contacts, id) = (caller.contacts(), id.clone());
             calls.spawn(async move {
@@ -136,7 +136,7 @@ async fn patient(superuser: &Client, login: &str) -> Result<()> {
 }
 
 /// Reads until crm answers: it may find the connection gone that it had.
-async fn until_served(caller: &Caller) -> Result<()> {
+pub(super) async fn until_served(caller: &Caller) -> Result<()> {
     wait::until("crm on a new session", BACKGROUND_MAX, || async {
         let mut contacts = caller.contacts();
         contacts.list_contacts(ListContactsRequest::default()).await?;
@@ -146,7 +146,7 @@ async fn until_served(caller: &Caller) -> Result<()> {
 }
 
 /// All that is left is let through.
-async fn all_pass(mut calls: JoinSet<Result<(), Status>>) -> Result<()> {
+pub(super) async fn all_pass(mut calls: JoinSet<Result<(), Status>>) -> Result<()> {
     while let Some(ended) = calls.join_next().await {
         ended??;
     }
