@@ -52,7 +52,7 @@ async fn ask(world: &World, member: &Member, bound: &str) -> Result<Vec<String>>
 }
 
 #[tokio::test]
-async fn a_plan_bounds_the_reports_in_flight_exactly_and_none_that_was_let_in_is_lost() -> Result<()> {
+async fn a_plan_bounds_the_reports_in_flight_exactly_and_none_that_was_let_in_is_lost_or_taken_back() -> Result<()> {
     let world = World::start("plan-jobs").await?;
     let control = cluster::connect(&world.suite.databases().control_superuser_url()).await?;
     let mut tenants = Vec::new();
@@ -72,19 +72,32 @@ async fn a_plan_bounds_the_reports_in_flight_exactly_and_none_that_was_let_in_is
         assert_eq!(let_in.len(), ASKED);
         reports.extend(let_in.into_iter().map(|id| (neighbour, id)));
     }
-    for (placement, bounded, _) in &tenants {
+    // One tenant's bound is raised, the other's set below what it has in flight.
+    for (placement, bounded, neighbour) in &tenants {
         raise(&world, *placement, "bounded", bounded, limits(3)).await?;
+        raise(&world, *placement, "neighbour", neighbour, limits(1)).await?;
     }
     forget(&world, Process::Worker).await?;
-    for (_, bounded, _) in &tenants {
+    for (_, bounded, neighbour) in &tenants {
         let let_in = ask(&world, bounded, "jobs_in_flight: at most 3").await?;
         assert_eq!((let_in.len(), in_flight(&control, bounded).await?), (1, 3));
         reports.extend(let_in.into_iter().map(|id| (bounded, id)));
+        let let_in = ask(&world, neighbour, "jobs_in_flight: at most 1").await?;
+        let left = in_flight(&control, neighbour).await?;
+        assert_eq!(
+            (let_in.len(), usize::try_from(left)?),
+            (0, ASKED),
+            "nothing is taken back"
+        );
     }
     world.suite.restart(Process::Crm).await?;
     for (member, id) in reports {
         let report = journey::finished_report(&anew(&world, member)?, &id, END_MAX).await?;
         assert_eq!(report.state(), ReportState::Succeeded, "{report:?}");
+    }
+    for (_, _, neighbour) in &tenants {
+        // Below the bound again.
+        journey::run_report(&anew(&world, neighbour)?).await?;
     }
     Ok(())
 }

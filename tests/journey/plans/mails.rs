@@ -11,7 +11,7 @@ use rowhouse_proto::worker::v1::ReportState;
 use rowhouse_types::TenantId;
 
 use super::{anew, assert_refused, forget, raise, refusal, tenant_with};
-use crate::support::world::{Member, PLACEMENTS, World, slug_in};
+use crate::support::world::{Member, PASSWORD, PLACEMENTS, World, slug_in};
 
 fn limits(mails_per_day: i32) -> Limits {
     Limits {
@@ -60,19 +60,39 @@ async fn a_plan_bounds_the_mails_of_a_day() -> Result<()> {
             invited(&world, &neighbour.caller, &address).await?;
         }
         told(&world, &neighbour, &neighbour.caller).await?;
-        tenants.push((placement, bounded));
+        tenants.push((placement, bounded, neighbour));
     }
-    for (placement, bounded) in &tenants {
+    // One tenant's bound is raised, the other's set below what it has sent.
+    for (placement, bounded, neighbour) in &tenants {
         raise(&world, *placement, "bounded", bounded, limits(100)).await?;
+        raise(&world, *placement, "neighbour", neighbour, limits(1)).await?;
     }
     for process in [Process::Auth, Process::Worker] {
         forget(&world, process).await?;
     }
-    for (placement, bounded) in &tenants {
+    for (placement, bounded, neighbour) in &tenants {
         let caller = anew(&world, bounded)?;
         invited(&world, &caller, &carl(*placement)).await?;
         told(&world, bounded, &caller).await?;
+        sent_too_many_in(&world, *placement, neighbour).await?;
     }
+    Ok(())
+}
+
+/// What was sent is good still, and nothing new is sent.
+async fn sent_too_many_in(world: &World, placement: Placement, ada: &Member) -> Result<()> {
+    let slug = slug_in(placement, "neighbour");
+    let caller = anew(world, ada)?;
+    let dora = format!("dora@{slug}.example");
+    let refused = refusal(journey::invite(&caller, &dora, "user").await)?;
+    assert_refused(&refused, ada, "mails_per_day: at most 1");
+    let mail = world
+        .suite
+        .wait_for_mail(&format!("bob@{slug}.example"), BACKGROUND_MAX, |_| true)
+        .await?;
+    // Auth has begun anew, and connections of before have ended with it.
+    let anyone = Caller::anonymous(world.suite.endpoints()?);
+    journey::accept(&anyone, &journey::link_token(&mail)?, "Bob", PASSWORD).await?;
     Ok(())
 }
 

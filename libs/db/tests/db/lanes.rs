@@ -200,7 +200,16 @@ async fn a_plan_may_grant_more_slots_or_fewer() {
         open(&replicas.two, many).await,
     ];
     assert_eq!(list(&replicas.two, many, SHORT).await, exceeded(many, 3));
-    drop((held, three));
+    // Made smaller than what is under way: nothing is taken back, and nothing new is let in.
+    grant(many, Some(1)).await;
+    for replica in [&replicas.one, &replicas.two] {
+        assert_eq!(list(replica, many, SHORT).await, exceeded(many, 1));
+    }
+    for transaction in three {
+        assert_eq!(transaction.commit().await, Ok(()));
+    }
+    assert_eq!(list(&replicas.two, many, LONG).await, Ok(0));
+    drop(held);
 
     // In a database of its own nothing bounds a tenant but its plan.
     let own = replicas.bench.tenant_in(Placement::Database).await;
