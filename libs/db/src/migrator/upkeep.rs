@@ -1,8 +1,12 @@
 //! What homes forget by and by, whether or not anybody calls for their tenants.
 
+use std::time::Duration;
+
 use chrono::Utc;
+use futures_util::future::join_all;
 use rowhouse_types::{HomeState, ServerName, TenantId};
 use sqlx::{Connection as _, PgConnection};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::provisioner::own::bounded;
@@ -19,11 +23,16 @@ const PART_ROWS: u32 = 1_000;
 /// Such transactions in one home in a turn; then it is the next home's.
 const PARTS_MAX: u32 = 100;
 
+/// Longest time for a turn in one home, and for reading a page of them: some hundred times what they take. A server that hangs
+/// ends nothing by itself.
+const TURN_MAX: Duration = Duration::from_secs(60);
+
 /// What is done in each home.
 #[derive(Clone, Copy)]
 struct Turn {
     statement: &'static str,
     part_rows: u32,
+    max: Duration,
 }
 
 // === impl Provisioner ===
@@ -31,7 +40,8 @@ struct Turn {
 impl Provisioner {
     /// Removes rows whose time is over from every home that is in use, in transactions of up to 1,000 rows, 100,000 of a home;
     /// answers how many. Homes that refuse changes now (frozen, read-only, about to change their state) are left for another turn,
-    /// and what fails keeps no other home from it. Any number of processes may do it at once.
+    /// and what fails keeps no other home from it. Each server is gone through for itself, with a minute for each home, so one that
+    /// hangs keeps no other waiting. Any number of processes may do it at once.
     ///
     /// `statement`: removes at most `$3` (a bigint) rows of tenant `$1` whose time is over at `$2` (a timestamp), and passes over
     /// those that somebody else has locked.
@@ -39,49 +49,57 @@ impl Provisioner {
     /// # Errors
     /// The first failure of a server or a home.
     pub async fn forget(&self, statement: &Statement<()>) -> Result<u64, ProvisionError> {
-        self.forget_by(statement, PAGE, PART_ROWS).await
+        self.forget_by(statement, PAGE, PART_ROWS, TURN_MAX).await
     }
 
-    /// `page`: homes seen to over one connection. `part_rows`: rows that one transaction removes.
+    /// `page`: homes seen to over one connection. `part_rows`: rows that one transaction removes. `max`: longest time in one home.
     pub(crate) async fn forget_by(
         &self,
         statement: &Statement<()>,
         page: i64,
         part_rows: u32,
+        max: Duration,
     ) -> Result<u64, ProvisionError> {
         let turn = Turn {
             statement: statement.sql(),
             part_rows,
+            max,
         };
-        let (mut forgotten, mut failed) = (0, Ok(()));
-        for name in self.servers.keys() {
-            failed = failed.and(self.forget_on(name, turn, page, &mut forgotten).await);
-        }
-        failed.map(|()| forgotten)
+        let servers = self.servers.keys().map(|name| self.forget_on(name, turn, page));
+        join_all(servers).await.into_iter().sum()
     }
 
-    async fn forget_on(&self, name: &str, turn: Turn, page: i64, forgotten: &mut u64) -> Result<(), ProvisionError> {
+    async fn forget_on(&self, name: &str, turn: Turn, page: i64) -> Result<u64, ProvisionError> {
         let server = &server_named(name)?;
-        let (mut after, mut failed) = (Uuid::nil(), Ok(()));
+        let (mut after, mut forgotten, mut failed) = (Uuid::nil(), 0, Ok(()));
         loop {
             let mut main = self.open(server, None).await?;
-            let homes = registry::in_use(&mut main, self.participant, after, page).await?;
-            let Some((last, _)) = homes.last() else {
-                return failed;
-            };
-            after = last.uuid();
+            let homes = timeout(TURN_MAX, registry::in_use(&mut main, self.participant, after, page)).await;
+            let homes = homes.map_err(|_| too_late())??;
+            if homes.is_empty() {
+                return failed.map(|()| forgotten);
+            }
             for (tenant, has_database) in homes {
-                let done = if has_database {
-                    self.forget_in_own(tenant, server, turn).await
-                } else {
-                    self.forget_in(&mut main, tenant, turn).await
+                after = tenant.uuid();
+                let done = async {
+                    if has_database {
+                        self.forget_in_own(tenant, server, turn).await
+                    } else {
+                        self.forget_in(&mut main, tenant, turn).await
+                    }
                 };
-                match done {
-                    Ok(rows) => *forgotten += rows,
-                    Err(error) => failed = failed.and(Err(error)),
+                match timeout(turn.max, done).await {
+                    Ok(Ok(rows)) => forgotten += rows,
+                    Ok(Err(error)) => failed = failed.and(Err(error)),
+                    Err(_) => {
+                        failed = failed.and(Err(too_late()));
+                        // The connection is in the middle of something: the next home has another.
+                        break;
+                    }
                 }
             }
-            main.close().await?;
+            // All that counts was committed.
+            drop(main.close().await);
         }
     }
 
@@ -130,4 +148,8 @@ impl Provisioner {
         }
         Ok(forgotten)
     }
+}
+
+fn too_late() -> ProvisionError {
+    ProvisionError::Database(sqlx::Error::PoolTimedOut)
 }

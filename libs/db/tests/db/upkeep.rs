@@ -1,10 +1,16 @@
 //! What homes forget by and by.
 
-use rowhouse_db::testing::forget_by;
-use rowhouse_db::{Statement, Type};
+use std::time::Duration;
+
+use rowhouse_config::Secret;
+use rowhouse_context::ServiceName;
+use rowhouse_db::testing::{forget_by, master_keys};
+use rowhouse_db::{ProvisionError, Provisioner, Statement, Type};
+use rowhouse_devkit::servers::Login;
 use rowhouse_types::{OperationId, Placement, TenantId};
 
-use crate::bench::{Bench, schema, server};
+use crate::bench::{Bench, LONG, schema, server, until};
+use crate::notes::NEWEST;
 
 /// Notes that are called old.
 const FORGET: Statement<()> = Statement::new(
@@ -46,7 +52,7 @@ async fn every_home_is_visited_page_by_page_and_its_rows_go_part_by_part() {
         .prepare_spare(TenantId::generate(), &server(), Schema)
         .await
         .unwrap();
-    let forgotten = forget_by(&bench.provisioner, &FORGET, 2, 2).await.unwrap();
+    let forgotten = forget_by(&bench.provisioner, &FORGET, 2, 2, LONG).await.unwrap();
     assert_eq!((forgotten, left(&bench, &tenants).await), (25, vec![1; 5]));
     assert_eq!(bench.provisioner.forget(&FORGET).await.unwrap(), 0);
 }
@@ -95,4 +101,46 @@ async fn a_home_that_fails_keeps_no_other_from_it() {
     bench.superuser().await.batch_execute(&drop).await.unwrap();
     bench.provisioner.forget(&FORGET).await.unwrap_err();
     assert_eq!(left(&bench, &ordered[1..]).await, [1, 1]);
+}
+
+/// Nothing is answered in no time. The connection is given up, and there is one for each home.
+#[tokio::test]
+async fn a_home_that_takes_too_long_is_left_and_the_others_have_their_turns() {
+    let bench = Bench::start("upkeep_slow", 2).await;
+    let tenants = tenants(&bench, &[Placement::Schema; 3], 1).await;
+    let forgotten = forget_by(&bench.provisioner, &FORGET, 2, 1, Duration::ZERO).await;
+    assert!(
+        matches!(forgotten, Err(ProvisionError::Database(sqlx::Error::PoolTimedOut))),
+        "{forgotten:?}"
+    );
+    assert_eq!(left(&bench, &tenants).await, [2, 2, 2]);
+    assert_eq!(bench.provisioner.forget(&FORGET).await.unwrap(), 3);
+}
+
+/// One that is stopped, or whose network swallows everything, ends no statement either.
+#[tokio::test]
+async fn a_server_that_hangs_keeps_no_other_from_it() {
+    let (hung, bench) = (
+        Bench::start("upkeep_hung", 2).await,
+        Bench::start("upkeep_beside", 2).await,
+    );
+    let tenants = tenants(&bench, &[Placement::Schema], 1).await;
+    let urls = [("data1", &hung), ("data2", &bench)];
+    let urls = urls.map(|(name, of)| (name.to_owned(), Secret::new(of.databases.data_url(Login::Owner))));
+    let keys = master_keys(b'A', b"");
+    let both = Provisioner::connect(ServiceName::Crm, &urls.into(), NEWEST, &keys)
+        .await
+        .unwrap();
+    let mut other = hung.superuser().await;
+    let hanging = other.transaction().await.unwrap();
+    hanging
+        .batch_execute("LOCK TABLE rowhouse.homes IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let released = async {
+        until(|| async { left(&bench, &tenants).await == [1] }).await;
+        hanging.rollback().await.unwrap();
+    };
+    let (forgotten, ()) = tokio::join!(both.forget(&FORGET), released);
+    assert_eq!(forgotten.unwrap(), 1);
 }
