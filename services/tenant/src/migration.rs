@@ -92,7 +92,7 @@ pub(crate) struct Progress {
     /// Houses that are behind, whatever their wave.
     pub(crate) behind_in_all: i64,
     /// Of them, those that failed and are not tried again in this round, whatever their wave. 0 in what an older version of this
-    /// code has recorded.
+    /// code has recorded: [`Progress::failed_in_any_wave`].
     #[serde(default)]
     pub(crate) failed_in_all: i64,
     /// Whether it has not answered yet, so that the numbers say nothing.
@@ -167,7 +167,7 @@ fn as_str<S: serde::Serializer>(name: &ServiceName, serializer: S) -> Result<S::
 impl Run {
     /// Houses that failed in this round, in whatever wave, on all data servers.
     pub(crate) fn failed(&self) -> i64 {
-        self.progress.values().map(|progress| progress.failed_in_all).sum()
+        self.progress.values().map(Progress::failed_in_any_wave).sum()
     }
 
     /// Houses that were behind when it started and are not any more.
@@ -224,6 +224,11 @@ impl Run {
 // === impl Progress ===
 
 impl Progress {
+    /// Houses that failed in this round, in whatever wave. An older version of this code has recorded those of the wave alone.
+    pub(crate) fn failed_in_any_wave(&self) -> i64 {
+        self.failed_in_all.max(self.failed)
+    }
+
     /// Whether every house of the wave is at the version, or has failed.
     fn is_through(&self) -> bool {
         self.behind <= self.failed

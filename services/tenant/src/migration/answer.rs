@@ -306,6 +306,19 @@ mod tests {
         assert!(matches!(answer, Answer::Away(_)), "{answer:?}");
     }
 
+    /// An older replica goes on with runs while this one is rolled out, and those that have ended stay as it has recorded them.
+    #[test]
+    fn what_an_older_version_has_recorded_as_failed_counts() {
+        let mut run = run();
+        let older = r#"{"behind": 4, "failed": 3, "behind_in_all": 9}"#;
+        let older: Progress = serde_json::from_str(older).unwrap();
+        run.progress.insert("data1".to_owned(), older);
+        assert_eq!(run.failed(), 3);
+        assert!(run.is_over_budget());
+        run.turn(State::Running);
+        assert_eq!(run.failed(), 0);
+    }
+
     #[test]
     fn a_wave_is_followed_by_the_next_and_the_last_by_the_end() {
         let mut run = run();

@@ -256,7 +256,7 @@ fn progress(server: &str, progress: &Progress) -> proto::MigrationProgress {
         behind: progress.behind,
         failed: progress.failed,
         behind_in_all: progress.behind_in_all,
-        failed_in_all: progress.failed_in_all,
+        failed_in_all: progress.failed_in_any_wave(),
         away: progress.away.as_ref().map(away),
     }
 }
