@@ -233,10 +233,11 @@ impl Sagas {
     /// built ahead: the second answer. Neither needs the other. To claim such a home is an update, so the mail is hardly ever
     /// there before it; to build one takes long and may fail, so nobody is invited to that before it stands.
     async fn perform_first(&self, held: &Held) -> (Performed, Option<Performed>) {
-        if held.step != Step::Prepare || !held.spare {
+        let next = held.kind.after(held.step);
+        let Some(invite) = next.filter(|next| held.spare && *next == Step::Invite) else {
             return (self.perform(held).await, None);
-        }
-        let invite = held.at(Step::Invite);
+        };
+        let invite = held.at(invite);
         let (prepared, invited) = tokio::join!(self.perform(held), self.perform(&invite));
         (prepared, Some(invited))
     }
