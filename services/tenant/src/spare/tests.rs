@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rowhouse_status::{Failure, Reason as Why};
 use rowhouse_types::{IdempotencyKey, Placement, TenantId};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -339,9 +340,12 @@ async fn a_process_that_fills_has_ready_spares_looked_at_as_well() {
     let process = bench.process().await;
     process.fill(&bench.fakes, 2);
     let is_behind = || bench.fakes.effects().homes.values().any(|home| home.version < 2);
-    while is_behind() {
-        tokio::task::yield_now().await;
-    }
+    let looked_at = async {
+        while is_behind() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, looked_at).await.expect("they are looked at");
     process.kill();
 }
 

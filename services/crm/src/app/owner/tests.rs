@@ -17,13 +17,16 @@ use rowhouse_proto::common::v1 as proto;
 use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
 use rowhouse_types::{OperationId, Placement, TenantId};
 use sqlx::{Connection as _, PgConnection};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tracing::Level;
 
 use super::*;
+
+/// Longer than anything here takes; what does not end by itself fails by it.
+const LONG: Duration = Duration::from_secs(60);
 
 /// The seed of a service's identity.
 fn seed(name: ServiceName) -> [u8; 32] {
@@ -189,7 +192,8 @@ async fn homes_forget_at_once_and_until_the_process_ends() {
         }
         end.cancel();
     };
-    tokio::join!(forget(&provisioner, &end), watching);
+    let both = async { tokio::join!(forget(&provisioner, &end), watching) };
+    timeout(LONG, both).await.expect("they are forgotten");
     provisioner.shutdown().await;
 }
 
