@@ -51,6 +51,7 @@ fn log_in(house: &House, password: &str, second_factor: &str) -> LoginRequest {
         password: password.to_owned(),
         tenant_id: house.tenant.id.clone(),
         second_factor: second_factor.to_owned(),
+        device_secret: String::new(),
     }
 }
 
@@ -90,6 +91,24 @@ async fn passwords(world: &World, house: &House, watched: &mut Watched) -> Resul
         .into_inner();
     watched.secret("an access token", tokens.access_token.clone());
     watched.secret("a refresh token", tokens.refresh_token.clone());
+    watched.secret("a device's secret", tokens.device_secret.clone());
+    // Shown with a wrong password and with the right one; and one that is not good.
+    for device_secret in [tokens.device_secret.clone(), format!("{}x", tokens.device_secret)] {
+        let request = LoginRequest {
+            device_secret,
+            ..log_in(house, &watched.wrong, "")
+        };
+        watched.refused(world.anyone.auth().login(request).await)?;
+    }
+    let request = LoginRequest {
+        device_secret: tokens.device_secret.clone(),
+        ..log_in(house, &watched.password, "")
+    };
+    let known = world.anyone.auth().login(request).await?.into_inner();
+    ensure!(
+        !tokens.device_secret.is_empty() && known.device_secret == tokens.device_secret,
+        "the device is not known again"
+    );
     let caller = world.anyone.with_token(&tokens.access_token)?;
     let refresh_token = tokens.refresh_token;
     let fresh = world

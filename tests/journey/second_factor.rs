@@ -28,6 +28,7 @@ async fn log_in(world: &World, member: &Member, second_factor: &str) -> Result<T
         password: PASSWORD.to_owned(),
         tenant_id: member.tokens.tenant_id.clone(),
         second_factor: second_factor.to_owned(),
+        device_secret: String::new(),
     };
     Ok(world.anyone.auth().login(request).await?.into_inner())
 }

@@ -33,6 +33,7 @@ pub async fn log_in(anyone: &Caller, email: &str, password: &str, tenant_id: &st
         password: password.to_owned(),
         tenant_id: tenant_id.to_owned(),
         second_factor: String::new(),
+        device_secret: String::new(),
     };
     Ok(anyone.auth().login(request).await.context("Login")?.into_inner())
 }

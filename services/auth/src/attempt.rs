@@ -12,15 +12,20 @@
 //!   password. It is the domain and not the tenant, since nobody can say which tenant an account belongs to that does not
 //!   exist, and those must be counted like the others. While it is exhausted, each address still has a few attempts at it.
 //!
-//! The last three do not bind an address from which the account was logged in to lately, or its password was reset by mail a
-//! short while ago: nobody's guesses, from elsewhere or from the same office, lock the owner out there. From anywhere else
-//! guesses at the account itself may, for minutes, until a reset by mail. Behind proxies this needs the clients' own addresses
-//! (`ROWHOUSE_TRUSTED_HOPS`): where all share the proxy's, a stranger's slips are the owner's.
+//! None of them binds a device that the account was logged in with and that shows its secret ([`device`]): it has a count of its
+//! own, and nobody else's guesses, from elsewhere or from the same office, lock the owner out there.
+//!
+//! The last three do not bind an address either from which the account was logged in to lately, or its password was reset by mail a
+//! short while ago. There the first one still may: whoever shares that address and guesses makes the owner wait, unless the owner
+//! has such a device or resets the password by mail. From anywhere else guesses at the account itself may, for minutes, until a
+//! reset by mail. Behind proxies this needs the clients' own addresses (`ROWHOUSE_TRUSTED_HOPS`): where all share the proxy's, a
+//! stranger's slips are those of an owner without a device.
 //!
 //! Addresses of IPv6 count by their first 64 bits, which is what one customer has (RFC 6177). Counts leak away with time. An
 //! account that does not exist has counts like any other; but who shares an owner's address, and uses up what that address
 //! may, sees from which account nobody is kept.
 
+pub(crate) mod device;
 pub(crate) mod failed;
 mod store;
 #[cfg(test)]
@@ -37,6 +42,7 @@ use crate::error::Error;
 use crate::identity::OfferedPassword;
 use crate::random;
 use crate::state::State;
+use device::DeviceSecret;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
 pub(crate) use store::prune;
@@ -89,6 +95,9 @@ const ACCOUNT: Bound = Bound {
     wait_max_s: 300.0,
 };
 
+/// One device, at its account: as one account from one address.
+const DEVICE: Bound = PAIR;
+
 /// Mails that one address asks for, to whichever accounts: each is a row and a message, whether it is sent or not.
 const MAILS: Bound = Bound {
     free: 30.0,
@@ -117,6 +126,8 @@ pub(crate) struct Attempted {
     pair: Subject,
     others: Vec<Subject>,
     organisation: Option<Organisation>,
+    /// By which it is counted in place of the account and the address.
+    device: Option<DeviceSecret>,
 }
 
 /// All accounts of an organisation, and one address there.
@@ -154,11 +165,21 @@ fn digest(kind: &str, about: &str) -> Vec<u8> {
 impl Attempted {
     /// Of something that has one count.
     fn single(kind: &str, about: &str, bound: Bound) -> Self {
+        Self::of(Subject::new(kind, about, bound))
+    }
+
+    fn of(pair: Subject) -> Self {
         Self {
-            pair: Subject::new(kind, about, bound),
+            pair,
             others: Vec::new(),
             organisation: None,
+            device: None,
         }
+    }
+
+    /// The secret that was shown and is good.
+    pub(crate) fn device(&self) -> Option<&DeviceSecret> {
+        self.device.as_ref()
     }
 
     /// What is counted, always in one order. The organisation comes last: all its log-ins wait for that one row, and it is held
@@ -169,11 +190,21 @@ impl Attempted {
     }
 }
 
-/// Counts an attempt to show the password of the account with this address, or refuses it.
-pub(crate) async fn begin(ctx: &Ctx, state: &State, email: &Email) -> Result<Attempted, Error> {
+/// Counts an attempt to show the password of the account with this address, or refuses it. `device`: the secret that is shown.
+pub(crate) async fn begin(
+    ctx: &Ctx,
+    state: &State,
+    email: &Email,
+    device: Option<&DeviceSecret>,
+) -> Result<Attempted, Error> {
+    if let Some(secret) = device
+        && let Some(attempted) = begin_at_device(state, email, secret).await?
+    {
+        return Ok(attempted);
+    }
     let (account, address) = (email.key(), ctx.address().unwrap_or_default());
     let from = network(address);
-    let mut attempted = Attempted::single("pair", &format!("{account}|{from}"), PAIR);
+    let mut attempted = Attempted::of(of_pair(&account, &from));
     let reset = of_reset(&account, &from);
     if !store::is_known(&mut *state.connection().await?, email, address, &reset).await? {
         let domain = email.domain();
@@ -184,6 +215,26 @@ pub(crate) async fn begin(ctx: &Ctx, state: &State, email: &Email) -> Result<Att
         });
     }
     count(state, attempted).await
+}
+
+/// Counts an attempt by its device, or refuses it; `None` where the secret is not good.
+async fn begin_at_device(state: &State, email: &Email, secret: &DeviceSecret) -> Result<Option<Attempted>, Error> {
+    if !device::is_good(&mut *state.connection().await?, email, secret).await? {
+        return Ok(None);
+    }
+    let mut attempted = Attempted::single("device", secret.expose(), DEVICE);
+    let mut tx = state.begin().await?;
+    if let Taken::Wait(wait_s) = store::take(&mut tx, &attempted.pair).await? {
+        return Err(refused(wait_s));
+    }
+    // Of many at once, the last may find that there were too many.
+    if !device::count(&mut tx, secret).await? {
+        tx.rollback().await?;
+        return Ok(None);
+    }
+    tx.commit().await?;
+    attempted.device = Some(secret.clone());
+    Ok(Some(attempted))
 }
 
 /// Counts an attempt of somebody who is logged in to prove that the account is theirs, or refuses it.
@@ -267,6 +318,9 @@ pub(crate) async fn give_back(state: &State, attempted: &Attempted) -> Result<()
     for subject in attempted.subjects() {
         store::give_back(&mut conn, subject).await?;
     }
+    if let Some(secret) = &attempted.device {
+        device::give_back(&mut conn, secret).await?;
+    }
     Ok(())
 }
 
@@ -276,6 +330,9 @@ pub(crate) async fn succeeded(conn: &mut PgConnection, attempted: &Attempted) ->
     store::forget(conn, &attempted.pair).await?;
     for subject in attempted.subjects().skip(1) {
         store::give_back(conn, subject).await?;
+    }
+    if let Some(secret) = &attempted.device {
+        device::was_right(conn, secret).await?;
     }
     Ok(())
 }
@@ -289,9 +346,16 @@ pub(crate) async fn forget_account(conn: &mut PgConnection, email: &str) -> Resu
 /// whatever others try meanwhile. Last in its transaction but for the clock of rights: who is at the account waits for it, and
 /// whoever is waited for here must not keep everybody from the clock.
 pub(crate) async fn was_reset(ctx: &Ctx, conn: &mut PgConnection, email: &str) -> Result<(), Error> {
+    let (account, from) = (Email::key_of(email), network(ctx.address().unwrap_or_default()));
+    // In the order of `count`: whoever guesses there at this moment has the first and waits for the second.
+    store::forget(conn, &of_pair(&account, &from)).await?;
     forget_account(conn, email).await?;
-    let from = network(ctx.address().unwrap_or_default());
-    store::mark(conn, &of_reset(&Email::key_of(email), &from)).await
+    store::mark(conn, &of_reset(&account, &from)).await
+}
+
+/// An account from one network.
+fn of_pair(account: &str, from: &str) -> Subject {
+    Subject::new("pair", &format!("{account}|{from}"), PAIR)
 }
 
 /// What marks a network from which the password was reset.

@@ -33,6 +33,7 @@ pub(crate) async fn tidy(state: &State) -> Result<(), Error> {
     let mut conn = state.connection().await?;
     rights::prune(&mut conn, CHANGES_KEPT).await?;
     attempt::prune(&mut conn).await?;
+    attempt::device::prune(&mut conn).await?;
     account_mail::store::prune(&mut conn).await?;
     for _ in 0..TOKEN_PARTS_MAX {
         if !session::prune(&mut conn, TOKENS_MAX).await? {

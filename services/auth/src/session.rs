@@ -19,6 +19,7 @@ use chrono::{DateTime, Utc};
 use rowhouse_config::Secret;
 use rowhouse_types::{Email, SessionId, TenantId, UserId};
 
+use crate::attempt::device::DeviceSecret;
 use crate::error::Error;
 use crate::identity::OfferedPassword;
 use crate::random;
@@ -51,6 +52,8 @@ pub(crate) struct Attempt {
     pub(crate) password: OfferedPassword,
     pub(crate) tenant: Option<TenantId>,
     pub(crate) second_factor: Option<Code>,
+    /// The secret of the device, where it has one.
+    pub(crate) device: Option<DeviceSecret>,
 }
 
 /// A session, for whom and where.
@@ -92,6 +95,8 @@ pub(crate) struct Pair {
     pub(crate) access_token: String,
     pub(crate) expires: DateTime<Utc>,
     pub(crate) refresh_token: RefreshToken,
+    /// By a log-in: the secret by which the device is known at the next one.
+    pub(crate) device: Option<DeviceSecret>,
 }
 
 /// A refresh token: opaque, 256 random bits.

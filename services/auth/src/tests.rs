@@ -15,6 +15,7 @@ use crate::{
 /// Statements of each store, beside the store's source.
 const STORES: &[(&str, &[&str])] = &[
     (include_str!("account_mail/store.rs"), account_mail::store::STATEMENTS),
+    (include_str!("attempt/device/store.rs"), attempt::device::STATEMENTS),
     (include_str!("attempt/store.rs"), attempt::STATEMENTS),
     (include_str!("authz/store.rs"), authz::STATEMENTS),
     (include_str!("identity/store.rs"), identity::STATEMENTS),

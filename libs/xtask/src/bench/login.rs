@@ -153,6 +153,7 @@ async fn accounts(house: &House<'_>, count: usize, refused: &Arc<AtomicUsize>) -
                 password: seed::PASSWORD.to_owned(),
                 tenant_id: house.tenant.id.clone(),
                 second_factor: String::new(),
+                device_secret: String::new(),
             },
             refused: Arc::clone(refused),
         };

@@ -159,6 +159,7 @@ async fn a_log_in_that_the_change_overtakes_opens_nothing() {
             password: OfferedPassword::parse(PASSWORD).unwrap(),
             tenant: None,
             second_factor: None,
+            device: None,
         };
         session::actions::login(&crate::tests::bench::anonymous(), &state, &attempt).await
     });

@@ -1,5 +1,6 @@
 //! T16: guesses are bounded, and bound nobody but who makes them.
 
+mod devices;
 mod guesses;
 mod memory;
 
@@ -13,6 +14,7 @@ use crate::account::Reset;
 use crate::account::actions::confirmed;
 use crate::account::password;
 use crate::account_mail::{self, Kind};
+use crate::attempt::device::DeviceSecret;
 use crate::attempt::{ORGANISATION, Subject, network};
 use crate::error::Error;
 use crate::identity::{NewPassword, OfferedPassword};
@@ -28,11 +30,23 @@ fn from(address: &str) -> Ctx {
 }
 
 async fn login(bench: &Bench, address: &str, email: &str, password: &str) -> Result<Pair, Error> {
+    login_at(bench, address, email, password, None).await
+}
+
+/// A log-in that shows the secret of a device.
+async fn login_at(
+    bench: &Bench,
+    address: &str,
+    email: &str,
+    password: &str,
+    device: Option<&DeviceSecret>,
+) -> Result<Pair, Error> {
     let attempt = session::Attempt {
         email: email.parse().unwrap(),
         password: OfferedPassword::parse(password).unwrap(),
         tenant: None,
         second_factor: None,
+        device: device.cloned(),
     };
     session::actions::login(&from(address), &bench.state, &attempt).await
 }
@@ -129,6 +143,7 @@ async fn who_was_not_heard_has_not_guessed() {
             password: OfferedPassword::parse(PASSWORD).unwrap(),
             tenant: None,
             second_factor: None,
+            device: None,
         };
         let answer = session::actions::login(&call, &bench.state, &attempt).await.map(drop);
         assert!(matches!(answer, Err(Error::DeadlineExceeded)), "{answer:?}");

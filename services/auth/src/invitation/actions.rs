@@ -143,7 +143,7 @@ async fn prove(
     account: Account,
 ) -> Result<Known, Error> {
     let email: Email = open.email.parse().map_err(Error::fault)?;
-    let attempted = attempt::begin(ctx, state, &email).await?;
+    let attempted = attempt::begin(ctx, state, &email, None).await?;
     let (password, hash) = (&acceptance.password, account.password_hash);
     let right = attempt::verify(ctx, state, &attempted, password, Some(hash.clone())).await?;
     if !right || !account.active {

@@ -216,6 +216,7 @@ async fn who_has_the_link_does_not_guess_the_accounts_password_either() {
         password: OfferedPassword::parse(password).unwrap(),
         tenant: Some(house.tenant),
         second_factor: None,
+        device: None,
     };
     let login = session::actions::login(&from("192.0.2.1"), &bench.state, &attempt(PASSWORD)).await;
     assert!(matches!(login, Err(Error::TooManyAttempts { .. })));

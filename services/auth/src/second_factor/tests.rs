@@ -62,6 +62,7 @@ impl Person {
             password: password(),
             tenant: None,
             second_factor: code,
+            device: None,
         };
         actions::login(&anonymous(), &self.bench.state, &attempt).await
     }

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use super::manage::caller;
 use super::{Attempt, EndReason, Kept, Pair, RefreshToken, Session, failed, store};
-use crate::attempt;
+use crate::attempt::{self, device};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::{self, Person};
@@ -37,7 +37,7 @@ pub(crate) async fn login(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result
 }
 
 async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Error> {
-    let attempted = attempt::begin(ctx, state, &attempt.email).await?;
+    let attempted = attempt::begin(ctx, state, &attempt.email, attempt.device.as_ref()).await?;
     let account = identity::account_at(&mut *state.connection().await?, attempt.email.as_str()).await?;
     let (user, active, hash) = match account {
         Some(account) => (Some(account.id), account.active, Some(account.password_hash)),
@@ -48,12 +48,18 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
     let mut tx = state.begin().await?;
     match open(&mut tx, ctx, state, attempt, (user, hash.as_deref())).await {
         Ok(kept) => {
+            let device = match attempted.device() {
+                Some(known) => known.clone(),
+                None => device::issue(&mut tx, user).await?,
+            };
             attempt::succeeded(&mut tx, &attempted).await?;
             tx.commit().await?;
             let signer = state.signer().await?;
             // A policy lets sessions last a quarter of an hour at least.
             let ended = || Error::fault("a session has ended as it began: the database's clock is far behind");
-            pair(&signer, kept)?.ok_or_else(ended)
+            let pair = pair(&signer, kept)?.ok_or_else(ended)?;
+            let device = Some(device);
+            Ok(Pair { device, ..pair })
         }
         Err(error) => {
             tx.rollback().await?;
@@ -142,6 +148,7 @@ pub(super) fn pair(signer: &Signer, kept: Kept) -> Result<Option<Pair>, Error> {
         access_token: access.text,
         expires: access.expires,
         refresh_token,
+        device: None,
     }))
 }
 

@@ -8,6 +8,7 @@ use rowhouse_status::{Failure, Violations};
 
 use super::actions::Identity;
 use super::{Attempt, Pair, RefreshToken};
+use crate::attempt::device::DeviceSecret;
 use crate::error::Error;
 use crate::identity::{DisplayName, OfferedPassword};
 use crate::invitation::{Acceptance, Joined};
@@ -26,6 +27,8 @@ pub(super) fn attempt(request: &LoginRequest) -> Result<Attempt, Failure> {
         password,
         tenant,
         second_factor,
+        // A text that cannot be one of ours is answered as one that is not good, which counts as none.
+        device: DeviceSecret::presented(&request.device_secret),
     }))
 }
 
@@ -65,6 +68,7 @@ pub(crate) fn pair(pair: Pair) -> TokenPair {
         session_id: pair.session.id.to_string(),
         tenant_id: pair.session.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
         user_id: pair.session.user.to_string(),
+        device_secret: pair.device.map(|device| device.expose().to_owned()).unwrap_or_default(),
     }
 }
 
@@ -93,6 +97,7 @@ mod tests {
             password: "p".repeat(257),
             tenant_id: "contact_01h455vb4pex5vsknk084sn02q".to_owned(),
             second_factor: "31337".to_owned(),
+            device_secret: "rhd_abc".to_owned(),
         };
         let failure = attempt(&request).unwrap_err();
         let shown = format!("{failure:?}");
@@ -126,8 +131,26 @@ mod tests {
             password: "x".to_owned(),
             tenant_id: String::new(),
             second_factor: String::new(),
+            device_secret: String::new(),
         };
         assert_eq!(attempt(&request).unwrap().tenant, None);
+    }
+
+    #[test]
+    fn what_cannot_be_a_devices_secret_counts_as_none_and_is_not_refused() {
+        let shown = |secret: &str| {
+            let request = LoginRequest {
+                email: "ada@example.com".to_owned(),
+                password: "x".to_owned(),
+                device_secret: secret.to_owned(),
+                ..LoginRequest::default()
+            };
+            attempt(&request).unwrap().device.is_some()
+        };
+        assert!(shown("rhd_abc"));
+        for text in ["", "x", "rhr_abc", "\0", &"rhd_".repeat(100)] {
+            assert!(!shown(text), "{text:?}");
+        }
     }
 
     #[test]

@@ -200,6 +200,7 @@ impl Bench {
             password,
             tenant,
             second_factor: None,
+            device: None,
         };
         session::actions::login(&anonymous(), &self.state, &attempt).await
     }

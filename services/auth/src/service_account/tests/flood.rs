@@ -117,6 +117,7 @@ async fn log_ins_and_keys_of_an_address_do_not_count_against_each_other() {
         password: OfferedPassword::parse(PASSWORD).unwrap(),
         tenant: None,
         second_factor: None,
+        device: None,
     };
     let call = ctx(Principal::Anonymous, None).with_origin(None, Some(OFFICE.to_owned()));
     session::actions::login(&call, &state, &attempt).await.unwrap();

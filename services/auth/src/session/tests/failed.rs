@@ -23,6 +23,7 @@ async fn fail_at(bench: &Bench, from: &str, email: &str, named: Option<TenantId>
         password: OfferedPassword::parse(WRONG).unwrap(),
         tenant: named,
         second_factor: None,
+        device: None,
     };
     assert!(actions::login(&from, &bench.state, &attempt).await.is_err());
 }

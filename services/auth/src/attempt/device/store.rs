@@ -1,0 +1,79 @@
+//! SQL of devices.
+
+use rowhouse_types::{Email, UserId};
+use sqlx::PgConnection;
+
+use super::{DEVICES_MAX, DeviceSecret, LIFETIME_DAYS, WRONG_MAX};
+use crate::error::Error;
+
+const IS_GOOD: &str = "SELECT EXISTS (SELECT FROM auth.devices AS device \
+    JOIN auth.identities AS identity ON identity.id = device.identity_id \
+    WHERE device.secret_hash = $1 AND identity.email_key = lower($2) AND device.wrong < $3 \
+    AND device.used_at > now() - make_interval(days => $4))";
+
+const COUNT: &str = "UPDATE auth.devices SET wrong = wrong + 1 WHERE secret_hash = $1 AND wrong < $2";
+
+const GIVE_BACK: &str = "UPDATE auth.devices SET wrong = greatest(0, wrong - 1) WHERE secret_hash = $1";
+
+const WAS_RIGHT: &str = "UPDATE auth.devices SET wrong = 0, shown = true, used_at = clock_timestamp() \
+    WHERE secret_hash = $1";
+
+const INSERT: &str = "INSERT INTO auth.devices (secret_hash, identity_id) VALUES ($1, $2)";
+
+/// All but the new one and those that stay, of which none is locked: somebody may be logging in with one.
+const MAKE_ROOM: &str = "DELETE FROM auth.devices WHERE secret_hash IN (SELECT secret_hash FROM auth.devices \
+    WHERE secret_hash IN (SELECT secret_hash FROM auth.devices WHERE identity_id = $1 AND secret_hash <> $2 \
+        ORDER BY shown DESC, used_at DESC, secret_hash OFFSET $3) \
+    FOR UPDATE SKIP LOCKED)";
+
+/// Those that somebody logs in with at this moment are left.
+const PRUNE: &str = "DELETE FROM auth.devices WHERE secret_hash IN (SELECT secret_hash FROM auth.devices \
+    WHERE used_at < now() - make_interval(days => $1) ORDER BY used_at LIMIT 1000 FOR UPDATE SKIP LOCKED)";
+
+/// All of the above, for the test that prepares them.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[IS_GOOD, COUNT, GIVE_BACK, WAS_RIGHT, INSERT, MAKE_ROOM, PRUNE];
+
+/// Whether a secret is good for the account with this address.
+pub(in crate::attempt) async fn is_good(
+    conn: &mut PgConnection,
+    email: &Email,
+    secret: &DeviceSecret,
+) -> Result<bool, Error> {
+    let good = sqlx::query_scalar(IS_GOOD).bind(secret.hash()).bind(email.as_str());
+    Ok(good.bind(WRONG_MAX).bind(LIFETIME_DAYS).fetch_one(conn).await?)
+}
+
+/// Counts a password that may be wrong, before it is looked at. `false` where there were too many: the secret is no longer good.
+pub(in crate::attempt) async fn count(conn: &mut PgConnection, secret: &DeviceSecret) -> Result<bool, Error> {
+    let done = sqlx::query(COUNT).bind(secret.hash()).bind(WRONG_MAX);
+    Ok(done.execute(conn).await?.rows_affected() == 1)
+}
+
+/// Takes one back that was not looked at.
+pub(in crate::attempt) async fn give_back(conn: &mut PgConnection, secret: &DeviceSecret) -> Result<(), Error> {
+    sqlx::query(GIVE_BACK).bind(secret.hash()).execute(conn).await?;
+    Ok(())
+}
+
+/// The password was right: what was wrong before is forgotten, and the secret is good for as long as a new one.
+pub(in crate::attempt) async fn was_right(conn: &mut PgConnection, secret: &DeviceSecret) -> Result<(), Error> {
+    sqlx::query(WAS_RIGHT).bind(secret.hash()).execute(conn).await?;
+    Ok(())
+}
+
+/// Adds a device of an account, in the place of another where there are as many as may be.
+pub(super) async fn insert(conn: &mut PgConnection, user: UserId, secret: &DeviceSecret) -> Result<(), Error> {
+    let (hash, user) = (secret.hash(), user.uuid());
+    let added = sqlx::query(INSERT).bind(&hash).bind(user);
+    added.execute(&mut *conn).await?;
+    let room = sqlx::query(MAKE_ROOM).bind(user).bind(&hash).bind(DEVICES_MAX - 1);
+    room.execute(conn).await?;
+    Ok(())
+}
+
+/// Forgets devices that nobody has logged in with for long.
+pub(crate) async fn prune(conn: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query(PRUNE).bind(LIFETIME_DAYS).execute(conn).await?;
+    Ok(())
+}
