@@ -39,7 +39,7 @@ use rowhouse_types::{Email, UserId};
 use sqlx::PgConnection;
 
 use crate::error::Error;
-use crate::identity::OfferedPassword;
+use crate::identity::{Asker, OfferedPassword};
 use crate::random;
 use crate::state::State;
 use device::DeviceSecret;
@@ -128,6 +128,7 @@ pub(crate) struct Attempted {
     organisation: Option<Organisation>,
     /// By which it is counted in place of the account and the address.
     device: Option<DeviceSecret>,
+    asker: Asker,
 }
 
 /// All accounts of an organisation, and one address there.
@@ -174,6 +175,7 @@ impl Attempted {
             others: Vec::new(),
             organisation: None,
             device: None,
+            asker: Asker::Stranger,
         }
     }
 
@@ -206,7 +208,9 @@ pub(crate) async fn begin(
     let from = network(address);
     let mut attempted = Attempted::of(of_pair(&account, &from));
     let reset = of_reset(&account, &from);
-    if !store::is_known(&mut *state.connection().await?, email, address, &reset).await? {
+    if store::is_known(&mut *state.connection().await?, email, address, &reset).await? {
+        attempted.asker = owner(&account);
+    } else {
         let domain = email.domain();
         attempted.others = vec![Subject::new("address", &from, ADDRESS), of_account(&account)];
         attempted.organisation = Some(Organisation {
@@ -233,13 +237,26 @@ async fn begin_at_device(state: &State, email: &Email, secret: &DeviceSecret) ->
         return Ok(None);
     }
     tx.commit().await?;
+    attempted.asker = owner(&email.key());
     attempted.device = Some(secret.clone());
     Ok(Some(attempted))
 }
 
 /// Counts an attempt of somebody who is logged in to prove that the account is theirs, or refuses it.
 pub(crate) async fn begin_own(state: &State, user: UserId) -> Result<Attempted, Error> {
-    count(state, Attempted::single("own", &user.to_string(), PAIR)).await
+    let mut attempted = Attempted::single("own", &user.to_string(), PAIR);
+    attempted.asker = person(user);
+    count(state, attempted).await
+}
+
+/// Somebody who may be the owner of the account with this address, for the line at the hasher.
+fn owner(account: &str) -> Asker {
+    Asker::Known(digest("owner", account))
+}
+
+/// Somebody who is logged in, or holds a link that was mailed to them, for the line at the hasher.
+pub(crate) fn person(user: UserId) -> Asker {
+    Asker::Known(digest("owner", &user.to_string()))
 }
 
 /// Counts an attempt of somebody who is logged in to make a code of the second factor, or refuses it. Apart from passwords:
@@ -305,7 +322,7 @@ pub(crate) async fn verify(
     password: &OfferedPassword,
     hash: Option<String>,
 ) -> Result<bool, Error> {
-    let verified = state.hasher.verify(ctx, password, hash).await;
+    let verified = state.hasher.verify(ctx, &attempted.asker, password, hash).await;
     if verified.is_err() {
         give_back(state, attempted).await?;
     }

@@ -1,5 +1,6 @@
 //! A person: one address, one password, whatever tenants they belong to.
 
+mod admission;
 mod argon;
 mod guess;
 mod keyboard;
@@ -9,6 +10,7 @@ mod store;
 
 use rowhouse_types::{Email, Text, UserId};
 
+pub(crate) use admission::Asker;
 pub(crate) use guess::Chooser;
 pub(crate) use password::{Hasher, NewPassword, OfferedPassword, ParsePasswordError};
 #[cfg(test)]

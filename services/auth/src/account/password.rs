@@ -21,7 +21,7 @@ pub(crate) async fn change(ctx: &Ctx, state: &State, change: &PasswordChange) ->
     let account = super::actions::confirmed(ctx, state, user, &change.current).await?;
     let mut conn = state.connection().await?;
     super::actions::long_enough(&mut conn, user, &change.new, "new_password").await?;
-    let chooser = Chooser::new("new_password", &account.email, &account.display_name);
+    let chooser = Chooser::new("new_password", &account.email, &account.display_name).known_as(attempt::person(user));
     let chooser = super::actions::in_tenants(&mut conn, user, chooser).await?;
     drop(conn);
     let hash = state.hasher.hash(ctx, &change.new, &chooser).await?;
@@ -62,7 +62,9 @@ pub(crate) async fn reset(ctx: &Ctx, state: &State, reset: &Reset) -> Result<(),
         .await?
         .ok_or(Error::LinkInvalid)?;
     super::actions::long_enough(&mut conn, link.user, &reset.new, "new_password").await?;
-    let chooser = Chooser::new("new_password", &person.email, &person.display_name);
+    // Who holds a link is no stranger: a reset is the way in for owners who are known nowhere.
+    let chooser =
+        Chooser::new("new_password", &person.email, &person.display_name).known_as(attempt::person(link.user));
     let chooser = super::actions::in_tenants(&mut conn, link.user, chooser).await?;
     // Hashing takes long: no connection waits for it.
     drop(conn);

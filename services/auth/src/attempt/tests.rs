@@ -1,5 +1,6 @@
 //! T16: guesses are bounded, and bound nobody but who makes them.
 
+mod crowd;
 mod devices;
 mod guesses;
 mod memory;

@@ -1,5 +1,6 @@
 //! Whether a new password is easy to guess.
 
+use super::admission::Asker;
 use super::{keyboard, opaque};
 
 /// How easy a new password may be to guess, as zxcvbn scores it: 3 is "safely unguessable", more than a hundred million
@@ -14,6 +15,7 @@ pub(crate) struct Chooser {
     /// Path of the field that holds the password.
     field: &'static str,
     words: Vec<String>,
+    asker: Asker,
 }
 
 // === impl Chooser ===
@@ -29,6 +31,7 @@ impl Chooser {
         Self {
             field,
             words: words.chain(parts).chain(names).map(opaque::normal).collect(),
+            asker: Asker::Stranger,
         }
     }
 
@@ -39,6 +42,16 @@ impl Chooser {
         let words = [tenant_name, &together].into_iter().chain(names);
         self.words.extend(words.map(opaque::normal));
         self
+    }
+
+    /// The same, who is known to be an account's owner.
+    pub(crate) fn known_as(self, asker: Asker) -> Self {
+        Self { asker, ..self }
+    }
+
+    /// For whom the password is hashed.
+    pub(super) fn asker(&self) -> &Asker {
+        &self.asker
     }
 
     /// Path of the field that holds the password.

@@ -7,6 +7,7 @@ use rowhouse_config::Secret;
 use rowhouse_context::Ctx;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::admission::{Admission, Asker, Place};
 use super::argon::{Memory, Threads};
 use super::guess::Chooser;
 use super::opaque;
@@ -26,6 +27,10 @@ const TYPED_PER_CHARACTER_MAX: usize = 4;
 /// Hashing that may wait for each one that runs. A hash takes about 20 ms on a core that nobody else wants, so the last in the
 /// queue waits half a second: longer, and people press the button again. On a busy core others go first.
 const QUEUE_PER_WORKER: usize = 24;
+
+/// Hashing beside these for those who are known, for each that runs: a third, so that the last of them, behind a full queue of
+/// strangers, waits two thirds of a second.
+const RESERVE_PER_WORKER: usize = 8;
 
 /// A password that somebody offers as theirs.
 #[derive(Clone, Debug)]
@@ -57,8 +62,8 @@ pub(crate) enum ParsePasswordError {
 /// Each hash takes 19 MiB, so `concurrency` bounds the memory too. Cheap to clone; clones share the bound.
 #[derive(Clone, Debug)]
 pub(crate) struct Hasher {
-    /// One permit for each hash that runs or waits.
-    admission: Arc<Semaphore>,
+    /// A place for each hash that runs or waits.
+    admission: Admission,
     /// One permit for each hash that runs.
     running: Arc<Semaphore>,
     threads: Threads,
@@ -130,13 +135,14 @@ impl Hasher {
     /// A hasher that runs `concurrency` hashes at once and refuses when too many wait.
     pub(crate) fn new(concurrency: usize) -> Result<Self, Error> {
         let concurrency = concurrency.max(1);
-        Self::with_bounds(concurrency, concurrency.saturating_mul(QUEUE_PER_WORKER))
+        let queue = concurrency.saturating_mul(QUEUE_PER_WORKER);
+        Self::with_bounds(concurrency, queue, concurrency.saturating_mul(RESERVE_PER_WORKER))
     }
 
-    fn with_bounds(concurrency: usize, queue: usize) -> Result<Self, Error> {
+    fn with_bounds(concurrency: usize, queue: usize, reserve: usize) -> Result<Self, Error> {
         let nobodys = crate::random::text().map_err(Error::fault)?;
         Ok(Self {
-            admission: Arc::new(Semaphore::new(concurrency.saturating_add(queue))),
+            admission: Admission::new(concurrency.saturating_add(queue), reserve),
             running: Arc::new(Semaphore::new(concurrency)),
             threads: Threads::start(concurrency)?,
             stand_in: Memory::default().hash(&nobodys)?.into(),
@@ -148,8 +154,9 @@ impl Hasher {
     /// The hash of a new password, with its parameters and a fresh salt. One that is easy to guess is refused.
     pub(crate) async fn hash(&self, ctx: &Ctx, password: &NewPassword, chooser: &Chooser) -> Result<String, Error> {
         let (text, chooser) = (password.text.clone(), chooser.clone());
+        let asker = chooser.asker().clone();
         // Scoring takes a few milliseconds, and grows with the length: it has a thread that may block.
-        self.run(ctx, move |memory, _| {
+        self.run(ctx, &asker, move |memory, _| {
             if chooser.could_guess(text.expose()) {
                 return Err(Error::Field {
                     field: chooser.field(),
@@ -169,19 +176,20 @@ impl Hasher {
     pub(crate) async fn verify(
         &self,
         ctx: &Ctx,
+        asker: &Asker,
         password: &OfferedPassword,
         hash: Option<String>,
     ) -> Result<bool, Error> {
-        let right = self.compare(ctx, &password.text, hash.clone()).await?;
+        let right = self.compare(ctx, asker, &password.text, hash.clone()).await?;
         match &password.typed {
-            Some(typed) => Ok(self.compare(ctx, typed, hash).await? | right),
+            Some(typed) => Ok(self.compare(ctx, asker, typed, hash).await? | right),
             None => Ok(right),
         }
     }
 
-    async fn compare(&self, ctx: &Ctx, text: &Secret, hash: Option<String>) -> Result<bool, Error> {
+    async fn compare(&self, ctx: &Ctx, asker: &Asker, text: &Secret, hash: Option<String>) -> Result<bool, Error> {
         let text = text.clone();
-        self.run(ctx, move |memory, stand_in| {
+        self.run(ctx, asker, move |memory, stand_in| {
             let known = hash.is_some();
             let equal = memory.verify(text.expose(), hash.as_deref().unwrap_or(stand_in));
             equal.map(|equal| equal && known)
@@ -200,15 +208,26 @@ impl Hasher {
         self.runs.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// A hasher without places for those who are known.
+    #[cfg(test)]
+    pub(crate) fn without_reserve(concurrency: usize) -> Result<Self, Error> {
+        Self::with_bounds(concurrency, concurrency * QUEUE_PER_WORKER, 0)
+    }
+
+    /// Takes all places that strangers may have, until the answer is dropped.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) -> impl Sized + use<> {
+        self.admission.fill()
+    }
+
     /// Runs `work` on one of the threads, when its turn comes.
     async fn run<T: Send + 'static>(
         &self,
         ctx: &Ctx,
+        asker: &Asker,
         work: impl FnOnce(&mut Memory, &str) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let admitted = Arc::clone(&self.admission)
-            .try_acquire_owned()
-            .map_err(|_| Error::Overloaded)?;
+        let admitted = self.admission.admit(asker)?;
         let turn = Arc::clone(&self.running).acquire_owned();
         let running = tokio::time::timeout_at(ctx.deadline(), turn)
             .await
@@ -221,7 +240,7 @@ impl Hasher {
         #[cfg(test)]
         self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let stand_in = Arc::clone(&self.stand_in);
-        let permits: (OwnedSemaphorePermit, OwnedSemaphorePermit) = (admitted, running);
+        let permits: (Place, OwnedSemaphorePermit) = (admitted, running);
         // The permits go along: a call that is dropped must not make room before its hash has ended.
         let hashed = self.threads.run(move |memory| {
             let result = work(memory, &stand_in);
@@ -301,19 +320,24 @@ mod tests {
             .unwrap();
         assert!(
             hasher
-                .verify(&ctx, &offered("correct horse battery"), Some(hash.clone()))
+                .verify(
+                    &ctx,
+                    &Asker::Stranger,
+                    &offered("correct horse battery"),
+                    Some(hash.clone())
+                )
                 .await
                 .unwrap()
         );
         assert!(
             !hasher
-                .verify(&ctx, &offered("correct horsf battery"), Some(hash))
+                .verify(&ctx, &Asker::Stranger, &offered("correct horsf battery"), Some(hash))
                 .await
                 .unwrap()
         );
         assert!(
             !hasher
-                .verify(&ctx, &offered("correct horse battery"), None)
+                .verify(&ctx, &Asker::Stranger, &offered("correct horse battery"), None)
                 .await
                 .unwrap()
         );
@@ -323,7 +347,8 @@ mod tests {
     async fn tried(hasher: &Hasher, text: &str, hash: Option<&str>) -> (bool, u64) {
         let before = hasher.runs();
         let hash = hash.map(str::to_owned);
-        let right = hasher.verify(&ctx(Duration::from_secs(60)), &offered(text), hash).await;
+        let ctx = ctx(Duration::from_secs(60));
+        let right = hasher.verify(&ctx, &Asker::Stranger, &offered(text), hash).await;
         (right.unwrap(), hasher.runs() - before)
     }
 
@@ -359,9 +384,9 @@ mod tests {
     /// A turn that comes only when the time is over: the wait itself has not failed.
     #[tokio::test]
     async fn what_waited_too_long_is_not_hashed() {
-        let hasher = Hasher::with_bounds(1, 1).unwrap();
+        let hasher = Hasher::with_bounds(1, 1, 0).unwrap();
         let late = hasher
-            .verify(&ctx(Duration::ZERO), &offered("correct horse"), None)
+            .verify(&ctx(Duration::ZERO), &Asker::Stranger, &offered("correct horse"), None)
             .await;
         assert!(matches!(late, Err(Error::DeadlineExceeded)), "{late:?}");
         assert_eq!(hasher.runs(), 0);
@@ -369,16 +394,35 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_wait_is_refused() {
-        let hasher = Hasher::with_bounds(1, 1).unwrap();
+        let hasher = Hasher::with_bounds(1, 1, 1).unwrap();
         let busy = Arc::clone(&hasher.running).acquire_owned().await.unwrap();
         let (patient, impatient) = (ctx(Duration::from_secs(60)), ctx(Duration::from_millis(20)));
         let password = offered("correct horse");
-        let waiting = hasher.verify(&impatient, &password, None).await;
+        let stranger = Asker::Stranger;
+        let waiting = hasher.verify(&impatient, &stranger, &password, None).await;
         assert!(matches!(waiting, Err(Error::DeadlineExceeded)));
-        let both = Arc::clone(&hasher.admission).acquire_many_owned(2).await.unwrap();
-        let refused = hasher.verify(&patient, &password, None).await;
+        let both = hasher.fill();
+        let refused = hasher.verify(&patient, &stranger, &password, None).await;
         assert!(matches!(refused, Err(Error::Overloaded)));
         drop((busy, both));
-        assert!(!hasher.verify(&patient, &password, None).await.unwrap());
+        assert!(!hasher.verify(&patient, &stranger, &password, None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_is_known_is_hashed_for_although_strangers_have_all_places() {
+        let (patient, password) = (ctx(Duration::from_secs(60)), offered("correct horse"));
+        let known = Asker::Known(vec![1]);
+        let hasher = Hasher::with_bounds(1, 1, 1).unwrap();
+        let strangers = hasher.fill();
+        assert!(!hasher.verify(&patient, &known, &password, None).await.unwrap());
+        // What has ended leaves its place to the next.
+        assert!(!hasher.verify(&patient, &known, &password, None).await.unwrap());
+        drop(strangers);
+        // The control: without the reserve they are refused with the strangers.
+        let hasher = Hasher::without_reserve(1).unwrap();
+        let strangers = hasher.fill();
+        let refused = hasher.verify(&patient, &known, &password, None).await;
+        assert!(matches!(refused, Err(Error::Overloaded)), "{refused:?}");
+        drop(strangers);
     }
 }

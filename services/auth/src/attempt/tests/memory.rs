@@ -4,7 +4,7 @@
 use rowhouse_devkit::torture::Torture;
 
 use super::*;
-use crate::identity::Hasher;
+use crate::identity::{Asker, Hasher};
 
 /// Log-ins at once, in the short form and in the long one.
 const LOGINS: [usize; 2] = [150, 500];
@@ -79,8 +79,8 @@ async fn without_the_bound_the_memory_is_noticed() {
     let before = memory_mib("VmRSS");
     let at_once = 24;
     let hasher = Hasher::new(at_once).unwrap();
-    let (call, password) = (anonymous(), OfferedPassword::parse(WRONG).unwrap());
-    let hashes = (0..at_once).map(|_| hasher.verify(&call, &password, None));
+    let (call, password, stranger) = (anonymous(), OfferedPassword::parse(WRONG).unwrap(), Asker::Stranger);
+    let hashes = (0..at_once).map(|_| hasher.verify(&call, &stranger, &password, None));
     for right in join_all(hashes).await {
         assert!(!right.unwrap());
     }
