@@ -13,8 +13,8 @@ pub(crate) use actions::{accept, issue};
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
 pub(crate) use store::{
-    find, find_open, for_mail, of_operation, open_page, revoke, revoke_all_of_sender, revoke_of_role, revoke_of_sender,
-    sent_within_a_day,
+    find, find_open, for_mail, of_operation, open_page, prune, revoke, revoke_all_of_sender, revoke_of_role,
+    revoke_of_sender, sent_within_a_day,
 };
 
 /// How long an invitation can be accepted, in days.

@@ -28,7 +28,7 @@ pub(crate) use rpc::ServiceAccountRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
 pub(crate) use store::{
-    counts, display_name, revoke_all_keys_made_by, revoke_keys_made_by, revoke_keys_of_role, with_role,
+    counts, display_name, prune, revoke_all_keys_made_by, revoke_keys_made_by, revoke_keys_of_role, with_role,
 };
 
 /// Service accounts that a tenant can have.

@@ -6,11 +6,15 @@
 //! - Within 30 s of the first use, and while the successor was never used, it was a lost answer: the successor is
 //!   revoked and replaced. So of parallel refreshes with one token, exactly one result stays good.
 //! - Otherwise, and for a token that was revoked, two parties hold tokens of one family: the session ends.
+//!
+//! That needs every token that was used for as long as its session may live, so a session is refreshed at most twice as often as
+//! its access tokens need ([`REFRESH_EVERY_S`]), beside some in a row; and an account has at most [`SESSIONS_MAX`] sessions.
 
 pub(crate) mod actions;
 mod failed;
 pub(crate) mod manage;
 pub(crate) mod refresh;
+mod room;
 mod rpc;
 mod store;
 mod wire;
@@ -38,6 +42,17 @@ pub(crate) const IDLE_DAYS: i32 = 14;
 
 /// How long a session lives, in days; then the person logs in again.
 pub(crate) const LIFETIME_DAYS: i32 = 90;
+
+/// How often a session may be refreshed as long as it lives, in seconds: half the time that an access token is valid.
+const REFRESH_EVERY_S: f64 = 150.0;
+
+/// How often beside that, whenever: nobody who uses a session as it is meant gets there. With the others it is 62,000 rows a
+/// session at most.
+const REFRESHES_FREE: f64 = 10_000.0;
+
+/// Sessions of an account: as others do it, a log-in beyond them ends the one that was refreshed the longest ago, since a refusal
+/// would lock out who has lost them all. Nobody has so many browsers; programs that log in each time are not locked out.
+const SESSIONS_MAX: i64 = 200;
 
 /// What every refresh token begins with, so that scanners find leaked ones.
 const REFRESH_PREFIX: &str = "rhr_";
@@ -124,6 +139,8 @@ pub(crate) enum EndReason {
     /// The person ended it from another session.
     Revoked,
     PasswordChanged,
+    /// The account has opened too many since.
+    TooMany,
 }
 
 /// What the database says about a refresh token that is presented, read under the session's lock.
@@ -188,6 +205,7 @@ impl EndReason {
             Self::MemberRemoved => "member_removed",
             Self::Revoked => "revoked",
             Self::PasswordChanged => "password_changed",
+            Self::TooMany => "too_many",
         }
     }
 }

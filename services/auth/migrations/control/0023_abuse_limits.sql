@@ -1,7 +1,10 @@
--- Devices that somebody has logged in with: who shows the secret of one is not counted with strangers.
+-- Devices that somebody has logged in with: who shows the secret of one is not counted with strangers. And bounds on rows: on the
+-- refreshes of a session, the sessions of an account, API keys and invitations that have ended.
 --
--- Locks: a new table; for an instant identities against writes. Safe for code that is already running: yes; it hands no secrets out
--- and looks at none.
+-- Locks: a new table; for an instant identities against writes; auth.sessions, exclusively, while its rows are checked: about a
+-- second for a million; api_keys and invitations against writes while their indexes are built: milliseconds for thousands. Safe for
+-- code that is already running: yes; it hands no secrets of devices out and looks at none, counts no refreshes and ends no session
+-- for another.
 
 SET LOCAL lock_timeout = '5s';
 
@@ -23,3 +26,14 @@ CREATE INDEX devices_of_identity ON auth.devices (identity_id);
 CREATE INDEX devices_by_use ON auth.devices (used_at);
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON auth.devices TO rowhouse_ctl_auth;
+
+-- How often it was refreshed: each time leaves a row.
+ALTER TABLE auth.sessions ADD COLUMN refreshes bigint NOT NULL DEFAULT 0;
+ALTER TABLE auth.sessions DROP CONSTRAINT sessions_revoke_reason;
+ALTER TABLE auth.sessions ADD CONSTRAINT sessions_revoke_reason CHECK (revoke_reason IN
+    ('logout', 'refresh_reuse', 'member_disabled', 'member_removed', 'revoked', 'password_changed', 'too_many'));
+
+-- Of what has ended, the oldest go first. Those of provisioning operations stay: a repeated one must find its own.
+CREATE INDEX api_keys_by_end ON auth.api_keys (least(revoked_at, expires_at));
+CREATE INDEX invitations_by_expiry ON auth.invitations (expires_at) WHERE operation_id IS NULL;
+GRANT DELETE ON auth.invitations TO rowhouse_ctl_auth;

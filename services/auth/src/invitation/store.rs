@@ -72,6 +72,12 @@ const FOR_MAIL: &str = "SELECT invitation.email, tenant.display_name, invitation
 const SENT_WITHIN_A_DAY: &str = "SELECT count(*) FROM auth.invitations \
     WHERE tenant_id = $1 AND created_at > now() - interval '24 hours'";
 
+/// Accepted or not: nobody can follow its link any more. That of a provisioning operation stays, one a tenant: a repeated operation
+/// must find it. Those that somebody is ending are left for the next round.
+const PRUNE: &str = "DELETE FROM auth.invitations WHERE id IN (SELECT id FROM auth.invitations \
+    WHERE expires_at < now() - interval '90 days' AND operation_id IS NULL \
+    ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)";
+
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
@@ -90,6 +96,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     ACCEPT,
     FOR_MAIL,
     SENT_WITHIN_A_DAY,
+    PRUNE,
 ];
 
 /// An invitation that can be accepted.
@@ -325,4 +332,10 @@ pub(crate) async fn for_mail(conn: &mut PgConnection, id: InvitationId) -> Resul
             open,
         }),
     )
+}
+
+/// Forgets at most `rows_max` invitations that have ended long ago.
+pub(crate) async fn prune(conn: &mut PgConnection, rows_max: u32) -> Result<(), Error> {
+    sqlx::query(PRUNE).bind(i64::from(rows_max)).execute(conn).await?;
+    Ok(())
 }

@@ -380,3 +380,25 @@ async fn nobody_joins_a_suspended_tenant() {
         "a refusal uses nothing up"
     );
 }
+
+#[tokio::test]
+async fn invitations_go_ninety_days_after_their_time_but_for_those_of_operations() {
+    let bench = Bench::start("invitation_prune").await;
+    let house = bench.house("acme").await;
+    for email in ["old@acme.example", "open@acme.example", "young@acme.example"] {
+        bench.member(&house, email, Role::User).await;
+    }
+    bench
+        .execute(
+            "UPDATE auth.invitations SET expires_at = now() - interval '91 days' WHERE email NOT LIKE 'young%';
+             UPDATE auth.invitations SET expires_at = now() - interval '89 days' WHERE email LIKE 'young%';
+             UPDATE auth.invitations SET state = 'open', accepted_by = NULL WHERE email LIKE 'open%'",
+        )
+        .await;
+    crate::housekeeping::tidy(&bench.state).await.unwrap();
+    let left: Vec<String> = sqlx::query_scalar("SELECT email FROM auth.invitations ORDER BY email")
+        .fetch_all(&bench.superuser)
+        .await
+        .unwrap();
+    assert_eq!(left, ["admin@acme.example", "young@acme.example"]);
+}

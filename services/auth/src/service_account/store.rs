@@ -93,6 +93,22 @@ const NOTE_USE: &str = "UPDATE auth.api_keys SET used_at = now(), used_from = $4
 const USED_FROM: &str = "SELECT key_hash FROM auth.api_keys WHERE used_from = $1 AND revoked_at IS NULL \
     AND expires_at > now() AND used_at > now() - interval '30 days' ORDER BY used_at DESC LIMIT $2";
 
+/// Of what has ended long ago. Where its account has made keys that are still there, or has sent invitations that are open, it
+/// stays: that its maker knew it shows that they may be the maker's too (`maker` above). Those go first, and it goes after them.
+/// One of several shows as much, and one that an account has made for itself shows nothing; so what stays is one for each maker and
+/// account at most. Keys that somebody is ending are left for the next round.
+const PRUNE_KEYS: &str = "DELETE FROM auth.api_keys WHERE (tenant_id, id) IN (SELECT ended.tenant_id, ended.id \
+    FROM auth.api_keys AS ended WHERE least(ended.revoked_at, ended.expires_at) < now() - interval '90 days' \
+    AND (ended.created_by = ended.service_account_id \
+        OR EXISTS (SELECT FROM auth.api_keys AS later WHERE later.tenant_id = ended.tenant_id \
+            AND later.service_account_id = ended.service_account_id AND later.created_by = ended.created_by \
+            AND later.id > ended.id) \
+        OR NOT EXISTS (SELECT FROM auth.api_keys AS made \
+            WHERE made.tenant_id = ended.tenant_id AND made.created_by = ended.service_account_id) \
+        AND NOT EXISTS (SELECT FROM auth.invitations AS sent WHERE sent.tenant_id = ended.tenant_id \
+            AND sent.invited_by = ended.service_account_id AND sent.state = 'open')) \
+    ORDER BY least(ended.revoked_at, ended.expires_at) LIMIT $1 FOR UPDATE OF ended SKIP LOCKED)";
+
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
@@ -117,6 +133,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     HOLDER,
     NOTE_USE,
     USED_FROM,
+    PRUNE_KEYS,
 ];
 
 type Row = (Uuid, String, String, String, DateTime<Utc>, DateTime<Utc>, i64);
@@ -424,4 +441,10 @@ pub(super) async fn note_use(conn: &mut PgConnection, holder: KeyHolder, origin:
 pub(super) async fn used_from(conn: &mut PgConnection, origin: &[u8], limit: i64) -> Result<Vec<Vec<u8>>, Error> {
     let hashes = sqlx::query_scalar(USED_FROM).bind(origin).bind(limit);
     Ok(hashes.fetch_all(conn).await?)
+}
+
+/// Forgets at most `rows_max` keys that have ended long ago.
+pub(crate) async fn prune(conn: &mut PgConnection, rows_max: u32) -> Result<(), Error> {
+    sqlx::query(PRUNE_KEYS).bind(i64::from(rows_max)).execute(conn).await?;
+    Ok(())
 }

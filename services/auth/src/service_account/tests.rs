@@ -3,6 +3,7 @@
 mod failed;
 mod flood;
 mod handed_on;
+mod prune;
 
 use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::{Ctx, Principal};

@@ -5,7 +5,7 @@ use rowhouse_types::{SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 
 use super::manage::caller;
-use super::{Attempt, EndReason, Kept, Pair, RefreshToken, Session, failed, store};
+use super::{Attempt, EndReason, Kept, Pair, RefreshToken, Session, failed, room, store};
 use crate::attempt::{self, device};
 use crate::audit::{self, Entry};
 use crate::error::Error;
@@ -53,7 +53,9 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
                 None => device::issue(&mut tx, user).await?,
             };
             attempt::succeeded(&mut tx, &attempted).await?;
+            let ended = room::make_room(&mut tx, ctx, user, &[kept.session.id]).await?;
             tx.commit().await?;
+            room::settle(ctx, state, ended).await?;
             let signer = state.signer().await?;
             // A policy lets sessions last a quarter of an hour at least.
             let ended = || Error::fault("a session has ended as it began: the database's clock is far behind");

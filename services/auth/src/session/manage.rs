@@ -6,7 +6,7 @@ use rowhouse_types::{SessionId, TenantId, UserId};
 use serde_json::json;
 
 use super::actions::{open_access, pair};
-use super::{EndReason, Kept, Listed, Pair, RefreshToken, Scope, Session, store};
+use super::{EndReason, Kept, Listed, Pair, RefreshToken, Scope, Session, room, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity;
@@ -125,6 +125,8 @@ pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result
         .within(session.tenant)
         .after(json!({ "from": current.to_string() }));
     audit::record(&mut tx, ctx, entry).await?;
+    let ended = room::make_room(&mut tx, ctx, user, &[current, pair.session.id]).await?;
     tx.commit().await?;
+    room::settle(ctx, state, ended).await?;
     Ok(pair)
 }

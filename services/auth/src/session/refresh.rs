@@ -1,11 +1,13 @@
 //! Exchanging a refresh token for a new pair.
 
+use std::time::Duration;
+
 use rowhouse_context::Ctx;
 use serde_json::json;
 use sqlx::{Postgres, Transaction};
 
 use super::actions::pair;
-use super::{EndReason, Kept, Pair, RefreshToken, Session, Verdict, store};
+use super::{EndReason, Kept, Pair, REFRESH_EVERY_S, RefreshToken, Session, Verdict, store};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::rights::{self, Query, Rights, Standing, Subject};
@@ -34,6 +36,11 @@ pub(crate) async fn refresh(ctx: &Ctx, state: &State, token: &RefreshToken) -> R
         Verdict::End => return Err(end(ctx, state, tx, session).await),
     };
     check_standing(&mut tx, session).await?;
+    // Last of what may refuse it: a token that shows a theft ends the session however often that was refreshed.
+    if !store::count_refresh(&mut tx, session.id).await? {
+        let retry = Duration::from_secs_f64(REFRESH_EVERY_S);
+        return Err(Error::TooManyAttempts { retry });
+    }
     let successor = RefreshToken::generate()?;
     let ends = match revoke {
         Some(lost) => {

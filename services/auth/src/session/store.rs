@@ -6,7 +6,10 @@ use rowhouse_types::{Email, SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{EndReason, GRACE_S, IDLE_DAYS, LIFETIME_DAYS, Listed, Presented, RefreshToken, Session};
+use super::{
+    EndReason, GRACE_S, IDLE_DAYS, LIFETIME_DAYS, Listed, Presented, REFRESH_EVERY_S, REFRESHES_FREE, RefreshToken,
+    SESSIONS_MAX, Session,
+};
 use crate::error::Error;
 
 /// FOR SHARE: who disables the member waits for the session to be there, and then ends it.
@@ -45,6 +48,10 @@ const OF_TOKEN: &str = "SELECT session_id FROM auth.refresh_tokens WHERE token_h
 const LOCK_LIVE: &str = "SELECT identity_id, tenant_id FROM auth.sessions \
     WHERE id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp() FOR UPDATE";
 
+/// Under the session's lock. A session that was opened from another is as old as that one.
+const COUNT_REFRESH: &str = "UPDATE auth.sessions SET refreshes = refreshes + 1 WHERE id = $1 \
+    AND refreshes < $2 + extract(epoch FROM clock_timestamp() - created_at)::float8 / $3";
+
 const PRESENTED: &str = "SELECT token.revoked_at IS NOT NULL, token.expires_at <= clock_timestamp(), \
     token.successor_hash, coalesce(successor.used_at IS NOT NULL, false), \
     coalesce(token.used_at + make_interval(secs => $2) > clock_timestamp(), false) \
@@ -68,6 +75,17 @@ const END_OF_MEMBER: &str = "UPDATE auth.sessions SET revoked_at = clock_timesta
 const END_OF_ACCOUNT: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $3 \
     WHERE id IN (SELECT id FROM auth.sessions WHERE identity_id = $1 AND id IS DISTINCT FROM $2 \
         AND revoked_at IS NULL ORDER BY id FOR UPDATE)";
+
+/// Where the last token of a session has died of idleness nobody misses it, and it is the first to go all the same. One that somebody
+/// is ending or using at this moment is left for the next time, so that nobody waits for anybody.
+const END_BEYOND: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $4 \
+    WHERE id IN (SELECT id FROM auth.sessions WHERE revoked_at IS NULL AND id IN (SELECT session.id \
+        FROM auth.sessions AS session LEFT JOIN auth.refresh_tokens AS token ON token.session_id = session.id \
+            AND token.used_at IS NULL AND token.revoked_at IS NULL \
+        WHERE session.identity_id = $1 AND session.revoked_at IS NULL AND session.impersonator_id IS NULL \
+        AND session.expires_at > clock_timestamp() AND session.id <> ALL ($2) \
+        ORDER BY coalesce(token.created_at, session.created_at) DESC, session.id DESC OFFSET $3) \
+    ORDER BY id FOR UPDATE SKIP LOCKED) RETURNING id, tenant_id";
 
 const BELONGS_TO: &str = "SELECT EXISTS (SELECT FROM auth.sessions WHERE id = $1 AND identity_id = $2)";
 
@@ -113,6 +131,16 @@ const PRUNE: &str = "DELETE FROM auth.sessions WHERE id IN (SELECT session.id FR
     AND NOT EXISTS (SELECT FROM auth.refresh_tokens AS token WHERE token.session_id = session.id) \
     ORDER BY session.expires_at LIMIT 1000 FOR UPDATE OF session SKIP LOCKED)";
 
+/// One that was ended a day ago is kept for the address that it was opened from, and not where a later one of the account tells as
+/// much. As with tokens, those that were missed in the 25th hour go when their time is over.
+const PRUNE_ENDED: &str = "DELETE FROM auth.sessions WHERE id IN (SELECT session.id FROM auth.sessions AS session \
+    WHERE session.revoked_at BETWEEN now() - interval '25 hours' AND now() - interval '1 day' \
+    AND session.impersonator_id IS NULL \
+    AND EXISTS (SELECT FROM auth.sessions AS later WHERE later.identity_id = session.identity_id \
+        AND later.address = session.address AND later.id > session.id AND later.impersonator_id IS NULL) \
+    AND NOT EXISTS (SELECT FROM auth.refresh_tokens AS token WHERE token.session_id = session.id) \
+    LIMIT $1 FOR UPDATE OF session SKIP LOCKED)";
+
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
@@ -124,16 +152,19 @@ pub(crate) const STATEMENTS: &[&str] = &[
     ENDS,
     OF_TOKEN,
     LOCK_LIVE,
+    COUNT_REFRESH,
     PRESENTED,
     MARK_USED,
     REVOKE_TOKEN,
     END,
     END_OF_MEMBER,
     END_OF_ACCOUNT,
+    END_BEYOND,
     BELONGS_TO,
     PAGE,
     PRUNE_TOKENS,
     PRUNE,
+    PRUNE_ENDED,
     ABOUT,
 ];
 
@@ -244,6 +275,13 @@ pub(super) async fn lock_live(conn: &mut PgConnection, id: SessionId) -> Result<
     }))
 }
 
+/// Counts a refresh, under the session's lock. `false` where there were too many lately.
+pub(super) async fn count_refresh(conn: &mut PgConnection, id: SessionId) -> Result<bool, Error> {
+    let done = sqlx::query(COUNT_REFRESH).bind(id.uuid());
+    let done = done.bind(REFRESHES_FREE).bind(REFRESH_EVERY_S).execute(conn).await?;
+    Ok(done.rows_affected() == 1)
+}
+
 type PresentedRow = (bool, bool, Option<Vec<u8>>, bool, bool);
 
 /// What is known of a token; to be read under the lock of its session.
@@ -327,6 +365,28 @@ pub(crate) async fn end_of_account(
     Ok(done.rows_affected())
 }
 
+/// Ends an account's sessions beyond those that it may have, and answers which, and where each was. `keep`: of those that it may have,
+/// these are some.
+pub(super) async fn end_beyond(
+    conn: &mut PgConnection,
+    user: UserId,
+    keep: &[SessionId],
+) -> Result<Vec<(SessionId, Option<TenantId>)>, Error> {
+    let keep: Vec<Uuid> = keep.iter().map(|session| session.uuid()).collect();
+    let others = SESSIONS_MAX.saturating_sub(i64::try_from(keep.len()).unwrap_or(i64::MAX));
+    let ended: Vec<(Uuid, Option<Uuid>)> = sqlx::query_as(END_BEYOND)
+        .bind(user.uuid())
+        .bind(keep)
+        .bind(others)
+        .bind(EndReason::TooMany.as_str())
+        .fetch_all(conn)
+        .await?;
+    let ended = ended.into_iter();
+    Ok(ended
+        .map(|(id, tenant)| (SessionId::from_uuid(id), tenant.map(TenantId::from_uuid)))
+        .collect())
+}
+
 /// Whether there is such a session, ended or not, and it is this person's.
 pub(super) async fn belongs_to(conn: &mut PgConnection, id: SessionId, user: UserId) -> Result<bool, Error> {
     let found = sqlx::query_scalar(BELONGS_TO).bind(id.uuid()).bind(user.uuid());
@@ -369,12 +429,14 @@ pub(super) async fn page(
     Ok(rows.into_iter().map(listed).collect())
 }
 
-/// Forgets sessions that expired long ago, and at most `tokens_max` refresh tokens of sessions that are over. `true` where it were
-/// as many, so that there may be more.
+/// Forgets sessions that expired long ago, at most `tokens_max` refresh tokens of sessions that are over, and as many sessions that
+/// were ended and tell nothing. `true` where it were as many of the tokens, so that there may be more.
 pub(crate) async fn prune(conn: &mut PgConnection, tokens_max: u32) -> Result<bool, Error> {
     let tokens = sqlx::query(PRUNE_TOKENS).bind(i64::from(tokens_max));
     let tokens = tokens.execute(&mut *conn).await?.rows_affected();
-    sqlx::query(PRUNE).execute(conn).await?;
+    sqlx::query(PRUNE).execute(&mut *conn).await?;
+    let ended = sqlx::query(PRUNE_ENDED).bind(i64::from(tokens_max));
+    ended.execute(conn).await?;
     Ok(tokens >= u64::from(tokens_max))
 }
 

@@ -1,5 +1,6 @@
 //! Logging in and out, and refreshing, on a real database.
 
+mod bounds;
 mod ends;
 mod failed;
 mod families;
