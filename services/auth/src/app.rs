@@ -38,6 +38,7 @@ use rowhouse_telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::{AccountRpc, RecoveryRpc};
+use crate::attempt::origin::ClosedOrigins;
 use crate::audit;
 use crate::audit::logs::Logs;
 use crate::audit::peer::RemoteLog;
@@ -58,7 +59,7 @@ use crate::operator::OperatorRpc;
 use crate::purge::RecordsRpc;
 use crate::rights::{Clock, OwnRights, RightsRpc};
 use crate::role::RoleRpc;
-use crate::service_account::{ClosedOrigins, ServiceAccountRpc};
+use crate::service_account::ServiceAccountRpc;
 use crate::session::AuthRpc;
 use crate::state::State;
 use crate::team::TeamRpc;

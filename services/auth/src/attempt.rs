@@ -27,6 +27,7 @@
 
 pub(crate) mod device;
 pub(crate) mod failed;
+pub(crate) mod origin;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,7 @@ use rowhouse_types::{Email, UserId};
 use sqlx::PgConnection;
 
 use crate::error::Error;
-use crate::identity::{Asker, OfferedPassword};
+use crate::identity::{Asker, Chooser, NewPassword, OfferedPassword};
 use crate::random;
 use crate::state::State;
 use device::DeviceSecret;
@@ -105,11 +106,19 @@ const MAILS: Bound = Bound {
     wait_max_s: 60.0,
 };
 
-/// API keys from one address that are not good. Nobody guesses one, but each is looked for; a program that still has an old one
-/// and tries it each minute is no flood.
-const KEYS: Bound = Bound {
+/// API keys, refresh tokens or links from one address that are not good, each kind apart. Nobody guesses one, but each is looked
+/// for; a program that still has an old one and tries it each minute is no flood.
+const BAD: Bound = Bound {
     free: 100.0,
     leak_s: 36.0,
+    wait_max_s: 60.0,
+};
+
+/// Passwords that somebody chooses who may, by a link or in a session, and that are too easy to guess: each is scored where
+/// passwords are hashed. Who has tried twenty has read what is asked.
+const CHOICES: Bound = Bound {
+    free: 20.0,
+    leak_s: 60.0,
     wait_max_s: 60.0,
 };
 
@@ -271,17 +280,6 @@ pub(crate) async fn begin_mail(ctx: &Ctx, state: &State) -> Result<(), Error> {
     count(state, Attempted::single("mails", &from, MAILS)).await.map(drop)
 }
 
-/// Counts an API key that was looked for and is not good, or says that the address must present no more for a while.
-pub(crate) async fn bad_key(ctx: &Ctx, state: &State) -> Result<(), Error> {
-    let from = network(ctx.address().unwrap_or_default());
-    count(state, Attempted::single("keys", &from, KEYS)).await.map(drop)
-}
-
-/// What stands for the network that a call comes from.
-pub(crate) fn origin(ctx: &Ctx) -> Vec<u8> {
-    digest("origin", &network(ctx.address().unwrap_or_default()))
-}
-
 async fn count(state: &State, mut attempted: Attempted) -> Result<Attempted, Error> {
     if attempted.subjects().count() == 1 {
         let mut conn = state.connection().await?;
@@ -312,6 +310,25 @@ async fn count(state: &State, mut attempted: Attempted) -> Result<Attempted, Err
 fn refused(wait_s: f64) -> Error {
     let retry = Duration::try_from_secs_f64(wait_s.max(1.0)).unwrap_or(Duration::from_secs(1));
     Error::TooManyAttempts { retry }
+}
+
+/// The hash of a password that somebody chooses. Those that are too easy to guess are counted, before they are looked at, and the
+/// count is forgotten with the first that is not. `about`: what they may choose it by, a link or their account.
+pub(crate) async fn choose(
+    ctx: &Ctx,
+    state: &State,
+    about: &str,
+    password: &NewPassword,
+    chooser: &Chooser,
+) -> Result<String, Error> {
+    let attempted = count(state, Attempted::single("choice", about, CHOICES)).await?;
+    let hashed = state.hasher.hash(ctx, password, chooser).await;
+    match &hashed {
+        Ok(_) => store::forget(&mut *state.connection().await?, &attempted.pair).await?,
+        Err(Error::Field { .. }) => {}
+        Err(_) => give_back(state, &attempted).await?,
+    }
+    hashed
 }
 
 /// Compares a password, and takes the attempt back where that could not be done: who is not heard has not guessed.

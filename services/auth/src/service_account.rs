@@ -6,7 +6,6 @@
 
 pub(crate) mod actions;
 pub(crate) mod keys;
-mod origin;
 mod rpc;
 mod store;
 #[cfg(test)]
@@ -23,12 +22,12 @@ use rowhouse_types::{ApiKeyId, Etag, ServiceAccountId, SessionId, TenantId, Text
 use crate::error::Error;
 use crate::random;
 use crate::role::TenantRole;
-pub(crate) use origin::ClosedOrigins;
 pub(crate) use rpc::ServiceAccountRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
 pub(crate) use store::{
-    counts, display_name, prune, revoke_all_keys_made_by, revoke_keys_made_by, revoke_keys_of_role, with_role,
+    counts, display_name, prune, revoke_all_keys_made_by, revoke_keys_made_by, revoke_keys_of_role, used_from,
+    with_role,
 };
 
 /// Service accounts that a tenant can have.

@@ -31,7 +31,7 @@ use crate::second_factor::Code;
 pub(crate) use rpc::AuthRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{end_of_account, end_of_member, prune};
+pub(crate) use store::{end_of_account, end_of_member, known_from, prune};
 pub(crate) use wire::pair as to_message;
 
 /// How long after its first use a refresh token may be used again, while its successor was not, in seconds.

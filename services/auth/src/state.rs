@@ -11,12 +11,12 @@ use rowhouse_seal::Sealer;
 use sqlx::pool::PoolConnection;
 use sqlx::{Postgres, Transaction};
 
+use crate::attempt::origin::ClosedOrigins;
 use crate::error::Error;
 use crate::identity::Hasher;
 use crate::key::{Signer, Signing};
 use crate::link::LinkTokens;
 use crate::rights::Clock;
-use crate::service_account::ClosedOrigins;
 
 /// Everything an action may need. One per process, shared.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct State {
     /// Where guesses that failed, at log-ins and invitations, are counted until they are written. Apart from other refusals:
     /// who floods the one must not take the other's room.
     pub(crate) failed_logins: Refusals,
-    /// Networks that have presented too many API keys which are not good.
+    /// Networks that have presented too many API keys, refresh tokens or links which are not good.
     pub(crate) closed_origins: ClosedOrigins,
     /// Hurries the relay after a commit that left an event.
     pub(crate) wake: Wake,

@@ -1,5 +1,6 @@
 -- Devices that somebody has logged in with: who shows the secret of one is not counted with strangers. And bounds on rows: on the
--- refreshes of a session, the sessions of an account, API keys and invitations that have ended.
+-- refreshes of a session, the sessions of an account, API keys and invitations that have ended. And from where a session was used
+-- last, so that it is known there while others present invented tokens.
 --
 -- Locks: a new table; for an instant identities against writes; auth.sessions, exclusively, while its rows are checked: about a
 -- second for a million; api_keys and invitations against writes while their indexes are built: milliseconds for thousands. Safe for
@@ -32,6 +33,11 @@ ALTER TABLE auth.sessions ADD COLUMN refreshes bigint NOT NULL DEFAULT 0;
 ALTER TABLE auth.sessions DROP CONSTRAINT sessions_revoke_reason;
 ALTER TABLE auth.sessions ADD CONSTRAINT sessions_revoke_reason CHECK (revoke_reason IN
     ('logout', 'refresh_reuse', 'member_disabled', 'member_removed', 'revoked', 'password_changed', 'too_many'));
+
+-- A digest, as in auth.api_keys; and the token that was used last, whose answer may have been lost. Both null before the first
+-- log-in or refresh from now on.
+ALTER TABLE auth.sessions ADD COLUMN origin bytea, ADD COLUMN used_token bytea;
+CREATE INDEX sessions_by_origin ON auth.sessions (origin) WHERE origin IS NOT NULL AND revoked_at IS NULL;
 
 -- Of what has ended, the oldest go first. Those of provisioning operations stay: a repeated one must find its own.
 CREATE INDEX api_keys_by_end ON auth.api_keys (least(revoked_at, expires_at));

@@ -7,6 +7,7 @@ use rowhouse_types::Email;
 
 use super::EmailChange;
 use crate::account_mail::{self, Kind, PER_HOUR_MAX, store as mails};
+use crate::attempt::origin;
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity;
@@ -52,8 +53,17 @@ pub(crate) async fn change(ctx: &Ctx, state: &State, change: &EmailChange) -> Re
 
 /// Gives an account the address that a link was sent to, and tells the one before.
 pub(crate) async fn confirm(ctx: &Ctx, state: &State, token: &Token) -> Result<(), Error> {
+    let token_hash = token.hash();
+    origin::admit(ctx, state, origin::Kind::Link, &token_hash).await?;
+    match confirm_by(ctx, state, &token_hash).await {
+        Err(refusal @ Error::LinkInvalid) => Err(origin::not_good(ctx, state, origin::Kind::Link, refusal).await),
+        other => other,
+    }
+}
+
+async fn confirm_by(ctx: &Ctx, state: &State, token_hash: &[u8]) -> Result<(), Error> {
     let mut tx = state.begin().await?;
-    let link = mails::followed(&mut tx, &token.hash(), Kind::EmailChange).await?;
+    let link = mails::followed(&mut tx, token_hash, Kind::EmailChange).await?;
     let link = link.ok_or(Error::LinkInvalid)?;
     identity::lock(&mut tx, link.user).await?.ok_or(Error::LinkInvalid)?;
     // Of several at once, one finds the link open.

@@ -76,7 +76,7 @@ fn reason(error: &Error) -> Option<Reason> {
     match error {
         Error::Field { field, .. } if *field == super::actions::CURRENT_PASSWORD => Some(Reason::LoginFailed),
         Error::Field { field, .. } if *field == second_factor::CODE => Some(Reason::SecondFactorRequired),
-        // Who has asked for too many mails is told too.
+        // Who has asked for too many mails, or chosen too many passwords that are easy to guess, is told too.
         Error::TooManyAttempts { .. } => Some(Reason::TooManyAttempts),
         _ => None,
     }

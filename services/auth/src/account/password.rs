@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use super::{PasswordChange, Reset};
 use crate::account_mail::{self, Kind, store as mails};
-use crate::attempt;
+use crate::attempt::{self, origin};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::{self, Chooser};
@@ -24,7 +24,7 @@ pub(crate) async fn change(ctx: &Ctx, state: &State, change: &PasswordChange) ->
     let chooser = Chooser::new("new_password", &account.email, &account.display_name).known_as(attempt::person(user));
     let chooser = super::actions::in_tenants(&mut conn, user, chooser).await?;
     drop(conn);
-    let hash = state.hasher.hash(ctx, &change.new, &chooser).await?;
+    let hash = attempt::choose(ctx, state, &user.to_string(), &change.new, &chooser).await?;
     let mut tx = state.begin().await?;
     let locked = identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
     // Another call has changed it since it was compared.
@@ -55,8 +55,16 @@ pub(crate) async fn request_reset(ctx: &Ctx, state: &State, email: &Email) -> Re
 /// them any more.
 pub(crate) async fn reset(ctx: &Ctx, state: &State, reset: &Reset) -> Result<(), Error> {
     let token_hash = reset.token.hash();
+    origin::admit(ctx, state, origin::Kind::Link, &token_hash).await?;
+    match reset_by(ctx, state, &token_hash, reset).await {
+        Err(refusal @ Error::LinkInvalid) => Err(origin::not_good(ctx, state, origin::Kind::Link, refusal).await),
+        other => other,
+    }
+}
+
+async fn reset_by(ctx: &Ctx, state: &State, token_hash: &[u8], reset: &Reset) -> Result<(), Error> {
     let mut conn = state.connection().await?;
-    let link = mails::followed(&mut conn, &token_hash, Kind::PasswordReset).await?;
+    let link = mails::followed(&mut conn, token_hash, Kind::PasswordReset).await?;
     let link = link.ok_or(Error::LinkInvalid)?;
     let person = identity::person(&mut conn, link.user)
         .await?
@@ -68,7 +76,7 @@ pub(crate) async fn reset(ctx: &Ctx, state: &State, reset: &Reset) -> Result<(),
     let chooser = super::actions::in_tenants(&mut conn, link.user, chooser).await?;
     // Hashing takes long: no connection waits for it.
     drop(conn);
-    let hash = state.hasher.hash(ctx, &reset.new, &chooser).await?;
+    let hash = attempt::choose(ctx, state, &link.id.to_string(), &reset.new, &chooser).await?;
     let mut tx = state.begin().await?;
     identity::lock(&mut tx, link.user).await?.ok_or(Error::LinkInvalid)?;
     // Of several at once, one finds the link open.

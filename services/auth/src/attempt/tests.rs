@@ -3,6 +3,7 @@
 mod crowd;
 mod devices;
 mod guesses;
+mod invented;
 mod memory;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::attempt::device::DeviceSecret;
 use crate::attempt::{ORGANISATION, Subject, network};
 use crate::error::Error;
 use crate::identity::{NewPassword, OfferedPassword};
+use crate::link::Token;
 use crate::session::{self, Pair};
 use crate::tests::bench::{Bench, PASSWORD, anonymous, ctx, service_ctx, within};
 
@@ -202,20 +204,25 @@ async fn guesses_from_many_addresses_are_bounded_and_the_owner_gets_in() {
     assert!(login(&bench, "203.0.113.9", &house.email, RESET).await.is_ok());
 }
 
-/// Replaces a forgotten password by the link of a mail.
-async fn reset(bench: &Bench, address: &str, email: &str) {
+/// Asks for the link that replaces a forgotten password, and reads the mail.
+async fn link(bench: &Bench, address: &str, email: &str) -> Token {
     password::request_reset(&from(address), &bench.state, &email.parse().unwrap())
         .await
         .unwrap();
-    let id: uuid::Uuid = sqlx::query_scalar("SELECT id FROM auth.account_mails")
+    let id: uuid::Uuid = sqlx::query_scalar("SELECT id FROM auth.account_mails ORDER BY id DESC LIMIT 1")
         .fetch_one(&bench.superuser)
         .await
         .unwrap();
     let id = rowhouse_types::AccountMailId::from_uuid(id);
     let mail = account_mail::for_mail(&service_ctx(), &bench.state, id).await.unwrap();
     assert_eq!(mail.kind, Kind::PasswordReset);
+    mail.token.unwrap()
+}
+
+/// Replaces a forgotten password by the link of a mail.
+async fn reset(bench: &Bench, address: &str, email: &str) {
     let reset = Reset {
-        token: mail.token.unwrap(),
+        token: link(bench, address, email).await,
         new: NewPassword::parse(RESET).unwrap(),
     };
     password::reset(&from(address), &bench.state, &reset).await.unwrap();

@@ -9,8 +9,8 @@ use sqlx::PgConnection;
 
 use super::store::Open;
 use super::{Acceptance, CREATED, Draft, Invitation, Joined, store};
-use crate::attempt;
 use crate::attempt::failed::{self, Failed};
+use crate::attempt::{self, origin};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::{self, Account, Chooser, NewIdentity, NewPassword, ParsePasswordError};
@@ -49,11 +49,19 @@ pub(crate) async fn issue(
 /// Uses up an invitation: a new identity gets the password, one that exists proves itself with its own.
 pub(crate) async fn accept(ctx: &Ctx, state: &State, acceptance: &Acceptance) -> Result<Joined, Error> {
     let token_hash = acceptance.token.hash();
+    origin::admit(ctx, state, origin::Kind::Link, &token_hash).await?;
+    match accept_by(ctx, state, &token_hash, acceptance).await {
+        Err(refusal @ Error::InvitationInvalid) => Err(origin::not_good(ctx, state, origin::Kind::Link, refusal).await),
+        other => other,
+    }
+}
+
+async fn accept_by(ctx: &Ctx, state: &State, token_hash: &[u8], acceptance: &Acceptance) -> Result<Joined, Error> {
     // Twice at most: an account may come into being between the look and the insert, and must then prove itself; or it may have
     // got another address since.
     for _ in 0..2 {
         let mut conn = state.connection().await?;
-        let open = store::open(&mut conn, &token_hash)
+        let open = store::open(&mut conn, token_hash)
             .await?
             .ok_or(Error::InvitationInvalid)?;
         let candidate = match identity::account_at(&mut conn, &open.email).await? {
@@ -112,7 +120,8 @@ async fn accept_open(
         Candidate::New(password) => {
             let chooser = Chooser::new("password", &open.email, acceptance.display_name.as_str());
             let chooser = chooser.within(&open.tenant_name);
-            Known::No(state.hasher.hash(ctx, &password, &chooser).await?)
+            let id = open.id.to_string();
+            Known::No(attempt::choose(ctx, state, &id, &password, &chooser).await?)
         }
     };
     join(ctx, state, acceptance, open, known).await

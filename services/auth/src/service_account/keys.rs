@@ -7,9 +7,9 @@ use rowhouse_types::{ApiKeyId, ServiceAccountId, TenantId};
 use serde_json::json;
 
 use super::actions::find;
-use super::{ApiKey, KEYS_MAX, KeyHolder, ListedKey, origin, session_of, store, user_of};
-use crate::attempt;
+use super::{ApiKey, KEYS_MAX, KeyHolder, ListedKey, session_of, store, user_of};
 use crate::attempt::failed::{self, Failed};
+use crate::attempt::origin::{self, Kind};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::key::AccessToken;
@@ -100,10 +100,9 @@ pub(crate) async fn revoke(ctx: &Ctx, state: &State, id: ApiKeyId) -> Result<Lis
 /// An access token for a key, which does not outlast it. It is not audited: a program makes one each five minutes, and the key
 /// knows its last use.
 pub(crate) async fn exchange(ctx: &Ctx, state: &State, presented: &ApiKey) -> Result<(AccessToken, TenantId), Error> {
-    let origin = attempt::origin(ctx);
-    state.closed_origins.admit(&origin, presented).await?;
+    origin::admit(ctx, state, Kind::ApiKey, &presented.hash()).await?;
     let holder = match good(ctx, state, presented).await {
-        Err(Error::ApiKeyInvalid) => return Err(origin::not_good(ctx, state, origin).await),
+        Err(refusal @ Error::ApiKeyInvalid) => return Err(origin::not_good(ctx, state, Kind::ApiKey, refusal).await),
         other => other?,
     };
     let (user, session) = (user_of(holder.account), session_of(holder.key));
@@ -111,7 +110,7 @@ pub(crate) async fn exchange(ctx: &Ctx, state: &State, presented: &ApiKey) -> Re
     let token = signer.session_token(user, session, Some(holder.tenant), holder.ends)?;
     // In its last second a key is as good as over. Nobody has invented it, so it is not counted as one that is not good.
     let token = token.ok_or(Error::ApiKeyInvalid)?;
-    store::note_use(&mut *state.connection().await?, holder, &origin).await?;
+    store::note_use(&mut *state.connection().await?, holder, &origin::of(ctx)).await?;
     Ok((token, holder.tenant))
 }
 

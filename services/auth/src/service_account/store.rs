@@ -438,7 +438,7 @@ pub(super) async fn note_use(conn: &mut PgConnection, holder: KeyHolder, origin:
 }
 
 /// Hashes of the good keys that were used from a network lately, at most `limit`.
-pub(super) async fn used_from(conn: &mut PgConnection, origin: &[u8], limit: i64) -> Result<Vec<Vec<u8>>, Error> {
+pub(crate) async fn used_from(conn: &mut PgConnection, origin: &[u8], limit: i64) -> Result<Vec<Vec<u8>>, Error> {
     let hashes = sqlx::query_scalar(USED_FROM).bind(origin).bind(limit);
     Ok(hashes.fetch_all(conn).await?)
 }

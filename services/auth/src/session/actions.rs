@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use super::manage::caller;
 use super::{Attempt, EndReason, Kept, Pair, RefreshToken, Session, failed, room, store};
-use crate::attempt::{self, device};
+use crate::attempt::{self, device, origin};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::{self, Person};
@@ -55,6 +55,7 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
             attempt::succeeded(&mut tx, &attempted).await?;
             let ended = room::make_room(&mut tx, ctx, user, &[kept.session.id]).await?;
             tx.commit().await?;
+            origin::was_given(ctx, state, origin::Kind::RefreshToken, kept.refresh_token.hash()).await;
             room::settle(ctx, state, ended).await?;
             let signer = state.signer().await?;
             // A policy lets sessions last a quarter of an hour at least.
@@ -99,7 +100,7 @@ async fn open(
         tenant,
     };
     let refresh_token = RefreshToken::generate()?;
-    store::insert(conn, &session, ctx.address(), second_factor).await?;
+    store::insert(conn, &session, (ctx.address(), &origin::of(ctx)), second_factor).await?;
     let ends = store::insert_token(conn, session.id, &refresh_token).await?;
     let entry = Entry::new("session.open", session.id).by(user).within(tenant);
     audit::record(conn, ctx, entry).await?;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::actions::{open_access, pair};
 use super::{EndReason, Kept, Listed, Pair, RefreshToken, Scope, Session, room, store};
+use crate::attempt::origin;
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity;
@@ -108,7 +109,7 @@ pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result
         tenant: Some(tenant),
     };
     let refresh_token = RefreshToken::generate()?;
-    store::insert_beside(&mut tx, &session, ctx.address(), current).await?;
+    store::insert_beside(&mut tx, &session, (ctx.address(), &origin::of(ctx)), current).await?;
     let ends = store::insert_token(&mut tx, session.id, &refresh_token).await?;
     let kept = Kept {
         session,
@@ -127,6 +128,7 @@ pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result
     audit::record(&mut tx, ctx, entry).await?;
     let ended = room::make_room(&mut tx, ctx, user, &[current, pair.session.id]).await?;
     tx.commit().await?;
+    origin::was_given(ctx, state, origin::Kind::RefreshToken, pair.refresh_token.hash()).await;
     room::settle(ctx, state, ended).await?;
     Ok(pair)
 }

@@ -8,6 +8,7 @@ use sqlx::{Postgres, Transaction};
 
 use super::actions::pair;
 use super::{EndReason, Kept, Pair, REFRESH_EVERY_S, RefreshToken, Session, Verdict, store};
+use crate::attempt::origin;
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::rights::{self, Query, Rights, Standing, Subject};
@@ -18,6 +19,20 @@ use crate::state::State;
 /// A rotation leaves its trace in the table of tokens and not in the audit log: every session makes one each five
 /// minutes. Its beginning and its end are audited.
 pub(crate) async fn refresh(ctx: &Ctx, state: &State, token: &RefreshToken) -> Result<Pair, Error> {
+    origin::admit(ctx, state, origin::Kind::RefreshToken, &token.hash()).await?;
+    let kept = match exchange(ctx, state, token).await {
+        Err(refusal @ Error::RefreshTokenInvalid) => {
+            return Err(origin::not_good(ctx, state, origin::Kind::RefreshToken, refusal).await);
+        }
+        other => other?,
+    };
+    origin::was_given(ctx, state, origin::Kind::RefreshToken, kept.refresh_token.hash()).await;
+    let signer = state.signer().await?;
+    // In its last second a session is as good as over.
+    pair(&signer, kept)?.ok_or(Error::RefreshTokenInvalid)
+}
+
+async fn exchange(ctx: &Ctx, state: &State, token: &RefreshToken) -> Result<Kept, Error> {
     let mut tx = state.begin().await?;
     let session = store::of_token(&mut tx, token)
         .await?
@@ -37,7 +52,7 @@ pub(crate) async fn refresh(ctx: &Ctx, state: &State, token: &RefreshToken) -> R
     };
     check_standing(&mut tx, session).await?;
     // Last of what may refuse it: a token that shows a theft ends the session however often that was refreshed.
-    if !store::count_refresh(&mut tx, session.id).await? {
+    if !store::count_refresh(&mut tx, session.id, &origin::of(ctx), token).await? {
         let retry = Duration::from_secs_f64(REFRESH_EVERY_S);
         return Err(Error::TooManyAttempts { retry });
     }
@@ -55,14 +70,11 @@ pub(crate) async fn refresh(ctx: &Ctx, state: &State, token: &RefreshToken) -> R
         }
     };
     tx.commit().await?;
-    let kept = Kept {
+    Ok(Kept {
         session,
         ends,
         refresh_token: successor,
-    };
-    let signer = state.signer().await?;
-    // In its last second a session is as good as over.
-    pair(&signer, kept)?.ok_or(Error::RefreshTokenInvalid)
+    })
 }
 
 /// Refuses, and uses up nothing, where the person could do nothing with the new pair.

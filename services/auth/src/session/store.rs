@@ -19,13 +19,13 @@ const MEMBERSHIPS: &str = "SELECT tenant_id FROM auth.memberships \
 
 const PLATFORM: &str = "SELECT role FROM auth.platform_grants WHERE identity_id = $1";
 
-const INSERT: &str = "INSERT INTO auth.sessions (id, identity_id, tenant_id, address, second_factor, expires_at) \
-    VALUES ($1, $2, $3, $4, $6, now() + make_interval(days => $5))";
+const INSERT: &str = "INSERT INTO auth.sessions (id, identity_id, tenant_id, address, second_factor, expires_at, origin) \
+    VALUES ($1, $2, $3, $4, $6, now() + make_interval(days => $5), $7)";
 
 /// As old as the one it is opened from, so that a tenant's bound on sessions counts from the log-in.
 const INSERT_BESIDE: &str = "INSERT INTO auth.sessions \
-    (id, identity_id, tenant_id, address, second_factor, created_at, expires_at) \
-    SELECT $1, $2, $3, $4, origin.second_factor, origin.created_at, origin.expires_at \
+    (id, identity_id, tenant_id, address, second_factor, created_at, expires_at, origin) \
+    SELECT $1, $2, $3, $4, origin.second_factor, origin.created_at, origin.expires_at, $6 \
     FROM auth.sessions AS origin WHERE origin.id = $5";
 
 /// Answers when the session ends by its own time or the tenant's policy, as `rights/store.rs` judges it. That it dies of idleness
@@ -49,7 +49,8 @@ const LOCK_LIVE: &str = "SELECT identity_id, tenant_id FROM auth.sessions \
     WHERE id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp() FOR UPDATE";
 
 /// Under the session's lock. A session that was opened from another is as old as that one.
-const COUNT_REFRESH: &str = "UPDATE auth.sessions SET refreshes = refreshes + 1 WHERE id = $1 \
+const COUNT_REFRESH: &str = "UPDATE auth.sessions SET refreshes = refreshes + 1, origin = $4, used_token = $5 \
+    WHERE id = $1 \
     AND refreshes < $2 + extract(epoch FROM clock_timestamp() - created_at)::float8 / $3";
 
 const PRESENTED: &str = "SELECT token.revoked_at IS NOT NULL, token.expires_at <= clock_timestamp(), \
@@ -76,8 +77,8 @@ const END_OF_ACCOUNT: &str = "UPDATE auth.sessions SET revoked_at = clock_timest
     WHERE id IN (SELECT id FROM auth.sessions WHERE identity_id = $1 AND id IS DISTINCT FROM $2 \
         AND revoked_at IS NULL ORDER BY id FOR UPDATE)";
 
-/// Where the last token of a session has died of idleness nobody misses it, and it is the first to go all the same. One that somebody
-/// is ending or using at this moment is left for the next time, so that nobody waits for anybody.
+/// Where the last token of a session has died of idleness nobody misses it, and it is the first to go all the same. One that
+/// somebody is ending or using at this moment is left for the next time, so that nobody waits for anybody.
 const END_BEYOND: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $4 \
     WHERE id IN (SELECT id FROM auth.sessions WHERE revoked_at IS NULL AND id IN (SELECT session.id \
         FROM auth.sessions AS session LEFT JOIN auth.refresh_tokens AS token ON token.session_id = session.id \
@@ -86,6 +87,13 @@ const END_BEYOND: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(
         AND session.expires_at > clock_timestamp() AND session.id <> ALL ($2) \
         ORDER BY coalesce(token.created_at, session.created_at) DESC, session.id DESC OFFSET $3) \
     ORDER BY id FOR UPDATE SKIP LOCKED) RETURNING id, tenant_id";
+
+/// Of each the token that it would use next, and the one that it has used last.
+const KNOWN_FROM: &str = "SELECT token.token_hash, session.used_token FROM auth.sessions AS session \
+    JOIN auth.refresh_tokens AS token ON token.session_id = session.id \
+        AND token.used_at IS NULL AND token.revoked_at IS NULL AND token.expires_at > now() \
+    WHERE session.origin = $1 AND session.revoked_at IS NULL AND session.expires_at > now() \
+    ORDER BY token.created_at DESC LIMIT $2";
 
 const BELONGS_TO: &str = "SELECT EXISTS (SELECT FROM auth.sessions WHERE id = $1 AND identity_id = $2)";
 
@@ -160,6 +168,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     END_OF_MEMBER,
     END_OF_ACCOUNT,
     END_BEYOND,
+    KNOWN_FROM,
     BELONGS_TO,
     PAGE,
     PRUNE_TOKENS,
@@ -199,11 +208,12 @@ pub(super) async fn platform(conn: &mut PgConnection, user: UserId) -> Result<Op
     role.map(|role| role.parse().map_err(Error::fault)).transpose()
 }
 
-/// Adds a session. `address`: where the caller is. `second_factor`: whether it was shown.
+/// Adds a session. `address` and `origin`: where the caller is, and what stands for that network. `second_factor`: whether it was
+/// shown.
 pub(super) async fn insert(
     conn: &mut PgConnection,
     session: &Session,
-    address: Option<&str>,
+    (address, origin): (Option<&str>, &[u8]),
     second_factor: bool,
 ) -> Result<(), Error> {
     sqlx::query(INSERT)
@@ -213,6 +223,7 @@ pub(super) async fn insert(
         .bind(address)
         .bind(LIFETIME_DAYS)
         .bind(second_factor)
+        .bind(origin)
         .execute(conn)
         .await?;
     Ok(())
@@ -222,7 +233,7 @@ pub(super) async fn insert(
 pub(super) async fn insert_beside(
     conn: &mut PgConnection,
     session: &Session,
-    address: Option<&str>,
+    (address, from): (Option<&str>, &[u8]),
     origin: SessionId,
 ) -> Result<(), Error> {
     sqlx::query(INSERT_BESIDE)
@@ -231,6 +242,7 @@ pub(super) async fn insert_beside(
         .bind(session.tenant.map(|tenant| tenant.uuid()))
         .bind(address)
         .bind(origin.uuid())
+        .bind(from)
         .execute(conn)
         .await?;
     Ok(())
@@ -275,11 +287,24 @@ pub(super) async fn lock_live(conn: &mut PgConnection, id: SessionId) -> Result<
     }))
 }
 
-/// Counts a refresh, under the session's lock. `false` where there were too many lately.
-pub(super) async fn count_refresh(conn: &mut PgConnection, id: SessionId) -> Result<bool, Error> {
-    let done = sqlx::query(COUNT_REFRESH).bind(id.uuid());
-    let done = done.bind(REFRESHES_FREE).bind(REFRESH_EVERY_S).execute(conn).await?;
-    Ok(done.rows_affected() == 1)
+/// Counts a refresh, under the session's lock, and notes from which network and by which token. `false` where there were too many.
+pub(super) async fn count_refresh(
+    conn: &mut PgConnection,
+    id: SessionId,
+    origin: &[u8],
+    token: &RefreshToken,
+) -> Result<bool, Error> {
+    let done = sqlx::query(COUNT_REFRESH).bind(id.uuid()).bind(REFRESHES_FREE);
+    let done = done.bind(REFRESH_EVERY_S).bind(origin).bind(token.hash());
+    Ok(done.execute(conn).await?.rows_affected() == 1)
+}
+
+/// Hashes of the refresh tokens of at most `limit` sessions that were opened or refreshed last from a network.
+pub(crate) async fn known_from(conn: &mut PgConnection, origin: &[u8], limit: i64) -> Result<Vec<Vec<u8>>, Error> {
+    let rows = sqlx::query_as(KNOWN_FROM).bind(origin).bind(limit);
+    let rows: Vec<(Vec<u8>, Option<Vec<u8>>)> = rows.fetch_all(conn).await?;
+    let hashes = rows.into_iter().flat_map(|(next, used)| [Some(next), used]);
+    Ok(hashes.flatten().collect())
 }
 
 type PresentedRow = (bool, bool, Option<Vec<u8>>, bool, bool);
@@ -365,8 +390,8 @@ pub(crate) async fn end_of_account(
     Ok(done.rows_affected())
 }
 
-/// Ends an account's sessions beyond those that it may have, and answers which, and where each was. `keep`: of those that it may have,
-/// these are some.
+/// Ends an account's sessions beyond those that it may have, and answers which, and where each was. `keep`: of those that it may
+/// have, these are some.
 pub(super) async fn end_beyond(
     conn: &mut PgConnection,
     user: UserId,

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::attempt::origin::ClosedOrigins;
 use crate::audit::TABLE;
 use crate::error::Error;
 use crate::identity::{DisplayName, Hasher, OfferedPassword};
@@ -35,7 +36,6 @@ use crate::master::{self, Purpose};
 use crate::member::Invite;
 use crate::rights::{Clock, News, Query, Renewal, Rights, Standing, Version};
 use crate::role::TenantRole;
-use crate::service_account::ClosedOrigins;
 use crate::session::{Attempt, Pair};
 use crate::state::State;
 use crate::team::{self, NewTeam, TeamName};

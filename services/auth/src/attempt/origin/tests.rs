@@ -12,18 +12,20 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 #[tokio::test]
 async fn a_network_is_refused_until_its_time_is_over() {
     let origins = ClosedOrigins::new();
-    let (key, known) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
+    let (key, known) = (vec![1], vec![2]);
     for (origin, seconds, refused) in [(b"now", 60, true), (b"old", 0, false)] {
         let until = Instant::now() + Duration::from_secs(seconds);
-        let known = HashSet::from([known.hash()]);
+        let known = RwLock::new(HashSet::from([known.clone()]));
         origins
             .closed
-            .insert(origin.to_vec(), Arc::new(Closed { until, known }))
+            .insert((Kind::ApiKey, origin.to_vec()), Arc::new(Closed { until, known }))
             .await;
-        assert_eq!(origins.admit(origin, &key).await.is_err(), refused);
+        assert_eq!(origins.admit(Kind::ApiKey, origin, &key).await.is_err(), refused);
     }
-    origins.admit(b"now", &known).await.unwrap();
-    origins.admit(b"another", &key).await.unwrap();
+    origins.admit(Kind::ApiKey, b"now", &known).await.unwrap();
+    origins.admit(Kind::ApiKey, b"another", &key).await.unwrap();
+    // Each kind is apart.
+    origins.admit(Kind::Link, b"now", &key).await.unwrap();
 }
 
 /// How often the database is asked for the keys that are known from a network, while these are closed all at once.
@@ -32,7 +34,7 @@ async fn reads(bench: &Bench, origins: &[&str]) -> usize {
     // Each gets as far as it can before any of them has an answer from the database.
     let calls = origins
         .iter()
-        .map(|origin| close(&bench.state, origin.as_bytes().to_vec(), HOUR));
+        .map(|origin| close(&bench.state, Kind::ApiKey, origin.as_bytes().to_vec(), HOUR));
     for closed in join_all(calls).await {
         closed.unwrap();
     }
@@ -48,8 +50,7 @@ async fn of_many_keys_at_once_one_reads_what_is_known_of_their_network() {
     let bench = Bench::start("robot_flood_once").await;
     assert_eq!(reads(&bench, &["office"; 8]).await, 1);
     assert_eq!(reads(&bench, &["office"; 8]).await, 0, "and it is remembered");
-    let (origins, key) = (&bench.state.closed_origins, ApiKey::generate().unwrap());
-    let refused = origins.admit(b"office", &key).await;
+    let refused = bench.state.closed_origins.admit(Kind::ApiKey, b"office", &[1]).await;
     assert!(matches!(refused, Err(Error::TooManyAttempts { .. })), "{refused:?}");
     // The control: of each network there is something to be read, and that is seen.
     assert_eq!(reads(&bench, &["first", "second", "third"]).await, 3);
