@@ -35,6 +35,7 @@ mod tests;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use rowhouse_context::Ctx;
 use rowhouse_types::{Email, UserId};
 use sqlx::PgConnection;
@@ -127,6 +128,8 @@ const CHOICES: Bound = Bound {
 struct Subject {
     digest: Vec<u8>,
     bound: Bound,
+    /// When this attempt was, by the database's clock.
+    counted: Option<DateTime<Utc>>,
 }
 
 /// An attempt that was counted and not yet found right.
@@ -162,6 +165,7 @@ impl Subject {
         Self {
             digest: digest(kind, about),
             bound,
+            counted: None,
         }
     }
 }
@@ -237,7 +241,7 @@ async fn begin_at_device(state: &State, email: &Email, secret: &DeviceSecret) ->
     }
     let mut attempted = Attempted::single("device", secret.expose(), DEVICE);
     let mut tx = state.begin().await?;
-    if let Taken::Wait(wait_s) = store::take(&mut tx, &attempted.pair).await? {
+    if let Taken::Wait(wait_s) = store::take(&mut tx, &mut attempted.pair).await? {
         return Err(refused(wait_s));
     }
     // Of many at once, the last may find that there were too many.
@@ -283,22 +287,22 @@ pub(crate) async fn begin_mail(ctx: &Ctx, state: &State) -> Result<(), Error> {
 async fn count(state: &State, mut attempted: Attempted) -> Result<Attempted, Error> {
     if attempted.subjects().count() == 1 {
         let mut conn = state.connection().await?;
-        return match store::take(&mut conn, &attempted.pair).await? {
+        return match store::take(&mut conn, &mut attempted.pair).await? {
             Taken::Counted(_) => Ok(attempted),
             Taken::Wait(wait_s) => Err(refused(wait_s)),
         };
     }
     let mut tx = state.begin().await?;
     // In one order, so that no two wait for each other; where one refuses, none has counted it.
-    for subject in std::iter::once(&attempted.pair).chain(&attempted.others) {
+    for subject in std::iter::once(&mut attempted.pair).chain(&mut attempted.others) {
         if let Taken::Wait(wait_s) = store::take(&mut tx, subject).await? {
             return Err(refused(wait_s));
         }
     }
-    if let Some(organisation) = &attempted.organisation
-        && let Taken::Wait(wait_s) = store::take(&mut tx, &organisation.all).await?
+    if let Some(organisation) = &mut attempted.organisation
+        && let Taken::Wait(wait_s) = store::take(&mut tx, &mut organisation.all).await?
     {
-        match store::take(&mut tx, &organisation.visitor).await? {
+        match store::take(&mut tx, &mut organisation.visitor).await? {
             Taken::Counted(level) if level <= organisation.visitor.bound.free => attempted.organisation = None,
             _ => return Err(refused(wait_s)),
         }
@@ -346,7 +350,7 @@ pub(crate) async fn verify(
     verified
 }
 
-/// Takes an attempt back, and leaves those before it: nothing was guessed.
+/// Takes an attempt back, and leaves those before it and the wait that one after it has set: nothing was guessed.
 pub(crate) async fn give_back(state: &State, attempted: &Attempted) -> Result<(), Error> {
     let mut conn = state.connection().await?;
     for subject in attempted.subjects() {

@@ -1,5 +1,6 @@
 //! SQL of attempts.
 
+use chrono::{DateTime, Utc};
 use rowhouse_types::Email;
 use sqlx::PgConnection;
 
@@ -17,13 +18,14 @@ const TAKE: &str = "INSERT INTO auth.attempts AS attempt (subject, level, at, bl
             THEN least($4, power(2, least(30, greatest(0, \
                 attempt.level - extract(epoch FROM clock_timestamp() - attempt.at)::float8 / $3 - $2)))) ELSE 0 END) \
     WHERE attempt.blocked_until <= clock_timestamp() \
-    RETURNING level";
+    RETURNING level, at";
 
 const WAIT: &str = "SELECT extract(epoch FROM blocked_until - clock_timestamp())::float8 FROM auth.attempts \
     WHERE subject = $1";
 
-const GIVE_BACK: &str = "UPDATE auth.attempts SET level = greatest(0, level - 1), blocked_until = clock_timestamp() \
-    WHERE subject = $1";
+/// $2: when it was counted. Where another was since, the wait is the other's and stays.
+const GIVE_BACK: &str = "UPDATE auth.attempts SET level = greatest(0, level - 1), \
+    blocked_until = CASE WHEN at = $2 THEN clock_timestamp() ELSE blocked_until END WHERE subject = $1";
 
 const FORGET: &str = "DELETE FROM auth.attempts WHERE subject = $1";
 
@@ -46,25 +48,26 @@ const PRUNE: &str = "DELETE FROM auth.attempts WHERE subject IN (SELECT subject 
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[TAKE, WAIT, GIVE_BACK, FORGET, IS_KNOWN, MARK, PRUNE];
 
-/// Counts an attempt, or says how long to wait where it must not be made yet.
-pub(super) async fn take(conn: &mut PgConnection, subject: &Subject) -> Result<Taken, Error> {
-    let taken: Option<f64> = sqlx::query_scalar(TAKE)
+/// Counts an attempt and notes when, or says how long to wait where it must not be made yet.
+pub(super) async fn take(conn: &mut PgConnection, subject: &mut Subject) -> Result<Taken, Error> {
+    let taken: Option<(f64, DateTime<Utc>)> = sqlx::query_as(TAKE)
         .bind(&subject.digest)
         .bind(subject.bound.free)
         .bind(subject.bound.leak_s)
         .bind(subject.bound.wait_max_s)
         .fetch_optional(&mut *conn)
         .await?;
-    if let Some(level) = taken {
+    if let Some((level, at)) = taken {
+        subject.counted = Some(at);
         return Ok(Taken::Counted(level));
     }
     let wait = sqlx::query_scalar(WAIT).bind(&subject.digest);
     Ok(Taken::Wait(wait.fetch_optional(conn).await?.unwrap_or_default()))
 }
 
-/// Takes an attempt back, and lets the next be made at once.
+/// Takes an attempt back, and lets the next be made at once where it was the last.
 pub(super) async fn give_back(conn: &mut PgConnection, subject: &Subject) -> Result<(), Error> {
-    let done = sqlx::query(GIVE_BACK).bind(&subject.digest);
+    let done = sqlx::query(GIVE_BACK).bind(&subject.digest).bind(subject.counted);
     done.execute(conn).await?;
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::account::actions::confirmed;
 use crate::account::password;
 use crate::account_mail::{self, Kind};
 use crate::attempt::device::DeviceSecret;
-use crate::attempt::{ORGANISATION, Subject, network};
+use crate::attempt::{ORGANISATION, Subject, give_back, network};
 use crate::error::Error;
 use crate::identity::{NewPassword, OfferedPassword};
 use crate::link::Token;
@@ -156,6 +156,30 @@ async fn who_was_not_heard_has_not_guessed() {
         0
     );
     assert!(login(&bench, "192.0.2.1", &house.email, PASSWORD).await.is_ok());
+}
+
+#[tokio::test]
+async fn who_was_not_heard_lifts_nobody_elses_wait() {
+    let bench = Bench::start("attempt_waits_stay").await;
+    let house = bench.house("acme").await;
+    let email = house.email.parse().unwrap();
+    let guess = async || super::begin(&from("192.0.2.1"), &bench.state, &email, None).await;
+    let mut begun = Vec::new();
+    for _ in 0..6 {
+        begun.push(guess().await.unwrap());
+    }
+    // The sixth makes the next one wait; its time is not over.
+    bench
+        .execute("UPDATE auth.attempts SET blocked_until = now() + interval '1 hour' WHERE level > 5")
+        .await;
+    for unheard in &begun[..5] {
+        give_back(&bench.state, unheard).await.unwrap();
+        let waits = guess().await;
+        assert!(matches!(waits, Err(Error::TooManyAttempts { .. })), "{waits:?}");
+    }
+    // The control: the sixth takes its own wait back.
+    give_back(&bench.state, &begun[5]).await.unwrap();
+    guess().await.unwrap();
 }
 
 #[tokio::test]
