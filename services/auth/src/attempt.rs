@@ -220,8 +220,13 @@ pub(crate) async fn begin(
     let (account, address) = (email.key(), ctx.address().unwrap_or_default());
     let from = network(address);
     let mut attempted = Attempted::of(of_pair(&account, &from));
-    let reset = of_reset(&account, &from);
-    if store::is_known(&mut *state.connection().await?, email, address, &reset).await? {
+    let marks = (&of_reset(&account, &from)[..], &of_recovery(&account)[..]);
+    let (known, recovered) = store::is_known(&mut *state.connection().await?, email, address, marks).await?;
+    if recovered {
+        attempted.pair = Subject::new("recovered", &format!("{account}|{from}"), ADDRESS);
+        attempted.others = vec![Subject::new("address", &from, ADDRESS)];
+    }
+    if known || recovered {
         attempted.asker = owner(&account);
     } else {
         let domain = email.domain();
@@ -375,9 +380,18 @@ pub(crate) async fn succeeded(conn: &mut PgConnection, attempted: &Attempted) ->
     Ok(())
 }
 
-/// Forgets what was tried on an account, from wherever.
-pub(crate) async fn forget_account(conn: &mut PgConnection, email: &str) -> Result<(), Error> {
-    store::forget(conn, &of_account(&Email::key_of(email))).await
+/// The account has a password of 256 random bits, which goes to its owner: nobody guesses that, so for an hour no guesses at the
+/// account are held against whoever shows it, wherever they are; only that an address tries very often. (That an account was
+/// recovered is seen by who guesses at it meanwhile.) To be called as [`was_reset`].
+pub(crate) async fn was_recovered(conn: &mut PgConnection, email: &str) -> Result<(), Error> {
+    let account = Email::key_of(email);
+    store::forget(conn, &of_account(&account)).await?;
+    store::mark(conn, &of_recovery(&account)).await
+}
+
+/// The account has a password that its owner has chosen: from now on guesses count again. To be called as [`was_reset`].
+pub(crate) async fn was_chosen(conn: &mut PgConnection, email: &str) -> Result<(), Error> {
+    store::unmark(conn, &of_recovery(&Email::key_of(email))).await
 }
 
 /// The account's password was reset by mail: whoever reads the account's mails is its owner, and gets in from where they are,
@@ -387,7 +401,7 @@ pub(crate) async fn was_reset(ctx: &Ctx, conn: &mut PgConnection, email: &str) -
     let (account, from) = (Email::key_of(email), network(ctx.address().unwrap_or_default()));
     // In the order of `count`: whoever guesses there at this moment has the first and waits for the second.
     store::forget(conn, &of_pair(&account, &from)).await?;
-    forget_account(conn, email).await?;
+    store::forget(conn, &of_account(&account)).await?;
     store::mark(conn, &of_reset(&account, &from)).await
 }
 
@@ -399,6 +413,11 @@ fn of_pair(account: &str, from: &str) -> Subject {
 /// What marks a network from which the password was reset.
 fn of_reset(account: &str, from: &str) -> Vec<u8> {
     digest("reset", &format!("{account}|{from}"))
+}
+
+/// What marks an account that was recovered.
+fn of_recovery(account: &str) -> Vec<u8> {
+    digest("recovery", account)
 }
 
 fn of_account(key: &str) -> Subject {

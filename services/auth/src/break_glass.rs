@@ -61,7 +61,7 @@ pub(crate) async fn recover(
     // Before the second factor, which would lock some of the sessions: all are locked at once, in the order of everybody.
     let ended = session::end_of_account(&mut tx, user, None, EndReason::PasswordChanged).await?;
     second_factor::remove(&mut tx, user).await?;
-    attempt::forget_account(&mut tx, &account.email).await?;
+    attempt::was_recovered(&mut tx, &account.email).await?;
     let entry =
         Entry::new("account.break_glass", user).after(json!({ "reason": reason.as_str(), "sessions_ended": ended }));
     audit::record(&mut tx, &ctx, entry).await?;

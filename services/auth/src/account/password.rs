@@ -118,5 +118,6 @@ async fn set(conn: &mut PgConnection, ctx: &Ctx, new: &NewHash<'_>) -> Result<()
         .by(new.user)
         .after(json!({ "sessions_ended": ended }));
     audit::record(conn, ctx, entry).await?;
-    account_mail::notify(conn, ctx, Kind::PasswordChanged, new.user, new.email).await
+    account_mail::notify(conn, ctx, Kind::PasswordChanged, new.user, new.email).await?;
+    attempt::was_chosen(conn, new.email).await
 }

@@ -35,7 +35,8 @@ const IS_KNOWN: &str = "SELECT EXISTS (SELECT FROM auth.sessions AS session \
     JOIN auth.identities AS identity ON identity.id = session.identity_id \
     WHERE identity.email_key = lower($1) AND session.address = $2 AND session.impersonator_id IS NULL \
     AND session.created_at > now() - interval '30 days') \
-    OR EXISTS (SELECT FROM auth.attempts WHERE subject = $3 AND at > now() - interval '1 hour')";
+    OR EXISTS (SELECT FROM auth.attempts WHERE subject = $3 AND at > now() - interval '1 hour'), \
+    EXISTS (SELECT FROM auth.attempts WHERE subject = $4 AND at > now() - interval '1 hour')";
 
 const MARK: &str = "INSERT INTO auth.attempts (subject, level, at, blocked_until) \
     VALUES ($1, 0, clock_timestamp(), clock_timestamp()) ON CONFLICT (subject) DO UPDATE SET at = excluded.at";
@@ -79,20 +80,27 @@ pub(super) async fn forget(conn: &mut PgConnection, subject: &Subject) -> Result
     Ok(())
 }
 
-/// Whether an account was logged in to from a network address lately, or its password reset. `reset`: what marks that.
+/// Whether an account was logged in to from a network address lately, or its password reset; and whether it was recovered. `reset`,
+/// `recovered`: what marks that.
 pub(super) async fn is_known(
     conn: &mut PgConnection,
     email: &Email,
     address: &str,
-    reset: &[u8],
-) -> Result<bool, Error> {
-    let known = sqlx::query_scalar(IS_KNOWN).bind(email.as_str()).bind(address);
-    Ok(known.bind(reset).fetch_one(conn).await?)
+    (reset, recovered): (&[u8], &[u8]),
+) -> Result<(bool, bool), Error> {
+    let known = sqlx::query_as(IS_KNOWN).bind(email.as_str()).bind(address);
+    Ok(known.bind(reset).bind(recovered).fetch_one(conn).await?)
 }
 
 /// Remembers that something happened now.
 pub(super) async fn mark(conn: &mut PgConnection, digest: &[u8]) -> Result<(), Error> {
     sqlx::query(MARK).bind(digest).execute(conn).await?;
+    Ok(())
+}
+
+/// Forgets that something happened.
+pub(super) async fn unmark(conn: &mut PgConnection, digest: &[u8]) -> Result<(), Error> {
+    sqlx::query(FORGET).bind(digest).execute(conn).await?;
     Ok(())
 }
 

@@ -7,12 +7,16 @@ use std::io;
 use rowhouse_auth_kit::Role;
 
 use super::{Reason, recover};
+use crate::account::{PasswordChange, password};
 use crate::error::Error;
+use crate::identity::{NewPassword, OfferedPassword};
 use crate::member::{self, MemberState};
 use crate::rights::Standing;
-use crate::tests::bench::{Bench, PASSWORD};
+use crate::session::{self, Pair};
+use crate::tests::bench::{Bench, PASSWORD, anonymous};
 
 const EMAIL: &str = "ada@acme.example";
+const CHOSEN: &str = "the sea was grey that day";
 
 fn why() -> Reason {
     Reason::parse_required("lost the telephone and the mailbox; passport seen").unwrap()
@@ -59,6 +63,64 @@ async fn the_new_password_lets_in_and_nothing_that_was_there_does() {
     }
     let dump = bench.dump().await;
     assert!(dump.contains("passport seen") && !dump.contains(&shown));
+}
+
+/// A log-in from an address that nobody has been at before.
+async fn log_in(bench: &Bench, password: &str) -> Result<Pair, Error> {
+    let attempt = session::Attempt {
+        email: EMAIL.parse().unwrap(),
+        password: OfferedPassword::parse(password).unwrap(),
+        tenant: None,
+        second_factor: None,
+        device: None,
+    };
+    let call = anonymous().with_origin(None, Some("203.0.113.9".to_owned()));
+    session::actions::login(&call, &bench.state, &attempt).await
+}
+
+#[tokio::test]
+async fn whoever_is_let_back_in_does_not_wait_for_those_who_guess() {
+    let bench = Bench::start("glass_attack").await;
+    let house = bench.house("acme").await;
+    bench.member(&house, EMAIL, Role::User).await;
+    let guess = async || {
+        for _ in 0..6 {
+            assert!(log_in(&bench, "wrong horse battery").await.is_err());
+        }
+    };
+    // As many as may be, from the same network too; all wait for an hour, but for the network at other accounts.
+    guess().await;
+    let attacked = "UPDATE auth.attempts SET blocked_until = now() + interval '1 hour' WHERE subject <> $1";
+    let attacked = sqlx::query(attacked).bind(crate::random::sha256("address|203.0.113.9"));
+    assert_eq!(attacked.execute(&bench.superuser).await.unwrap().rows_affected(), 3);
+    let waits = |answer: Result<Pair, Error>| matches!(answer, Err(Error::TooManyAttempts { .. }));
+    assert!(waits(log_in(&bench, PASSWORD).await));
+    let mut shown = String::new();
+    let keep = |secret: &str| {
+        secret.clone_into(&mut shown);
+        Ok(())
+    };
+    let db = &bench.state.db;
+    recover(db, &EMAIL.parse().unwrap(), &why(), keep).await.unwrap();
+    // Others go on guessing.
+    guess().await;
+    let pair = log_in(&bench, &shown).await.unwrap();
+    // The control: a password that the person has chosen can be guessed, and guesses count.
+    let change = PasswordChange {
+        current: OfferedPassword::parse(&shown).unwrap(),
+        new: NewPassword::parse(CHOSEN).unwrap(),
+    };
+    password::change(&Bench::ctx_in(&pair), &bench.state, &change)
+        .await
+        .unwrap();
+    guess().await;
+    bench
+        .execute(
+            "UPDATE auth.attempts SET blocked_until = now() + interval '1 hour'
+             WHERE blocked_until > at + interval '0.5 seconds'",
+        )
+        .await;
+    assert!(waits(log_in(&bench, CHOSEN).await));
 }
 
 #[tokio::test]
