@@ -201,7 +201,7 @@ async fn a_plan_may_grant_more_slots_or_fewer() {
     ];
     assert_eq!(list(&replicas.two, many, SHORT).await, exceeded(many, 3));
     // Made smaller than what is under way: nothing is taken back, and nothing new is let in.
-    grant(many, Some(1)).await;
+    replicas.grant(many, Some(1)).await;
     for replica in [&replicas.one, &replicas.two] {
         assert_eq!(list(replica, many, SHORT).await, exceeded(many, 1));
     }
