@@ -39,9 +39,15 @@ async fn two_processes_share_a_tenants_rate_and_neighbours_have_their_own() {
         settled(quotas, neighbour).await;
     }
     let begun = Instant::now();
-    let passed = flood(&one, tenant, 2_000).await + flood(&two, tenant, 2_000).await;
-    one.shutdown().await;
-    two.shutdown().await;
+    let mut passed = 0;
+    for _ in 0..4 {
+        for quotas in [&one, &two] {
+            passed += flood(quotas, tenant, 500).await;
+            // What was asked for meanwhile is there for the next flood, however slow Redis is.
+            quotas.shutdown().await;
+            quotas.inner.tasks.reopen();
+        }
+    }
     // The burst, what came since, and each process's credit and batch.
     let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap() + 1;
     assert!(

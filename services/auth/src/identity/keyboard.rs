@@ -3,8 +3,8 @@
 //! zxcvbn sees walks on the keys of QWERTY alone, and takes a walk over three rows for three that were chosen. So a password is
 //! looked at once more as the Latin letters of the same keys, and once more with its walks cut short.
 
-/// The keys of a keyboard, row by row, as they are labelled in the United States. Each row begins half a key to the right of the one
-/// above it: `q` is below `1`. The grave accent lies outside.
+/// The keys of a keyboard, row by row, as they are labelled in the United States. Each row begins half a key to the right of the
+/// one above it: `q` is below `1`. The grave accent lies outside.
 const KEYS: [&str; 4] = ["`1234567890-=", "qwertyuiop[]", "asdfghjkl;'", "zxcvbnm,./"];
 
 /// The three lower rows as other scripts label them, key by key; a blank stands for a key that gives none of the script's letters.

@@ -171,8 +171,8 @@ impl Hasher {
 
     /// Whether the password is the account's. Without an account the same work is done and the answer is no.
     ///
-    /// A password that was not typed in its normal form is compared twice, since the hash may be older than that form. Both are done
-    /// whatever the first one says, with an account and without: how much work it is depends on what was typed alone.
+    /// A password that was not typed in its normal form is compared twice, since the hash may be older than that form. Both are
+    /// done whatever the first one says, with an account and without: how much work it is depends on what was typed alone.
     pub(crate) async fn verify(
         &self,
         ctx: &Ctx,

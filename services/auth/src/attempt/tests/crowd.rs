@@ -9,6 +9,7 @@ use crate::state::State;
 
 const HOME: &str = "198.51.100.7";
 const ABROAD: &str = "203.0.113.9";
+const ELSEWHERE: &str = "192.0.2.9";
 
 /// Who logs in while strangers have all places, and what came of it.
 struct Crowd {
@@ -40,11 +41,11 @@ impl Crowd {
         let crowd = Self {
             home: try_from(HOME, &house.email, None).await,
             device: try_from(ABROAD, &house.email, known.device).await,
-            stranger: try_from(ABROAD, &house.email, None).await,
+            stranger: try_from(ELSEWHERE, &house.email, None).await,
             nobody: try_from(HOME, "nobody@acme.example", None).await,
         };
         drop(strangers);
-        try_from(ABROAD, &house.email, None).await.unwrap();
+        try_from(ELSEWHERE, &house.email, None).await.unwrap();
         crowd
     }
 }
