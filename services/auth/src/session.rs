@@ -54,6 +54,10 @@ const REFRESHES_FREE: f64 = 10_000.0;
 /// would lock out who has lost them all. Nobody has so many browsers; programs that log in each time are not locked out.
 const SESSIONS_MAX: i64 = 200;
 
+/// Sessions that one log-in ends at most, the oldest of those beyond the bound first: each is an entry in a log, under the clock of
+/// rights. An account that has thousands from before there was a bound loses them with its next log-ins.
+const ROOM_MAX: i64 = 100;
+
 /// What every refresh token begins with, so that scanners find leaked ones.
 const REFRESH_PREFIX: &str = "rhr_";
 

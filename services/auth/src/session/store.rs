@@ -7,8 +7,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    EndReason, GRACE_S, IDLE_DAYS, LIFETIME_DAYS, Listed, Presented, REFRESH_EVERY_S, REFRESHES_FREE, RefreshToken,
-    SESSIONS_MAX, Session,
+    EndReason, GRACE_S, IDLE_DAYS, LIFETIME_DAYS, Listed, Presented, REFRESH_EVERY_S, REFRESHES_FREE, ROOM_MAX,
+    RefreshToken, SESSIONS_MAX, Session,
 };
 use crate::error::Error;
 
@@ -80,13 +80,13 @@ const END_OF_ACCOUNT: &str = "UPDATE auth.sessions SET revoked_at = clock_timest
 /// Where the last token of a session has died of idleness nobody misses it, and it is the first to go all the same. One that
 /// somebody is ending or using at this moment is left for the next time, so that nobody waits for anybody.
 const END_BEYOND: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $4 \
-    WHERE id IN (SELECT id FROM auth.sessions WHERE revoked_at IS NULL AND id IN (SELECT session.id \
+    WHERE id = ANY (ARRAY(SELECT id FROM auth.sessions WHERE revoked_at IS NULL AND id IN (SELECT session.id \
         FROM auth.sessions AS session LEFT JOIN auth.refresh_tokens AS token ON token.session_id = session.id \
             AND token.used_at IS NULL AND token.revoked_at IS NULL \
         WHERE session.identity_id = $1 AND session.revoked_at IS NULL AND session.impersonator_id IS NULL \
         AND session.expires_at > clock_timestamp() AND session.id <> ALL ($2) \
         ORDER BY coalesce(token.created_at, session.created_at) DESC, session.id DESC OFFSET $3) \
-    ORDER BY id FOR UPDATE SKIP LOCKED) RETURNING id, tenant_id";
+    ORDER BY id LIMIT $5 FOR UPDATE SKIP LOCKED)) RETURNING id, tenant_id";
 
 /// Of each the token that it would use next, and the one that it has used last.
 const KNOWN_FROM: &str = "SELECT token.token_hash, session.used_token FROM auth.sessions AS session \
@@ -390,8 +390,8 @@ pub(crate) async fn end_of_account(
     Ok(done.rows_affected())
 }
 
-/// Ends an account's sessions beyond those that it may have, and answers which, and where each was. `keep`: of those that it may
-/// have, these are some.
+/// Ends an account's sessions beyond those that it may have, at most [`ROOM_MAX`], and answers which, and where each was. `keep`: of
+/// those that it may have, these are some.
 pub(super) async fn end_beyond(
     conn: &mut PgConnection,
     user: UserId,
@@ -404,6 +404,7 @@ pub(super) async fn end_beyond(
         .bind(keep)
         .bind(others)
         .bind(EndReason::TooMany.as_str())
+        .bind(ROOM_MAX)
         .fetch_all(conn)
         .await?;
     let ended = ended.into_iter();

@@ -99,6 +99,18 @@ async fn a_log_in_beyond_two_hundred_ends_the_session_that_was_refreshed_the_lon
 }
 
 #[tokio::test]
+async fn of_thousands_from_before_there_was_a_bound_each_log_in_ends_some() {
+    let bench = Bench::start("bounds_backlog").await;
+    let house = bench.house("acme").await;
+    let first = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    others(&bench, &first, 398).await;
+    for ended in [100, 200, 202] {
+        bench.login(&house.email, PASSWORD, None).await.unwrap();
+        assert_eq!(bench.count(ENDED).await, ended);
+    }
+}
+
+#[tokio::test]
 async fn who_goes_to_another_tenant_keeps_the_session_that_they_come_from() {
     let bench = Bench::start("bounds_switch").await;
     let (house, neighbour) = (bench.house("acme").await, bench.house("globex").await);
