@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use rowhouse_context::Ctx;
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::{Mutex, MutexGuard, RwLock};
 use tokio::time::Instant;
 
 use super::{Attempted, BAD, count, network};
@@ -38,6 +38,10 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 /// or 64, and each belongs to one network only.
 const KNOWN_MAX: i64 = 10_000;
 
+/// Locks under which networks are closed. Whoever closes one reads the database, and every log-in and refresh asks whether its
+/// network is being closed: of many that are closed at once, each keeps those of few others waiting.
+const LOCKS: usize = 64;
+
 /// What is presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
@@ -51,8 +55,8 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) struct ClosedOrigins {
     closed: Cache<(Kind, Vec<u8>), Arc<Closed>>,
-    /// Held by who reads what is known of a network.
-    closing: Mutex<()>,
+    /// Held by who reads what is known of a network; each is for several.
+    closing: [Mutex<()>; LOCKS],
 }
 
 #[derive(Debug)]
@@ -72,7 +76,7 @@ impl ClosedOrigins {
             .build();
         Self {
             closed,
-            closing: Mutex::default(),
+            closing: std::array::from_fn(|_| Mutex::default()),
         }
     }
 
@@ -87,6 +91,16 @@ impl ClosedOrigins {
         }
         let retry = left.max(Duration::from_secs(1));
         Err(Error::TooManyAttempts { retry })
+    }
+
+    /// Waits for whoever closes a network, and lets nobody close it meanwhile.
+    async fn closing(&self, origin: &[u8]) -> Option<MutexGuard<'_, ()>> {
+        // A digest: any byte of it spreads them.
+        let which = origin.first().map_or(0, |byte| usize::from(*byte) % LOCKS);
+        match self.closing.get(which) {
+            Some(lock) => Some(lock.lock().await),
+            None => None,
+        }
     }
 
     /// How long a network is refused still, where it is.
@@ -110,9 +124,10 @@ pub(crate) async fn admit(ctx: &Ctx, state: &State, kind: Kind, hash: &[u8]) -> 
 
 /// Something was handed out to a network: where it is closed, that is let through. `hash`: its SHA-256.
 pub(crate) async fn was_given(ctx: &Ctx, state: &State, kind: Kind, hash: Vec<u8>) {
+    let origin = of(ctx);
     // Whoever closes the network at this moment may have read what is known there before.
-    let _closing = state.closed_origins.closing.lock().await;
-    if let Some((closed, _)) = state.closed_origins.left(kind, &of(ctx)).await {
+    let _closing = state.closed_origins.closing(&origin).await;
+    if let Some((closed, _)) = state.closed_origins.left(kind, &origin).await {
         closed.known.write().await.insert(hash);
     }
 }
@@ -131,7 +146,7 @@ pub(crate) async fn not_good(ctx: &Ctx, state: &State, kind: Kind, refusal: Erro
 }
 
 async fn close(state: &State, kind: Kind, origin: Vec<u8>, retry: Duration) -> Result<(), Error> {
-    let _closing = state.closed_origins.closing.lock().await;
+    let _closing = state.closed_origins.closing(&origin).await;
     // Of many at once, the first has read what is known there.
     if state.closed_origins.left(kind, &origin).await.is_some() {
         return Ok(());

@@ -1,5 +1,6 @@
 //! How long a network is refused, and who reads what is known of it.
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
 use super::*;
@@ -26,6 +27,17 @@ async fn a_network_is_refused_until_its_time_is_over() {
     origins.admit(Kind::ApiKey, b"another", &key).await.unwrap();
     // Each kind is apart.
     origins.admit(Kind::Link, b"now", &key).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_closes_a_network_keeps_those_of_others_not_waiting() {
+    let origins = ClosedOrigins::new();
+    let closing = origins.closing(b"office").await;
+    assert!(origins.closing(b"home").now_or_never().is_some());
+    // The control: those of the same network wait.
+    assert!(origins.closing(b"office").now_or_never().is_none());
+    drop(closing);
+    assert!(origins.closing(b"office").now_or_never().is_some());
 }
 
 /// How often the database is asked for the keys that are known from a network, while these are closed all at once.
