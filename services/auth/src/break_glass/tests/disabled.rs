@@ -1,19 +1,15 @@
 //! Accounts that are disabled and enabled by command, on a real database.
 
-use std::time::Duration;
-
 use rowhouse_auth_kit::Role;
 use rowhouse_context::Ctx;
 use rowhouse_types::{ApiKeyId, Email, InvitationId, ServiceAccountId, UserId};
-use uuid::Uuid;
 
 use super::EMAIL;
 use crate::authz::{self, Decision};
 use crate::break_glass::{Reason, disable, enable};
 use crate::error::Error;
 use crate::member::{self, Invite, MemberState};
-use crate::rights::actions::renew_lease;
-use crate::rights::{Renewal, Standing, Version};
+use crate::rights::Standing;
 use crate::role::TenantRole;
 use crate::service_account::{self, AccountName, ApiKey, NewAccount, keys};
 use crate::tests::bench::{Bench, House, PASSWORD, anonymous};
@@ -158,34 +154,13 @@ async fn it_is_acknowledged_when_every_lease_has_confirmed_it() {
     let here = bench.login(EMAIL, PASSWORD, Some(house.tenant)).await.unwrap();
     let account = program(&bench, &Bench::ctx_in(&here)).await;
     let (key, ..) = hand_on(&bench, &Bench::ctx_in(&here), account, "mole@acme.example").await;
-    let renew = async |holder: &Renewal| renew_lease(&anonymous(), &bench.state, holder).await.unwrap();
-    let mut holder = Renewal {
-        instance: Uuid::now_v7(),
-        service: "crm",
-        confirmed: Version(0),
-        wait: Duration::ZERO,
-    };
-    holder.confirmed = renew(&holder).await.version;
-    renew(&holder).await;
-    // So long that only the confirmation can end the wait.
-    bench
-        .execute("UPDATE auth.leases SET expires_at = now() + interval '1 hour'")
-        .await;
     let db = bench.state.db.clone();
-    let ending = tokio::spawn(async move { disable(&db, &ada(), &why()).await });
-    let news = loop {
-        let news = renew(&holder).await;
-        if news.version > holder.confirmed {
-            break news;
-        }
-    };
+    let ending = async move { disable(&db, &ada(), &why()).await };
+    let (disabled, subjects) = bench.acknowledged(ending).await;
+    assert!(disabled);
     for subject in [user.to_string(), service_account::session_of(key).to_string()] {
-        assert!(news.subjects.contains(&subject), "{subject}");
+        assert!(subjects.contains(&subject), "{subject}");
     }
-    assert!(!ending.is_finished(), "it must not be acknowledged yet");
-    holder.confirmed = news.version;
-    renew(&holder).await;
-    assert!(ending.await.unwrap().unwrap());
 }
 
 /// Without the tenants' locks a key that is being made while the account is disabled would stay good.
