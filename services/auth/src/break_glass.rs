@@ -61,11 +61,11 @@ pub(crate) async fn recover(
     // Before the second factor, which would lock some of the sessions: all are locked at once, in the order of everybody.
     let ended = session::end_of_account(&mut tx, user, None, EndReason::PasswordChanged).await?;
     second_factor::remove(&mut tx, user).await?;
-    attempt::was_recovered(&mut tx, &account.email).await?;
     let entry =
         Entry::new("account.break_glass", user).after(json!({ "reason": reason.as_str(), "sessions_ended": ended }));
     audit::record(&mut tx, &ctx, entry).await?;
     account_mail::notify(&mut tx, &ctx, Kind::PasswordChanged, user, &account.email).await?;
+    attempt::was_recovered(&mut tx, &account.email).await?;
     let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
     tx.commit().await?;
     Clock::new(db.clone()).acknowledge(&ctx, version).await
