@@ -209,13 +209,18 @@ impl RequestTable {
     }
 
     /// Rows that a call is taking over, or that somebody else removes, are passed over: what waited for such a call would remove
-    /// what it has just written.
+    /// what it has just written. A `WITH` that locks rows is run once; within `IN` a nested loop may run it for each row, and
+    /// each time it passes over other rows, so that more than the limit go.
     fn forget_sql(&self) -> String {
         let Self { schema, scope } = self;
         format!(
-            "DELETE FROM {schema}.requests WHERE ({scope}, method, request_id) IN (
+            "WITH expired AS MATERIALIZED (
                  SELECT {scope}, method, request_id FROM {schema}.requests
-                 WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)"
+                 WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
+             )
+             DELETE FROM {schema}.requests AS known USING expired
+             WHERE known.{scope} = expired.{scope} AND known.method = expired.method
+                 AND known.request_id = expired.request_id"
         )
     }
 }

@@ -49,18 +49,19 @@ const ANSWERED: Statement<Known> = Statement::new(
 );
 
 /// Removes at most `$3` rows whose time is over at `$2`. Said in every home by its owner, now and then: a tenant that makes no
-/// calls with request ids would keep its last ones, with what they answered. A row that a call is taking over is passed over.
+/// calls with request ids would keep its last ones, with what they answered. A row that a call is taking over is passed over. A
+/// `WITH` that locks rows is run once; within `IN` a nested loop may run it again and again, and more than `$3` rows go.
 pub(crate) const FORGET: Statement<()> = Statement::new(
     "request.forget",
-    "DELETE FROM requests
-     WHERE tenant_id = $1 AND (method, request_id) IN (
-         SELECT expired.method, expired.request_id
-         FROM requests AS expired
-         WHERE expired.tenant_id = $1 AND expired.expires_at <= $2
-         ORDER BY expired.expires_at
+    "WITH expired AS MATERIALIZED (
+         SELECT method, request_id FROM requests
+         WHERE tenant_id = $1 AND expires_at <= $2
+         ORDER BY expires_at
          LIMIT $3
          FOR UPDATE SKIP LOCKED
-     )",
+     )
+     DELETE FROM requests AS known USING expired
+     WHERE known.tenant_id = $1 AND known.method = expired.method AND known.request_id = expired.request_id",
     &[Type::TIMESTAMPTZ, Type::INT8],
 );
 
