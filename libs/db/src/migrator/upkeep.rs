@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use futures_util::future::join_all;
 use rowhouse_types::{HomeState, ServerName, TenantId};
 use sqlx::{Connection as _, PgConnection};
@@ -27,6 +27,10 @@ const PARTS_MAX: u32 = 100;
 /// ends nothing by itself.
 const TURN_MAX: Duration = Duration::from_secs(60);
 
+/// How long a row's time must have been over by this process's clock. Others' clocks are behind: by theirs a row that is removed
+/// must not count any more.
+const CLOCKS_APART_MAX: TimeDelta = TimeDelta::minutes(1);
+
 /// What is done in each home.
 #[derive(Clone, Copy)]
 struct Turn {
@@ -43,8 +47,8 @@ impl Provisioner {
     /// and what fails keeps no other home from it. Each server is gone through for itself, with a minute for each home, so one that
     /// hangs keeps no other waiting. Any number of processes may do it at once.
     ///
-    /// `statement`: removes at most `$3` (a bigint) rows of tenant `$1` whose time is over at `$2` (a timestamp), and passes over
-    /// those that somebody else has locked.
+    /// `statement`: removes at most `$3` (a bigint) rows of tenant `$1` whose time is over at `$2` (a timestamp, a minute ago:
+    /// the clocks of those who read the rows differ from this one's), and passes over those that somebody else has locked.
     ///
     /// # Errors
     /// The first failure of a server or a home.
@@ -137,7 +141,7 @@ impl Provisioner {
             let done = sqlx::query(turn.statement).persistent(false);
             let done = done
                 .bind(tenant.uuid())
-                .bind(Utc::now())
+                .bind(Utc::now() - CLOCKS_APART_MAX)
                 .bind(i64::from(turn.part_rows));
             let rows = done.execute(&mut *tx).await?.rows_affected();
             tx.commit().await?;

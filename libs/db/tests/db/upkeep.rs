@@ -16,7 +16,8 @@ use crate::notes::NEWEST;
 const FORGET: Statement<()> = Statement::new(
     "note.forget",
     "DELETE FROM notes WHERE tenant_id = $1 AND id IN (
-         SELECT id FROM notes WHERE tenant_id = $1 AND body LIKE 'old%' AND now() <= $2 LIMIT $3 FOR UPDATE SKIP LOCKED)",
+         SELECT id FROM notes WHERE tenant_id = $1 AND body LIKE 'old%' AND now() - interval '2 minutes' <= $2
+         LIMIT $3 FOR UPDATE SKIP LOCKED)",
     &[Type::TIMESTAMPTZ, Type::INT8],
 );
 

@@ -152,11 +152,11 @@ impl Bench {
         self.count(tenant, &own).await
     }
 
-    /// Has the time of some of them be over.
-    pub(super) async fn expire_requests(&self, tenant: TenantId, limit: i64) {
+    /// Has the time of some of them be over since `ago`, an interval of PostgreSQL.
+    pub(super) async fn expire_requests(&self, tenant: TenantId, limit: i64, ago: &str) {
         let id = tenant.uuid();
         let sql = format!(
-            "UPDATE requests SET expires_at = now() - interval '1 second'
+            "UPDATE requests SET expires_at = now() - interval '{ago}'
              WHERE tenant_id = '{id}' AND request_id IN
                  (SELECT request_id FROM requests WHERE tenant_id = '{id}' LIMIT {limit})"
         );
