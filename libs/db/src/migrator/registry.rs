@@ -227,7 +227,7 @@ pub(super) async fn tenant_of(connection: &mut PgConnection, house_id: Uuid) -> 
 }
 
 /// Tenants with a home in use after `after`, at most `limit`, and whether it is in a database of its own: then that one knows
-/// the home's state.
+/// the home's state. A spare's database is nobody's: no operation has claimed it.
 pub(super) async fn in_use(
     connection: &mut PgConnection,
     participant: ServiceName,
@@ -236,7 +236,10 @@ pub(super) async fn in_use(
 ) -> Result<Vec<(TenantId, bool)>, sqlx::Error> {
     let homes: Vec<(Uuid, bool)> = sqlx::query_as(
         "SELECT tenant_id, false FROM rowhouse.homes WHERE participant = $1 AND state = 'active' AND tenant_id > $2
-         UNION ALL SELECT tenant_id, true FROM rowhouse.databases WHERE participant = $1 AND state = 'ready' AND tenant_id > $2
+         UNION ALL
+         SELECT own.tenant_id, true FROM rowhouse.databases AS own
+         JOIN rowhouse.homes AS home ON home.tenant_id = own.tenant_id AND home.participant = own.participant
+         WHERE own.participant = $1 AND own.state = 'ready' AND home.operation_id IS NOT NULL AND own.tenant_id > $2
          ORDER BY tenant_id
          LIMIT $3",
     )

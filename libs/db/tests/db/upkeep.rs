@@ -58,6 +58,26 @@ async fn every_home_is_visited_page_by_page_and_its_rows_go_part_by_part() {
     assert_eq!(bench.provisioner.forget(&FORGET).await.unwrap(), 0);
 }
 
+/// There may be hundreds, and nobody has written into any.
+#[tokio::test]
+async fn the_database_of_a_spare_is_not_opened() {
+    let bench = Bench::start("upkeep_spare", 2).await;
+    let spare = TenantId::generate();
+    bench
+        .provisioner
+        .prepare_spare(spare, &server(), Placement::Database)
+        .await
+        .unwrap();
+    let main = bench.superuser().await;
+    let shut = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", schema(spare));
+    main.batch_execute(&shut).await.unwrap();
+    assert_eq!(bench.provisioner.forget(&FORGET).await.unwrap(), 0);
+    // The control: one that an operation has claimed is.
+    let claimed = "UPDATE rowhouse.homes SET operation_id = gen_random_uuid() WHERE tenant_id = $1";
+    assert_eq!(main.execute(claimed, &[&spare.uuid()]).await.unwrap(), 1);
+    bench.provisioner.forget(&FORGET).await.unwrap_err();
+}
+
 #[tokio::test]
 async fn homes_that_refuse_changes_wait_for_another_turn() {
     for placement in [Placement::Schema, Placement::Shared, Placement::Database] {
