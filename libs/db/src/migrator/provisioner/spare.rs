@@ -93,7 +93,9 @@ impl Provisioner {
         let (entry, home) = self.find(&mut tx, tenant, server).await?;
         let is_behind = match &entry.place {
             Some((house, HomeState::Spare)) => self.is_behind(house) || !platform::is_current(&mut tx).await?,
-            Some(_) | None => false,
+            // Claimed since the main database was asked.
+            Some(_) => return Err(ProvisionError::HomeExists),
+            None => false,
         };
         tx.rollback().await?;
         drop(own);

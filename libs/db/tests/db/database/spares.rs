@@ -275,6 +275,22 @@ async fn a_spare_database_that_is_behind_is_brought_on_when_it_is_asked_for_agai
     );
 }
 
+/// Whoever looks after spares has asked the main database before the claim came, and the spare's own after it.
+#[tokio::test]
+async fn a_spare_database_that_is_claimed_meanwhile_is_no_spare_to_who_asks_again() {
+    let bench = Bench::start("own_spare_gone", 1).await;
+    let spare = spare(&bench).await;
+    assert_eq!(
+        claim(&bench, &spare, OperationId::generate()).await,
+        Some(active(&spare))
+    );
+    let before = "UPDATE rowhouse.homes SET operation_id = NULL WHERE tenant_id = $1";
+    let main = bench.superuser().await;
+    assert_eq!(main.execute(before, &[&spare.tenant.uuid()]).await.unwrap(), 1);
+    let again = spare_of(&bench, spare.tenant).await;
+    assert!(matches!(again, Err(ProvisionError::HomeExists)), "{again:?}");
+}
+
 /// That may be a build, which takes seconds, and is bounded by those who may build.
 #[tokio::test]
 async fn a_claim_does_not_wait_for_somebody_who_works_on_the_tenant() {
