@@ -9,6 +9,8 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Transaction};
 
+use crate::error::is_servers;
+
 /// Logins of control data are called `rowhouse_ctl_<schema>`.
 const LOGIN_PREFIX: &str = "rowhouse_ctl_";
 
@@ -90,10 +92,7 @@ pub fn is_away(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
-        // PostgreSQL, appendix A: 08 the connection, 53 insufficient resources, 57 an operator's hand (shut down, cancelled).
-        sqlx::Error::Database(fault) => fault
-            .code()
-            .is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class))),
+        sqlx::Error::Database(fault) => fault.code().is_some_and(|code| is_servers(&code)),
         _ => false,
     }
 }

@@ -90,6 +90,15 @@ pub(crate) const SLOTS_TAKEN: &str = "RH006";
 /// `rowhouse.enter`: the home's state forbids writing.
 pub(crate) const STATE_FORBIDS_WRITING: &str = "RH007";
 
+/// Whether it is the server that fails, and not what it was asked: another try may help. PostgreSQL, appendix A: 08 the connection
+/// (08P01 is how PgBouncer says that it has no server), 53 insufficient resources, 57 an operator's hand (shut down, cancelled),
+/// 58 the system beneath.
+///
+/// `sqlstate`: five characters.
+pub(crate) fn is_servers(sqlstate: &str) -> bool {
+    matches!(sqlstate.get(..2), Some("08" | "53" | "57" | "58"))
+}
+
 // === impl Error ===
 
 impl Error {
@@ -119,10 +128,7 @@ impl Error {
                     sqlstate: state.to_owned(),
                 },
             },
-            // Connection, resources, operator's intervention; 08P01 is how PgBouncer says that it has no server.
-            _ if ["08", "53", "57"].iter().any(|class| state.starts_with(class)) => {
-                Self::Unavailable(format!("{what}: SQLSTATE {state}"))
-            }
+            _ if is_servers(state) => Self::Unavailable(format!("{what}: SQLSTATE {state}")),
             _ => Self::Fault(format!("{what}: SQLSTATE {state}")),
         }
     }

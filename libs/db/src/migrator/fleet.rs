@@ -21,6 +21,7 @@ use super::house::Wall;
 use super::ledger::{self, Binds};
 use super::registry::{self, House};
 use super::{ProvisionError, Provisioner, deferred, house};
+use crate::error::is_servers;
 
 /// How often a house is tried in one round, where waiting may help: its locks were not to be had.
 pub(super) const ATTEMPTS_MAX: i32 = 8;
@@ -365,11 +366,10 @@ impl Cause {
             return None;
         };
         let fault = fault.try_downcast_ref::<PgDatabaseError>()?;
-        match fault.code().get(..2) {
-            // Connection, resources, an operator's hand: the server's.
-            Some("08" | "53" | "57" | "58") | None => None,
-            Some(_) => cause(fault.code(), &names(fault), false),
+        if is_servers(fault.code()) {
+            return None;
         }
+        cause(fault.code(), &names(fault), false)
     }
 }
 
