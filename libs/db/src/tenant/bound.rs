@@ -146,6 +146,20 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn as_many_slots_as_a_lane_has_connections_leave_the_neighbours_none() {
+        let leave_one = |count, slots_per_tenant| {
+            let lanes = Lanes {
+                count,
+                slots_per_tenant,
+                ..LANES
+            };
+            lanes.leave_neighbours_one()
+        };
+        assert_eq!([1, 2, 3].map(|slots| leave_one(8, slots)), [true, true, false]);
+        assert!(leave_one(0, 3), "nobody shares a lane");
+    }
+
+    #[test]
     fn where_no_neighbour_shares_a_lane_the_plans_number_counts_alone() {
         for (placement, lanes) in [
             (Placement::Database, LANES),

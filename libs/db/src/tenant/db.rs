@@ -80,7 +80,8 @@ pub(super) struct Inner {
 // === impl TenantDb ===
 
 impl TenantDb {
-    /// Makes the pools. Connections are opened when they are needed, so no server has to be there yet.
+    /// Makes the pools. Connections are opened when they are needed, so no server has to be there yet. Where lanes leave neighbours
+    /// nothing it says so, and goes on: who was served so far still is.
     ///
     /// # Errors
     /// [`Error::Fault`] for a URL or a key that cannot be used; it never holds them.
@@ -89,6 +90,14 @@ impl TenantDb {
         reason = "a pool belongs to a runtime, which an async function is sure to have"
     )]
     pub async fn connect(config: TenantDbConfig, directory: Arc<dyn Directory>) -> Result<Self, Error> {
+        if !config.lanes.leave_neighbours_one() {
+            let (slots, slots_max) = (config.lanes.slots_per_tenant, config.lanes.slots_max());
+            tracing::error!(
+                slots,
+                slots_max,
+                "a tenant may hold every connection of its lanes: give it fewer slots, or each lane more connections"
+            );
+        }
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut servers = BTreeMap::new();
         for (name, url) in &config.urls {

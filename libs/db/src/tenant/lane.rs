@@ -62,6 +62,11 @@ impl Lanes {
         u16::try_from(connections.saturating_sub(1)).unwrap_or(u16::MAX).max(1)
     }
 
+    /// Whether a tenant whose plan says nothing leaves its neighbours a connection, as one whose plan does must.
+    pub(super) fn leave_neighbours_one(self) -> bool {
+        !self.are_on() || self.slots_per_tenant <= self.slots_max()
+    }
+
     /// What a lane is called, in metrics and at the end of its alias.
     pub(super) fn name(lane: u16) -> String {
         format!("lane_{lane:02}")
