@@ -220,7 +220,9 @@ async fn round(torture: &mut Torture) {
     torture.count("migrators killed", aborted);
     assert_eq!(count(&seen.failed), 0);
     assert!(count(&seen.older) > 0 && count(&seen.newer) > 0);
-    assert!(killed > 5 && aborted > 5, "{killed} {aborted}");
+    // Which back ends are at work when one is to be killed is luck: in the short form one is enough.
+    let killed_min = u64::try_from(torture.size(1, 6)).unwrap();
+    assert!(killed >= killed_min && aborted > 5, "{killed} {aborted}");
     // Each shared home is in the one house that they share.
     let houses = schema_homes + 1 + own_databases;
     torture.count("houses migrated", houses);
