@@ -34,7 +34,7 @@ pub async fn run(log: ControlLog, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        match seal_all(&log).await {
+        match seal_all(&log, &stop).await {
             Ok(()) => failing = false,
             Err(error) if !std::mem::replace(&mut failing, true) => {
                 tracing::warn!(cause = %error, "audit entries were not sealed; they wait");
@@ -45,17 +45,23 @@ pub async fn run(log: ControlLog, stop: CancellationToken) {
 }
 
 /// One round: seals what waits in every chain, up to a bound for each. One that fails keeps no other waiting; the last fault is
-/// told.
+/// told. Where there is no connection to be had the round is over: each chain would wait for one in vain. It ends early at `stop`,
+/// too.
 ///
 /// # Errors
 /// What PostgreSQL says.
-pub async fn seal_all(log: &ControlLog) -> Result<(), sqlx::Error> {
+pub async fn seal_all(log: &ControlLog, stop: &CancellationToken) -> Result<(), sqlx::Error> {
     let (mut after, mut outcome) = (None, Ok(()));
     loop {
         let chains = log.chains(after).await?;
         for together in chains.chunks(CHAINS_TOGETHER_MAX) {
-            if let Err(error) = seal_together(log, together).await {
-                outcome = Err(error);
+            if stop.is_cancelled() {
+                return outcome;
+            }
+            match seal_together(log, together, stop).await {
+                Ok(()) => {}
+                Err(error) if has_no_connection(&error) => return Err(error),
+                Err(error) => outcome = Err(error),
             }
         }
         after = chains.last().copied();
@@ -67,7 +73,7 @@ pub async fn seal_all(log: &ControlLog) -> Result<(), sqlx::Error> {
 
 /// Seals some chains in one transaction, then alone those that had their whole share waiting. Where the transaction fails each
 /// is sealed alone: that shows which one it was, and what it was.
-async fn seal_together(log: &ControlLog, chains: &[Uuid]) -> Result<(), sqlx::Error> {
+async fn seal_together(log: &ControlLog, chains: &[Uuid], stop: &CancellationToken) -> Result<(), sqlx::Error> {
     let tenants: Vec<Option<TenantId>> = chains.iter().copied().map(tenant_of).collect();
     let (alone, turns) = match log.seal_many(&tenants).await {
         Ok(sealed) => {
@@ -75,15 +81,26 @@ async fn seal_together(log: &ControlLog, chains: &[Uuid]) -> Result<(), sqlx::Er
             let more = tenants.iter().zip(&sealed).filter(|(_, count)| whole(count));
             (more.map(|(tenant, _)| *tenant).collect(), SEALS_PER_TURN - 1)
         }
+        Err(error) if has_no_connection(&error) => return Err(error),
         Err(_) => (tenants, SEALS_PER_TURN),
     };
     let mut outcome = Ok(());
     for tenant in alone {
-        if let Err(error) = seal_some(log, tenant, turns).await {
-            outcome = Err(error);
+        if stop.is_cancelled() {
+            break;
+        }
+        match seal_some(log, tenant, turns).await {
+            Ok(()) => {}
+            Err(error) if has_no_connection(&error) => return Err(error),
+            Err(error) => outcome = Err(error),
         }
     }
     outcome
+}
+
+/// Whether the pool gave none, or gives none any more: no matter of what was to be sealed.
+fn has_no_connection(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
 }
 
 async fn seal_some(log: &ControlLog, tenant: Option<TenantId>, turns: usize) -> Result<(), sqlx::Error> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use rowhouse_audit::sealer::{self, CHAINS_TOGETHER_MAX};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::state::State;
@@ -32,6 +33,11 @@ async fn write_all(state: &State, writers: impl IntoIterator<Item = &Ctx>) {
 
 fn tenants(people: &[Ctx]) -> Vec<Option<TenantId>> {
     people.iter().map(Ctx::tenant_opt).collect()
+}
+
+/// One round that nobody stops.
+async fn seal_all(log: &ControlLog) {
+    sealer::seal_all(log, &CancellationToken::new()).await.unwrap();
 }
 
 fn chain(ctx: &Ctx) -> uuid::Uuid {
@@ -217,7 +223,7 @@ async fn a_damaged_row_keeps_no_other_chain_waiting() {
         one.tenant().unwrap().uuid()
     );
     bench.execute(&damage).await;
-    let stop = tokio_util::sync::CancellationToken::new();
+    let stop = CancellationToken::new();
     let sealing = tokio::spawn(sealer::run(log.clone(), stop.clone()));
     let sealed = async {
         while bench.count(WAITING).await > 0 {
@@ -250,7 +256,7 @@ async fn a_chain_that_cannot_be_sealed_keeps_none_waiting_that_is_sealed_with_it
     bench.execute(&damage).await;
     assert!(log.seal_many(&tenants(&people)).await.is_err());
     assert_eq!(bench.count(WAITING).await, 4, "nothing is half done");
-    let refused = sealer::seal_all(&log).await.unwrap_err();
+    let refused = sealer::seal_all(&log, &CancellationToken::new()).await.unwrap_err();
     let refused = refused.into_database_error().unwrap();
     assert_eq!(refused.constraint(), Some("damaged"), "the fault is told");
     let waiting = format!("{WAITING} WHERE chain = '{}'", chain(damaged));
@@ -261,8 +267,22 @@ async fn a_chain_that_cannot_be_sealed_keeps_none_waiting_that_is_sealed_with_it
         assert_eq!(faults(&log, ctx).await, []);
     }
     bench.execute("ALTER TABLE auth.seals DROP CONSTRAINT damaged").await;
-    sealer::seal_all(&log).await.unwrap();
+    seal_all(&log).await;
     assert_eq!((bench.count(WAITING).await, sizes(&log, damaged).await), (0, vec![1]));
+}
+
+/// A round may be long, and whoever stops the process waits for it.
+#[tokio::test]
+async fn whoever_is_told_to_stop_seals_no_more() {
+    let bench = Bench::start("auth_audit_stop").await;
+    let log = log(&bench);
+    write_all(&bench.state, &members(2)).await;
+    let stop = CancellationToken::new();
+    stop.cancel();
+    sealer::seal_all(&log, &stop).await.unwrap();
+    assert_eq!(bench.count(WAITING).await, 2);
+    seal_all(&log).await;
+    assert_eq!(bench.count(WAITING).await, 0);
 }
 
 /// One line in the queue that is no entry, alone in its chain and beside an entry: it is taken away, and nothing is sealed for it.
@@ -296,7 +316,7 @@ async fn many_chains_are_sealed_by_as_many_statements_as_one() {
     for chains in [1, 2, CHAINS_TOGETHER_MAX, CHAINS_TOGETHER_MAX + 1] {
         write_all(&bench.state, &members(chains)).await;
         statements.take();
-        sealer::seal_all(&log).await.unwrap();
+        seal_all(&log).await;
         sent.push(statements.take());
         assert_eq!(bench.count(WAITING).await, 0);
     }
@@ -318,7 +338,7 @@ async fn a_chain_with_more_than_its_share_is_sealed_to_its_end() {
     let people = members(CHAINS_TOGETHER_MAX);
     let busy = &people[7];
     write_all(&bench.state, people.iter().chain([busy; 24])).await;
-    sealer::seal_all(&log).await.unwrap();
+    seal_all(&log).await;
     assert_eq!(bench.count(WAITING).await, 0);
     assert_eq!(sizes(&log, busy).await, [10, 15]);
     assert_eq!(sizes(&log, &people[8]).await, [1]);
