@@ -211,7 +211,9 @@ impl Kind {
 
     /// Whether a step's calls may be made before the record of the step before is written. A process that has lost the lease
     /// then makes the calls of two steps before it notices, or of three where two are made at once, so only where every call is
-    /// ignored once the operation is over: provisioning's are, by the operation's id, and somebody waits for it.
+    /// ignored once the operation is over: provisioning's are, by the operation's id, and somebody waits for it. With a spare,
+    /// prepare and invite are made at once and allow beside the record of both, so access may be allowed before either is
+    /// written down.
     pub(crate) fn may_run_ahead(self) -> bool {
         match self {
             Self::Provision => true,
