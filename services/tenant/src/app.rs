@@ -38,6 +38,7 @@ use crate::plan::actions::Plans;
 use crate::plan::rpc::PlanRpc;
 use crate::plan::spread::Spread;
 use crate::purge;
+use crate::request;
 use crate::server;
 use crate::server::actions::Servers;
 use crate::server::rpc::ServerRpc;
@@ -194,11 +195,12 @@ impl App {
             relaying.cancel();
             served
         };
-        let (served, (), (), (), (), (), (), (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), (), (), (), (), (), (), ()) = tokio::join!(
             serving,
             sealer::run(self.log.clone(), relaying.clone()),
             self.refusals.run(&self.log, relaying.clone()),
-            runner::run(pool, self.sagas.clone(), work.clone()),
+            runner::run(pool.clone(), self.sagas.clone(), work.clone()),
+            request::forget(pool, work.clone()),
             purge::runner::run(self.tenants.clone(), work.clone()),
             self.migrations.run(work.clone()),
             self.spread.run(work.clone()),

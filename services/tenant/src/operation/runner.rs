@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use super::saga::Sagas;
 use super::store;
 use crate::error::Result;
-use crate::request;
 
 /// How often to look for operations that are due.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -17,21 +16,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How many operations one process works on at once. Each holds a connection for a moment a step and otherwise waits.
 const RUNNING_MAX: usize = 16;
 
-/// Looks between two rounds of forgetting request ids: a minute.
-const LOOKS_PER_CLEANING: u32 = 120;
-
 /// Claims operations that are due until `stop`.
 pub(crate) async fn run(pool: PgPool, sagas: Sagas, stop: CancellationToken) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looks = 0_u32;
     let mut failing = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let round = round(&pool, &sagas, looks).await;
+        let round = round(&pool, &sagas).await;
         if let Err(error) = &round
             && !failing
         {
@@ -39,21 +34,17 @@ pub(crate) async fn run(pool: PgPool, sagas: Sagas, stop: CancellationToken) {
             tracing::warn!(%error, "operations that are due cannot be claimed");
         }
         failing = round.is_err();
-        looks = looks.wrapping_add(1);
     }
 }
 
-/// Starts what is due, and now and then forgets old request ids.
-pub(crate) async fn round(pool: &PgPool, sagas: &Sagas, looks: u32) -> Result<()> {
+/// Starts what is due.
+pub(crate) async fn round(pool: &PgPool, sagas: &Sagas) -> Result<()> {
     while sagas.running() < RUNNING_MAX {
         let Some(held) = store::claim(pool, None).await? else {
             break;
         };
         // Not awaited here: the task is tracked by `Sagas`, which waits for it when it stops.
         drop(sagas.spawn(held));
-    }
-    if looks.is_multiple_of(LOOKS_PER_CLEANING) {
-        request::TABLE.forget(pool).await?;
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use rowhouse_devkit::torture::Torture;
 use rowhouse_proto::auth::v1::TenantAccess;
 use rowhouse_proto::common::v1::HomeState;
 use rowhouse_types::TenantId;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::bench::{Bench, LONG, ctx, new_tenant, turn};
@@ -14,6 +15,7 @@ use super::fakes::Mishap;
 use crate::error::Error;
 use crate::operation::saga::End;
 use crate::operation::{Held, Kind, Step, runner, store};
+use crate::request;
 use crate::tenant::{Reason, State, Tenant};
 
 /// Time for a call that shall not see the end of its operation.
@@ -93,13 +95,54 @@ async fn killed_at(torture: &mut Torture, name: &str, spares: bool, points: &[Po
         // Nothing goes on by itself while the dead process's lease lasts.
         assert!(bench.claim(&slug).await.is_none());
         bench.let_time_pass().await;
-        runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
+        runner::round(&bench.pool, &bench.sagas).await.unwrap();
         let tenant = bench.settled(&slug).await;
         assert_provisioned_once(&bench, &tenant, index + 1).await;
         let claimed = usize::try_from(bench.fakes.effects().claimed).unwrap();
         assert_eq!(claimed, if spares { index + 1 } else { 0 }, "{point:?}");
         torture.trials(1);
     }
+}
+
+/// Thousands of ids may be over, and who signs up waits for none of them.
+#[tokio::test]
+async fn operations_are_taken_up_while_request_ids_are_being_forgotten() {
+    let bench = Bench::start("forgetting").await;
+    bench.fakes.plan("prepare", Mishap::HangsBefore);
+    let process = bench.process().await;
+    let _call = process.create("acme");
+    bench.fakes.hanging().await;
+    process.kill();
+    bench.fakes.heal();
+    let mut locking = bench.superuser.begin().await.unwrap();
+    sqlx::query("LOCK TABLE tenant.requests IN EXCLUSIVE MODE")
+        .execute(&mut *locking)
+        .await
+        .unwrap();
+    let stop = CancellationToken::new();
+    let until = async |what: &str, sql| {
+        let counted = async {
+            while bench.count(sql).await == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LONG, counted).await.expect(what);
+    };
+    let taken_up = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        until("the forgetting waits for the lock", waiting).await;
+        bench.let_time_pass().await;
+        let finished = "SELECT count(*) FROM tenant.operations WHERE finished_at IS NOT NULL";
+        until("the operation is taken up", finished).await;
+        locking.rollback().await.unwrap();
+        stop.cancel();
+    };
+    tokio::join!(
+        runner::run(bench.pool.clone(), bench.sagas.clone(), stop.clone()),
+        request::forget(bench.pool.clone(), stop.clone()),
+        taken_up,
+    );
 }
 
 /// The control: what makes a repeated step harmless is that it names its operation. Under another id it has its effect again.
@@ -118,7 +161,7 @@ async fn without_its_operations_id_a_resumed_step_has_its_effect_twice() {
         .await
         .unwrap();
     bench.let_time_pass().await;
-    runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
+    runner::round(&bench.pool, &bench.sagas).await.unwrap();
     assert_eq!(bench.settled("twice").await.state, State::Active);
     assert_eq!(bench.fakes.effects().invitations.len(), 2);
 }
@@ -164,7 +207,7 @@ async fn operations_killed(torture: &mut Torture) {
                 process.kill();
                 bench.fakes.heal();
                 bench.let_time_pass().await;
-                runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
+                runner::round(&bench.pool, &bench.sagas).await.unwrap();
                 let tenant = bench.settled("acme").await;
                 assert_eq!(tenant.state, kind.state_after(), "{method} {mishap:?}");
                 assert_eq!(bench.fakes.effects().access[&id].0, access, "{method} {mishap:?}");

@@ -59,7 +59,7 @@ async fn with_a_spare_the_invitation_does_not_wait_for_the_home() {
     process.kill();
     bench.fakes.heal();
     bench.let_time_pass().await;
-    runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
+    runner::round(&bench.pool, &bench.sagas).await.unwrap();
     let tenant = bench.settled("acme").await;
     assert_provisioned_once(&bench, &tenant, 1).await;
 }

@@ -34,7 +34,7 @@ async fn purges_killed(torture: &mut Torture) {
         assert!(matches!(refused, Err(Error::StateForbids { .. })), "no way back");
 
         bench.let_time_pass().await;
-        runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
+        runner::round(&bench.pool, &bench.sagas).await.unwrap();
         assert_eq!(bench.settled(&slug).await.state, State::Purged);
         let record = bench.tenants.get_purge(tenant.id).await.unwrap();
         assert_eq!(record.removed, everything(), "{method} {mishap:?}");
@@ -70,7 +70,7 @@ async fn without_the_step_beside_it_what_was_removed_is_recorded_twice() {
     }
     process.kill();
     bench.let_time_pass().await;
-    runner::round(&bench.pool, &bench.sagas, 1).await.unwrap();
+    runner::round(&bench.pool, &bench.sagas).await.unwrap();
     assert_eq!(bench.settled("twice").await.state, State::Purged);
     let record = bench.tenants.get_purge(tenant.id).await.unwrap();
     let erased = record.removed.iter().filter(|removal| removal.kind == "memberships");
