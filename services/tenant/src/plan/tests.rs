@@ -7,13 +7,13 @@ use rowhouse_db::paging::{Page, PageTokens};
 use rowhouse_devkit::log::Log;
 use rowhouse_status::{Failure, Reason as Why};
 use rowhouse_types::{IdempotencyKey, Limits, TenantId};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
 use super::actions::Plans;
 use super::spread::{HOME_MAX, Spread};
-use super::{Change, DisplayName, NewPlan, Plan, PlanName, TenantPlan};
+use super::{Change, DisplayName, NewPlan, Plan, PlanName, TenantPlan, store};
 use crate::directory;
 use crate::error::Result;
 use crate::operation::tests::{Bench, LONG, Mishap, ctx, new_tenant};
@@ -312,6 +312,51 @@ async fn a_plan_that_is_given_while_its_tenant_is_provisioned_is_told_when_that_
     bench.let_time_pass().await;
     assert_eq!(bench.settled("acme").await.id, id);
     assert_eq!(told(&bench, id), Some(Some(700)));
+}
+
+/// Who changes the plan finds no home to tell before the last record is there, so that record waits for the change.
+#[tokio::test]
+async fn a_timeout_that_its_plan_is_given_during_the_last_record_is_told_when_that_is_done() {
+    let bench = Bench::start("plan_changing").await;
+    let (plans, _) = plans(&bench);
+    create(&plans, "gold", seats(5)).await;
+    bench.fakes.plan("prepare", Mishap::HangsBefore);
+    let process = bench.process().await;
+    let _call = process.create("acme");
+    bench.fakes.hanging().await;
+    let id: uuid::Uuid = sqlx::query_scalar("SELECT tenant_id FROM tenant.tenants")
+        .fetch_one(&bench.superuser)
+        .await
+        .unwrap();
+    let id = TenantId::from_uuid(id);
+    assign(&plans, id, "gold", Limits::default()).await.unwrap();
+    process.kill();
+    bench.fakes.heal();
+    bench.let_time_pass().await;
+
+    // As `update` does.
+    let mut changing = bench.pool.begin().await.unwrap();
+    store::lock(&mut changing, &name("gold")).await.unwrap();
+    let change = Change {
+        name: name("gold"),
+        display_name: None,
+        limits: Some(timeout_of(700)),
+        etag: None,
+    };
+    store::update(&mut changing, &change).await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let changed = async {
+        let met = async {
+            while bench.count(waiting).await == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LONG, met).await.expect("the record waits");
+        changing.commit().await.unwrap();
+    };
+    let (tenant, ()) = tokio::join!(bench.settled("acme"), changed);
+    assert_eq!((tenant.id, told(&bench, id)), (id, Some(Some(700))));
 }
 
 #[tokio::test]

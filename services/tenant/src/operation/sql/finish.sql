@@ -24,14 +24,13 @@ changed AS (
     WHERE tenants.tenant_id = done.tenant_id AND tenants.state = $10
     RETURNING tenants.tenant_id, tenants.slug, tenants.display_name, tenants.placement, tenants.server, tenants.state,
         tenants.revision, tenants.created_at, tenants.updated_at, tenants.deleted_at, tenants.purge_at,
-        -- The tenant's line is the newest, the plans are those of the snapshot: of one that is not among them nothing is known.
-        NOT EXISTS (
-            SELECT FROM tenant.plans
-            WHERE plans.name = tenants.plan
-                AND coalesce(
-                    tenants.limit_overrides ->> 'statement_timeout_ms', plans.limits ->> 'statement_timeout_ms'
-                ) IS NULL
-        ) AS has_statement_timeout
+        tenants.plan, tenants.limit_overrides
+),
+-- As it is now, and as it stays until the homes are in the directory: who changes a plan locks its line, so that one who came
+-- before is waited for, and one who comes after finds the homes. A plan that is newer than the snapshot is not found.
+plan AS (
+    SELECT plans.limits FROM changed JOIN tenant.plans ON plans.name = changed.plan
+    FOR KEY SHARE OF plans
 ),
 emitted AS (
     INSERT INTO tenant.outbox (id, tenant_id, kind, payload, request_id, traceparent)
@@ -56,5 +55,11 @@ audited AS (
     CROSS JOIN LATERAL (VALUES ($19::uuid, done.tenant_id), ($20::uuid, NULL)) AS entry (audit_id, tenant_id)
 )
 SELECT tenant_id, slug, display_name, placement, server, state, revision, created_at, updated_at, deleted_at, purge_at,
-    has_statement_timeout
+    -- Of a plan that is not found nothing is known.
+    NOT EXISTS (
+        SELECT FROM plan
+        WHERE coalesce(
+            changed.limit_overrides ->> 'statement_timeout_ms', plan.limits ->> 'statement_timeout_ms'
+        ) IS NULL
+    ) AS has_statement_timeout
 FROM changed
