@@ -126,7 +126,7 @@ impl Filler {
                 _ = taken.changed() => {}
             }
             let round = async {
-                self.let_pass(stock, &mut taken).await?;
+                self.let_pass(stock, &mut taken, stop).await?;
                 self.round(stock, stop).await
             };
             let round = round.await;
@@ -143,7 +143,7 @@ impl Filler {
 
     /// Has spares that are ready brought to the participants' newest versions, until `stop`: migrations have changed since some
     /// were built, and who signs up shall not wait for them. One at a time, so that what is built for want of spares goes on.
-    async fn keep_current(&self, stock: &Stock, stop: &CancellationToken) {
+    pub(super) async fn keep_current(&self, stock: &Stock, stop: &CancellationToken) {
         let mut taken = self.refill.listen();
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -153,7 +153,11 @@ impl Filler {
                 _ = ticks.tick() => {}
             }
             let looked = async {
-                self.let_pass(stock, &mut taken).await?;
+                // Hardly ever is one: then nobody need wait for a quiet moment.
+                if !store::is_one_due(&self.pool, stock).await? {
+                    return Ok(());
+                }
+                self.let_pass(stock, &mut taken, stop).await?;
                 self.bring_on_due(stock, stop).await
             };
             // Where the database is away, `keep_full` says so.
@@ -161,14 +165,25 @@ impl Filler {
         }
     }
 
-    /// Waits for a quiet moment, unless fewer than half of the stock is ready.
-    async fn let_pass(&self, stock: &Stock, taken: &mut watch::Receiver<()>) -> Result<()> {
+    /// Waits for a quiet moment, unless fewer than half of the stock is ready; at most until `stop`.
+    pub(super) async fn let_pass(
+        &self,
+        stock: &Stock,
+        taken: &mut watch::Receiver<()>,
+        stop: &CancellationToken,
+    ) -> Result<()> {
         loop {
             let count = store::count(&mut *self.pool.acquire().await?, stock).await?;
             let enough = count.ready * 2 >= stock.wanted;
             // Sign-ups on other servers wake this too; however many there are, half of the stock stays.
-            if !enough || timeout(QUIET, taken.changed()).await.is_err() {
+            if !enough {
                 return Ok(());
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                woken = timeout(QUIET, taken.changed()) => if woken.is_err() {
+                    return Ok(());
+                }
             }
         }
     }

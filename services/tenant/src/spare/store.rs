@@ -123,6 +123,20 @@ pub(crate) async fn take(pool: &PgPool, stock: &Stock) -> Result<Option<Spare>> 
     .transpose()
 }
 
+/// Whether [`take_ready`] would take one.
+pub(crate) async fn is_one_due(pool: &PgPool, stock: &Stock) -> Result<bool> {
+    let due = sqlx::query_scalar(
+        "SELECT EXISTS (
+             SELECT FROM tenant.spares WHERE server = $1 AND placement = $2 AND state = 'ready' AND next_at <= now()
+         )",
+    )
+    .bind(stock.server.as_str())
+    .bind(stock.placement.as_str())
+    .fetch_one(pool)
+    .await?;
+    Ok(due)
+}
+
 /// Takes a spare that is ready and that nobody has had looked at for as long as it is taken to be current: of several the one
 /// that has waited longest. Whatever comes of it, the next look is as much later. It stays on offer meanwhile.
 pub(crate) async fn take_ready(pool: &PgPool, stock: &Stock) -> Result<Option<TenantId>> {

@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use rowhouse_devkit::log::Log;
 use rowhouse_status::{Failure, Reason as Why};
 use rowhouse_types::{IdempotencyKey, Placement, TenantId};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 use uuid::Uuid;
 
-use super::{Stock, Wanted, store};
+use super::filler::Filler;
+use super::{Refill, Stock, Wanted, store};
 use crate::error::Result;
 use crate::operation::tests::{Bench, LONG, Mishap, ctx, new_tenant};
 use crate::tenant::{NewTenant, State, Tenant};
@@ -384,6 +387,62 @@ async fn a_stock_that_is_kept_no_more_is_shown_as_empty() {
     tokio::join!(filler.keep_full(&stock, &stop), until_ready);
     assert!(shown("ready", 0) && shown("building", 0));
     assert_eq!(bench.count(READY).await, 1, "it is there all the same");
+}
+
+/// A process that stops need not wait until nobody signs up any more.
+#[tokio::test]
+async fn who_waits_for_a_quiet_moment_waits_no_longer_than_until_the_process_stops() {
+    let bench = filled("spares_quiet", 1).await;
+    let (refill, stop, passed) = (Refill::new(), CancellationToken::new(), CancellationToken::new());
+    let filler = Filler::new(bench.pool.clone(), bench.peers.clone(), refill.clone(), wanted());
+    let mut taken = refill.listen();
+    let sign_ups = async {
+        while !passed.is_cancelled() {
+            refill.notify();
+            tokio::task::yield_now().await;
+        }
+    };
+    let let_pass = async {
+        stop.cancel();
+        let let_pass = timeout(LONG, filler.let_pass(&stock(1), &mut taken, &stop)).await;
+        passed.cancel();
+        let_pass.expect("it has stopped").unwrap();
+    };
+    tokio::join!(let_pass, sign_ups);
+}
+
+#[tokio::test]
+async fn where_no_spare_is_due_to_be_looked_at_none_are_counted() {
+    let bench = filled("spares_not_due", 1).await;
+    let (filler, stock, stop) = (bench.filler(1), stock(1), CancellationToken::new());
+    let log = Log::listen("sqlx::query", Level::TRACE);
+    let mut sent = Vec::new();
+    let until_looked = async {
+        while !sent.iter().any(|summary: &String| summary.starts_with("SELECT EXISTS")) {
+            let entries = log.take();
+            sent.extend(
+                entries
+                    .iter()
+                    .filter_map(|entry| entry.field("summary"))
+                    .map(str::to_owned),
+            );
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    let looked = async { tokio::join!(filler.keep_current(&stock, &stop), until_looked) };
+    timeout(LONG, looked).await.expect("it looks");
+    let entries = log.take();
+    sent.extend(
+        entries
+            .iter()
+            .filter_map(|entry| entry.field("summary"))
+            .map(str::to_owned),
+    );
+    assert!(
+        !sent.iter().any(|summary| summary.starts_with("SELECT count(*)")),
+        "{sent:?}"
+    );
 }
 
 #[tokio::test]
