@@ -123,6 +123,28 @@ fn the_component_of_mutual_tls_changes_every_address() {
     );
 }
 
+/// What a manifest's one container requests of a node's cores, in thousandths.
+fn cpu_requested(manifest: &str) -> u32 {
+    let requests = manifest.split("requests:").nth(1).unwrap_or_default();
+    let line = requests.lines().find_map(|line| line.trim().strip_prefix("cpu: "));
+    let value = line.unwrap_or_default().trim_matches('"');
+    let thousandths = match value.strip_suffix('m') {
+        Some(thousandths) => thousandths.parse().ok(),
+        None => value.parse().ok().map(|cores: u32| cores * 1_000),
+    };
+    thousandths.unwrap_or_else(|| panic!("{value:?} is no number of cores"))
+}
+
+#[test]
+fn auth_requests_half_of_the_cores_that_crm_does() {
+    let [auth, crm] = ["auth", "crm"].map(|service| cpu_requested(&manifest(service, "serve.yaml")));
+    assert_eq!(
+        auth * 2,
+        crm,
+        "who floods log-ins, 20 ms of hashing each, slows log-ins before anybody's calls"
+    );
+}
+
 /// A variable's value in a ConfigMap.
 fn number(config: &str, name: &str) -> usize {
     let line = config
