@@ -144,7 +144,10 @@ async fn contacts(bench: &Bench) -> Result<()> {
         return run::command(optimised).await;
     }
     let resident = Resident::open(checkout.clone())?;
-    ensure!(resident.is_release(), "the suite is no release: `cargo xtask up --release`");
+    ensure!(
+        resident.is_release(),
+        "the suite is no release: `cargo xtask up --release`"
+    );
     let duration = Duration::from_secs(bench.seconds);
     let anyone = Caller::anonymous(demo::endpoints(&resident)?);
     let operator = demo::operator_log_in(&resident, &anyone).await?;

@@ -151,7 +151,8 @@ fn print(figures: &Figures) {
             decider.nanoseconds,
             decider.decisions_per_second / ours.unwrap_or(f64::NAN)
         );
-    }    if let Some((ours, others)) = figures.in_process.split_first() {
+    }
+    if let Some((ours, others)) = figures.in_process.split_first() {
         let is_fastest = others
             .iter()
             .all(|other| other.decisions_per_second < ours.decisions_per_second);

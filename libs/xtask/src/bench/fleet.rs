@@ -140,7 +140,10 @@ fn print(figures: &Figures) {
         figures.look_ms,
         verdict_of(figures.look_ms, LOOK_WANTED_MS)
     );
-    println!("a column for each of {} homes, by {PROCESSES} at once:", figures.migrated);
+    println!(
+        "a column for each of {} homes, by {PROCESSES} at once:",
+        figures.migrated
+    );
     println!("{:<34} {:>9}", "", "seconds");
     for (name, seconds) in [
         ("the fleet's migration", figures.migrate_seconds),
@@ -150,7 +153,10 @@ fn print(figures: &Figures) {
         println!("{name:<34} {seconds:>9.1}");
     }
     let slower = figures.migrate_seconds / figures.psql_loop_seconds;
-    println!("{slower:.2} of the loop of psql ({})", verdict_of(slower, SLOWER_WANTED));
+    println!(
+        "{slower:.2} of the loop of psql ({})",
+        verdict_of(slower, SLOWER_WANTED)
+    );
 }
 
 async fn build(provisioner: &Provisioner, count: usize) -> Result<Vec<TenantId>> {

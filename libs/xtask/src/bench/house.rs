@@ -26,7 +26,10 @@ impl<'a> House<'a> {
     /// Creates the tenant; its administrator has accepted the invitation. Refused where the suite is not optimised, as the
     /// references are.
     pub(super) async fn open(resident: &'a Resident) -> Result<Self> {
-        ensure!(resident.is_release(), "the suite is no release: `cargo xtask up --release`");
+        ensure!(
+            resident.is_release(),
+            "the suite is no release: `cargo xtask up --release`"
+        );
         let anyone = Caller::anonymous(demo::endpoints(resident)?);
         let operator = demo::operator_log_in(resident, &anyone).await?;
         let slug = unique("bench");

@@ -214,7 +214,14 @@ mod tests {
     fn a_percentile_is_the_nearest_rank() {
         let calls = (1..=100).rev().map(Duration::from_millis).collect();
         let measured = Measured::new(calls, Duration::from_secs(1));
-        for (share, ms) in [(0.0, 1.0), (0.001, 1.0), (0.5, 50.0), (0.985, 99.0), (0.99, 99.0), (1.0, 100.0)] {
+        for (share, ms) in [
+            (0.0, 1.0),
+            (0.001, 1.0),
+            (0.5, 50.0),
+            (0.985, 99.0),
+            (0.99, 99.0),
+            (1.0, 100.0),
+        ] {
             assert_eq!(measured.percentile_ms(share), Some(ms), "{share}");
         }
         assert_eq!(Measured::default().percentile_ms(0.5), None);

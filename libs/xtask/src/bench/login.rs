@@ -239,6 +239,8 @@ fn print(figures: &Figures) {
         verdict(slower.is_some_and(|slower| slower <= SLOWER_WANTED))
     );
     if figures.is_shared_by_session {
-        println!("cores are shared out by session here (kernel.sched_autogroup_enabled), which takes hashes' niceness its effect");
+        println!(
+            "cores are shared out by session here (kernel.sched_autogroup_enabled), which takes hashes' niceness its effect"
+        );
     }
 }

@@ -92,11 +92,17 @@ async fn all(wiring: Wiring, token: String) -> Result<Vec<Part>> {
         part("a call through the stack", with),
         part("the stack", with - without),
     ];
-    parts.push(part("a token verified for the first time, once for each token", first_time()?));
+    parts.push(part(
+        "a token verified for the first time, once for each token",
+        first_time()?,
+    ));
     let of_each_call = of_the_stack(&wiring, &token).await?;
     let known: f64 = of_each_call.iter().map(|part| part.microseconds).sum();
     parts.extend(of_each_call);
-    parts.push(part("the rest: futures, bodies, metadata, metrics, timer", with - without - known));
+    parts.push(part(
+        "the rest: futures, bodies, metadata, metrics, timer",
+        with - without - known,
+    ));
     Ok(parts)
 }
 
