@@ -38,7 +38,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rowhouse_context::Ctx;
 use rowhouse_types::{Email, UserId};
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 
 use crate::error::Error;
 use crate::identity::{Asker, Chooser, NewPassword, OfferedPassword};
@@ -205,15 +205,16 @@ impl Attempted {
     }
 }
 
-/// Counts an attempt to show the password of the account with this address, or refuses it. `device`: the secret that is shown.
+/// Counts an attempt to show the password of the account with this address, or refuses it; then the connection is to be given back
+/// at once, since what was looked at is locked until then. `device`: the secret that is shown.
 pub(crate) async fn begin(
     ctx: &Ctx,
-    state: &State,
+    conn: &mut PgConnection,
     email: &Email,
     device: Option<&DeviceSecret>,
 ) -> Result<Attempted, Error> {
     if let Some(secret) = device
-        && let Some(attempted) = begin_at_device(state, email, secret).await?
+        && let Some(attempted) = begin_at_device(conn, email, secret).await?
     {
         return Ok(attempted);
     }
@@ -221,7 +222,7 @@ pub(crate) async fn begin(
     let from = network(address);
     let mut attempted = Attempted::of(of_pair(&account, &from));
     let marks = (&of_reset(&account, &from)[..], &of_recovery(&account)[..]);
-    let (known, recovered) = store::is_known(&mut *state.connection().await?, email, address, marks).await?;
+    let (known, recovered) = store::is_known(conn, email, address, marks).await?;
     if recovered {
         attempted.pair = Subject::new("recovered", &format!("{account}|{from}"), ADDRESS);
         attempted.others = vec![Subject::new("address", &from, ADDRESS)];
@@ -236,16 +237,20 @@ pub(crate) async fn begin(
             visitor: Subject::new("visitor", &format!("{domain}|{from}"), VISITOR),
         });
     }
-    count(state, attempted).await
+    count_on(conn, attempted).await
 }
 
 /// Counts an attempt by its device, or refuses it; `None` where the secret is not good.
-async fn begin_at_device(state: &State, email: &Email, secret: &DeviceSecret) -> Result<Option<Attempted>, Error> {
-    if !device::is_good(&mut *state.connection().await?, email, secret).await? {
+async fn begin_at_device(
+    conn: &mut PgConnection,
+    email: &Email,
+    secret: &DeviceSecret,
+) -> Result<Option<Attempted>, Error> {
+    if !device::is_good(conn, email, secret).await? {
         return Ok(None);
     }
     let mut attempted = Attempted::single("device", secret.expose(), DEVICE);
-    let mut tx = state.begin().await?;
+    let mut tx = conn.begin().await?;
     if let Taken::Wait(wait_s) = store::take(&mut tx, &mut attempted.pair).await? {
         return Err(refused(wait_s));
     }
@@ -289,15 +294,20 @@ pub(crate) async fn begin_mail(ctx: &Ctx, state: &State) -> Result<(), Error> {
     count(state, Attempted::single("mails", &from, MAILS)).await.map(drop)
 }
 
-async fn count(state: &State, mut attempted: Attempted) -> Result<Attempted, Error> {
+/// Counts an attempt, or refuses it.
+async fn count(state: &State, attempted: Attempted) -> Result<Attempted, Error> {
+    count_on(&mut *state.connection().await?, attempted).await
+}
+
+/// As [`count`], on a connection that the caller has, and gives back at once where it is refused.
+async fn count_on(conn: &mut PgConnection, mut attempted: Attempted) -> Result<Attempted, Error> {
     if attempted.subjects().count() == 1 {
-        let mut conn = state.connection().await?;
-        return match store::take(&mut conn, &mut attempted.pair).await? {
+        return match store::take(conn, &mut attempted.pair).await? {
             Taken::Counted(_) => Ok(attempted),
             Taken::Wait(wait_s) => Err(refused(wait_s)),
         };
     }
-    let mut tx = state.begin().await?;
+    let mut tx = conn.begin().await?;
     // In one order, so that no two wait for each other; where one refuses, none has counted it.
     for subject in std::iter::once(&mut attempted.pair).chain(&mut attempted.others) {
         if let Taken::Wait(wait_s) = store::take(&mut tx, subject).await? {
@@ -335,7 +345,7 @@ pub(crate) async fn choose(
     match &hashed {
         Ok(_) => store::forget(&mut *state.connection().await?, &attempted.pair).await?,
         Err(Error::Field { .. }) => {}
-        Err(_) => give_back(state, &attempted).await?,
+        Err(_) => give_back(&mut *state.connection().await?, &attempted).await?,
     }
     hashed
 }
@@ -350,19 +360,18 @@ pub(crate) async fn verify(
 ) -> Result<bool, Error> {
     let verified = state.hasher.verify(ctx, &attempted.asker, password, hash).await;
     if verified.is_err() {
-        give_back(state, attempted).await?;
+        give_back(&mut *state.connection().await?, attempted).await?;
     }
     verified
 }
 
 /// Takes an attempt back, and leaves those before it and the wait that one after it has set: nothing was guessed.
-pub(crate) async fn give_back(state: &State, attempted: &Attempted) -> Result<(), Error> {
-    let mut conn = state.connection().await?;
+pub(crate) async fn give_back(conn: &mut PgConnection, attempted: &Attempted) -> Result<(), Error> {
     for subject in attempted.subjects() {
-        store::give_back(&mut conn, subject).await?;
+        store::give_back(conn, subject).await?;
     }
     if let Some(secret) = &attempted.device {
-        device::give_back(&mut conn, secret).await?;
+        device::give_back(conn, secret).await?;
     }
     Ok(())
 }

@@ -27,8 +27,8 @@ use rowhouse_auth_kit::token::ACCESS_TOKEN_TYPE;
 use rowhouse_auth_kit::{AccessClaims, KeyId, PublicKey, SigningKey};
 use rowhouse_config::secret::SecretKey;
 use rowhouse_context::ServiceName;
-use rowhouse_db::ControlDb;
 use rowhouse_types::{SessionId, TenantId, Text, UserId};
+use sqlx::PgConnection;
 use tokio::sync::Mutex;
 
 use crate::error::Error;
@@ -143,8 +143,8 @@ impl Signing {
     }
 
     /// The signer of the key that is active now; one is made where there is none yet.
-    pub(crate) async fn signer(&self, db: &ControlDb) -> Result<Arc<Signer>, Error> {
-        let sealed = actions::active_or_first(&mut *db.pool().acquire().await?, &self.master).await?;
+    pub(crate) async fn signer(&self, conn: &mut PgConnection) -> Result<Arc<Signer>, Error> {
+        let sealed = actions::active_or_first(conn, &self.master).await?;
         let mut opened = self.opened.lock().await;
         if let Some(known) = opened.as_ref().filter(|known| known.id == sealed.id) {
             return Ok(Arc::clone(known));

@@ -56,8 +56,9 @@ impl State {
         Ok(self.db.pool().acquire().await?)
     }
 
-    /// What signs access tokens now. Not to be called inside a transaction: it asks which key that is.
+    /// What signs access tokens now. Not to be called inside a transaction: it asks which key that is, on a
+    /// connection of its own.
     pub(crate) async fn signer(&self) -> Result<Arc<Signer>, Error> {
-        self.signing.signer(&self.db).await
+        self.signing.signer(&mut *self.connection().await?).await
     }
 }

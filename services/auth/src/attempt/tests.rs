@@ -163,7 +163,10 @@ async fn who_was_not_heard_lifts_nobody_elses_wait() {
     let bench = Bench::start("attempt_waits_stay").await;
     let house = bench.house("acme").await;
     let email = house.email.parse().unwrap();
-    let guess = async || super::begin(&from("192.0.2.1"), &bench.state, &email, None).await;
+    let guess = async || {
+        let mut conn = bench.state.connection().await.unwrap();
+        super::begin(&from("192.0.2.1"), &mut conn, &email, None).await
+    };
     let mut begun = Vec::new();
     for _ in 0..6 {
         begun.push(guess().await.unwrap());
@@ -173,12 +176,16 @@ async fn who_was_not_heard_lifts_nobody_elses_wait() {
         .execute("UPDATE auth.attempts SET blocked_until = now() + interval '1 hour' WHERE level > 5")
         .await;
     for unheard in &begun[..5] {
-        give_back(&bench.state, unheard).await.unwrap();
+        give_back(&mut bench.state.connection().await.unwrap(), unheard)
+            .await
+            .unwrap();
         let waits = guess().await;
         assert!(matches!(waits, Err(Error::TooManyAttempts { .. })), "{waits:?}");
     }
     // The control: the sixth takes its own wait back.
-    give_back(&bench.state, &begun[5]).await.unwrap();
+    give_back(&mut bench.state.connection().await.unwrap(), &begun[5])
+        .await
+        .unwrap();
     guess().await.unwrap();
 }
 

@@ -152,14 +152,14 @@ async fn prove(
     account: Account,
 ) -> Result<Known, Error> {
     let email: Email = open.email.parse().map_err(Error::fault)?;
-    let attempted = attempt::begin(ctx, state, &email, None).await?;
+    let attempted = attempt::begin(ctx, &mut *state.connection().await?, &email, None).await?;
     let (password, hash) = (&acceptance.password, account.password_hash);
     let right = attempt::verify(ctx, state, &attempted, password, Some(hash.clone())).await?;
     if !right || !account.active {
         return Err(Error::LoginFailed);
     }
     // No second factor is shown here: how many codes were wrong at log-ins is not forgotten for a password.
-    attempt::give_back(state, &attempted).await?;
+    attempt::give_back(&mut *state.connection().await?, &attempted).await?;
     Ok(Known::Yes(account.id, hash))
 }
 

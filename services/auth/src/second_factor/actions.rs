@@ -161,7 +161,7 @@ pub(crate) async fn confirmed_anew(
     tx.commit().await?;
     // Nobody has looked at the code. It must not forget the wrong ones that were sent for a secret that is being set up.
     if !asked && let Some(guess) = &guess {
-        attempt::give_back(state, guess).await?;
+        attempt::give_back(&mut *state.connection().await?, guess).await?;
     }
     Ok(account)
 }

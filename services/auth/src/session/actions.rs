@@ -2,14 +2,14 @@
 
 use rowhouse_context::Ctx;
 use rowhouse_types::{SessionId, TenantId, UserId};
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 
 use super::manage::caller;
 use super::{Attempt, EndReason, Kept, Pair, RefreshToken, Session, failed, room, store};
-use crate::attempt::{self, device, origin};
+use crate::attempt::{self, Attempted, device, origin};
 use crate::audit::{self, Entry};
 use crate::error::Error;
-use crate::identity::{self, Person};
+use crate::identity::{self, Account, Person};
 use crate::key::Signer;
 use crate::rights::{self, Query, Rights, Subject};
 use crate::second_factor;
@@ -37,15 +37,15 @@ pub(crate) async fn login(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result
 }
 
 async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Error> {
-    let attempted = attempt::begin(ctx, state, &attempt.email, attempt.device.as_ref()).await?;
-    let account = identity::account_at(&mut *state.connection().await?, attempt.email.as_str()).await?;
+    let (attempted, account) = begin(ctx, state, attempt).await?;
     let (user, active, hash) = match account {
         Some(account) => (Some(account.id), account.active, Some(account.password_hash)),
         None => (None, false, None),
     };
     let right = attempt::verify(ctx, state, &attempted, &attempt.password, hash.clone()).await?;
     let user = user.filter(|_| right && active).ok_or(Error::LoginFailed)?;
-    let mut tx = state.begin().await?;
+    let mut conn = state.connection().await?;
+    let mut tx = conn.begin().await?;
     match open(&mut tx, ctx, state, attempt, (user, hash.as_deref())).await {
         Ok(kept) => {
             let device = match attempted.device() {
@@ -55,9 +55,11 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
             attempt::succeeded(&mut tx, &attempted).await?;
             let ended = room::make_room(&mut tx, ctx, user, &[kept.session.id]).await?;
             tx.commit().await?;
+            let signer = state.signing.signer(&mut conn).await?;
+            // Others are waited for below, who may need one themselves.
+            drop(conn);
             origin::was_given(ctx, state, origin::Kind::RefreshToken, kept.refresh_token.hash()).await;
             room::settle(ctx, state, ended).await?;
-            let signer = state.signer().await?;
             // A policy lets sessions last a quarter of an hour at least.
             let ended = || Error::fault("a session has ended as it began: the database's clock is far behind");
             let pair = pair(&signer, kept)?.ok_or_else(ended)?;
@@ -69,15 +71,23 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
             match &error {
                 // Nothing was guessed: people do not know that more is asked until they are told.
                 Error::SecondFactorRequired if attempt.second_factor.is_none() => {
-                    attempt::give_back(state, &attempted).await?;
+                    attempt::give_back(&mut conn, &attempted).await?;
                 }
                 // A wrong code stays counted, and so does whatever cannot be told from a wrong password.
                 Error::SecondFactorRequired | Error::LoginFailed => {}
-                _ => attempt::succeeded(&mut *state.connection().await?, &attempted).await?,
+                _ => attempt::succeeded(&mut conn, &attempted).await?,
             }
             Err(error)
         }
     }
+}
+
+/// Counts the attempt and looks for the account, on one connection, which is given back before the password is hashed.
+async fn begin(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<(Attempted, Option<Account>), Error> {
+    let mut conn = state.connection().await?;
+    let attempted = attempt::begin(ctx, &mut conn, &attempt.email, attempt.device.as_ref()).await?;
+    let account = identity::account_at(&mut conn, attempt.email.as_str()).await?;
+    Ok((attempted, account))
 }
 
 /// Opens a session for somebody whose password was right for a hash.

@@ -45,6 +45,9 @@ use crate::{mail, member, operator, rights, session, tenant};
 /// Long enough for anything on a busy machine; only a test that fails waits for it.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
+/// Connections of one process.
+pub(crate) const CONNECTIONS: u32 = 12;
+
 /// Everybody's password.
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
@@ -115,7 +118,7 @@ impl Bench {
 
     async fn state_with(databases: &Databases, key: &str, limits: Limits, schedule: Schedule) -> Arc<State> {
         let url = Secret::new(databases.control_url(Login::ControlAuth));
-        let db = ControlDb::connect(&url, 12).await.unwrap();
+        let db = ControlDb::connect(&url, CONNECTIONS).await.unwrap();
         let nowhere = Secret::new("redis://127.0.0.1:1".to_owned());
         let master = SecretKey::from_base64(&format!("{key}{}=", "A".repeat(42))).unwrap();
         Arc::new(State {

@@ -10,7 +10,7 @@ use crate::key;
 use crate::rights::Standing;
 use crate::session::actions;
 use crate::tenant::{self, Access};
-use crate::tests::bench::{Bench, PASSWORD, ctx, founding, service_ctx};
+use crate::tests::bench::{Bench, CONNECTIONS, PASSWORD, ctx, founding, service_ctx};
 
 #[tokio::test]
 async fn a_member_gets_a_token_that_every_service_can_verify() {
@@ -31,6 +31,23 @@ async fn a_member_gets_a_token_that_every_service_can_verify() {
     };
     assert_eq!((user, session, tenant), (house.admin, pair.session.id, house.tenant));
     assert_eq!(u64::try_from(pair.expires.timestamp()).unwrap(), verified.expires_at_s);
+}
+
+#[tokio::test]
+async fn a_log_in_needs_one_connection_at_a_time() {
+    let bench = Bench::start("login_one_connection").await;
+    let house = bench.house("acme").await;
+    let mut held = Vec::new();
+    for _ in 1..CONNECTIONS {
+        held.push(bench.state.connection().await.unwrap());
+    }
+    bench.login(&house.email, PASSWORD, None).await.unwrap();
+    bench.execute("UPDATE auth.tenants SET access = 'suspended'").await;
+    let refused = bench.login(&house.email, PASSWORD, None).await.map(drop);
+    assert!(matches!(refused, Err(Error::TenantSuspended)), "{refused:?}");
+    // The control: there was one.
+    held.push(bench.state.connection().await.unwrap());
+    assert!(bench.state.db.pool().try_acquire().is_none());
 }
 
 /// One keyboard gives a letter with its mark as one character, another as two.
