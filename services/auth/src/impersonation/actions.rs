@@ -12,7 +12,7 @@ use crate::key::Signer;
 use crate::rights::{self, Query, Standing, Subject};
 use crate::session::actions::open_access;
 use crate::state::State;
-use crate::{identity, operator};
+use crate::{identity, operator, tenant};
 
 /// Opens a session as a member.
 pub(crate) async fn start(ctx: &Ctx, state: &State, start: &Start) -> Result<Impersonation, Error> {
@@ -26,7 +26,7 @@ pub(crate) async fn start(ctx: &Ctx, state: &State, start: &Start) -> Result<Imp
     if !identity::hold(&mut tx, start.user, None).await? {
         return Err(nobody());
     }
-    match open_access(&mut tx, start.tenant).await {
+    match open_access(tenant::access(&mut tx, start.tenant).await?) {
         // Which tenants there are, operators may know; that they have such a member is the answer all the same.
         Err(Error::TenantNotReady) => return Err(nobody()),
         other => other?,

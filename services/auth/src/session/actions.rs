@@ -5,6 +5,7 @@ use rowhouse_types::{SessionId, TenantId, UserId};
 use sqlx::{Connection as _, PgConnection};
 
 use super::manage::caller;
+use super::store::Arrival;
 use super::{Attempt, EndReason, Kept, Pair, RefreshToken, Session, failed, room, store};
 use crate::attempt::{self, Attempted, device, origin};
 use crate::audit::{self, Entry};
@@ -15,7 +16,7 @@ use crate::rights::{self, Query, Rights, Subject};
 use crate::second_factor;
 use crate::service_account;
 use crate::state::State;
-use crate::tenant::{self, Access};
+use crate::tenant::Access;
 
 /// Who the caller is and what they may do.
 pub(crate) struct Identity {
@@ -102,16 +103,18 @@ async fn open(
     if !identity::hold(conn, user, hash).await? {
         return Err(Error::LoginFailed);
     }
-    let second_factor = second_factor::prove(conn, state, user, attempt.second_factor.as_ref()).await?;
-    let tenant = choose_tenant(conn, user, attempt.tenant).await?;
+    let arrival = store::arrival(conn, user, attempt.tenant).await?;
+    let second_factor =
+        arrival.has_second_factor && second_factor::prove(conn, state, user, attempt.second_factor.as_ref()).await?;
+    let tenant = choose_tenant(&arrival, attempt.tenant)?;
     let session = Session {
         id: SessionId::generate(),
         user,
         tenant,
     };
     let refresh_token = RefreshToken::generate()?;
-    store::insert(conn, &session, (ctx.address(), &origin::of(ctx)), second_factor).await?;
-    let ends = store::insert_token(conn, session.id, &refresh_token).await?;
+    let from = (ctx.address(), &origin::of(ctx)[..]);
+    let ends = store::insert(conn, &session, &refresh_token, from, second_factor).await?;
     let entry = Entry::new("session.open", session.id).by(user).within(tenant);
     audit::record(conn, ctx, entry).await?;
     Ok(Kept {
@@ -122,26 +125,20 @@ async fn open(
 }
 
 /// Where the person logs in: the tenant they name, else the platform for an operator, else their only tenant.
-async fn choose_tenant(
-    conn: &mut PgConnection,
-    user: UserId,
-    named: Option<TenantId>,
-) -> Result<Option<TenantId>, Error> {
-    if named.is_none() && store::platform(conn, user).await?.is_some() {
+fn choose_tenant(arrival: &Arrival, named: Option<TenantId>) -> Result<Option<TenantId>, Error> {
+    if named.is_none() && arrival.is_operator {
         return Ok(None);
     }
-    let tenant = match store::memberships(conn, user, named).await?.as_slice() {
-        [] => return Err(Error::LoginFailed),
-        [tenant] => *tenant,
-        _ => return Err(Error::TenantChoiceRequired),
-    };
-    open_access(conn, tenant).await?;
-    Ok(Some(tenant))
+    match arrival.places.as_slice() {
+        [] => Err(Error::LoginFailed),
+        [(tenant, access)] => open_access(Some(*access)).map(|()| Some(*tenant)),
+        _ => Err(Error::TenantChoiceRequired),
+    }
 }
 
-/// Refuses a tenant in which nobody may act.
-pub(crate) async fn open_access(conn: &mut PgConnection, tenant: TenantId) -> Result<(), Error> {
-    match tenant::access(conn, tenant).await? {
+/// Refuses a tenant in which nobody may act. `access`: `None` where there is no such tenant.
+pub(crate) fn open_access(access: Option<Access>) -> Result<(), Error> {
+    match access {
         Some(Access::Allowed) => Ok(()),
         Some(Access::Suspended) => Err(Error::TenantSuspended),
         Some(Access::Pending) | None => Err(Error::TenantNotReady),

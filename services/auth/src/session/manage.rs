@@ -97,11 +97,12 @@ pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result
     if !identity::hold(&mut tx, user, None).await? {
         return Err(Error::Revoked);
     }
-    if store::memberships(&mut tx, user, Some(tenant)).await?.is_empty() {
+    let arrival = store::arrival(&mut tx, user, Some(tenant)).await?;
+    let Some((_, access)) = arrival.places.first() else {
         let id = tenant.to_string();
         return Err(Error::NotFound { kind: "tenant", id });
-    }
-    open_access(&mut tx, tenant).await?;
+    };
+    open_access(Some(*access))?;
     let from = store::lock_live(&mut tx, current).await?.ok_or(Error::Revoked)?;
     let session = Session {
         id: SessionId::generate(),

@@ -1,7 +1,6 @@
 //! SQL of sessions and refresh tokens.
 
 use chrono::{DateTime, Utc};
-use rowhouse_auth_kit::Role;
 use rowhouse_types::{Email, SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -11,16 +10,28 @@ use super::{
     RefreshToken, SESSIONS_MAX, Session,
 };
 use crate::error::Error;
+use crate::tenant::Access;
 
-/// FOR SHARE: who disables the member waits for the session to be there, and then ends it.
-const MEMBERSHIPS: &str = "SELECT tenant_id FROM auth.memberships \
-    WHERE identity_id = $1 AND state = 'active' AND tenant_id = coalesce($2, tenant_id) \
-    ORDER BY tenant_id LIMIT 2 FOR SHARE";
+/// One row at least, and one for each place. In a look of its own after the account is held: a second factor that was confirmed
+/// meanwhile is seen. FOR SHARE: who disables the member waits for the session to be there, and then ends it.
+const ARRIVAL: &str = "SELECT EXISTS (SELECT FROM auth.second_factors WHERE identity_id = $1), \
+    EXISTS (SELECT FROM auth.platform_grants WHERE identity_id = $1), place.tenant_id, place.access \
+    FROM (SELECT) AS always LEFT JOIN (SELECT membership.tenant_id, tenant.access FROM auth.memberships AS membership \
+        JOIN auth.tenants AS tenant ON tenant.id = membership.tenant_id \
+        WHERE membership.identity_id = $1 AND membership.state = 'active' \
+        AND membership.tenant_id = coalesce($2, membership.tenant_id) \
+        ORDER BY membership.tenant_id LIMIT 2 FOR SHARE OF membership) AS place ON true";
 
-const PLATFORM: &str = "SELECT role FROM auth.platform_grants WHERE identity_id = $1";
-
-const INSERT: &str = "INSERT INTO auth.sessions (id, identity_id, tenant_id, address, second_factor, expires_at, origin) \
-    VALUES ($1, $2, $3, $4, $6, now() + make_interval(days => $5), $7)";
+/// With its first token. What of it is told comes from what was inserted: the statement does not see the new row. Answers as
+/// INSERT_TOKEN does.
+const INSERT: &str = "WITH session AS (INSERT INTO auth.sessions \
+        (id, identity_id, tenant_id, address, second_factor, expires_at, origin) \
+        VALUES ($1, $2, $3, $4, $6, now() + make_interval(days => $5), $7) \
+        RETURNING id, tenant_id, created_at, expires_at), \
+    token AS (INSERT INTO auth.refresh_tokens (token_hash, session_id, expires_at) \
+        SELECT $8, session.id, least(session.expires_at, clock_timestamp() + make_interval(days => $9)) FROM session) \
+    SELECT least(session.expires_at, session.created_at + make_interval(secs => policy.session_lifetime_s)) \
+    FROM session LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id";
 
 /// As old as the one it is opened from, so that a tenant's bound on sessions counts from the log-in.
 const INSERT_BESIDE: &str = "INSERT INTO auth.sessions \
@@ -152,8 +163,7 @@ const PRUNE_ENDED: &str = "DELETE FROM auth.sessions WHERE id IN (SELECT session
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
-    MEMBERSHIPS,
-    PLATFORM,
+    ARRIVAL,
     INSERT,
     INSERT_BESIDE,
     INSERT_TOKEN,
@@ -177,6 +187,16 @@ pub(crate) const STATEMENTS: &[&str] = &[
     ABOUT,
 ];
 
+/// What somebody is who logs in.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    /// Confirmed or not: that `second_factor` judges.
+    pub(super) has_second_factor: bool,
+    pub(super) is_operator: bool,
+    /// Tenants where they are an active member, two at most, and whether anybody may act there.
+    pub(super) places: Vec<(TenantId, Access)>,
+}
+
 /// Whom an attempt to log in was about.
 #[derive(Debug, Default)]
 pub(super) struct About {
@@ -185,38 +205,35 @@ pub(super) struct About {
     pub(super) tenants: Vec<TenantId>,
 }
 
-/// Tenants where a person is an active member, two at most; only `tenant` where one is named.
-pub(super) async fn memberships(
-    conn: &mut PgConnection,
-    user: UserId,
-    tenant: Option<TenantId>,
-) -> Result<Vec<TenantId>, Error> {
-    let rows: Vec<Uuid> = sqlx::query_scalar(MEMBERSHIPS)
+/// What somebody is who logs in and whose account is held; of the tenants only `tenant` where one is named.
+pub(super) async fn arrival(conn: &mut PgConnection, user: UserId, tenant: Option<TenantId>) -> Result<Arrival, Error> {
+    let rows: Vec<(bool, bool, Option<Uuid>, Option<String>)> = sqlx::query_as(ARRIVAL)
         .bind(user.uuid())
         .bind(tenant.map(|tenant| tenant.uuid()))
         .fetch_all(conn)
         .await?;
-    Ok(rows.into_iter().map(TenantId::from_uuid).collect())
+    let none = || Error::fault("nothing was answered about an account");
+    let &(has_second_factor, is_operator, ..) = rows.first().ok_or_else(none)?;
+    let place =
+        |(tenant, access): (Uuid, String)| Ok((TenantId::from_uuid(tenant), access.parse().map_err(Error::fault)?));
+    let places = rows.into_iter().filter_map(|(.., tenant, access)| tenant.zip(access));
+    Ok(Arrival {
+        has_second_factor,
+        is_operator,
+        places: places.map(place).collect::<Result<_, Error>>()?,
+    })
 }
 
-/// A person's role on the platform.
-pub(super) async fn platform(conn: &mut PgConnection, user: UserId) -> Result<Option<Role>, Error> {
-    let role: Option<String> = sqlx::query_scalar(PLATFORM)
-        .bind(user.uuid())
-        .fetch_optional(conn)
-        .await?;
-    role.map(|role| role.parse().map_err(Error::fault)).transpose()
-}
-
-/// Adds a session. `address` and `origin`: where the caller is, and what stands for that network. `second_factor`: whether it was
-/// shown.
+/// Adds a session with the token that it can be refreshed with, and says when it ends. `address` and `origin`: where the caller is,
+/// and what stands for that network. `second_factor`: whether it was shown.
 pub(super) async fn insert(
     conn: &mut PgConnection,
     session: &Session,
+    token: &RefreshToken,
     (address, origin): (Option<&str>, &[u8]),
     second_factor: bool,
-) -> Result<(), Error> {
-    sqlx::query(INSERT)
+) -> Result<DateTime<Utc>, Error> {
+    let ends = sqlx::query_scalar(INSERT)
         .bind(session.id.uuid())
         .bind(session.user.uuid())
         .bind(session.tenant.map(|tenant| tenant.uuid()))
@@ -224,9 +241,9 @@ pub(super) async fn insert(
         .bind(LIFETIME_DAYS)
         .bind(second_factor)
         .bind(origin)
-        .execute(conn)
-        .await?;
-    Ok(())
+        .bind(token.hash())
+        .bind(IDLE_DAYS);
+    Ok(ends.fetch_one(conn).await?)
 }
 
 /// Adds a session that ends when `origin` does.

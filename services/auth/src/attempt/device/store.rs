@@ -18,11 +18,11 @@ const GIVE_BACK: &str = "UPDATE auth.devices SET wrong = greatest(0, wrong - 1) 
 const WAS_RIGHT: &str = "UPDATE auth.devices SET wrong = 0, shown = true, used_at = clock_timestamp() \
     WHERE secret_hash = $1";
 
-const INSERT: &str = "INSERT INTO auth.devices (secret_hash, identity_id) VALUES ($1, $2)";
-
-/// All but the new one and those that stay, of which none is locked: somebody may be logging in with one.
-const MAKE_ROOM: &str = "DELETE FROM auth.devices WHERE secret_hash IN (SELECT secret_hash FROM auth.devices \
-    WHERE secret_hash IN (SELECT secret_hash FROM auth.devices WHERE identity_id = $1 AND secret_hash <> $2 \
+/// In the place of all but those that stay, of which none is locked: somebody may be logging in with one. The new one is not
+/// among those that go: the statement does not see it.
+const INSERT: &str = "WITH added AS (INSERT INTO auth.devices (secret_hash, identity_id) VALUES ($1, $2)) \
+    DELETE FROM auth.devices WHERE secret_hash IN (SELECT secret_hash FROM auth.devices \
+    WHERE secret_hash IN (SELECT secret_hash FROM auth.devices WHERE identity_id = $2 \
         ORDER BY shown DESC, used_at DESC, secret_hash OFFSET $3) \
     FOR UPDATE SKIP LOCKED)";
 
@@ -32,7 +32,7 @@ const PRUNE: &str = "DELETE FROM auth.devices WHERE secret_hash IN (SELECT secre
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[IS_GOOD, COUNT, GIVE_BACK, WAS_RIGHT, INSERT, MAKE_ROOM, PRUNE];
+pub(crate) const STATEMENTS: &[&str] = &[IS_GOOD, COUNT, GIVE_BACK, WAS_RIGHT, INSERT, PRUNE];
 
 /// Whether a secret is good for the account with this address.
 pub(in crate::attempt) async fn is_good(
@@ -64,11 +64,8 @@ pub(in crate::attempt) async fn was_right(conn: &mut PgConnection, secret: &Devi
 
 /// Adds a device of an account, in the place of another where there are as many as may be.
 pub(super) async fn insert(conn: &mut PgConnection, user: UserId, secret: &DeviceSecret) -> Result<(), Error> {
-    let (hash, user) = (secret.hash(), user.uuid());
-    let added = sqlx::query(INSERT).bind(&hash).bind(user);
-    added.execute(&mut *conn).await?;
-    let room = sqlx::query(MAKE_ROOM).bind(user).bind(&hash).bind(DEVICES_MAX - 1);
-    room.execute(conn).await?;
+    let added = sqlx::query(INSERT).bind(secret.hash()).bind(user.uuid());
+    added.bind(DEVICES_MAX - 1).execute(conn).await?;
     Ok(())
 }
 

@@ -6,11 +6,13 @@ use rowhouse_status::Failure;
 use rowhouse_types::TenantId;
 
 use crate::error::Error;
+use crate::identity::OfferedPassword;
 use crate::key;
 use crate::rights::Standing;
-use crate::session::actions;
+use crate::session::{Attempt, actions};
 use crate::tenant::{self, Access};
 use crate::tests::bench::{Bench, CONNECTIONS, PASSWORD, ctx, founding, service_ctx};
+use crate::tests::statements::Statements;
 
 #[tokio::test]
 async fn a_member_gets_a_token_that_every_service_can_verify() {
@@ -31,6 +33,30 @@ async fn a_member_gets_a_token_that_every_service_can_verify() {
     };
     assert_eq!((user, session, tenant), (house.admin, pair.session.id, house.tenant));
     assert_eq!(u64::try_from(pair.expires.timestamp()).unwrap(), verified.expires_at_s);
+}
+
+/// Each is a round trip; beside them there are BEGIN, and one for each of two connections when it is given back.
+#[tokio::test]
+async fn a_log_in_from_where_the_person_is_known_sends_twelve_statements() {
+    let bench = Bench::start("login_statements").await;
+    let house = bench.house("acme").await;
+    let attempt = Attempt {
+        email: house.email.parse().unwrap(),
+        password: OfferedPassword::parse(PASSWORD).unwrap(),
+        tenant: None,
+        second_factor: None,
+        device: None,
+    };
+    let call = ctx(Principal::Anonymous, None).with_origin(None, Some("192.0.2.1".to_owned()));
+    let statements = Statements::listen();
+    // From then on they are known there.
+    actions::login(&call, &bench.state, &attempt).await.unwrap();
+    let first = statements.take();
+    actions::login(&call, &bench.state, &attempt).await.unwrap();
+    let sent = statements.take();
+    assert_eq!(sent.len(), 12, "{sent:?}");
+    // The control: to count a stranger takes more, and that is seen.
+    assert!(first.len() > sent.len(), "{first:?}");
 }
 
 #[tokio::test]
