@@ -47,7 +47,8 @@ pub(crate) const LIFETIME_DAYS: i32 = 90;
 const REFRESH_EVERY_S: f64 = 150.0;
 
 /// How often beside that, whenever: nobody who uses a session as it is meant gets there. With the others it is 62,000 rows a
-/// session at most.
+/// session at most. One that is opened from another goes on with that one's count: whoever has used up a session gets no second
+/// allowance for the same time by going to another tenant.
 const REFRESHES_FREE: f64 = 10_000.0;
 
 /// Sessions of an account: as others do it, a log-in beyond them ends the one that was refreshed the longest ago, since a refusal

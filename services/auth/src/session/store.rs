@@ -33,10 +33,11 @@ const INSERT: &str = "WITH session AS (INSERT INTO auth.sessions \
     SELECT least(session.expires_at, session.created_at + make_interval(secs => policy.session_lifetime_s)) \
     FROM session LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id";
 
-/// As old as the one it is opened from, so that a tenant's bound on sessions counts from the log-in.
+/// As old as the one it is opened from, so that a tenant's bound on sessions counts from the log-in; and as often refreshed, since
+/// what it may be refreshed grows with its age.
 const INSERT_BESIDE: &str = "INSERT INTO auth.sessions \
-    (id, identity_id, tenant_id, address, second_factor, created_at, expires_at, origin) \
-    SELECT $1, $2, $3, $4, origin.second_factor, origin.created_at, origin.expires_at, $6 \
+    (id, identity_id, tenant_id, address, second_factor, created_at, expires_at, origin, refreshes) \
+    SELECT $1, $2, $3, $4, origin.second_factor, origin.created_at, origin.expires_at, $6, origin.refreshes \
     FROM auth.sessions AS origin WHERE origin.id = $5";
 
 /// Answers when the session ends by its own time or the tenant's policy, as `rights/store.rs` judges it. That it dies of idleness
@@ -59,7 +60,7 @@ const OF_TOKEN: &str = "SELECT session_id FROM auth.refresh_tokens WHERE token_h
 const LOCK_LIVE: &str = "SELECT identity_id, tenant_id FROM auth.sessions \
     WHERE id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp() FOR UPDATE";
 
-/// Under the session's lock. A session that was opened from another is as old as that one.
+/// Under the session's lock. A session that was opened from another is as old as that one, and begins with its count.
 const COUNT_REFRESH: &str = "UPDATE auth.sessions SET refreshes = refreshes + 1, origin = $4, used_token = $5 \
     WHERE id = $1 \
     AND refreshes < $2 + extract(epoch FROM clock_timestamp() - created_at)::float8 / $3";

@@ -46,6 +46,23 @@ async fn a_session_is_refreshed_so_often_and_goes_on_when_some_time_has_passed()
     assert_eq!(bench.standing(&last).await, Standing::Revoked);
 }
 
+#[tokio::test]
+async fn who_goes_to_another_tenant_takes_along_how_often_they_have_refreshed() {
+    let bench = Bench::start("bounds_along").await;
+    let (house, neighbour) = (bench.house("acme").await, bench.house("globex").await);
+    bench.join(&neighbour, &house.email, Role::User).await;
+    let from = bench.login(&house.email, PASSWORD, Some(house.tenant)).await.unwrap();
+    // The control: from one that may be refreshed.
+    let pair = switch(&Bench::ctx_in(&from), &bench.state, neighbour.tenant).await;
+    use_up(&bench, &pair.unwrap().refresh_token).await.unwrap();
+    bench
+        .execute("UPDATE auth.sessions SET refreshes = 1000000, created_at = now() - interval '1 day'")
+        .await;
+    let pair = switch(&Bench::ctx_in(&from), &bench.state, neighbour.tenant).await;
+    let refused = use_up(&bench, &pair.unwrap().refresh_token).await.map(drop);
+    assert!(matches!(refused, Err(Error::TooManyAttempts { .. })), "{refused:?}");
+}
+
 /// Other sessions of somebody, the first of them opened a minute ago and each a minute before the one before.
 async fn others(bench: &Bench, pair: &Pair, count: u32) {
     let (user, tenant) = (pair.session.user.uuid(), pair.session.tenant.unwrap().uuid());
