@@ -73,10 +73,11 @@ const SENT_WITHIN_A_DAY: &str = "SELECT count(*) FROM auth.invitations \
     WHERE tenant_id = $1 AND created_at > now() - interval '24 hours'";
 
 /// Accepted or not: nobody can follow its link any more. That of a provisioning operation stays, one a tenant: a repeated operation
-/// must find it. Those that somebody is ending are left for the next round.
-const PRUNE: &str = "DELETE FROM auth.invitations WHERE id IN (SELECT id FROM auth.invitations \
+/// must find it. Those that somebody is ending are left for the next round. An array, for the limit's sake
+/// (`attempt/device/store.rs`).
+const PRUNE: &str = "DELETE FROM auth.invitations WHERE id = ANY (ARRAY(SELECT id FROM auth.invitations \
     WHERE expires_at < now() - interval '90 days' AND operation_id IS NULL \
-    ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)";
+    ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))";
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]

@@ -96,8 +96,9 @@ const USED_FROM: &str = "SELECT key_hash FROM auth.api_keys WHERE used_from = $1
 /// Of what has ended long ago. Where its account has made keys that are still there, or has sent invitations that are open, it
 /// stays: that its maker knew it shows that they may be the maker's too (`maker` above). Those go first, and it goes after them.
 /// One of several shows as much, and one that an account has made for itself shows nothing; so what stays is one for each maker and
-/// account at most. Keys that somebody is ending are left for the next round.
-const PRUNE_KEYS: &str = "DELETE FROM auth.api_keys WHERE (tenant_id, id) IN (SELECT ended.tenant_id, ended.id \
+/// account at most. Keys that somebody is ending are left for the next round. A table by itself, which is
+/// made once: a plan may run what is in IN (...) again for each row, and SKIP LOCKED then finds others each time, beyond the limit.
+const PRUNE_KEYS: &str = "WITH gone AS MATERIALIZED (SELECT ended.tenant_id, ended.id \
     FROM auth.api_keys AS ended WHERE least(ended.revoked_at, ended.expires_at) < now() - interval '90 days' \
     AND (ended.created_by = ended.service_account_id \
         OR EXISTS (SELECT FROM auth.api_keys AS later WHERE later.tenant_id = ended.tenant_id \
@@ -107,7 +108,8 @@ const PRUNE_KEYS: &str = "DELETE FROM auth.api_keys WHERE (tenant_id, id) IN (SE
             WHERE made.tenant_id = ended.tenant_id AND made.created_by = ended.service_account_id) \
         AND NOT EXISTS (SELECT FROM auth.invitations AS sent WHERE sent.tenant_id = ended.tenant_id \
             AND sent.invited_by = ended.service_account_id AND sent.state = 'open')) \
-    ORDER BY least(ended.revoked_at, ended.expires_at) LIMIT $1 FOR UPDATE OF ended SKIP LOCKED)";
+    ORDER BY least(ended.revoked_at, ended.expires_at) LIMIT $1 FOR UPDATE OF ended SKIP LOCKED) \
+    DELETE FROM auth.api_keys AS key USING gone WHERE key.tenant_id = gone.tenant_id AND key.id = gone.id";
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]

@@ -145,21 +145,22 @@ const PRUNE_TOKENS: &str = "WITH stale AS (SELECT token.token_hash \
     DELETE FROM auth.refresh_tokens WHERE token_hash IN (SELECT stale.token_hash FROM stale)";
 
 /// A day later nobody's access token names it any more. Only those without tokens, which would all go with it at once. Those that
-/// somebody is ending, in the order of their ids, are left for the next round.
-const PRUNE: &str = "DELETE FROM auth.sessions WHERE id IN (SELECT session.id FROM auth.sessions AS session \
+/// somebody is ending, in the order of their ids, are left for the next round. Arrays, here and below, for the limit's sake
+/// (`attempt/device/store.rs`).
+const PRUNE: &str = "DELETE FROM auth.sessions WHERE id = ANY (ARRAY(SELECT session.id FROM auth.sessions AS session \
     WHERE session.expires_at < now() - interval '1 day' \
     AND NOT EXISTS (SELECT FROM auth.refresh_tokens AS token WHERE token.session_id = session.id) \
-    ORDER BY session.expires_at LIMIT 1000 FOR UPDATE OF session SKIP LOCKED)";
+    ORDER BY session.expires_at LIMIT 1000 FOR UPDATE OF session SKIP LOCKED))";
 
 /// One that was ended a day ago is kept for the address that it was opened from, and not where a later one of the account tells as
 /// much. As with tokens, those that were missed in the 25th hour go when their time is over.
-const PRUNE_ENDED: &str = "DELETE FROM auth.sessions WHERE id IN (SELECT session.id FROM auth.sessions AS session \
+const PRUNE_ENDED: &str = "DELETE FROM auth.sessions WHERE id = ANY (ARRAY(SELECT session.id FROM auth.sessions AS session \
     WHERE session.revoked_at BETWEEN now() - interval '25 hours' AND now() - interval '1 day' \
     AND session.impersonator_id IS NULL \
     AND EXISTS (SELECT FROM auth.sessions AS later WHERE later.identity_id = session.identity_id \
         AND later.address = session.address AND later.id > session.id AND later.impersonator_id IS NULL) \
     AND NOT EXISTS (SELECT FROM auth.refresh_tokens AS token WHERE token.session_id = session.id) \
-    LIMIT $1 FOR UPDATE OF session SKIP LOCKED)";
+    LIMIT $1 FOR UPDATE OF session SKIP LOCKED))";
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]

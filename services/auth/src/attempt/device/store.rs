@@ -26,9 +26,10 @@ const INSERT: &str = "WITH added AS (INSERT INTO auth.devices (secret_hash, iden
         ORDER BY shown DESC, used_at DESC, secret_hash OFFSET $3) \
     FOR UPDATE SKIP LOCKED)";
 
-/// Those that somebody logs in with at this moment are left.
-const PRUNE: &str = "DELETE FROM auth.devices WHERE secret_hash IN (SELECT secret_hash FROM auth.devices \
-    WHERE used_at < now() - make_interval(days => $1) ORDER BY used_at LIMIT 1000 FOR UPDATE SKIP LOCKED)";
+/// Those that somebody logs in with at this moment are left. An array is made once; a plan may run what is in IN (...) again for
+/// each row, and SKIP LOCKED then finds others each time, beyond the limit.
+const PRUNE: &str = "DELETE FROM auth.devices WHERE secret_hash = ANY (ARRAY(SELECT secret_hash FROM auth.devices \
+    WHERE used_at < now() - make_interval(days => $1) ORDER BY used_at LIMIT 1000 FOR UPDATE SKIP LOCKED))";
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
