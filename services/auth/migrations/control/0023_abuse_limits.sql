@@ -2,10 +2,9 @@
 -- refreshes of a session, the sessions of an account, API keys and invitations that have ended. And from where a session was used
 -- last, so that it is known there while others present invented tokens.
 --
--- Locks: a new table; for an instant identities against writes; auth.sessions, exclusively, while its rows are checked: about a
--- second for a million; api_keys and invitations against writes while their indexes are built: milliseconds for thousands. Safe for
--- code that is already running: yes; it hands no secrets of devices out and looks at none, counts no refreshes and ends no session
--- for another.
+-- Locks: a new table; for an instant identities against writes and auth.sessions exclusively. No row is read here: 0024 checks
+-- those that there are and builds the indexes. Safe for code that is already running: yes; it hands no secrets of devices out and
+-- looks at none, counts no refreshes and ends no session for another.
 
 SET LOCAL lock_timeout = '5s';
 
@@ -32,14 +31,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON auth.devices TO rowhouse_ctl_auth;
 ALTER TABLE auth.sessions ADD COLUMN refreshes bigint NOT NULL DEFAULT 0;
 ALTER TABLE auth.sessions DROP CONSTRAINT sessions_revoke_reason;
 ALTER TABLE auth.sessions ADD CONSTRAINT sessions_revoke_reason CHECK (revoke_reason IN
-    ('logout', 'refresh_reuse', 'member_disabled', 'member_removed', 'revoked', 'password_changed', 'too_many'));
+    ('logout', 'refresh_reuse', 'member_disabled', 'member_removed', 'revoked', 'password_changed', 'too_many')) NOT VALID;
 
 -- A digest, as in auth.api_keys; and the token that was used last, whose answer may have been lost. Both null before the first
 -- log-in or refresh from now on.
 ALTER TABLE auth.sessions ADD COLUMN origin bytea, ADD COLUMN used_token bytea;
-CREATE INDEX sessions_by_origin ON auth.sessions (origin) WHERE origin IS NOT NULL AND revoked_at IS NULL;
 
--- Of what has ended, the oldest go first. Those of provisioning operations stay: a repeated one must find its own.
-CREATE INDEX api_keys_by_end ON auth.api_keys (least(revoked_at, expires_at));
-CREATE INDEX invitations_by_expiry ON auth.invitations (expires_at) WHERE operation_id IS NULL;
 GRANT DELETE ON auth.invitations TO rowhouse_ctl_auth;
