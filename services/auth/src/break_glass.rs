@@ -48,14 +48,19 @@ pub(crate) async fn recover(
         .hash(&ctx, &chosen, &Chooser::new("password", "", ""))
         .await?;
     let mut tx = db.begin().await?;
-    let account = identity::account_at(&mut tx, email.as_str()).await?;
-    let account = account
-        .filter(|account| account.active)
-        .ok_or_else(|| no_account(email))?;
-    let user = account.id;
+    let found = account(&mut tx, email).await?;
+    if !found.active {
+        return Err(no_account(email));
+    }
+    let user = found.id;
     // Before any lock: whoever it goes to may be slow.
     deliver(&password).map_err(|fault| Error::fault(format!("the password cannot be handed over: {fault}")))?;
     identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
+    // It may have got another address since it was looked for, and that one may be another's now.
+    let account = account(&mut tx, email).await?;
+    if account.id != user {
+        return Err(no_account(email));
+    }
     identity::set_password(&mut tx, user, &hash).await?;
     mails::close_links(&mut tx, user, &account.email).await?;
     // Before the second factor, which would lock some of the sessions: all are locked at once, in the order of everybody.

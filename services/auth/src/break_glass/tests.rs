@@ -138,6 +138,31 @@ async fn without_an_account_or_a_way_to_hand_the_password_over_nothing_happens()
     bench.login(&house.email, PASSWORD, None).await.unwrap();
 }
 
+/// The new password is shown before the account is locked. It must not open the account of somebody who has got another address
+/// since, nor that of whoever has this one now.
+#[tokio::test]
+async fn an_account_that_gets_another_address_meanwhile_is_left_as_it_was() {
+    let bench = Bench::start("glass_address").await;
+    let house = bench.house("acme").await;
+    let user = bench.member(&house, EMAIL, Role::User).await;
+    let mut moving = bench.superuser.begin().await.unwrap();
+    sqlx::query("UPDATE auth.identities SET email = 'countess@acme.example' WHERE id = $1")
+        .bind(user.uuid())
+        .execute(&mut *moving)
+        .await
+        .unwrap();
+    let db = bench.state.db.clone();
+    let mut recovery = tokio::spawn(async move { recover(&db, &EMAIL.parse().unwrap(), &why(), |_| Ok(())).await });
+    bench.until_it_waits(&mut recovery).await;
+    moving.commit().await.unwrap();
+    let refused = recovery.await.unwrap();
+    assert!(
+        matches!(refused, Err(Error::NotFound { kind: "account", .. })),
+        "{refused:?}"
+    );
+    bench.login("countess@acme.example", PASSWORD, None).await.unwrap();
+}
+
 #[tokio::test]
 async fn it_locks_all_sessions_in_one_order_whatever_they_have_shown() {
     let bench = Bench::start("glass_order").await;
