@@ -33,8 +33,9 @@ pub(crate) type Reason = Text<500>;
 /// What the tenants' logs give as the reason. Why the account is disabled is the platform's matter.
 const DISABLED: &str = "the account of who made it was disabled";
 
-/// Gives an account a new password and takes its second factor away; whatever was open under it ends. Returns when no service
-/// honours an old session any more. `deliver` gets the password before anything is kept: where it fails, nothing was done.
+/// Gives an account a new password and takes its second factor away; whatever was open under it ends, and the devices that it was
+/// known at are forgotten. Returns when no service honours an old session any more. `deliver` gets the password before anything is
+/// kept: where it fails, nothing was done.
 pub(crate) async fn recover(
     db: &ControlDb,
     email: &Email,
@@ -71,13 +72,14 @@ pub(crate) async fn recover(
     audit::record(&mut tx, &ctx, entry).await?;
     account_mail::notify(&mut tx, &ctx, Kind::PasswordChanged, user, &account.email).await?;
     attempt::was_recovered(&mut tx, &account.email).await?;
+    attempt::device::forget(&mut tx, user).await?;
     let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
     tx.commit().await?;
     Clock::new(db.clone()).acknowledge(&ctx, version).await
 }
 
-/// Disables an account in all tenants: nobody logs in to it, what is open under it ends, and so does what the person has handed on.
-/// Returns when no service honours any of it any more; `false` where it was disabled already.
+/// Disables an account in all tenants: nobody logs in to it, what is open under it ends, and so does what the person has handed on;
+/// its devices are forgotten. Returns when no service honours any of it any more; `false` where it was disabled already.
 ///
 /// An operator's role is taken first: it holds rows of every tenant, and the last one stays an operator.
 pub(crate) async fn disable(db: &ControlDb, email: &Email, reason: &Reason) -> Result<bool, Error> {
@@ -117,6 +119,7 @@ pub(crate) async fn disable(db: &ControlDb, email: &Email, reason: &Reason) -> R
         }));
     audit::record(&mut tx, &ctx, entry).await?;
     handed_on.tell(&mut tx, &ctx, DISABLED).await?;
+    attempt::device::forget(&mut tx, user).await?;
     let subjects: Vec<Subject> = std::iter::once(Subject::User(user))
         .chain(handed_on.subjects())
         .collect();

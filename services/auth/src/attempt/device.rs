@@ -3,12 +3,14 @@
 //!
 //! A secret opens nothing. It says that somebody who knew the password was there, so that the guesses of others, from anywhere and
 //! from the same office, are not held against them. It has counts of its own: wrong passwords make it wait as everybody, and after
-//! [`WRONG_MAX`] since the last right one it is no longer good. So a stolen one gives ten guesses in all.
+//! [`WRONG_MAX`] since the last right one it is no longer good. So a stolen one gives ten guesses in all, and whoever knew the
+//! password and got as many as there may be has 200.
 //!
 //! - It is good for one account. One that is unknown, another account's, too old or used up counts as none, and is looked for by
 //!   the same statement whatever there is: nobody learns from it whether there is such an account.
-//! - A new password leaves it good. Whoever knew the old one may hold one and gets the ten guesses, which find no new password; but
-//!   were they forgotten, an owner whom others guess at would be locked out by changing the password.
+//! - A new password leaves it good. Whoever knew the old one may hold all of them and gets the 200 guesses, which find no new
+//!   password; but were they forgotten, an owner whom others guess at would be locked out by changing the password. Only where it
+//!   is known that somebody else may have been in, at `recover-account` and `disable-account`, are all forgotten ([`forget`]).
 //! - A log-in that shows a good one answers the same secret: nothing is lost with an answer.
 //! - An account has [`DEVICES_MAX`]. Those that were never shown again give way first, so that a program that logs in without
 //!   one drives nobody's browser out.
@@ -23,8 +25,8 @@ use crate::error::Error;
 use crate::random;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::prune;
 pub(super) use store::{count, give_back, is_good, was_right};
+pub(crate) use store::{forget, prune};
 
 /// What every secret begins with, so that scanners find leaked ones.
 const PREFIX: &str = "rhd_";

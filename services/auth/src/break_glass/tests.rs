@@ -6,7 +6,7 @@ use std::io;
 
 use rowhouse_auth_kit::Role;
 
-use super::{Reason, recover};
+use super::{Reason, disable, recover};
 use crate::account::{PasswordChange, password};
 use crate::error::Error;
 use crate::identity::{NewPassword, OfferedPassword};
@@ -136,6 +136,30 @@ async fn without_an_account_or_a_way_to_hand_the_password_over_nothing_happens()
     .await;
     assert!(matches!(full, Err(Error::Fault(_))));
     bench.login(&house.email, PASSWORD, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn devices_that_somebody_else_may_hold_are_forgotten() {
+    let bench = Bench::start("glass_devices").await;
+    let house = bench.house("acme").await;
+    bench.member(&house, EMAIL, Role::User).await;
+    bench.login(&house.email, PASSWORD, None).await.unwrap();
+    let (db, email) = (&bench.state.db, EMAIL.parse().unwrap());
+    let devices = async || bench.count("SELECT count(*) FROM auth.devices").await;
+    bench.login(EMAIL, PASSWORD, None).await.unwrap();
+    bench.login(EMAIL, PASSWORD, None).await.unwrap();
+    assert_eq!(devices().await, 3);
+    let mut shown = String::new();
+    let keep = |secret: &str| {
+        secret.clone_into(&mut shown);
+        Ok(())
+    };
+    recover(db, &email, &why(), keep).await.unwrap();
+    assert_eq!(devices().await, 1, "another's stays");
+    bench.login(EMAIL, &shown, None).await.unwrap();
+    assert_eq!(devices().await, 2);
+    assert!(disable(db, &email, &why()).await.unwrap());
+    assert_eq!(devices().await, 1, "another's stays");
 }
 
 /// The new password is shown before the account is locked. It must not open the account of somebody who has got another address

@@ -26,6 +26,8 @@ const INSERT: &str = "WITH added AS (INSERT INTO auth.devices (secret_hash, iden
         ORDER BY shown DESC, used_at DESC, secret_hash OFFSET $3) \
     FOR UPDATE SKIP LOCKED)";
 
+const FORGET: &str = "DELETE FROM auth.devices WHERE identity_id = $1";
+
 /// Those that somebody logs in with at this moment are left. An array is made once; a plan may run what is in IN (...) again for
 /// each row, and SKIP LOCKED then finds others each time, beyond the limit.
 const PRUNE: &str = "DELETE FROM auth.devices WHERE secret_hash = ANY (ARRAY(SELECT secret_hash FROM auth.devices \
@@ -33,7 +35,7 @@ const PRUNE: &str = "DELETE FROM auth.devices WHERE secret_hash = ANY (ARRAY(SEL
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[IS_GOOD, COUNT, GIVE_BACK, WAS_RIGHT, INSERT, PRUNE];
+pub(crate) const STATEMENTS: &[&str] = &[IS_GOOD, COUNT, GIVE_BACK, WAS_RIGHT, INSERT, FORGET, PRUNE];
 
 /// Whether a secret is good for the account with this address.
 pub(in crate::attempt) async fn is_good(
@@ -67,6 +69,13 @@ pub(in crate::attempt) async fn was_right(conn: &mut PgConnection, secret: &Devi
 pub(super) async fn insert(conn: &mut PgConnection, user: UserId, secret: &DeviceSecret) -> Result<(), Error> {
     let added = sqlx::query(INSERT).bind(secret.hash()).bind(user.uuid());
     added.bind(DEVICES_MAX - 1).execute(conn).await?;
+    Ok(())
+}
+
+/// Forgets all devices of an account, which the caller has locked: whoever logs in meanwhile waits for it or was waited for. After
+/// attempts, and before the clock of rights.
+pub(crate) async fn forget(conn: &mut PgConnection, user: UserId) -> Result<(), Error> {
+    sqlx::query(FORGET).bind(user.uuid()).execute(conn).await?;
     Ok(())
 }
 
