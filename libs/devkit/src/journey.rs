@@ -137,6 +137,7 @@ pub async fn accept(anyone: &Caller, token: &str, display_name: &str, password: 
         token: token.to_owned(),
         display_name: display_name.to_owned(),
         password: password.to_owned(),
+        device_secret: String::new(),
     };
     let accepted = anyone
         .auth()

@@ -6,6 +6,7 @@ mod store;
 use chrono::{DateTime, Utc};
 use rowhouse_types::{Email, InvitationId, OperationId, TenantId, UserId};
 
+use crate::attempt::device::DeviceSecret;
 use crate::identity::OfferedPassword;
 use crate::link::Token;
 use crate::role::TenantRole;
@@ -60,6 +61,8 @@ pub(crate) struct Acceptance {
     pub(crate) display_name: crate::identity::DisplayName,
     /// The account's, however short it is; of a new account, the one that it gets.
     pub(crate) password: OfferedPassword,
+    /// The secret of the device, where it has one.
+    pub(crate) device: Option<DeviceSecret>,
 }
 
 /// Who joined what.

@@ -143,7 +143,8 @@ fn tell(ctx: &Ctx, state: &State, open: &Open, error: &Error) {
     }
 }
 
-/// Compares the password with the account's. Whoever holds the link may guess here as at a log-in, and is counted as there.
+/// Compares the password with the account's. Whoever holds the link may guess here as at a log-in, and is counted as there,
+/// the owner at a device that is known alone.
 async fn prove(
     ctx: &Ctx,
     state: &State,
@@ -152,7 +153,10 @@ async fn prove(
     account: Account,
 ) -> Result<Known, Error> {
     let email: Email = open.email.parse().map_err(Error::fault)?;
-    let attempted = attempt::begin(ctx, &mut *state.connection().await?, &email, None).await?;
+    let mut conn = state.connection().await?;
+    let attempted = attempt::begin(ctx, &mut conn, &email, acceptance.device.as_ref()).await?;
+    // Hashing takes long: no connection waits for it.
+    drop(conn);
     let (password, hash) = (&acceptance.password, account.password_hash);
     let right = attempt::verify(ctx, state, &attempted, password, Some(hash.clone())).await?;
     if !right || !account.active {

@@ -50,6 +50,7 @@ pub(super) fn acceptance(request: &AcceptInvitationRequest) -> Result<Acceptance
         token,
         display_name,
         password,
+        device: DeviceSecret::presented(&request.device_secret),
     }))
 }
 
@@ -173,6 +174,7 @@ mod tests {
             token: "t".to_owned(),
             display_name: display_name.to_owned(),
             password: password.to_owned(),
+            device_secret: String::new(),
         };
         assert!(acceptance(&request("Ada", "a long password")).is_ok());
         assert!(

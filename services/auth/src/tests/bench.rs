@@ -433,6 +433,7 @@ pub(crate) fn acceptance(token: Token, password: &str) -> Acceptance {
         token,
         display_name: DisplayName::parse_required("Somebody").unwrap(),
         password: OfferedPassword::parse(password).unwrap(),
+        device: None,
     }
 }
 

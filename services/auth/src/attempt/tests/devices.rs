@@ -1,7 +1,13 @@
 //! Who shows the secret of a device is counted by it, and by nothing that others do.
 
+use rowhouse_auth_kit::Role;
+
 use super::*;
+use crate::invitation::{self, Acceptance};
+use crate::role::TenantRole;
+use crate::tests::bench::acceptance;
 use crate::tests::statements::Statements;
+use crate::{mail, member};
 
 const HOME: &str = "198.51.100.7";
 
@@ -60,6 +66,38 @@ async fn whoever_guesses_in_the_owners_own_network_does_not_lock_the_owner_out()
     for shown in [None, foreign.device.as_ref(), Some(&invented)] {
         assert!(waits(&login_at(&bench, HOME, &email, PASSWORD, shown).await));
     }
+}
+
+#[tokio::test]
+async fn nor_keeps_them_from_accepting_an_invitation() {
+    let (bench, email, device) = start("device_accept").await;
+    let other = bench.house("globex").await;
+    let admin = bench.ctx_of(other.admin, other.tenant).await;
+    let invite = member::Invite {
+        email: email.parse().unwrap(),
+        role: TenantRole::BuiltIn(Role::User),
+        request: None,
+    };
+    let sent = member::actions::invite(&admin, &bench.state, &invite).await.unwrap();
+    let mail = mail::actions::invitation_mail(&service_ctx(), &bench.state, sent.id).await;
+    let token = mail.unwrap().token;
+    let accept = async |password: &str, device: Option<&DeviceSecret>| {
+        let acceptance = Acceptance {
+            device: device.cloned(),
+            ..acceptance(token.clone(), password)
+        };
+        invitation::accept(&from(HOME), &bench.state, &acceptance).await
+    };
+    exhaust_all(&bench, HOME, &email).await;
+    // A guess there counts by the device; a right password is no guess, and takes back no more than itself.
+    let wrong = accept(WRONG, Some(&device)).await;
+    assert!(matches!(wrong, Err(Error::LoginFailed)), "{wrong:?}");
+    // The control: without the secret.
+    let refused = accept(PASSWORD, None).await;
+    assert!(matches!(refused, Err(Error::TooManyAttempts { .. })), "{refused:?}");
+    assert_eq!(accept(PASSWORD, Some(&device)).await.unwrap().tenant, other.tenant);
+    // Nobody has logged in with another device.
+    assert_eq!(bench.count("SELECT wrong::bigint FROM auth.devices").await, 1);
 }
 
 #[tokio::test]
