@@ -272,7 +272,8 @@ pub(crate) async fn begin_own(state: &State, user: UserId) -> Result<Attempted, 
     count(state, attempted).await
 }
 
-/// Somebody who may be the owner of the account with this address, for the line at the hasher.
+/// Somebody who may be the owner of the account with this address, for the line at the hasher. By the address and not, as
+/// [`person`], by the account: nothing may depend on whether there is one. So an account has two places there at most.
 fn owner(account: &str) -> Asker {
     Asker::Known(digest("owner", account))
 }

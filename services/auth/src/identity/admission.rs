@@ -2,7 +2,8 @@
 //!
 //! The line is short, and whoever comes when it is full is refused: strangers from many addresses can keep it full, each of them
 //! within what one address may. So some places beside it are for those of whom there is reason to believe that they are an
-//! account's owner, one for each account at a time: nobody takes them all with one account, and strangers take none.
+//! account's owner, one at a time for each address that is logged in to and one for each account that a session or a link is of:
+//! two for an account at most. So nobody takes them all with one account, and strangers take none.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +17,9 @@ use crate::error::Error;
 pub(crate) enum Asker {
     /// Whoever it may be.
     Stranger,
-    /// Somebody who is at a device or a network where the account's owner has been, holds a link that was mailed to them, or is
-    /// logged in: the digest of the account.
+    /// Somebody who is at a device or a network where the account's owner has been: the digest of its address; or holds a link that
+    /// was mailed to an account, or is logged in: the digest of the account. Who accepts an invitation and has no account yet is
+    /// a stranger, although the link was mailed to them: anybody who may invite can have as many as they like.
     Known(Vec<u8>),
 }
 
@@ -32,7 +34,7 @@ pub(super) struct Admission {
 #[derive(Debug)]
 struct Reserve {
     places: usize,
-    /// The accounts that have one.
+    /// The addresses and accounts that have one.
     taken: Mutex<HashSet<Vec<u8>>>,
 }
 
