@@ -2,9 +2,10 @@
 //! their rights do, and the audit log says what ended: whoever made a key or waits for an invitation finds out by whose end.
 
 use rowhouse_context::Ctx;
-use rowhouse_types::{ApiKeyId, InvitationId, TenantId, UserId};
+use rowhouse_types::{ApiKeyId, Id, InvitationId, TenantId, UserId};
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::audit::{self, Entry};
 use crate::error::Error;
@@ -27,6 +28,12 @@ pub(crate) struct Ended {
 pub(crate) struct EndedEverywhere {
     pub(crate) invitations: Vec<(TenantId, InvitationId)>,
     pub(crate) keys: Vec<(TenantId, ApiKeyId)>,
+}
+
+/// The ids that a statement has changed, in the order in which they were made.
+pub(crate) fn in_order<K>(mut ids: Vec<Uuid>) -> Vec<Id<K>> {
+    ids.sort_unstable();
+    ids.into_iter().map(Id::from_uuid).collect()
 }
 
 // === impl Ended ===

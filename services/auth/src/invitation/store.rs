@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{Cursor, Draft, Invitation, LIFETIME_DAYS};
 use crate::error::Error;
+use crate::handed_on::in_order;
 use crate::role::TenantRole;
 
 const OF_OPERATION: &str = "SELECT id, tenant_id FROM auth.invitations WHERE operation_id = $1";
@@ -281,12 +282,6 @@ pub(crate) async fn revoke_of_role(
 ) -> Result<Vec<InvitationId>, Error> {
     let ended = sqlx::query_scalar(REVOKE_OF_ROLE).bind(tenant.uuid()).bind(role);
     Ok(in_order(ended.fetch_all(conn).await?))
-}
-
-/// What a statement has changed, in the order in which it was created.
-fn in_order(mut ids: Vec<Uuid>) -> Vec<InvitationId> {
-    ids.sort_unstable();
-    ids.into_iter().map(InvitationId::from_uuid).collect()
 }
 
 /// The open invitation of a token.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{ACCOUNTS_MAX, ApiKey, KeyHolder, ListedKey, NewAccount, ServiceAccount, USE_KNOWN};
 use crate::error::Error;
+use crate::handed_on::in_order;
 use crate::role::TenantRole;
 
 const INSERT: &str = "INSERT INTO auth.service_accounts (tenant_id, id, display_name, role) VALUES ($1, $2, $3, $4) \
@@ -376,12 +377,6 @@ pub(super) async fn revoke_keys(
         .bind(creator.map(|creator| creator.uuid()))
         .bind(account.map(|account| account.uuid()));
     Ok(in_order(ended.fetch_all(conn).await?))
-}
-
-/// What a statement has changed, in the order in which it was created.
-fn in_order(mut ids: Vec<Uuid>) -> Vec<ApiKeyId> {
-    ids.sort_unstable();
-    ids.into_iter().map(ApiKeyId::from_uuid).collect()
 }
 
 /// Ends the keys that somebody has made, and those that were made with such keys, in all tenants; under a lock that whoever makes
