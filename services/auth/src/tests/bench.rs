@@ -16,7 +16,9 @@ use rowhouse_db::paging::PageTokens;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
-use rowhouse_types::{InvitationId, Limits, OperationId, SessionId, TeamId, TenantId, UserId};
+use rowhouse_types::{
+    ApiKeyId, InvitationId, Limits, OperationId, ServiceAccountId, SessionId, TeamId, TenantId, UserId,
+};
 use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -36,11 +38,12 @@ use crate::master::{self, Purpose};
 use crate::member::Invite;
 use crate::rights::{Clock, News, Query, Renewal, Rights, Standing, Version};
 use crate::role::TenantRole;
+use crate::service_account::{AccountName, NewAccount};
 use crate::session::{Attempt, Pair};
 use crate::state::State;
 use crate::team::{self, NewTeam, TeamName};
 use crate::tenant::{Access, AccessChange, Founding, TenantName};
-use crate::{mail, member, operator, rights, session, tenant};
+use crate::{mail, member, operator, rights, service_account, session, tenant};
 
 /// Long enough for anything on a busy machine; only a test that fails waits for it.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -188,6 +191,24 @@ impl Bench {
             set.unwrap();
         }
         id
+    }
+
+    /// A service account.
+    pub(crate) async fn program(&self, by: &Ctx, name: &str, role: TenantRole) -> ServiceAccountId {
+        let name = AccountName::parse_required(name).unwrap();
+        let new = NewAccount { name, role };
+        let made = service_account::actions::create(by, &self.state, &new).await;
+        made.unwrap().id
+    }
+
+    /// The context of a call by a service account, with one of its keys.
+    pub(crate) fn ctx_with(tenant: TenantId, account: ServiceAccountId, key: ApiKeyId) -> Ctx {
+        let principal = Principal::Member {
+            user: service_account::user_of(account),
+            session: service_account::session_of(key),
+            tenant,
+        };
+        ctx(principal, Some(tenant))
     }
 
     /// Reads the mail of an invitation and accepts it.

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::member::{self, Invite, MemberState};
 use crate::rights::Standing;
 use crate::role::TenantRole;
-use crate::service_account::{self, AccountName, ApiKey, NewAccount, keys};
+use crate::service_account::{self, ApiKey, keys};
 use crate::tests::bench::{Bench, House, PASSWORD, anonymous};
 
 fn why() -> Reason {
@@ -28,15 +28,6 @@ async fn start(name: &str) -> (Bench, House, UserId) {
     let house = bench.house("acme").await;
     let user = bench.member(&house, EMAIL, Role::TenantAdmin).await;
     (bench, house, user)
-}
-
-async fn program(bench: &Bench, by: &Ctx) -> ServiceAccountId {
-    let new = NewAccount {
-        name: AccountName::parse_required("Importer").unwrap(),
-        role: TenantRole::BuiltIn(Role::User),
-    };
-    let made = service_account::actions::create(by, &bench.state, &new).await;
-    made.unwrap().id
 }
 
 /// What somebody hands on: a key of a service account, and an invitation.
@@ -65,7 +56,7 @@ async fn nothing_of_an_account_that_is_disabled_is_honoured_in_any_tenant() {
     let here = bench.login(EMAIL, PASSWORD, Some(house.tenant)).await.unwrap();
     let there = bench.login(EMAIL, PASSWORD, Some(elsewhere.tenant)).await.unwrap();
     let admin = bench.ctx_of(house.admin, house.tenant).await;
-    let account = program(&bench, &admin).await;
+    let account = bench.program(&admin, "Importer", TenantRole::BuiltIn(Role::User)).await;
     let (key_id, key, sent) = hand_on(&bench, &Bench::ctx_in(&here), account, "mole@acme.example").await;
     let (_, kept, kept_sent) = hand_on(&bench, &admin, account, "bob@acme.example").await;
 
@@ -152,7 +143,9 @@ async fn an_operators_role_is_taken_first_and_nobody_is_no_account() {
 async fn it_is_acknowledged_when_every_lease_has_confirmed_it() {
     let (bench, house, user) = start("disabled_acknowledge").await;
     let here = bench.login(EMAIL, PASSWORD, Some(house.tenant)).await.unwrap();
-    let account = program(&bench, &Bench::ctx_in(&here)).await;
+    let account = bench
+        .program(&Bench::ctx_in(&here), "Importer", TenantRole::BuiltIn(Role::User))
+        .await;
     let (key, ..) = hand_on(&bench, &Bench::ctx_in(&here), account, "mole@acme.example").await;
     let db = bench.state.db.clone();
     let ending = async move { disable(&db, &ada(), &why()).await };
@@ -169,7 +162,7 @@ async fn what_is_being_handed_on_meanwhile_is_waited_for_and_ends_too() {
     let (bench, house, user) = start("disabled_race").await;
     let here = bench.login(EMAIL, PASSWORD, Some(house.tenant)).await.unwrap();
     let by = Bench::ctx_in(&here);
-    let account = program(&bench, &by).await;
+    let account = bench.program(&by, "Importer", TenantRole::BuiltIn(Role::User)).await;
     let (db, state) = (bench.state.db.clone(), bench.state.clone());
     let making = async move { keys::create(&by, &state, account, 30).await.map(drop) };
     let disabling = async move { disable(&db, &ada(), &why()).await };

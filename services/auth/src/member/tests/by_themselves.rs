@@ -1,9 +1,9 @@
 //! Members who leave by themselves.
 
 use rowhouse_auth_kit::Role;
-use rowhouse_context::{Ctx, Principal};
+use rowhouse_context::Principal;
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{ServiceAccountId, TenantId, UserId};
+use rowhouse_types::{TenantId, UserId};
 use serde_json::json;
 
 use super::{invite_to, start};
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::member::actions::{get, invite, leave, remove};
 use crate::rights::Standing;
 use crate::role::TenantRole;
-use crate::service_account::{self, AccountName, NewAccount, keys};
+use crate::service_account::{self, keys};
 use crate::tests::bench::{Bench, House, PASSWORD, ctx, founding, service_ctx};
 use crate::{impersonation, login_policy, session, tenant};
 
@@ -89,7 +89,7 @@ async fn what_ends_with_a_membership_is_the_same_whoever_ends_it() {
         let again = founding(house.tenant, EMAIL);
         let again = tenant::actions::create_first_administrator(&service_ctx(), state, &again).await;
         let again = again.unwrap();
-        let account = program(&bench, &admin).await;
+        let account = bench.program(&admin, "Importer", TenantRole::BuiltIn(Role::User)).await;
         let (key, _) = keys::create(&ada, state, account, 30).await.unwrap();
         assert_eq!(of_member(&bench, &house, user).await, [1; 6], "{name}, before");
 
@@ -119,15 +119,6 @@ async fn what_ends_with_a_membership_is_the_same_whoever_ends_it() {
             "{name}"
         );
     }
-}
-
-async fn program(bench: &Bench, by: &Ctx) -> ServiceAccountId {
-    let new = NewAccount {
-        name: AccountName::parse_required("Importer").unwrap(),
-        role: TenantRole::BuiltIn(Role::User),
-    };
-    let account = service_account::actions::create(by, &bench.state, &new).await;
-    account.unwrap().id
 }
 
 /// A manager could not hand on what they hold for their teams, nor could a user take part in anything that is about members.
@@ -183,7 +174,7 @@ async fn nobody_leaves_in_a_members_place() {
         tenant,
         by: opened.opened.by,
     };
-    let account = program(&bench, &admin).await;
+    let account = bench.program(&admin, "Importer", TenantRole::BuiltIn(Role::User)).await;
     let (key, _) = keys::create(&admin, state, account, 30).await.unwrap();
     let by_key = Principal::Member {
         user: service_account::user_of(account),

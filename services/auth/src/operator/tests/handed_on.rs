@@ -2,7 +2,7 @@
 
 use rowhouse_auth_kit::Role;
 use rowhouse_context::{Ctx, Principal};
-use rowhouse_types::{ApiKeyId, InvitationId, ServiceAccountId, TenantId};
+use rowhouse_types::InvitationId;
 use sqlx::AssertSqlSafe;
 
 use super::end::{end, start, why};
@@ -10,19 +10,8 @@ use crate::error::Error;
 use crate::member::{self, Invite};
 use crate::operator::command::revoke;
 use crate::role::TenantRole;
-use crate::service_account::{self, AccountName, ApiKey, NewAccount, keys, session_of, user_of};
+use crate::service_account::{ApiKey, keys};
 use crate::tests::bench::{Bench, PASSWORD, anonymous, ctx};
-
-pub(super) async fn account(bench: &Bench, by: &Ctx, name: &str, role: Role) -> ServiceAccountId {
-    let new = NewAccount {
-        name: AccountName::parse_required(name).unwrap(),
-        role: TenantRole::BuiltIn(role),
-    };
-    service_account::actions::create(by, &bench.state, &new)
-        .await
-        .unwrap()
-        .id
-}
 
 pub(super) async fn invite(bench: &Bench, by: &Ctx, email: &str) -> InvitationId {
     let invite = Invite {
@@ -31,16 +20,6 @@ pub(super) async fn invite(bench: &Bench, by: &Ctx, email: &str) -> InvitationId
         request: None,
     };
     member::actions::invite(by, &bench.state, &invite).await.unwrap().id
-}
-
-/// The context of a call by a program.
-pub(super) fn program(tenant: TenantId, account: ServiceAccountId, key: ApiKeyId) -> Ctx {
-    let principal = Principal::Member {
-        user: user_of(account),
-        session: session_of(key),
-        tenant,
-    };
-    ctx(principal, Some(tenant))
 }
 
 #[tokio::test]
@@ -52,12 +31,16 @@ async fn what_was_made_with_their_keys_ends_too() {
     let admin = bench.ctx_of(other.admin, other.tenant).await;
     let mut accounts = Vec::new();
     for name in ["First", "Second", "Third"] {
-        accounts.push(account(&bench, &admin, name, Role::TenantAdmin).await);
+        accounts.push(
+            bench
+                .program(&admin, name, TenantRole::BuiltIn(Role::TenantAdmin))
+                .await,
+        );
     }
     let (first, _) = keys::create(&operator, state, accounts[0], 30).await.unwrap();
-    let by_first = program(other.tenant, accounts[0], first.id);
+    let by_first = Bench::ctx_with(other.tenant, accounts[0], first.id);
     let (second, second_key) = keys::create(&by_first, state, accounts[1], 30).await.unwrap();
-    let by_second = program(other.tenant, accounts[1], second.id);
+    let by_second = Bench::ctx_with(other.tenant, accounts[1], second.id);
     let (_, third_key) = keys::create(&by_second, state, accounts[2], 30).await.unwrap();
     let (_, anothers) = keys::create(&admin, state, accounts[2], 30).await.unwrap();
     let sent = invite(&bench, &by_second, "mole@globex.example").await;
@@ -97,7 +80,9 @@ async fn invitations_are_locked_before_keys_and_keys_before_sessions() {
     let (bench, house, user, platform) = start("operator_order").await;
     let session = platform.session.id;
     let operator = ctx(Principal::Operator { user, session }, Some(house.tenant));
-    let importer = account(&bench, &operator, "Importer", Role::TenantAdmin).await;
+    let importer = bench
+        .program(&operator, "Importer", TenantRole::BuiltIn(Role::TenantAdmin))
+        .await;
     keys::create(&operator, &bench.state, importer, 30).await.unwrap();
     invite(&bench, &operator, "ada@acme.example").await;
     let mut holding = bench.superuser.begin().await.unwrap();

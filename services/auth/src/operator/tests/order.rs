@@ -6,7 +6,7 @@ use rowhouse_context::{Ctx, Principal};
 use rowhouse_types::{ApiKeyId, ServiceAccountId};
 
 use super::end::{start, why};
-use super::handed_on::{account, invite, program};
+use super::handed_on::invite;
 use crate::error::Error;
 use crate::member;
 use crate::operator::command::revoke;
@@ -31,10 +31,10 @@ async fn met(name: &str, role: Role) -> Met {
     let session = platform.session.id;
     let operator = ctx(Principal::Operator { user, session }, Some(other.tenant));
     let admin = bench.ctx_of(other.admin, other.tenant).await;
-    let first = account(&bench, &admin, "First", role).await;
-    let second = account(&bench, &admin, "Second", role).await;
+    let first = bench.program(&admin, "First", TenantRole::BuiltIn(role)).await;
+    let second = bench.program(&admin, "Second", TenantRole::BuiltIn(role)).await;
     let (by_operator, _) = keys::create(&operator, &bench.state, first, 30).await.unwrap();
-    let by_first = program(other.tenant, first, by_operator.id);
+    let by_first = Bench::ctx_with(other.tenant, first, by_operator.id);
     let (handed_on, _) = keys::create(&by_first, &bench.state, second, 30).await.unwrap();
     Met {
         bench,
@@ -109,7 +109,7 @@ async fn who_removes_a_member_locks_the_links_from_them_and_to_them_in_one_order
     keys::create(&by_mallory, &bench.state, met.accounts[0], 30)
         .await
         .unwrap();
-    let by_first = program(other.tenant, met.accounts[0], met.keys[0]);
+    let by_first = Bench::ctx_with(other.tenant, met.accounts[0], met.keys[0]);
     let from_member = invite(bench, &by_first, "mole@globex.example").await;
     let (state, admin) = (bench.state.clone(), met.admin.clone());
     let remove = async move { member::actions::remove(&admin, &state, mallory, None).await };
@@ -123,7 +123,7 @@ async fn who_removes_a_member_locks_the_links_from_them_and_to_them_in_one_order
 async fn what_a_program_makes_with_their_key_meanwhile_is_waited_for_and_ends_too() {
     let met = met("operator_meets_create", Role::User).await;
     let (state, account) = (met.bench.state.clone(), met.accounts[1]);
-    let by_first = program(met.other.tenant, met.accounts[0], met.keys[0]);
+    let by_first = Bench::ctx_with(met.other.tenant, met.accounts[0], met.keys[0]);
     let create = async move { keys::create(&by_first, &state, account, 30).await.map(drop) };
     // A key refers to its account: it waits where it has been found that it may be made.
     let rows = format!("auth.service_accounts WHERE id = '{}'", account.uuid());
@@ -138,7 +138,7 @@ async fn what_a_program_makes_with_their_key_meanwhile_is_waited_for_and_ends_to
 async fn what_a_program_would_make_with_their_key_after_the_end_is_not_made() {
     let met = met("operator_meets_late", Role::User).await;
     let (state, account, tenant) = (met.bench.state.clone(), met.accounts[1], met.other.tenant);
-    let by_first = program(tenant, met.accounts[0], met.keys[0]);
+    let by_first = Bench::ctx_with(tenant, met.accounts[0], met.keys[0]);
     let (db, email) = (state.db.clone(), met.email.parse().unwrap());
     let end = async move { revoke(&db, &email, &why()).await };
     let create = async move { keys::create(&by_first, &state, account, 30).await.map(drop) };

@@ -4,13 +4,13 @@ use rowhouse_auth_kit::Role;
 use rowhouse_status::{Failure, Reason};
 
 use super::colleagues::{ROOT, Root, asked, office};
-use super::handed_on::{account, program};
 use crate::account::password::change;
 use crate::account::{EmailChange, PasswordChange, email};
 use crate::error::Error;
 use crate::identity::{NewPassword, OfferedPassword};
 use crate::operator::Operator;
 use crate::operator::actions::grant;
+use crate::role::TenantRole;
 use crate::second_factor::Code;
 use crate::second_factor::actions::{confirm, set_up};
 use crate::service_account::keys;
@@ -202,10 +202,12 @@ async fn a_password_that_is_changed_after_the_look_at_it_makes_nobody_an_operato
 async fn a_program_has_no_password_and_makes_nobody_an_operator() {
     let (bench, house, _) = office("operator_program").await;
     let admin = bench.ctx_of(house.admin, house.tenant).await;
-    let importer = account(&bench, &admin, "Importer", Role::TenantAdmin).await;
+    let importer = bench
+        .program(&admin, "Importer", TenantRole::BuiltIn(Role::TenantAdmin))
+        .await;
     let (key, _) = keys::create(&admin, &bench.state, importer, 30).await.unwrap();
     // As if the policy of the call had let it in.
-    let by_program = program(house.tenant, importer, key.id);
+    let by_program = Bench::ctx_with(house.tenant, importer, key.id);
     let refused = grant(&by_program, &bench.state, &asked(&house.email, PASSWORD, None)).await;
     assert!(matches!(refused, Err(Error::NotAPerson)), "{refused:?}");
     assert_eq!(operators(&bench).await, 1);

@@ -4,17 +4,8 @@ use rowhouse_context::Principal;
 use rowhouse_types::ServiceAccountId;
 
 use super::*;
-use crate::service_account::{self, AccountName, NewAccount};
+use crate::service_account;
 use crate::tests::bench::{anonymous, ctx};
-
-async fn program(bench: &Bench, by: &Ctx, name: &str, role: TenantRole) -> ServiceAccountId {
-    let new = NewAccount {
-        name: AccountName::parse_required(name).unwrap(),
-        role,
-    };
-    let made = service_account::actions::create(by, &bench.state, &new).await;
-    made.unwrap().id
-}
 
 /// What the log says of whom a change of a role concerns.
 async fn logged(bench: &Bench, role: &str) -> serde_json::Value {
@@ -35,9 +26,9 @@ async fn who_changes_a_role_sees_which_service_accounts_it_concerns_and_the_log_
     }
     let mut concerned = Vec::new();
     for name in ["Importer", "Exporter"] {
-        concerned.push(program(&bench, &admin, name, own("integrator")).await);
+        concerned.push(bench.program(&admin, name, own("integrator")).await);
     }
-    program(&bench, &admin, "Another", TenantRole::BuiltIn(Role::User)).await;
+    bench.program(&admin, "Another", TenantRole::BuiltIn(Role::User)).await;
     member_with(&bench, &admin, "ada@acme.example", "auditor").await;
 
     let wider = to("integrator", &["contacts:*"]);
@@ -111,8 +102,8 @@ async fn what_members_have_handed_on_ends_when_their_role_loses_something() {
         .unwrap();
     let deputy = member_with(&bench, &admin, "bob@acme.example", "deputy").await;
     let deputy = bench.ctx_of(deputy, house.tenant).await;
-    let importer = program(&bench, &admin, "Importer", own("writer")).await;
-    let robot = program(&bench, &admin, "Robot", own("deputy")).await;
+    let importer = bench.program(&admin, "Importer", own("writer")).await;
+    let robot = bench.program(&admin, "Robot", own("deputy")).await;
     let (own_key, _) = service_account::keys::create(&admin, &bench.state, robot, 1)
         .await
         .unwrap();

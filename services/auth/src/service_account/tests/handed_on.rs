@@ -4,16 +4,6 @@ use rowhouse_types::InvitationId;
 
 use super::*;
 
-/// The context of a call by a program.
-fn program(tenant: TenantId, account: ServiceAccountId, key: ApiKeyId) -> Ctx {
-    let principal = Principal::Member {
-        user: user_of(account),
-        session: session_of(key),
-        tenant,
-    };
-    ctx(principal, Some(tenant))
-}
-
 /// What was made with a key that somebody has made, of an account of the same role.
 struct HandedOn {
     /// The key with which the rest was made, and its account.
@@ -45,7 +35,7 @@ async fn handed_on(bench: &Bench, by: &Ctx, admin: &Ctx, role: &TenantRole) -> H
         accounts.push(create(admin, state, &new).await.unwrap().id);
     }
     let (first, _) = keys::create(by, state, accounts[0], 30).await.unwrap();
-    let by_first = program(by.tenant().unwrap(), accounts[0], first.id);
+    let by_first = Bench::ctx_with(by.tenant().unwrap(), accounts[0], first.id);
     let made = keys::create(&by_first, state, accounts[1], 30).await.unwrap();
     let (_, kept) = keys::create(admin, state, accounts[1], 30).await.unwrap();
     let invite = member::Invite {
