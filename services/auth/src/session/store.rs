@@ -409,8 +409,8 @@ pub(crate) async fn end_of_account(
     Ok(done.rows_affected())
 }
 
-/// Ends an account's sessions beyond those that it may have, at most [`ROOM_MAX`], and answers which, and where each was. `keep`: of
-/// those that it may have, these are some.
+/// Ends an account's sessions beyond those that it may have, at most [`ROOM_MAX`], and answers which, and where each was.
+/// `keep`: of those that it may have, these are some.
 pub(super) async fn end_beyond(
     conn: &mut PgConnection,
     user: UserId,
