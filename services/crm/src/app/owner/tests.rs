@@ -174,7 +174,7 @@ async fn homes_forget_at_once_and_until_the_process_ends() {
     let table = format!("t_{}.requests", tenant.uuid().simple());
     let planted = format!(
         "INSERT INTO {table} (tenant_id, method, request_id, fingerprint, resource_id, answer, expires_at)
-         SELECT '{}', 'CreateContact', gen_random_uuid(), sha256(''), gen_random_uuid(), '{{}}', now() - interval '1 second'
+         SELECT '{}', 'CreateContact', gen_random_uuid(), sha256(''), gen_random_uuid(), '{{}}', now() - interval '2 minutes'
          FROM generate_series(1, 1001)",
         tenant.uuid()
     );
