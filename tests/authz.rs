@@ -54,13 +54,7 @@ const CALLERS: [(&str, Who); 7] = [
 ];
 
 /// `operator`: an operator's token. An account has so many log-ins at once, and the matrix more lines.
-async fn metadata(
-    world: &World,
-    house: &House,
-    operator: &str,
-    who: Who,
-    ends_session: bool,
-) -> Result<MetadataMap> {
+async fn metadata(world: &World, house: &House, operator: &str, who: Who, ends_session: bool) -> Result<MetadataMap> {
     let member = async |member: &crate::support::world::Member| -> Result<String> {
         if !ends_session {
             return Ok(member.tokens.access_token.clone());
