@@ -45,7 +45,7 @@ pub enum ProvisionError {
         first: String,
     },
     /// A server failed while those of others were seen to.
-    #[error("the homes on data server {server} were not migrated")]
+    #[error("data server {server} was not migrated to the end")]
     ServerFailed {
         /// Its registered name.
         server: String,

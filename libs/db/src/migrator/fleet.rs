@@ -39,6 +39,9 @@ const FAULTS_MAX: i64 = 20;
 /// Faults that a description holds.
 const DESCRIBED_FAULTS_MAX: i64 = 100;
 
+/// Tenants at most that are told to have an older home.
+const OLDER_MAX: usize = 1_000;
+
 /// Longest text of a fault, in characters.
 const MESSAGE_CHARS_MAX: usize = 300;
 
@@ -178,6 +181,27 @@ impl Provisioner {
         let versions = ledger::versions(&mut connection, self.participant).await?;
         let faults = ledger::faults(&mut connection, self.participant, None, DESCRIBED_FAULTS_MAX).await?;
         Ok((versions, faults))
+    }
+
+    /// The versions of this code that have deferred steps, the oldest first.
+    #[must_use]
+    pub fn deferred_versions(&self) -> Vec<i32> {
+        self.migrations.deferred(self.newest()).collect()
+    }
+
+    /// Tenants of a server whose homes are older than a version, those of spares too; `None` where they are more than 1,000.
+    ///
+    /// # Errors
+    /// When the server is not known or does not answer.
+    pub async fn older_homes(
+        &self,
+        server: &ServerName,
+        version: i32,
+    ) -> Result<Option<Vec<TenantId>>, ProvisionError> {
+        let mut connection = self.pool(server)?.acquire().await?;
+        let limit = i64::try_from(OLDER_MAX + 1).unwrap_or(i64::MAX);
+        let older = ledger::older(&mut connection, self.participant, version, limit).await?;
+        Ok((older.len() <= OLDER_MAX).then_some(older))
     }
 
     /// Brings houses of a server that are behind to a version. A house that fails is recorded, and the next one taken.

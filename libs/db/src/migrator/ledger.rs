@@ -131,6 +131,31 @@ pub(super) async fn versions(
         .collect()
 }
 
+/// Tenants whose homes are in houses older than a version, at most `limit`.
+pub(super) async fn older(
+    connection: &mut PgConnection,
+    participant: ServiceName,
+    version: i32,
+    limit: i64,
+) -> Result<Vec<TenantId>, ProvisionError> {
+    let tenants: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT home.tenant_id FROM rowhouse.houses AS house
+         JOIN rowhouse.homes AS home ON home.house_id = house.house_id
+         WHERE house.participant = $1 AND house.version < $2
+         UNION ALL
+         SELECT own.tenant_id FROM rowhouse.houses AS house
+         JOIN rowhouse.databases AS own ON own.house_id = house.house_id
+         WHERE house.participant = $1 AND house.version < $2
+         LIMIT $3",
+    )
+    .bind(participant.as_str())
+    .bind(version)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
+}
+
 /// What could not be done, at most `limit` lines.
 ///
 /// `round`: in this round only.

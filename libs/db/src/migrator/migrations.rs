@@ -80,10 +80,15 @@ impl TenantMigrations {
     /// The newest version up to `version` that has deferred steps: what a home of `version` must have done; 0 where there
     /// is none.
     pub(super) fn deferred_until(&self, version: i32) -> i32 {
+        self.deferred(version).max().unwrap_or(0)
+    }
+
+    /// The versions up to `version` that have deferred steps, the oldest first.
+    pub(super) fn deferred(&self, version: i32) -> impl Iterator<Item = i32> {
         let with_steps = self
             .between(0, version)
             .filter(|migration| !migration.deferred.is_empty());
-        with_steps.map(|migration| migration.version).max().unwrap_or(0)
+        with_steps.map(|migration| migration.version)
     }
 }
 
@@ -146,5 +151,6 @@ mod tests {
         };
         const MIGRATIONS: TenantMigrations = TenantMigrations::new(&[step(1), INDEXED, step(3)]);
         assert_eq!([1, 2, 3].map(|version| MIGRATIONS.deferred_until(version)), [0, 2, 2]);
+        assert_eq!(MIGRATIONS.deferred(MIGRATIONS.newest()).collect::<Vec<_>>(), [2]);
     }
 }

@@ -263,6 +263,62 @@ async fn a_server_that_fails_is_named_and_keeps_no_other_from_being_migrated() {
     assert_eq!(version(&migrator, tenant).await, 2);
 }
 
+/// Servers go side by side, so whoever hangs has the others done all the same.
+#[tokio::test]
+async fn a_server_that_hangs_keeps_no_other_from_being_migrated() {
+    let (bench, hung) = tokio::join!(Bench::start("fleet_hangs", 1), Bench::start("fleet_hung", 1));
+    let tenant = older_homes(&bench, Placement::Schema, 1).await[0];
+    // The first by name: whoever reads its ledger waits.
+    let urls = [("data0", &hung.databases), ("data1", &bench.databases)];
+    let urls = urls.map(|(name, of)| (name.to_owned(), Secret::new(of.data_url(Login::Owner))));
+    let migrator = Provisioner::connect(ServiceName::Crm, &urls.into(), NEWEST, &master_keys(b'A', b"")).await;
+    let migrator = migrator.unwrap();
+    let mut superuser = hung.superuser().await;
+    let holder = superuser.transaction().await.unwrap();
+    let lock = "LOCK TABLE rowhouse.houses IN ACCESS EXCLUSIVE MODE";
+    holder.batch_execute(lock).await.unwrap();
+    let migrating = tokio::spawn({
+        let migrator = migrator.clone();
+        async move { migrator.migrate_all().await }
+    });
+    until(|| async { version(&migrator, tenant).await == 2 }).await;
+    assert!(!migrating.is_finished(), "the control: the other hangs");
+    holder.commit().await.unwrap();
+    assert_eq!(migrating.await.unwrap().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn those_whose_homes_are_older_are_told_where_they_are_few() {
+    let bench = Bench::start("fleet_older", 1).await;
+    let older = older_homes(&bench, Placement::Schema, 2).await;
+    let shared = older_homes(&bench, Placement::Shared, 2).await;
+    // One that is not older, and a spare that is.
+    bench.tenant().await;
+    let spare = TenantId::generate();
+    let builder = provisioner(&bench.databases, OLDER).await;
+    let built = builder.prepare_spare(spare, &server(), Placement::Schema).await;
+    built.unwrap();
+    let told = async |version| {
+        let told = bench.provisioner.older_homes(&server(), version).await.unwrap();
+        told.map(|tenants| tenants.into_iter().collect::<BTreeSet<TenantId>>())
+    };
+    let expected: BTreeSet<TenantId> = [older, shared.clone(), vec![spare]].concat().into_iter().collect();
+    assert_eq!(told(2).await, Some(expected));
+    assert_eq!(told(1).await, Some(BTreeSet::new()));
+
+    let add = async |homes: i32| {
+        let sql = "INSERT INTO rowhouse.homes (tenant_id, participant, house_id, generation, state, operation_id)
+             SELECT gen_random_uuid(), participant, house_id, 1, 'active', operation_id
+             FROM rowhouse.homes, generate_series(1, $2) WHERE tenant_id = $1";
+        let superuser = bench.superuser().await;
+        superuser.execute(sql, &[&shared[0].uuid(), &homes]).await.unwrap();
+    };
+    add(995).await;
+    assert_eq!(told(2).await.map(|all| all.len()), Some(1_000));
+    add(1).await;
+    assert_eq!(told(2).await, None, "some of them would be taken for all");
+}
+
 #[tokio::test]
 async fn a_house_whose_table_is_locked_is_tried_again() {
     let bench = Bench::start("fleet_locked", 1).await;

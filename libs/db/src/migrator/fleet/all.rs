@@ -1,4 +1,6 @@
-//! Every house on every server brought to the newest version.
+//! Every house on every server brought to the newest version, or schema `rowhouse` of tenants' own databases alone.
+//!
+//! Servers go side by side: one that hangs keeps no other waiting, only whoever waits for all of them.
 
 use std::error::Error as _;
 use std::iter::{once, successors};
@@ -26,34 +28,38 @@ impl Provisioner {
     /// for schema `rowhouse` in all databases of tenants' own. A server that fails keeps no other from it.
     ///
     /// # Errors
-    /// The first server's: [`ProvisionError::HousesFailed`] where some could not be migrated; all others of the server are.
-    /// [`ProvisionError::ServerFailed`] where the server did not answer, or something else failed there. Those of other servers
-    /// are logged.
+    /// The first server's, by name: [`ProvisionError::HousesFailed`] where some could not be migrated; all others of the server
+    /// are. [`ProvisionError::ServerFailed`] where the server did not answer, or something else failed there. Those of other
+    /// servers are logged.
     pub async fn migrate_all(&self) -> Result<usize, ProvisionError> {
-        let order = BatchOrder::all(self.newest());
+        let order = &BatchOrder::all(self.newest());
         if order.target == 0 {
             return Ok(0);
         }
-        let (mut migrated, mut failed) = (0, None);
-        for name in self.servers.keys() {
-            let error = match self.migrate_server(name, &order).await {
-                Ok(brought_on) => {
-                    migrated += brought_on;
-                    continue;
-                }
-                Err(error @ ProvisionError::HousesFailed { .. }) => error,
-                Err(error) => ProvisionError::ServerFailed {
-                    server: name.clone(),
-                    source: Box::new(error),
-                },
-            };
-            if failed.is_some() {
-                tracing::error!(server = name, error = with_sources(&error), "homes were not migrated");
-            } else {
-                failed = Some(error);
-            }
-        }
-        failed.map_or(Ok(migrated), Err)
+        let names: Vec<String> = self.servers.keys().cloned().collect();
+        let servers = names.into_iter().map(|name| async move {
+            let migrated = self.migrate_server(&name, order).await;
+            (name, migrated)
+        });
+        of_all(join_all(servers).await)
+    }
+
+    /// Brings schema `rowhouse` in every database of a tenant's own to the newest version, as [`Self::migrate_all`] does, and no
+    /// house. Where none is behind, it is one query for each server.
+    ///
+    /// # Errors
+    /// [`ProvisionError::ServerFailed`], of the first server by name. Those of other servers are logged.
+    pub async fn migrate_platforms(&self) -> Result<(), ProvisionError> {
+        let names: Vec<String> = self.servers.keys().cloned().collect();
+        let servers = names.into_iter().map(|name| async move {
+            let migrated = self.migrate_platforms_of(&name).await;
+            (name, migrated.map(|()| 0))
+        });
+        of_all(join_all(servers).await).map(drop)
+    }
+
+    async fn migrate_platforms_of(&self, name: &str) -> Result<(), ProvisionError> {
+        self.migrate_own_platforms(&server_named(name)?).await
     }
 
     async fn migrate_server(&self, name: &str, order: &BatchOrder) -> Result<usize, ProvisionError> {
@@ -118,6 +124,31 @@ impl Provisioner {
             first: first.unwrap_or_default(),
         })
     }
+}
+
+/// What servers have come to, in the order of their names: how many houses were brought on, or the first failure. The log has the
+/// others.
+fn of_all(servers: Vec<(String, Result<usize, ProvisionError>)>) -> Result<usize, ProvisionError> {
+    let (mut migrated, mut failed) = (0, None);
+    for (server, outcome) in servers {
+        let error = match outcome {
+            Ok(brought_on) => {
+                migrated += brought_on;
+                continue;
+            }
+            Err(error @ ProvisionError::HousesFailed { .. }) => error,
+            Err(error) => ProvisionError::ServerFailed {
+                server: server.clone(),
+                source: Box::new(error),
+            },
+        };
+        if failed.is_some() {
+            tracing::error!(server, error = with_sources(&error), "homes were not migrated");
+        } else {
+            failed = Some(error);
+        }
+    }
+    failed.map_or(Ok(migrated), Err)
 }
 
 /// An error with what it comes from, on one line.

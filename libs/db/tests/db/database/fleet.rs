@@ -22,6 +22,9 @@ async fn a_batch_covers_own_databases_and_their_deferred_steps() {
         (batch.migrated, batch.census.behind, batch.census.behind_in_all),
         (1, 0, 2)
     );
+    let mut older = migrator.older_homes(&server(), 2).await.unwrap().unwrap();
+    older.sort();
+    assert_eq!(older, [tenants[0], tenants[2]]);
     let versions = migrator.describe_fleet(&server()).await.unwrap().0;
     let counted: Vec<_> = versions
         .iter()
