@@ -53,6 +53,8 @@ pub struct MigrateConfig {
     /// Seal the logins of tenants' own databases, and open what is to be sealed anew; there once the environment was found
     /// without fault.
     pub data_master_keys: Option<MasterKeys>,
+    /// Whether homes are brought on too. Otherwise MigrationService does it, in waves.
+    pub homes: bool,
 }
 
 /// What `provision` needs.
@@ -157,6 +159,7 @@ impl MigrateConfig {
             telemetry: Telemetry::read(env),
             data_owner_urls: server_urls(env, "ROWHOUSE_DATA_OWNER_URLS"),
             data_master_keys: master_keys(env),
+            homes: env.or("ROWHOUSE_MIGRATE_HOMES", true),
         }
     }
 }
@@ -224,6 +227,15 @@ mod tests {
                 .keeps_statements
         };
         assert_eq!([None, Some("false"), Some("true")].map(keeps), [false, false, true]);
+    }
+
+    #[test]
+    fn homes_are_migrated_unless_the_environment_says_otherwise() {
+        let homes = |value: Option<&str>| {
+            let pair = value.map(|value| ("ROWHOUSE_MIGRATE_HOMES".to_owned(), value.to_owned()));
+            MigrateConfig::read(&mut Env::from_pairs(pair)).homes
+        };
+        assert_eq!([None, Some("true"), Some("false")].map(homes), [true, true, false]);
     }
 
     #[test]

@@ -36,7 +36,8 @@ struct Failures {
 }
 
 /// Brings schema `rowhouse` of each data server to the newest version, seals by the present master key what a previous one has
-/// sealed, then brings on every home that is behind. A server that fails keeps no other from it.
+/// sealed, then brings on every home that is behind, or only schema `rowhouse` in tenants' own databases. A server that fails keeps
+/// no other from it.
 ///
 /// # Errors
 /// When a server does not answer, a migration fails, or a password is sealed by another key; what does not need that was done.
@@ -53,14 +54,19 @@ pub async fn migrate(config: MigrateConfig) -> Result<()> {
     }
     let provisioner = provisioner(&current, config.data_master_keys.as_ref()).await;
     if let Some(provisioner) = failures.keep(provisioner) {
-        bring_on(&provisioner, &mut failures).await;
+        reseal(&provisioner, &mut failures).await;
+        if config.homes {
+            bring_on(&provisioner, &mut failures).await;
+        } else {
+            leave_homes(&provisioner, &mut failures).await;
+        }
         provisioner.shutdown().await;
     }
     failures.finish()
 }
 
-/// Neither keeps the other from being done as far as it can.
-async fn bring_on(provisioner: &Provisioner, failures: &mut Failures) {
+/// Where it fails, what comes after it is done all the same.
+async fn reseal(provisioner: &Provisioner, failures: &mut Failures) {
     let resealed = failures.keep(reseal_logins(provisioner).await);
     // Whoever reads it takes the previous keys away, so it is not said while a server was left out.
     if let Some(done) = resealed.filter(|_| failures.first.is_none()) {
@@ -70,10 +76,22 @@ async fn bring_on(provisioner: &Provisioner, failures: &mut Failures) {
             "ROWHOUSE_DATA_MASTER_KEY has sealed every password of tenants' own databases"
         );
     }
+}
+
+async fn bring_on(provisioner: &Provisioner, failures: &mut Failures) {
     let migrated = provisioner.migrate_all().await.context("not every home was migrated");
     let migrated = failures.keep(migrated);
     if let Some(homes) = migrated.filter(|_| failures.first.is_none()) {
         tracing::info!(homes, "homes are at the newest version");
+    }
+}
+
+/// A tenant's own database has schema `rowhouse` beside its home, and `serve` wants the newest of it, whichever the home has.
+async fn leave_homes(provisioner: &Provisioner, failures: &mut Failures) {
+    let migrated = provisioner.migrate_platforms().await;
+    let migrated = migrated.context("schema rowhouse was not migrated in every database of a tenant's own");
+    if failures.keep(migrated).is_some() {
+        tracing::info!("homes are left to MigrationService, as ROWHOUSE_MIGRATE_HOMES says");
     }
 }
 

@@ -112,6 +112,7 @@ async fn only_the_tenant_service_is_served() {
         telemetry: config.telemetry.clone(),
         data_owner_urls: config.data_owner_urls.clone(),
         data_master_keys: config.data_master_keys.clone(),
+        homes: true,
     };
     migrate(migrating).await.unwrap();
     let provisioner = provisioner(&config.data_owner_urls, config.data_master_keys.as_ref())
@@ -206,7 +207,51 @@ fn migrating(urls: &BTreeMap<String, Secret>, keys: MasterKeys) -> MigrateConfig
         },
         data_owner_urls: urls.clone(),
         data_master_keys: Some(keys),
+        homes: true,
     }
+}
+
+async fn count(owner: &mut PgConnection, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(owner).await.unwrap()
+}
+
+/// The run of MigrationService that comes after it brings them on, in waves.
+#[tokio::test]
+async fn homes_are_left_alone_where_the_environment_says_so_and_databases_of_tenants_are_not() {
+    let databases = Databases::empty("crm_leaves_homes").await.unwrap();
+    let main = Secret::new(databases.data_url(Login::Owner));
+    let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
+    migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap();
+    let builder = provisioner(&urls, Some(&master_keys(b'A', b""))).await.unwrap();
+    for placement in [Placement::Schema, Placement::Shared, Placement::Database] {
+        let (server, operation) = ("data1".parse().unwrap(), OperationId::generate());
+        let tenant = TenantId::generate();
+        let prepared = builder.prepare(tenant, &server, placement, operation).await;
+        prepared.unwrap();
+    }
+    builder.shutdown().await;
+    // As they are when code with newer migrations of both comes. Tables of homes are there: to make them again would fail.
+    let mut owner = PgConnection::connect(main.expose()).await.unwrap();
+    let older = "UPDATE rowhouse.houses SET version = 0, deferred_version = 0;
+         UPDATE rowhouse.databases SET platform_version = 0";
+    sqlx::raw_sql(older).execute(&mut owner).await.unwrap();
+
+    let left = MigrateConfig {
+        homes: false,
+        ..migrating(&urls, master_keys(b'A', b""))
+    };
+    migrate(left).await.unwrap();
+    let homes = "SELECT count(*) FROM rowhouse.houses WHERE version = 0";
+    assert_eq!(count(&mut owner, homes).await, 3);
+    let platforms = "SELECT count(*) FROM rowhouse.databases WHERE platform_version > 0";
+    assert_eq!(count(&mut owner, platforms).await, 1);
+    owner.close().await.unwrap();
+    // The control: they would have been tried.
+    let tried = migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap_err();
+    assert!(
+        format!("{tried:#}").contains("not every home was migrated"),
+        "{tried:#}"
+    );
 }
 
 #[tokio::test]
