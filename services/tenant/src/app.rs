@@ -31,6 +31,7 @@ use crate::directory::rpc::DirectoryRpc;
 use crate::migration::actions::Migrations;
 use crate::migration::rpc::MigrationRpc;
 use crate::migration::runner::Runner;
+use crate::migration::versions::Versions;
 use crate::operation::peers::Peers;
 use crate::operation::runner;
 use crate::operation::saga::Sagas;
@@ -72,6 +73,7 @@ pub struct App {
     sagas: Sagas,
     tenants: Tenants,
     migrations: Runner,
+    versions: Versions,
     spread: Spread,
     filler: Filler,
     wake: Wake,
@@ -136,6 +138,7 @@ impl App {
         let grace = Duration::from_secs(u64::from(config.delete_grace_days.get()) * SECONDS_A_DAY);
         let tenants = Tenants::new(control.pool().clone(), sagas.clone(), tokens.clone(), refill, grace);
         let runner = Runner::new(control.pool().clone(), peers.clone());
+        let versions = Versions::new(control.pool().clone(), peers.clone());
         let migrations = Migrations::new(control.pool().clone(), peers.clone(), tokens.clone());
         let servers = Servers::new(control.pool().clone(), peers, tokens.clone());
         let plans = Plans::new(control.pool().clone(), tokens, spread.clone());
@@ -167,6 +170,7 @@ impl App {
             sagas,
             tenants,
             migrations: runner,
+            versions,
             spread,
             filler,
             wake,
@@ -195,7 +199,7 @@ impl App {
             relaying.cancel();
             served
         };
-        let (served, (), (), (), (), (), (), (), (), (), (), ()) = tokio::join!(
+        let (served, (), (), (), (), (), (), (), (), (), (), (), ()) = tokio::join!(
             serving,
             sealer::run(self.log.clone(), relaying.clone()),
             self.refusals.run(&self.log, relaying.clone()),
@@ -203,6 +207,7 @@ impl App {
             request::forget(pool, work.clone()),
             purge::runner::run(self.tenants.clone(), work.clone()),
             self.migrations.run(work.clone()),
+            self.versions.run(work.clone()),
             self.spread.run(work.clone()),
             self.filler.run(work.clone()),
             self.keys.run(work.clone()),

@@ -1,7 +1,8 @@
 //! A run of migrations over the homes of one participant, in waves.
 //!
 //! The houses are in the participant's hands, and so is the ledger of their versions. A run only says which come next and
-//! when to stop; whatever process dies, what is left to do is what the ledger says. [`runner`] carries runs on.
+//! when to stop; whatever process dies, what is left to do is what the ledger says. [`runner`] carries runs on. [`versions`] keeps
+//! the directory up with the ledgers, whoever migrates.
 
 pub(crate) mod actions;
 mod answer;
@@ -11,6 +12,7 @@ pub(crate) mod runner;
 pub(crate) mod store;
 #[cfg(test)]
 mod tests;
+pub(crate) mod versions;
 mod watch;
 mod wire;
 
@@ -135,7 +137,11 @@ pub(crate) struct Fault {
 pub(crate) struct Fleet {
     /// The newest version that the participant's code has.
     pub(crate) newest: i32,
+    /// The versions of its code that have deferred steps. Empty where an older participant does not say.
+    pub(crate) deferred: Vec<i32>,
     pub(crate) versions: Vec<Version>,
+    /// Whose homes are older than the newest of `versions`; `None` where they are too many, or an older participant does not say.
+    pub(crate) older: Option<Vec<TenantId>>,
     pub(crate) faults: Vec<Fault>,
 }
 
@@ -232,6 +238,28 @@ impl Progress {
     /// Whether every house of the wave is at the version, or has failed.
     fn is_through(&self) -> bool {
         self.behind <= self.failed
+    }
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Houses that are older than a version, or have deferred steps left that it wants: as the participant counts those of a run.
+    fn behind(&self, target: i32) -> i64 {
+        let deferred = self.deferred.iter().filter(|version| **version <= target).max();
+        let deferred = deferred.copied().unwrap_or(0);
+        let behind = self.versions.iter();
+        let behind = behind.filter(|houses| houses.version < target || houses.deferred_version < deferred);
+        behind.map(|houses| houses.houses).sum()
+    }
+
+    /// Versions that homes have at least, each with those whose may be older: the newest, and the oldest, which all have.
+    fn at_least(&self) -> Vec<(i32, &[TenantId])> {
+        let nobody: &[TenantId] = &[];
+        let versions = self.versions.iter().map(|houses| houses.version);
+        let newest = versions.clone().max().zip(self.older.as_deref());
+        let oldest = versions.min().map(|oldest| (oldest, nobody));
+        newest.into_iter().chain(oldest).collect()
     }
 }
 

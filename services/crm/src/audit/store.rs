@@ -24,7 +24,8 @@ pub(super) use queue::{drop_queue, tenants};
 const SEALS_SINCE: i32 = 3;
 
 /// Said only where entries wait, and so where there are seals: what queues entries has come with them. The version that the
-/// directory knows is not asked for, since until a run of migrations is over, days perhaps, it is the older one.
+/// directory knows is not asked for, since for a while after the migration it is the older one: days perhaps, in a run over
+/// thousands of homes.
 const HEAD: Statement<Last> = Statement::new(
     "audit.head",
     "SELECT number, hash FROM audit_seals WHERE tenant_id = $1 ORDER BY number DESC LIMIT 1",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use rowhouse_context::Ctx;
 use rowhouse_db::{Batch, BatchOrder, DriftPage, Fault, FleetVersion, ProvisionError, Provisioner};
-use rowhouse_types::ServerName;
+use rowhouse_types::{ServerName, TenantId};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
@@ -20,7 +20,11 @@ pub(super) const FLEET_MAX: usize = 3;
 pub(super) struct Fleet {
     /// The newest version that this code has.
     pub(super) newest: i32,
+    /// The versions of this code that have deferred steps, the oldest first.
+    pub(super) deferred: Vec<i32>,
     pub(super) versions: Vec<FleetVersion>,
+    /// Whose homes are older than the newest of `versions`; `None` where they are too many to be told.
+    pub(super) older: Option<Vec<TenantId>>,
     pub(super) faults: Vec<Fault>,
 }
 
@@ -43,10 +47,18 @@ pub(super) fn permits(provisioner: &Provisioner) -> BTreeMap<String, Semaphore> 
 impl Homes {
     /// Counts a server's houses by version.
     pub(super) async fn describe_fleet(&self, server: &ServerName) -> Result<Fleet, Error> {
-        let (versions, faults) = self.provisioner().describe_fleet(server).await?;
+        let provisioner = self.provisioner();
+        let (versions, faults) = provisioner.describe_fleet(server).await?;
+        // Asked afterwards: houses only get newer, so whoever is not named has that version.
+        let older = match versions.iter().map(|houses| houses.version).max() {
+            Some(newest) => provisioner.older_homes(server, newest).await?,
+            None => Some(Vec::new()),
+        };
         Ok(Fleet {
-            newest: self.provisioner().newest(),
+            newest: provisioner.newest(),
+            deferred: provisioner.deferred_versions(),
             versions,
+            older,
             faults,
         })
     }

@@ -7,11 +7,9 @@ use futures_util::future::join_all;
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_db::paging::{Page, PageScope, PageTokens};
 use rowhouse_db::requests::{Claimed, Once};
-use rowhouse_status::{Failure, Reason as Because};
 use rowhouse_types::{IdempotencyKey, MigrationRunId, ServerName};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{Away, Drift, Fleet, Plan, Progress, Run, State, Wave, peer, store};
@@ -74,9 +72,8 @@ impl Migrations {
         // Whoever hangs has half of the time: the caller shall hear of the others.
         let wait = ctx.time_left() / 2;
         let asked = servers.into_iter().map(|server| async move {
-            let fleet = timeout(wait, peer::describe(&self.peers, ctx, participant, server.as_str())).await;
-            let late = || Failure::new(Because::DeadlineExceeded, "the data server did not answer in time");
-            (server, fleet.unwrap_or_else(|_| Err(late().into())))
+            let fleet = peer::describe(&self.peers, ctx, participant, server.as_str(), wait).await;
+            (server, fleet)
         });
         Ok(join_all(asked).await)
     }
@@ -294,7 +291,7 @@ fn progress(fleets: Fleets, target: i32, now: DateTime<Utc>) -> BTreeMap<String,
     let progress = fleets.into_iter().map(|(server, fleet)| {
         let progress = match fleet {
             Ok(fleet) => Progress {
-                behind_in_all: behind(&fleet, target),
+                behind_in_all: fleet.behind(target),
                 ..Progress::default()
             },
             Err(error) => Progress {
@@ -306,12 +303,6 @@ fn progress(fleets: Fleets, target: i32, now: DateTime<Utc>) -> BTreeMap<String,
         (server.to_string(), progress)
     });
     progress.collect()
-}
-
-/// Houses that are older than a version.
-fn behind(fleet: &Fleet, target: i32) -> i64 {
-    let older = fleet.versions.iter().filter(|version| version.version < target);
-    older.map(|version| version.houses).sum()
 }
 
 /// How a call that names a request id is recognised when it comes again.

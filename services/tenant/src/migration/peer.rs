@@ -1,9 +1,14 @@
 //! The calls that a run makes: to the participant's `provision` process.
 
+use std::time::Duration;
+
 use rowhouse_client::{IdentifiedChannel, Peer};
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
+use rowhouse_status::{Failure, Reason};
+use rowhouse_types::TenantId;
+use tokio::time::timeout;
 
 use super::{Drift, Fault, Fleet, Progress, Run, Version, Wave};
 use crate::error::{Error, Result};
@@ -29,16 +34,30 @@ pub(super) struct DriftPage {
 }
 
 /// Counts houses by version.
-pub(super) async fn describe(peers: &Peers, ctx: &Ctx, participant: ServiceName, server: &str) -> Result<Fleet> {
+///
+/// `wait`: for so long at most.
+pub(super) async fn describe(
+    peers: &Peers,
+    ctx: &Ctx,
+    participant: ServiceName,
+    server: &str,
+    wait: Duration,
+) -> Result<Fleet> {
     let request = common::DescribeFleetRequest {
         server: server.to_owned(),
     };
     let request = rowhouse_client::request(ctx, request);
-    let answer = client(peers, participant)?.describe_fleet(request).await;
+    let mut client = client(peers, participant)?;
+    let late = || Failure::new(Reason::DeadlineExceeded, "the data server did not answer in time");
+    let answer = timeout(wait, client.describe_fleet(request))
+        .await
+        .map_err(|_| late())?;
     let answer = answer.map_err(rowhouse_client::failure)?.into_inner();
     Ok(Fleet {
         newest: answer.newest_version,
+        deferred: answer.deferred_versions,
         versions: answer.versions.iter().map(version).collect(),
+        older: answer.older.as_ref().and_then(older),
         faults: answer.faults.into_iter().map(|of| fault(server, of)).collect(),
     })
 }
@@ -115,6 +134,11 @@ fn version(version: &common::FleetVersion) -> Version {
         houses: version.houses,
         homes: version.homes,
     }
+}
+
+/// `None` where an id is none of ours: whose home it is that is older is not known then.
+fn older(older: &common::OlderHomes) -> Option<Vec<TenantId>> {
+    older.tenant_ids.iter().map(|id| id.parse().ok()).collect()
 }
 
 fn fault(server: &str, fault: common::HouseFault) -> Fault {

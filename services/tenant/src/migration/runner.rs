@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
@@ -164,7 +165,7 @@ impl Runner {
                     run.state = State::Halted;
                 }
                 if pause.is_none() {
-                    self.tell_directory(&run, &server).await?;
+                    self.tell_directory(&run, &server, began_at).await?;
                 }
                 match store::record(pool, lease, &run).await? {
                     Some(after) if after.state == State::Running => run = after,
@@ -194,13 +195,21 @@ impl Runner {
         (server, answer)
     }
 
-    /// Where no house of the server is behind, the directory says so from now on. It is told at once: later, there may be
-    /// houses that were not counted.
-    async fn tell_directory(&self, run: &Run, server: &ServerName) -> Result<()> {
+    /// Where no house of the server is behind, the directory says so from now on. Otherwise [`super::versions`] tells it by and by
+    /// which homes have the version.
+    ///
+    /// `began_at`: when the wave began, before the server was asked.
+    async fn tell_directory(&self, run: &Run, server: &ServerName, began_at: DateTime<Utc>) -> Result<()> {
         let progress = run.progress.get(server.as_str());
         if progress.is_some_and(|progress| progress.behind_in_all == 0) {
-            let plan = &run.plan;
-            store::tell_directory(&self.inner.pool, plan.participant, server.as_str(), plan.target).await?;
+            let known = store::Known {
+                participant: run.plan.participant,
+                server,
+                version: run.plan.target,
+                but: &[],
+                asked_at: began_at,
+            };
+            store::tell_directory(&self.inner.pool, &known).await?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rowhouse_context::{Ctx, ServiceName};
-use rowhouse_types::MigrationRunId;
+use rowhouse_types::{MigrationRunId, ServerName, TenantId};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -28,6 +28,19 @@ macro_rules! columns {
 pub(super) struct Held {
     pub(super) id: MigrationRunId,
     pub(super) lease: Uuid,
+}
+
+/// What is known of a participant's homes on a data server.
+pub(super) struct Known<'a> {
+    pub(super) participant: ServiceName,
+    pub(super) server: &'a ServerName,
+    /// The version that they have at least.
+    pub(super) version: i32,
+    /// Whose may be older: 1,000 at most.
+    pub(super) but: &'a [TenantId],
+    /// A moment before the participant was asked, by the database's clock. A home that was recorded since may not have been
+    /// there to be counted.
+    pub(super) asked_at: DateTime<Utc>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -236,19 +249,22 @@ pub(super) async fn with_home(pool: &PgPool, participant: ServiceName, tenants: 
     Ok(known.into_iter().collect())
 }
 
-/// Tells the directory that every home of a participant on a data server has the version. Until then it says an older one,
-/// which newer homes serve too.
-pub(super) async fn tell_directory(pool: &PgPool, participant: ServiceName, server: &str, version: i32) -> Result<()> {
-    sqlx::query(
-        "UPDATE tenant.homes SET version = $3, updated_at = now()
-         WHERE participant = $1 AND server = $2 AND version < $3",
+/// Tells the directory which version homes have at least; where it says a newer one, it stays. Until then it says an older one,
+/// which newer homes serve too. Returns how many homes it learnt of. `updated_at` stays: it says when a home itself was recorded.
+pub(super) async fn tell_directory(pool: &PgPool, known: &Known<'_>) -> Result<u64> {
+    let but: Vec<Uuid> = known.but.iter().map(TenantId::uuid).collect();
+    let told = sqlx::query(
+        "UPDATE tenant.homes SET version = $3
+         WHERE participant = $1 AND server = $2 AND version < $3 AND updated_at < $4 AND tenant_id <> ALL ($5)",
     )
-    .bind(participant.as_str())
-    .bind(server)
-    .bind(version)
+    .bind(known.participant.as_str())
+    .bind(known.server.as_str())
+    .bind(known.version)
+    .bind(known.asked_at)
+    .bind(but)
     .execute(pool)
     .await?;
-    Ok(())
+    Ok(told.rows_affected())
 }
 
 // === impl RunRow ===

@@ -2,6 +2,7 @@
 //! are away.
 
 mod servers;
+mod versions;
 
 use std::time::Duration;
 
@@ -110,6 +111,12 @@ async fn canaries_come_first_and_every_house_once() {
         (3, 10, 0, true)
     );
     assert!(bench.fakes.effects().houses.iter().all(|house| house.migrated == 1));
+    let told = "SELECT count(*) FROM tenant.homes WHERE version = 3";
+    assert_eq!(
+        bench.count(told).await,
+        10,
+        "the directory is told before the run is done"
+    );
 
     // The watcher saw waves in order, and its stream ended with the run.
     let seen = timeout(LONG, watching).await.unwrap().unwrap();
@@ -153,6 +160,23 @@ async fn a_run_halts_when_more_houses_fail_than_may_and_resuming_tries_them_agai
         (1, 9, 9),
         "one is within the budget"
     );
+    runner.stop().await;
+}
+
+/// They are work like any other: an index on a large table takes longer than all else.
+#[tokio::test]
+async fn a_house_that_is_behind_in_deferred_steps_alone_is_planned_and_counted() {
+    let (bench, _) = bench("migration_deferred").await;
+    for (house, deferred) in bench.fakes.effects().houses.iter_mut().zip(1..) {
+        (house.version, house.deferred) = (NEWEST, deferred.min(NEWEST));
+    }
+    let ctx = ctx(LONG);
+    let started = bench.migrations.start(&ctx, new_run(vec![Wave::Percent(100)]));
+    let run = started.await.unwrap();
+    assert_eq!((run.planned, run.migrated()), (1, 0));
+    let runner = bench.migration_runner();
+    let done = until(&bench, &runner, run.id, State::Done).await;
+    assert_eq!((done.planned, done.migrated()), (1, 1));
     runner.stop().await;
 }
 

@@ -74,6 +74,8 @@ pub(in crate::participant) fn description(server: &ServerName, fleet: Fleet) -> 
         newest_version: fleet.newest,
         versions: fleet.versions.iter().map(version).collect(),
         faults: fleet.faults.into_iter().map(|of| fault(server, of)).collect(),
+        older: fleet.older.map(|tenants| older(&tenants)),
+        deferred_versions: fleet.deferred,
     }
 }
 
@@ -133,6 +135,12 @@ fn version(version: &FleetVersion) -> proto::FleetVersion {
         deferred_version: version.deferred_version,
         houses: version.houses,
         homes: version.homes,
+    }
+}
+
+fn older(tenants: &[TenantId]) -> proto::OlderHomes {
+    proto::OlderHomes {
+        tenant_ids: tenants.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -214,12 +222,33 @@ mod tests {
             given_up: false,
         };
         let fleet = Fleet {
-            newest: 2,
-            versions: Vec::new(),
             faults: vec![failed],
+            ..fleet(None)
         };
         let told = description(&"data2".parse().unwrap(), fleet).faults;
         assert_eq!(told[0].server, "data2");
+    }
+
+    fn fleet(older: Option<Vec<TenantId>>) -> Fleet {
+        Fleet {
+            newest: 2,
+            deferred: Vec::new(),
+            versions: Vec::new(),
+            older,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Whoever hears of none raises what the directory says of all.
+    #[test]
+    fn too_many_older_homes_are_not_told_as_none() {
+        let (server, tenant) = ("data1".parse().unwrap(), TenantId::generate());
+        let told = |older| description(&server, fleet(older)).older;
+        assert_eq!(told(None), None);
+        for tenants in [vec![], vec![tenant]] {
+            let tenant_ids = tenants.iter().map(ToString::to_string).collect();
+            assert_eq!(told(Some(tenants)), Some(proto::OlderHomes { tenant_ids }));
+        }
     }
 
     #[test]

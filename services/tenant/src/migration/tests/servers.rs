@@ -1,5 +1,10 @@
 //! Runs over two data servers, of which one is away.
 
+use std::collections::BTreeSet;
+
+use rowhouse_devkit::log::Log;
+use tracing::Level;
+
 use super::*;
 use crate::operation::tests::server;
 
@@ -27,6 +32,15 @@ fn migrated_on(bench: &Bench, server: &str) -> usize {
         .iter()
         .filter(|house| house.server == server && house.version == NEWEST);
     done.count()
+}
+
+/// Puts every house of data1 on data2, migrated, and lets the directory know.
+async fn migrated_elsewhere(bench: &Bench) {
+    for house in &mut bench.fakes.effects().houses {
+        (house.server, house.version) = ("data2", NEWEST);
+    }
+    let moved = sqlx::query("UPDATE tenant.homes SET server = 'data2'");
+    moved.execute(&bench.superuser).await.unwrap();
 }
 
 /// How often in a row data2 has not answered.
@@ -155,4 +169,45 @@ async fn nothing_starts_where_no_server_answers() {
         .await;
     assert_eq!(because(refused), Because::DependencyUnavailable);
     assert_eq!(bench.count("SELECT count(*) FROM tenant.migration_runs").await, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_keeps_no_versions_of_another_from_the_directory() {
+    let bench = bench("versions_hangs").await;
+    migrated_elsewhere(&bench).await;
+    bench.fakes.plan_on("data1", Mishap::HangsBefore);
+    let versions = bench.versions();
+    let looking = tokio::spawn(async move { versions.look(&mut BTreeSet::new()).await });
+    bench.fakes.hanging().await;
+    let told = async {
+        let newest = "SELECT count(*) FROM tenant.homes WHERE version = 3";
+        while bench.count(newest).await < 10 {}
+    };
+    timeout(LONG, told).await.expect("data2's homes were never told of");
+    assert!(!looking.is_finished(), "the control: data1 hangs");
+    looking.abort();
+}
+
+#[tokio::test]
+async fn a_server_that_fails_keeps_no_other_from_it_and_is_logged_once_until_it_has_answered() {
+    let bench = bench("versions_fails").await;
+    migrated_elsewhere(&bench).await;
+    let (versions, mut silent) = (bench.versions(), BTreeSet::new());
+    let log = Log::listen("rowhouse_tenant", Level::WARN);
+    let mut look = async || versions.look(&mut silent).await.unwrap();
+    bench.fakes.plan_on("data1", Mishap::Fails);
+    for _ in 0..3 {
+        look().await;
+    }
+    let newest = "SELECT count(*) FROM tenant.homes WHERE version = 3";
+    assert_eq!(bench.count(newest).await, 10);
+    let entries = log.take();
+    let servers: Vec<Option<&str>> = entries.iter().map(|entry| entry.field("server")).collect();
+    assert_eq!(servers, [Some("data1")]);
+    bench.fakes.heal();
+    look().await;
+    assert_eq!(log.take(), []);
+    bench.fakes.plan_on("data1", Mishap::Fails);
+    look().await;
+    assert_eq!(log.take().len(), 1);
 }

@@ -25,6 +25,7 @@ use super::fakes::Fakes;
 use crate::error::Result;
 use crate::migration::actions::Migrations;
 use crate::migration::runner::Runner;
+use crate::migration::versions::Versions;
 use crate::operation::peers::Peers;
 use crate::operation::saga::Sagas;
 use crate::operation::{Kind, store};
@@ -134,6 +135,11 @@ impl Bench {
     /// What carries migrations on in this process.
     pub(crate) fn migration_runner(&self) -> Runner {
         Runner::new(self.pool.clone(), self.peers.clone())
+    }
+
+    /// What keeps the directory's versions up in this process.
+    pub(crate) fn versions(&self) -> Versions {
+        Versions::new(self.pool.clone(), self.peers.clone())
     }
 
     /// Lets every lease and every pause after a failure be over, as if time had passed.

@@ -1,9 +1,14 @@
 //! The houses of the fake participant: what it answers when they are migrated in batches.
 
+use std::collections::BTreeMap;
+
 use rowhouse_proto::common::v1 as common;
 
 /// The newest version that the fake participant's code has.
 pub(crate) const NEWEST: i32 = 3;
+
+/// The one version of its code that has deferred steps.
+const DEFERRED: i32 = 2;
 
 /// One house.
 #[derive(Clone, Debug)]
@@ -14,6 +19,8 @@ pub(crate) struct FakeHouse {
     /// 0 to 99: a wave of more per cent takes it.
     pub(crate) bucket: i32,
     pub(crate) version: i32,
+    /// Up to which version deferred steps are done.
+    pub(crate) deferred: i32,
     /// Whether it cannot be migrated.
     pub(crate) is_broken: bool,
     /// The round in which it failed.
@@ -31,6 +38,7 @@ impl FakeHouse {
             server: "data1",
             bucket,
             version: 1,
+            deferred: 1,
             is_broken: false,
             failed_in: None,
             migrated: 0,
@@ -41,6 +49,10 @@ impl FakeHouse {
     pub(crate) fn on(mut self, server: &'static str) -> Self {
         self.server = server;
         self
+    }
+
+    fn is_behind(&self, target: i32) -> bool {
+        self.version < target || target >= DEFERRED && self.deferred < DEFERRED
     }
 
     fn is_asked_for(&self, request: &common::MigrateBatchRequest) -> bool {
@@ -68,17 +80,27 @@ impl FakeHouse {
 /// Counts a server's houses by version.
 pub(super) fn describe(houses: &[FakeHouse], server: &str) -> common::DescribeFleetResponse {
     let here = || houses.iter().filter(|house| house.server == server);
-    let count = |version| here().filter(|house| house.version == version).count();
-    let versions = (1..=NEWEST).map(|version| common::FleetVersion {
+    let mut counted: BTreeMap<(i32, i32), i64> = BTreeMap::new();
+    for house in here() {
+        *counted.entry((house.version, house.deferred)).or_default() += 1;
+    }
+    let versions = counted.into_iter();
+    let versions = versions.map(|((version, deferred_version), houses)| common::FleetVersion {
         version,
-        deferred_version: 0,
-        houses: i64::try_from(count(version)).unwrap(),
-        homes: i64::try_from(count(version)).unwrap(),
+        deferred_version,
+        houses,
+        homes: houses,
     });
+    let newest = here().map(|house| house.version).max().unwrap_or_default();
+    let older = here().filter(|house| house.version < newest);
     common::DescribeFleetResponse {
         newest_version: NEWEST,
-        versions: versions.filter(|version| version.houses > 0).collect(),
+        versions: versions.collect(),
         faults: Vec::new(),
+        older: Some(common::OlderHomes {
+            tenant_ids: older.map(|house| house.tenant.clone()).collect(),
+        }),
+        deferred_versions: vec![DEFERRED],
     }
 }
 
@@ -91,14 +113,14 @@ pub(super) fn migrate(houses: &mut [FakeHouse], request: &common::MigrateBatchRe
         .collect();
     let due = here
         .iter_mut()
-        .filter(|house| house.version < target && house.is_asked_for(request) && house.failed_in != round);
+        .filter(|house| house.is_behind(target) && house.is_asked_for(request) && house.failed_in != round);
     let mut migrated = 0;
     // A fake is slow: one house a call.
     for house in due.take(1) {
         if house.is_broken {
             house.failed_in.clone_from(&round);
         } else {
-            house.version = target;
+            (house.version, house.deferred) = (house.version.max(target), target);
             house.migrated += 1;
             migrated += 1;
         }
@@ -106,7 +128,7 @@ pub(super) fn migrate(houses: &mut [FakeHouse], request: &common::MigrateBatchRe
     let behind: Vec<&FakeHouse> = here
         .iter()
         .map(|house| &**house)
-        .filter(|house| house.version < target)
+        .filter(|house| house.is_behind(target))
         .collect();
     let asked: Vec<&&FakeHouse> = behind.iter().filter(|house| house.is_asked_for(request)).collect();
     let failed: Vec<&&FakeHouse> = behind.iter().filter(|house| house.failed_in == round).collect();
