@@ -125,8 +125,7 @@ impl Suite {
         };
         if suite.options.second_data_server {
             // As an operator does before it is registered; the other one is a copy of a template that was migrated.
-            let (release, process) = (suite.options.release, Process::Crm);
-            migrate::migrate_one(&suite.checkout, &suite.settings, process, &suite.folder, release).await?;
+            suite.migrate(Process::Crm).await?;
         }
         suite.start_all().await?;
         Ok(suite)
@@ -342,6 +341,15 @@ impl Suite {
     /// The folder that the worker's files go to.
     pub fn files(&self) -> &Path {
         &self.settings.files
+    }
+
+    /// Runs `migrate` of a process's service, as an operator does before a new version is rolled out.
+    ///
+    /// # Errors
+    /// When the command fails; the end of its log is in the message.
+    pub async fn migrate(&self, process: Process) -> Result<()> {
+        let release = self.options.release;
+        migrate::migrate_one(&self.checkout, &self.settings, process, &self.folder, release).await
     }
 
     /// Runs `rowhouse-auth bootstrap-admin` and returns the one-time secret that it wrote.
