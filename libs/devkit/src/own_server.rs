@@ -14,7 +14,7 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 
 use crate::cluster::{self, Kind};
-use crate::pooler::Pooler;
+use crate::pooler::{Particulars, Pooler};
 use crate::port::{self, Reservation};
 use crate::secrets::{Secrets, random_word};
 use crate::servers::postgres::{self, Cluster};
@@ -68,7 +68,7 @@ impl OwnServer {
         let lanes = LanePools { count: 0, pool_size: 0 };
         let behind = first.on(endpoint.clone(), endpoint.clone());
         // It asks PostgreSQL nothing before its first client does.
-        let pooler = Pooler::start_for(&behind, &database, lanes, POOL_SIZE).await?;
+        let pooler = Pooler::start_for(&behind, &database, lanes, POOL_SIZE, &Particulars::default()).await?;
         let own = Self {
             data: DataServer {
                 servers: first.on(endpoint, pooler.endpoint().clone()),

@@ -16,7 +16,7 @@ use crate::fixture::Databases;
 use crate::port::{self, Reservation};
 use crate::secrets::random_word;
 use crate::servers::pgbouncer::{self, CONSOLE, Pools};
-use crate::servers::{Endpoint, LanePools, Login, Servers, pgbouncer_program};
+use crate::servers::{Endpoint, LanePools, Login, Servers, pgbouncer_keeps_statements, pgbouncer_program};
 use crate::spawn::{Account, Launch};
 use crate::volume::Volume;
 use crate::{cluster, scram, wait};
@@ -35,6 +35,7 @@ pub struct Pooler {
     account: Option<Account>,
     folder: TempDir,
     log: PathBuf,
+    keeps_statements: bool,
     _reservation: Reservation,
 }
 
@@ -72,18 +73,14 @@ impl Pooler {
         particulars: &Particulars<'_>,
     ) -> Result<Self> {
         let (servers, name) = (databases.servers(), databases.data_name());
-        Self::launch(servers, name, lanes, pool_size, particulars).await
+        Self::start_for(servers, name, lanes, pool_size, particulars).await
     }
 
-    /// As [`Pooler::start`], for a database that is no test's.
+    /// As [`Pooler::start_with`], for a database that is no test's, or not on the first data server.
     ///
     /// # Errors
-    /// As [`Pooler::start`].
-    pub async fn start_for(servers: &Servers, database: &str, lanes: LanePools, pool_size: u32) -> Result<Self> {
-        Self::launch(servers, database, lanes, pool_size, &Particulars::default()).await
-    }
-
-    async fn launch(
+    /// As [`Pooler::start_with`].
+    pub async fn start_for(
         servers: &Servers,
         database: &str,
         lanes: LanePools,
@@ -117,7 +114,9 @@ impl Pooler {
             size: pool_size,
             idle_s: 60,
         };
-        let mut settings = pgbouncer::settings(console.port, behind, &users, pools, &aliases);
+        let program = pgbouncer_program()?;
+        let keeps_statements = pgbouncer_keeps_statements(&program);
+        let mut settings = pgbouncer::settings(console.port, behind, &users, pools, &aliases, keeps_statements);
         let mut files = Vec::new();
         let mounted_at = format!("{}/", folder.path().display());
         for (number, text) in particulars.included.iter().enumerate() {
@@ -132,7 +131,7 @@ impl Pooler {
         let log = servers.folder().join("log").join(format!("{process}.log"));
         let launch = Launch {
             process,
-            program: pgbouncer_program()?,
+            program,
             arguments: vec![configuration.into()],
             environment: Vec::new(),
             folder: folder.path().to_owned(),
@@ -148,6 +147,7 @@ impl Pooler {
             account,
             folder,
             log: log.clone(),
+            keeps_statements,
             _reservation: reservation,
         };
         let (console_url, port) = (pooler.console_url(), pooler.console.port);
@@ -178,6 +178,11 @@ impl Pooler {
     /// Its listener, and the login of its console.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.console
+    }
+
+    /// Whether it keeps prepared statements for each client: one before 1.21 does not.
+    pub fn keeps_statements(&self) -> bool {
+        self.keeps_statements
     }
 
     /// Its process.

@@ -26,6 +26,7 @@ mod second;
 
 pub(crate) use description::Endpoint;
 pub use description::{Login, Servers};
+pub(crate) use find::pgbouncer_keeps_statements;
 pub use find::program;
 pub use install::apt_install;
 pub use pgbouncer::LanePools;
@@ -114,6 +115,7 @@ pub async fn start_with(stack: &Stack, second: bool) -> Result<Servers> {
     let passwords = passwords(&mut context.secrets, pgbouncer.given_password)?;
     let servers = Servers {
         lanes: if has_lanes { pgbouncer::DEV_LANES.count } else { 0 },
+        keeps_statements: pgbouncer.keeps_statements,
         folder: stack.folder().to_owned(),
         postgres_is_private: postgres.is_private(),
         postgres: postgres.endpoint,

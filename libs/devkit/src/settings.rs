@@ -291,6 +291,10 @@ impl Settings {
                     "ROWHOUSE_DATA_LANE_SERVER_CONNECTIONS",
                     self.servers.lane_connections().to_string(),
                 );
+                variables.set(
+                    "ROWHOUSE_DATA_KEEPS_STATEMENTS",
+                    self.servers.keeps_statements().to_string(),
+                );
                 let relay = self.of_each_data_server(|data| data.url(Login::Relay));
                 variables.set("ROWHOUSE_DATA_RELAY_URLS", relay);
                 variables.set("ROWHOUSE_DATA_MASTER_KEY", &self.keys.data_master);

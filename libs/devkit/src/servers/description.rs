@@ -118,6 +118,9 @@ pub struct Servers {
     /// Lanes that PgBouncer has aliases for, in the data database of `cargo xtask up`.
     #[serde(default)]
     pub(super) lanes: u16,
+    /// Whether every PgBouncer keeps prepared statements for each client.
+    #[serde(default)]
+    pub(super) keeps_statements: bool,
     pub(super) passwords: BTreeMap<String, String>,
     pub(super) redis_url: String,
     pub(super) amqp_url: String,
@@ -210,6 +213,12 @@ impl Servers {
     /// Server connections of each of them.
     pub fn lane_connections(&self) -> u32 {
         if self.lanes > 0 { DEV_LANES.pool_size } else { 0 }
+    }
+
+    /// Whether PgBouncer keeps prepared statements for each client, and the second one too: they are one program, unless the first
+    /// is given.
+    pub fn keeps_statements(&self) -> bool {
+        self.keeps_statements
     }
 
     /// PostgreSQL itself.
@@ -305,6 +314,7 @@ mod tests {
             pgbouncer: endpoint,
             second: None,
             lanes: 0,
+            keeps_statements: false,
             passwords: BTreeMap::new(),
             redis_url: String::new(),
             amqp_url: "amqp://u:p@h:5672/%2f".to_owned(),
@@ -329,6 +339,7 @@ mod tests {
             pgbouncer: endpoint(2),
             second: None,
             lanes: 0,
+            keeps_statements: false,
             passwords: BTreeMap::new(),
             redis_url: String::new(),
             amqp_url: String::new(),

@@ -13,6 +13,10 @@ use super::install;
 /// The oldest PostgreSQL that the suite's SQL runs on.
 const POSTGRES_MAJOR_MIN: u32 = 15;
 
+/// The first PgBouncer that keeps prepared statements for each client; an older one mixes them up, and does not start with a
+/// setting that it does not know.
+const KEEPING_PGBOUNCER: (u32, u32) = (1, 21);
+
 /// Folders beside `PATH` in which systems keep servers' programs.
 const FOLDERS: [&str; 5] = ["/usr/local/bin", "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
 
@@ -118,6 +122,22 @@ fn major_version(postgres: &Path) -> Option<u32> {
     parse_major(&String::from_utf8_lossy(&output.stdout))
 }
 
+/// Whether a PgBouncer keeps prepared statements for each client. One that does not say its version does not.
+pub(crate) fn pgbouncer_keeps_statements(pgbouncer: &Path) -> bool {
+    let output = Command::new(pgbouncer).arg("--version").output();
+    let version = output
+        .ok()
+        .and_then(|output| parse_minor(&String::from_utf8_lossy(&output.stdout)));
+    version.is_some_and(|version| version >= KEEPING_PGBOUNCER)
+}
+
+/// `PgBouncer 1.24.1`, and more lines about its libraries.
+fn parse_minor(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.strip_prefix("PgBouncer ")?.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next()?.parse().ok();
+    Some((number()?, number()?))
+}
+
 /// `postgres (PostgreSQL) 15.20 (Debian ...)` or `17beta1`.
 fn parse_major(version: &str) -> Option<u32> {
     let (_, number) = version.split_once(") ")?;
@@ -156,5 +176,19 @@ mod tests {
         );
         assert_eq!(parse_major("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(parse_major("nonsense"), None);
+    }
+
+    #[test]
+    fn versions_of_pgbouncer_are_read() {
+        let read = [
+            "PgBouncer 1.18.0\nlibevent 2.1.12-stable\n",
+            "PgBouncer 1.24.1\n",
+            "pgbouncer version 1.9.0",
+            "",
+        ]
+        .map(parse_minor);
+        assert_eq!(read, [Some((1, 18)), Some((1, 24)), None, None]);
+        assert!(read[0].unwrap() < KEEPING_PGBOUNCER && read[1].unwrap() >= KEEPING_PGBOUNCER);
+        assert!(!pgbouncer_keeps_statements(Path::new("/nowhere/pgbouncer")));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::postgres::PostgresPlan;
-use super::{Endpoint, Login, Plan, ensure_running, pgbouncer_program};
+use super::{Endpoint, Login, Plan, ensure_running, find, pgbouncer_program};
 use crate::cluster;
 use crate::scram;
 use crate::spawn::{Account, Launch};
@@ -25,6 +25,8 @@ pub(super) struct PgbouncerPlan {
     pub(super) endpoint: Endpoint,
     /// The app login's password, where the pooler is given and knows it already.
     pub(super) given_password: Option<String>,
+    /// Whether it keeps prepared statements for each client. One that is given is not asked, and may be of any version.
+    pub(super) keeps_statements: bool,
     launch: Option<Launch>,
 }
 
@@ -59,6 +61,7 @@ pub(super) fn plan(
         return Ok(PgbouncerPlan {
             endpoint,
             given_password,
+            keeps_statements: false,
             launch: None,
         });
     }
@@ -102,6 +105,7 @@ fn private(
         app_password
     };
     let logins = logins(&app, &pooler_password, &scram::verifier(&password)?);
+    let keeps_statements = find::pgbouncer_keeps_statements(program);
     let aliases = match plan.stack.profile() {
         Profile::Dev => aliases(database, &postgres.endpoint, DEV_LANES),
         Profile::Test => String::new(),
@@ -123,6 +127,7 @@ fn private(
                     &users,
                     Pools::of(plan.stack.profile()),
                     &aliases,
+                    keeps_statements,
                 ),
             ),
             (users, logins),
@@ -137,6 +142,7 @@ fn private(
     Ok(PgbouncerPlan {
         endpoint,
         given_password: None,
+        keeps_statements,
         launch: Some(launch),
     })
 }
@@ -193,11 +199,24 @@ pub(crate) fn aliases(database: &str, postgres: &Endpoint, lanes: LanePools) -> 
 /// - `server_lifetime`: a server connection that is closed is what makes a back end forget the homes that it has served.
 ///   Ten minutes: 28 connections cost 28 * 14 ms of CPU in that time, which is less than 0.1 %.
 /// - `extra_float_digits`: sqlx sends it at start-up, and PgBouncer refuses what it does not know.
-pub(crate) fn settings(port: u16, postgres: &Endpoint, users: &Path, pools: Pools, aliases: &str) -> String {
+/// - `max_prepared_statements`: twice what one connection of crm keeps, as in `deploy/`; only where it is known.
+pub(crate) fn settings(
+    port: u16,
+    postgres: &Endpoint,
+    users: &Path,
+    pools: Pools,
+    aliases: &str,
+    keeps_statements: bool,
+) -> String {
     let Pools {
         size: pool_size,
         idle_s,
     } = pools;
+    let kept = if keeps_statements {
+        "max_prepared_statements = 128\n"
+    } else {
+        ""
+    };
     format!(
         "[databases]\n\
          {aliases}* = host={host} port={postgres_port} auth_user={pooler}\n\
@@ -219,7 +238,8 @@ pub(crate) fn settings(port: u16, postgres: &Endpoint, users: &Path, pools: Pool
          admin_users = {CONSOLE}\n\
          stats_users = {CONSOLE}\n\
          log_connections = 0\n\
-         log_disconnections = 0\n",
+         log_disconnections = 0\n\
+         {kept}",
         host = postgres.host,
         postgres_port = postgres.port,
         pooler = Login::Pooler.name(),
@@ -232,4 +252,25 @@ pub(super) async fn run(stack: &Stack, plan: &PgbouncerPlan) -> Result<Option<(S
     let endpoint = &plan.endpoint;
     let url = endpoint.postgres_url(&endpoint.user, &endpoint.password, "pgbouncer");
     ensure_running(stack, launch, || async { cluster::connect(&url).await.map(|_| true) }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_pgbouncer_is_not_told_of_what_it_does_not_know() {
+        let postgres = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: 1,
+            user: "postgres".to_owned(),
+            password: String::new(),
+        };
+        let told = |keeps_statements| {
+            let pools = Pools { size: 1, idle_s: 1 };
+            let settings = settings(2, &postgres, Path::new("users.txt"), pools, "", keeps_statements);
+            settings.lines().any(|line| line == "max_prepared_statements = 128")
+        };
+        assert_eq!([false, true].map(told), [false, true]);
+    }
 }

@@ -13,7 +13,7 @@ use rowhouse_context::ServiceName;
 use rowhouse_db::{Lanes, Mode, OwnDatabases, Statement, TenantDb, TenantDbConfig};
 use rowhouse_devkit::checkout::Checkout;
 use rowhouse_devkit::cluster::{self, Kind};
-use rowhouse_devkit::pooler::Pooler;
+use rowhouse_devkit::pooler::{Particulars, Pooler};
 use rowhouse_devkit::servers::{self, Servers};
 use rowhouse_devkit::settings::DATA_SERVER;
 use rowhouse_devkit::stack::Stack;
@@ -77,7 +77,7 @@ pub(super) async fn measure(checkout: &Checkout, stack: &Stack, counts: &[usize]
 
 /// Reads of the first `count` homes at random, through a PgBouncer and back ends that remember nothing yet.
 async fn spread(servers: &Servers, homes: &Homes, count: usize, division: Division, duration: Duration) -> Result<Ran> {
-    let pooler = Pooler::start_for(servers, DATABASE, division.pools, division.pool_size).await?;
+    let pooler = pooler(servers, division).await?;
     let db = connect(division, &pooler, homes).await?;
     let tenants: Arc<[TenantId]> = homes.tenants.iter().take(count).copied().collect();
     read(&db, &tenants, Bound::warm_up(division, count)).await?;
@@ -89,7 +89,7 @@ async fn spread(servers: &Servers, homes: &Homes, count: usize, division: Divisi
 
 /// Reads of one home, beside one caller of the same tenant whose reads take 100 ms.
 async fn beside_a_slow_one(servers: &Servers, homes: &Homes, division: Division, duration: Duration) -> Result<Ran> {
-    let pooler = Pooler::start_for(servers, DATABASE, division.pools, division.pool_size).await?;
+    let pooler = pooler(servers, division).await?;
     let db = connect(division, &pooler, homes).await?;
     let tenants: Arc<[TenantId]> = homes.tenants.iter().take(1).copied().collect();
     let tenant = *tenants.first().context("a home")?;
@@ -110,6 +110,11 @@ async fn beside_a_slow_one(servers: &Servers, homes: &Homes, division: Division,
         measured: measured?,
         private,
     })
+}
+
+async fn pooler(servers: &Servers, division: Division) -> Result<Pooler> {
+    let Division { pools, pool_size, .. } = division;
+    Pooler::start_for(servers, DATABASE, pools, pool_size, &Particulars::default()).await
 }
 
 async fn connect(division: Division, pooler: &Pooler, homes: &Homes) -> Result<TenantDb> {
