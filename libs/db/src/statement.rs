@@ -87,10 +87,7 @@ impl<R> Statement<R> {
 
     /// What a connection keeps it by.
     pub(crate) fn text(&self) -> Text {
-        Text {
-            sql: self.sql,
-            binds: self.binds,
-        }
+        Text::written(self.sql, self.binds)
     }
 }
 

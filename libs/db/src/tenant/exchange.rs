@@ -16,8 +16,8 @@ use crate::wire::kept::{Form, Text};
 pub(super) struct Spoken<'a> {
     pub(super) name: &'static str,
     pub(super) sql: &'a str,
-    /// What a connection may keep it by; none for one that was put together while running.
-    pub(super) text: Option<Text>,
+    /// None for one that was put together while running.
+    pub(super) written: Option<Text>,
     pub(super) binds: Vec<(Wire<'a>, Type)>,
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn exchange(
     spoken: &Spoken<'_>,
     commit: bool,
 ) -> Exchanged {
-    let form = connection.kept.form(spoken.text);
+    let form = connection.kept.form(|| spoken.text());
     let client = &connection.client;
     // `join4` polls in this order, and a message is queued when its future is first polled.
     let (begun, spoke, prepared, committed) = join4(
@@ -100,6 +100,17 @@ pub(super) async fn exchange(
     }
 }
 
+// === impl Spoken ===
+
+impl Spoken<'_> {
+    /// What a connection may keep it by.
+    fn text(&self) -> Text {
+        let kinds = || self.binds.iter().skip(1).map(|(_, kind)| kind.clone());
+        let written = self.written.clone();
+        written.unwrap_or_else(|| Text::composed(self.sql, kinds()))
+    }
+}
+
 // === impl Refusal ===
 
 impl Refusal {
@@ -120,7 +131,7 @@ async fn control(client: &Client, sql: Option<&str>) -> Result<(), tokio_postgre
 
 async fn prepare(client: &Client, form: &Form) -> Result<Option<Statement>, tokio_postgres::Error> {
     match form {
-        Form::First(text) => client.prepare_typed(text.sql, &text.types()).await.map(Some),
+        Form::First(text) => client.prepare_typed(text.sql(), &text.types()).await.map(Some),
         Form::Kept(..) | Form::Unnamed => Ok(None),
     }
 }

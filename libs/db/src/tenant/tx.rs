@@ -166,7 +166,7 @@ impl TenantTx {
         let spoken = Spoken {
             name: sql.name(),
             sql: sql.text(),
-            text: None,
+            written: None,
             binds,
         };
         let answer = self.run(&spoken).await?;
@@ -217,7 +217,7 @@ impl TenantTx {
         let spoken = Spoken {
             name: statement.name(),
             sql: statement.sql(),
-            text: Some(statement.text()),
+            written: Some(statement.text()),
             binds: all,
         };
         self.run(&spoken).await

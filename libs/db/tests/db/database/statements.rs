@@ -1,6 +1,8 @@
-//! Statements that stay prepared: straight to PostgreSQL, with one connection to the tenant's database.
+//! Statements that stay prepared: straight to PostgreSQL, with one connection to the tenant's database; and `pooled`, through a
+//! pooler that keeps them.
 
 mod changes;
+mod pooled;
 
 use rowhouse_db::{
     AnyStatement, FromRow, Lanes, OwnDatabases, Row, Sql, Statement, TenantDb, TenantDbConfig, TenantTx, Type,
@@ -148,18 +150,46 @@ async fn nothing_is_kept_where_a_back_end_serves_many_homes() {
 }
 
 #[tokio::test]
-async fn a_statement_that_was_put_together_is_not_kept() {
+async fn a_statement_that_was_put_together_is_kept_by_its_text() {
     let serving = Serving::start("kept_dynamic").await;
-    let sql = || {
-        Sql::<Note>::new("SELECT tenant_id, id, body FROM notes WHERE tenant_id = $1 AND body <> ")
-            .bind("x".to_owned())
-            .push(" LIMIT 10")
-    };
-    for _ in 0..2 {
+    serving.insert("one").await.unwrap();
+    for (later, other) in ["one", "x", "y"].into_iter().enumerate() {
         let mut tx = serving.begin_single(Mode::Read).await;
-        assert_eq!(tx.fetch_page(sql()).await.unwrap(), []);
+        let found = tx.fetch_page(others_than(other, 1)).await.unwrap();
+        assert_eq!(
+            found.len(),
+            usize::from(later > 0),
+            "what is bound counts, and not what was first bound"
+        );
+        let text = others_than(other, 1).text().to_owned();
+        assert_eq!(serving.kept(&text).await, runs(i64::try_from(later).unwrap()));
     }
-    assert_eq!(serving.kept(sql().text()).await, NOTHING);
+}
+
+/// There may be thousands of forms. Those that stand in the program have places of their own.
+#[tokio::test]
+async fn of_statements_that_were_put_together_a_connection_keeps_a_few() {
+    let serving = Serving::start("kept_forms").await;
+    let mut prepared = 0;
+    for conditions in 1..=20 {
+        let mut tx = serving.begin_single(Mode::Read).await;
+        tx.fetch_page(others_than("x", conditions)).await.unwrap();
+        prepared += serving.kept(others_than("x", conditions).text()).await.prepared;
+    }
+    assert_eq!(prepared, 16);
+    for later in 0..2 {
+        serving.read(&LIST).await.unwrap();
+        assert_eq!(serving.kept(LIST.sql()).await, runs(later));
+    }
+}
+
+/// Notes with another body, which is said so many times.
+fn others_than(body: &str, conditions: usize) -> Sql<Note> {
+    let mut sql = Sql::new("SELECT tenant_id, id, body FROM notes WHERE tenant_id = $1");
+    for _ in 0..conditions {
+        sql = sql.push(" AND body <> ").bind(body.to_owned());
+    }
+    sql.push(" LIMIT 10")
 }
 
 #[tokio::test]
