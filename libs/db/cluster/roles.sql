@@ -101,3 +101,28 @@ $$;
 REVOKE ALL ON FUNCTION rowhouse_logins.put(text, text), rowhouse_logins.remove(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION rowhouse_logins.put(text, text), rowhouse_logins.remove(text) TO rowhouse_owner;
 RESET ROLE;
+
+-- What follows is run by an operator of a cluster that was made before this was written too.
+SET ROLE rowhouse_registrar;
+
+-- Bounds how many sessions the login has at once, from wherever they come: what one tenant takes of the server leaves the lanes of
+-- its neighbours there theirs.
+CREATE FUNCTION rowhouse_logins.bound(login text, connections_max integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '30s'
+AS $$
+BEGIN
+    IF login IS NULL OR login !~ '^t_[0-9a-f]{32}$' THEN
+        RAISE EXCEPTION 'no name of a tenant''s database' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF connections_max IS NULL OR connections_max < 1 THEN
+        RAISE EXCEPTION 'no bound' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    EXECUTE format('ALTER ROLE %I CONNECTION LIMIT %s', login, connections_max);
+END
+$$;
+
+REVOKE ALL ON FUNCTION rowhouse_logins.bound(text, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION rowhouse_logins.bound(text, integer) TO rowhouse_owner;
+RESET ROLE;

@@ -25,8 +25,8 @@ pub enum Error {
     /// The home has moved, or has a version that this code does not serve, and a fresh look-up did not help.
     #[error("the directory does not know the tenant's home as it is")]
     Stale,
-    /// The tenant has as many transactions under way as everybody may, a lock was not to be had in time, or two transactions
-    /// stood in each other's way. Trying again may help.
+    /// The tenant has as many transactions under way as everybody may, this process has as many connections to tenants' own
+    /// databases, a lock was not to be had in time, or two transactions stood in each other's way. Trying again may help.
     #[error("the tenant's data is busy")]
     Busy,
     /// The tenant has as many transactions under way as its plan allows. Trying again may help.

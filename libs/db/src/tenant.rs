@@ -21,6 +21,7 @@ mod wait;
 
 pub(crate) mod homes;
 pub(crate) mod login;
+pub(crate) mod own_place;
 
 pub use databases::OwnDatabases;
 pub use db::{Mode, TenantDb, TenantDbConfig};

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::Error;
 use crate::tenant::homes::Homes;
 use crate::tenant::login::OwnLogin;
+use crate::tenant::own_place::{OwnPlace, OwnShare};
 use kept::{KEPT_MAX, Kept};
 
 /// A server on the same network answers at once; a lost packet costs one to three seconds.
@@ -34,16 +35,24 @@ pub(crate) struct Target {
     lane: String,
     /// Distinct homes after which a connection is retired.
     homes_max: Option<usize>,
-    /// Statements that a connection keeps.
-    kept_max: usize,
+    /// Only a tenant's own database has it.
+    own: Option<OwnDatabase>,
     config: Config,
-    /// Where the database has a login of its own, in place of the URL's.
-    login: Option<OwnLogin>,
     tls: Option<MakeRustlsConnect>,
     tasks: TaskTracker,
     /// Ends the tasks of all connections.
     stop: CancellationToken,
     last_fault: LastFault,
+}
+
+/// What the connections to a tenant's own database have and no others.
+pub(crate) struct OwnDatabase {
+    /// In place of the URL's.
+    pub(crate) login: OwnLogin,
+    /// Of the connections to all such databases of the server.
+    pub(crate) share: OwnShare,
+    /// Whether the statements of the program stay prepared: nowhere else does a back end serve one home.
+    pub(crate) keeps_statements: bool,
 }
 
 /// One connection. Its task, which moves the bytes, ends with it.
@@ -57,6 +66,8 @@ pub(crate) struct Connection {
     pub(crate) kept: Kept,
     /// Connections of its lane.
     count: Gauge,
+    /// Among the connections to tenants' own databases.
+    place: Option<OwnPlace>,
     stop: CancellationToken,
 }
 
@@ -84,9 +95,8 @@ impl Target {
             server: server.to_owned(),
             lane: String::new(),
             homes_max: None,
-            kept_max: 0,
+            own: None,
             config,
-            login: None,
             tls,
             tasks,
             stop,
@@ -96,16 +106,15 @@ impl Target {
 
     /// A tenant's own database of the same server, by the login that it has. No file is read again: the authority is the one
     /// that was trusted when the process started.
-    pub(crate) fn for_own_database(&self, login: OwnLogin) -> Self {
+    pub(crate) fn for_own_database(&self, own: OwnDatabase) -> Self {
         let mut config = self.config.clone();
-        config.dbname(&login.name);
+        config.dbname(&own.login.name);
         Self {
             server: self.server.clone(),
             lane: String::new(),
             homes_max: None,
-            kept_max: 0,
+            own: Some(own),
             config,
-            login: Some(login),
             tls: self.tls.clone(),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
@@ -141,12 +150,6 @@ impl Target {
         self
     }
 
-    /// Keeps the statements of the program prepared: for one home to a connection.
-    pub(crate) fn keeping_statements(mut self) -> Self {
-        self.kept_max = KEPT_MAX;
-        self
-    }
-
     /// Where to read why the last attempt to connect failed, once the pool owns the target.
     pub(crate) fn last_fault(&self) -> LastFault {
         Arc::clone(&self.last_fault)
@@ -162,6 +165,10 @@ impl Target {
             self.note(Some(cause(&error)));
             Error::from_driver("connect", &error)
         };
+        let mut place = match &self.own {
+            Some(own) => Some(own.share.take().await?),
+            None => None,
+        };
         let config = self.config().await?;
         let stop = self.stop.child_token();
         let client = if let Some(tls) = &self.tls {
@@ -176,19 +183,29 @@ impl Target {
         let (server, lane) = (self.server.clone(), self.lane.clone());
         let count = metrics::gauge!("rowhouse_db_lane_connections", "server" => server, "lane" => lane);
         count.increment(1.0);
+        if let Some(place) = &mut place {
+            place.connected();
+        }
         Ok(Connection {
             client,
             dirty: false,
             homes: self.homes_max.map(Homes::new),
-            kept: Kept::new(self.kept_max),
+            kept: Kept::new(self.kept_max()),
             count,
+            place,
             stop,
         })
     }
 
+    /// Statements that a connection keeps.
+    fn kept_max(&self) -> usize {
+        let keeps = self.own.as_ref().is_some_and(|own| own.keeps_statements);
+        if keeps { KEPT_MAX } else { 0 }
+    }
+
     /// With the login of now.
     async fn config(&self) -> Result<Cow<'_, Config>, Error> {
-        let Some(login) = &self.login else {
+        let Some(OwnDatabase { login, .. }) = &self.own else {
             return Ok(Cow::Borrowed(&self.config));
         };
         let asked = login.password().await;
@@ -278,6 +295,10 @@ impl Drop for Connection {
         if self.dirty {
             // The task would wait for the answers that are still due, for ever where the server hangs.
             self.stop.cancel();
+        }
+        let was_ended = self.dirty || self.client.is_closed();
+        if let Some(place) = self.place.as_mut().filter(|_| was_ended) {
+            place.cut();
         }
     }
 }

@@ -88,7 +88,8 @@ pub async fn ensure_roles(servers: &Servers) -> Result<()> {
              xtask up --fresh`, or create the missing ones",
             Login::ALL.len()
         );
-        let functions = "SELECT to_regprocedure('rowhouse_logins.put(text, text)') IS NOT NULL";
+        let functions = "SELECT to_regprocedure('rowhouse_logins.put(text, text)') IS NOT NULL
+             AND to_regprocedure('rowhouse_logins.bound(text, integer)') IS NOT NULL";
         ensure!(
             client.query_one(functions, &[]).await?.get::<_, bool>(0),
             "the cluster lacks the functions of libs/db/cluster/roles.sql. Run `cargo xtask up --fresh`, or that part of it"

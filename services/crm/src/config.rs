@@ -2,6 +2,7 @@
 //! read what `serve` needs to answer users.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rowhouse_config::secret::SecretKey;
 use rowhouse_config::section::{Identity, Listen, Telemetry, server_urls};
@@ -55,6 +56,8 @@ pub struct MigrateConfig {
     pub data_master_keys: Option<MasterKeys>,
     /// Whether homes are brought on too. Otherwise MigrationService does it, in waves.
     pub homes: bool,
+    /// Sessions that the login of one such database may have at once.
+    pub own_login_connections_max: u16,
 }
 
 /// What `provision` needs.
@@ -71,6 +74,8 @@ pub struct ProvisionConfig {
     /// Seal the logins of tenants' own databases, by the present one: it opens none, and is given no other. There once the
     /// environment was found without fault.
     pub data_master_keys: Option<MasterKeys>,
+    /// Sessions that the login of one such database may have at once.
+    pub own_login_connections_max: u16,
     /// Homes that are built, migrated or dropped one by one at the same time. Batches of a fleet have bounds of their own.
     pub builds_max: usize,
 }
@@ -96,6 +101,10 @@ const TENANT_SLOTS: u16 = 2;
 /// Connections of each lane at the pooler, where nothing else is said: one more than that, which is every neighbour's. A plan
 /// grants one less at most.
 const LANE_SERVER_CONNECTIONS: u32 = 3;
+
+/// Sessions of PostgreSQL that the login of one tenant's own database may have at once, where nothing else is said: eight replicas'
+/// four, and the poolers' that replace others.
+const OWN_LOGIN_CONNECTIONS_MAX: u16 = 32;
 
 /// The provisioner has seven connections to each server: three may be building for a second, three are the fleet's
 /// (`participant/fleet.rs`), and one is left for a tenant that must be frozen now.
@@ -142,12 +151,27 @@ fn lanes(env: &mut Env) -> Lanes {
     }
 }
 
-/// Reads whether statements stay prepared. They do not, where nothing is said: an older pooler would mix them up.
+/// Reads how many connections tenants' own databases take, and whether statements stay prepared there. They do not, where nothing
+/// is said: an older pooler would mix them up.
 fn own_databases(env: &mut Env) -> OwnDatabases {
+    let default = OwnDatabases::default();
+    let pooler_idle_ms = u64::try_from(default.pooler_idle.as_millis()).unwrap_or(u64::MAX);
     OwnDatabases {
-        keeps_statements: env.or("ROWHOUSE_DATA_KEEPS_STATEMENTS", false),
-        ..OwnDatabases::default()
+        open_max: env.or("ROWHOUSE_DATA_OWN_OPEN_MAX", default.open_max),
+        connections_max: env.or("ROWHOUSE_DATA_OWN_CONNECTIONS_MAX", default.connections_max),
+        server_connections_max: env.or(
+            "ROWHOUSE_DATA_OWN_SERVER_CONNECTIONS_MAX",
+            default.server_connections_max,
+        ),
+        pooler_idle: Duration::from_millis(env.or("ROWHOUSE_DATA_OWN_POOLER_IDLE_MS", pooler_idle_ms)),
+        keeps_statements: env.or("ROWHOUSE_DATA_KEEPS_STATEMENTS", default.keeps_statements),
+        ..default
     }
+}
+
+fn own_login_connections_max(env: &mut Env) -> u16 {
+    env.or("ROWHOUSE_DATA_OWN_LOGIN_CONNECTIONS_MAX", OWN_LOGIN_CONNECTIONS_MAX)
+        .max(1)
 }
 
 // === impl MigrateConfig ===
@@ -160,6 +184,7 @@ impl MigrateConfig {
             data_owner_urls: server_urls(env, "ROWHOUSE_DATA_OWNER_URLS"),
             data_master_keys: master_keys(env),
             homes: env.or("ROWHOUSE_MIGRATE_HOMES", true),
+            own_login_connections_max: own_login_connections_max(env),
         }
     }
 }
@@ -175,6 +200,7 @@ impl ProvisionConfig {
             identity: Identity::read(env),
             data_owner_urls: server_urls(env, "ROWHOUSE_DATA_OWNER_URLS"),
             data_master_keys: env.secret_key(MASTER_KEY).map(MasterKeys::from),
+            own_login_connections_max: own_login_connections_max(env),
             builds_max: env.or("ROWHOUSE_BUILDS_MAX", BUILDS_MAX).max(1),
         }
     }
@@ -236,6 +262,34 @@ mod tests {
             MigrateConfig::read(&mut Env::from_pairs(pair)).homes
         };
         assert_eq!([None, Some("true"), Some("false")].map(homes), [true, true, false]);
+    }
+
+    #[test]
+    fn an_operator_says_how_many_connections_tenants_own_databases_take() {
+        let environment = [
+            ("ROWHOUSE_DATA_OWN_OPEN_MAX", "7"),
+            ("ROWHOUSE_DATA_OWN_CONNECTIONS_MAX", "3"),
+            ("ROWHOUSE_DATA_OWN_SERVER_CONNECTIONS_MAX", "16"),
+            ("ROWHOUSE_DATA_OWN_POOLER_IDLE_MS", "500"),
+            ("ROWHOUSE_DATA_OWN_LOGIN_CONNECTIONS_MAX", "0"),
+        ];
+        let pairs = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut env = Env::from_pairs(pairs);
+        let told = OwnDatabases {
+            open_max: 7,
+            connections_max: 3,
+            server_connections_max: 16,
+            pooler_idle: Duration::from_millis(500),
+            ..OwnDatabases::default()
+        };
+        assert_eq!(ServeConfig::read(&mut env).own_databases, told);
+        let logins = [
+            MigrateConfig::read(&mut env).own_login_connections_max,
+            ProvisionConfig::read(&mut env).own_login_connections_max,
+        ];
+        assert_eq!(logins, [1, 1], "none would lock the tenants out");
+        let untold = ServeConfig::read(&mut Env::from_pairs([])).own_databases;
+        assert_eq!(untold, OwnDatabases::default());
     }
 
     #[test]

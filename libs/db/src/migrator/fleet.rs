@@ -4,6 +4,7 @@
 //! house's transaction leaves is either the old version or the new one, and the ledger says which.
 
 mod all;
+mod bound;
 mod own;
 mod reseal;
 

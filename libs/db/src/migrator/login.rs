@@ -20,6 +20,10 @@ pub(super) const CLUSTER_DATABASE: &str = "postgres";
 /// Bytes of a password, all random: nobody guesses it.
 const PASSWORD_BYTES: usize = 32;
 
+/// Sessions that one such login may have at once, where nothing else is said: more than the pools of a few processes and poolers
+/// come to, and less than a server has.
+pub(super) const CONNECTIONS_MAX: u16 = 32;
+
 /// As many as PostgreSQL's own verifiers have. A client needs a few milliseconds for them, once a connection.
 const ITERATIONS: u32 = 4096;
 
@@ -31,11 +35,17 @@ pub(super) struct Made {
     verifier: String,
 }
 
-/// Makes the login, or gives it another password: whoever was told the old one has died.
+/// Makes the login, or gives it another password: whoever was told the old one has died. It has `connections_max` sessions at most.
 ///
 /// `cluster`: a connection to [`CLUSTER_DATABASE`].
-pub(super) async fn make(cluster: &mut PgConnection, logins: &OwnLogins, name: &str) -> Result<Made, ProvisionError> {
+pub(super) async fn make(
+    cluster: &mut PgConnection,
+    logins: &OwnLogins,
+    name: &str,
+    connections_max: u16,
+) -> Result<Made, ProvisionError> {
     let (password, verifier) = put(cluster, name).await?;
+    bound(cluster, name, connections_max).await?;
     let sealed = logins.seal(name, &password)?;
     Ok(Made { sealed, verifier })
 }
@@ -51,6 +61,19 @@ async fn put(cluster: &mut PgConnection, name: &str) -> Result<(Secret, String),
         .await
         .map_err(without_functions)?;
     Ok((password, verifier))
+}
+
+/// Bounds how many sessions the login has at once, whoever opens them.
+///
+/// `cluster`: a connection to [`CLUSTER_DATABASE`].
+pub(super) async fn bound(cluster: &mut PgConnection, name: &str, connections_max: u16) -> Result<(), ProvisionError> {
+    sqlx::query("SELECT rowhouse_logins.bound($1, $2)")
+        .bind(name)
+        .bind(i32::from(connections_max))
+        .execute(cluster)
+        .await
+        .map_err(without_functions)?;
+    Ok(())
 }
 
 /// Lets the login do in its database what `rowhouse_app` does in others, and the pooler know it. May be repeated.

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::house::Wall;
 use super::registry::{self, Entry, House, databases};
-use super::{ProvisionError, TenantMigrations, house, rows};
+use super::{ProvisionError, TenantMigrations, house, login, rows};
 use crate::home::Home;
 use crate::login::{MasterKeys, OwnLogins};
 use crate::{control, platform};
@@ -52,6 +52,8 @@ pub struct Provisioner {
     pub(super) migrations: TenantMigrations,
     pub(super) servers: BTreeMap<String, PgPool>,
     pub(super) logins: Arc<OwnLogins>,
+    /// Sessions of each of these logins.
+    pub(super) login_connections_max: u16,
 }
 
 // === impl Provisioner ===
@@ -87,7 +89,18 @@ impl Provisioner {
             migrations,
             servers,
             logins: Arc::new(OwnLogins::new(master_keys)?),
+            login_connections_max: login::CONNECTIONS_MAX,
         })
+    }
+
+    /// The same, with another bound on the sessions that each login of a tenant's own database may have at once: of those that it
+    /// makes, and of all by [`Provisioner::bound_logins`].
+    #[must_use]
+    pub fn with_login_connections_max(self, login_connections_max: u16) -> Self {
+        Self {
+            login_connections_max: login_connections_max.max(1),
+            ..self
+        }
     }
 
     /// The data servers that it has a URL for, by name.

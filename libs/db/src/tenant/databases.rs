@@ -2,40 +2,50 @@
 //!
 //! There may be many, most of them idle at any time, so a pool is made when its database is first used and closed when it
 //! has been idle for a while. Each is entered by a login of its own. `PgBouncer` reaches each by its `*` entry. There are no
-//! lanes: a back end of such a database remembers one home.
+//! lanes: a back end of such a database remembers one home. All of a server's share `own_place`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bb8::{Pool, RunError};
+use bb8::{Pool, QueueStrategy, RunError};
 use rowhouse_types::TenantId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::login::OwnLogin;
-use super::permit::Permit;
+use super::own_place::OwnShare;
+use super::permit::{Permit, refused, told_before};
 use super::server::{Borrowed, Held, Server};
 use super::wait::Wait;
 use crate::Error;
 use crate::home::Home;
 use crate::login::OwnLogins;
 use crate::migrator::own_name;
-use crate::wire::{LastFault, Target};
+use crate::wire::{LastFault, OwnDatabase, Target};
 
 /// Longest wait for a connection, within the call's deadline.
 const POOL_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// Shortest time between two looks at what is idle.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+
 /// The pools of tenants' own databases: their bounds, and what their connections keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnDatabases {
-    /// Databases that have a pool at once. One more takes the place of the one that was used longest ago.
+    /// Databases that have a pool at once, on all servers. One more takes the place of the one that was used longest ago.
     pub open_max: usize,
     /// Connections to each.
     pub connections_max: u32,
-    /// How long a pool stays that nobody uses.
+    /// Connections to all of those on one server. Where there are so many, a pool that nobody uses makes room, and whoever finds
+    /// no such pool waits.
+    pub server_connections_max: u32,
+    /// How long a connection stays that nobody uses, and a pool.
     pub idle_max: Duration,
+    /// How long a pooler keeps a connection to PostgreSQL that nobody uses (`server_idle_timeout` of `PgBouncer`): until then one
+    /// of ours that has ended counts still. Zero straight to PostgreSQL.
+    pub pooler_idle: Duration,
     /// Whether statements stay prepared on a connection from one transaction to the next. Only where whoever is connected to
     /// keeps them for each client: PostgreSQL itself, or `PgBouncer` from 1.21 on with `max_prepared_statements`. An older one
     /// hands out what another client has prepared under the same name, and nothing says that it did.
@@ -52,9 +62,15 @@ pub(super) struct Databases {
 type Open = HashMap<(String, TenantId), Used>;
 
 struct Used {
+    opened: Opened,
+    last: Instant,
+}
+
+#[derive(Clone)]
+struct Opened {
     pool: Pool<Target>,
     last_fault: LastFault,
-    last: Instant,
+    share: OwnShare,
     /// Each call that waits for a connection has one, too: it may wait for longer than a pool is kept.
     waiting: Arc<()>,
 }
@@ -63,12 +79,15 @@ struct Used {
 
 impl Default for OwnDatabases {
     /// Such tenants are few. Four connections carry some thousand transactions a second; 64 such pools are 256 connections
-    /// of a replica to the pooler, which may be of any version.
+    /// of a replica to the pooler, which may be of any version. That is more than most servers take: whoever runs one says how
+    /// many it has room for.
     fn default() -> Self {
         Self {
             open_max: 64,
             connections_max: 4,
+            server_connections_max: 256,
             idle_max: Duration::from_secs(60),
+            pooler_idle: Duration::from_secs(60),
             keeps_statements: false,
         }
     }
@@ -98,17 +117,29 @@ impl Databases {
         permit: Option<Arc<Permit>>,
         deadline: Instant,
     ) -> Result<Borrowed, Error> {
-        let (pool, last_fault, _waiting) = self.pool(home, server);
-        let exhausted = || {
-            let fault = last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            fault.map(Error::Unavailable)
-        };
+        let opened = self.opened(home, server);
+        if server.own_places().run_short() && opened.pool.state().idle_connections == 0 {
+            self.make_room_beside(home);
+        }
         let _wait = Wait::begin("connection");
-        match tokio::time::timeout_at(deadline, pool.get_owned()).await {
+        match tokio::time::timeout_at(told_before(deadline), opened.pool.get_owned()).await {
             Ok(Ok(connection)) => Ok(Box::new(Held::to_own_database(connection, permit))),
             Ok(Err(RunError::User(error))) => Err(error),
-            Ok(Err(RunError::TimedOut)) => Err(exhausted().unwrap_or(Error::PoolTimeout)),
-            Err(_) => Err(exhausted().unwrap_or(Error::DeadlineExceeded)),
+            Ok(Err(RunError::TimedOut)) => Err(opened.refusal(Error::PoolTimeout)),
+            Err(_) => Err(opened.refusal(Error::DeadlineExceeded)),
+        }
+    }
+
+    /// Closes one pool of the home's server that nobody uses, the one that was used longest ago. Its places are free when its
+    /// connections are gone, at the pooler too.
+    fn make_room_beside(&self, home: &Home) {
+        let mut open = lock(&self.open);
+        let beside = |(server, tenant): &(String, TenantId)| server == home.server.as_str() && *tenant != home.tenant;
+        let idle = open.iter().filter(|(key, used)| beside(key) && !used.is_in_use());
+        let oldest = idle.min_by_key(|(_, used)| used.last).map(|(key, _)| key.clone());
+        if let Some(oldest) = oldest {
+            open.remove(&oldest);
+            report(&open);
         }
     }
 
@@ -117,18 +148,15 @@ impl Databases {
         lock(&self.open).len()
     }
 
-    fn pool(&self, home: &Home, server: &Server) -> (Pool<Target>, LastFault, Arc<()>) {
+    fn opened(&self, home: &Home, server: &Server) -> Opened {
         let key = (home.server.as_str().to_owned(), home.tenant);
         let mut open = lock(&self.open);
         if let Some(used) = open.get_mut(&key) {
             used.last = Instant::now();
-            return (
-                used.pool.clone(),
-                Arc::clone(&used.last_fault),
-                Arc::clone(&used.waiting),
-            );
+            return used.opened.clone();
         }
-        let target = self.target(home, server);
+        let share = server.own_places().share();
+        let target = self.target(home, server, share.clone());
         while open.len() >= self.bounds.open_max.max(1) {
             let Some(oldest) = oldest(&open) else { break };
             // A transaction that holds one of its connections ends undisturbed: the connection is closed when it comes back.
@@ -138,33 +166,39 @@ impl Databases {
         let pool = Pool::builder()
             .max_size(self.bounds.connections_max.max(1))
             .connection_timeout(POOL_WAIT_MAX)
-            // Whole pools are closed, by `close_idle`; the pool needs no task of its own for that.
-            .idle_timeout(None)
+            // A pool that is in use gives back what it does not need: others may wait for its places. Whole pools are closed by
+            // `close_idle`.
+            .queue_strategy(QueueStrategy::Lifo)
+            .idle_timeout(self.bounds.idle_max.max(LOOK_MIN))
+            .reaper_rate((self.bounds.idle_max / 2).max(LOOK_MIN))
             .max_lifetime(None)
             .build_unchecked(target);
-        let used = Used {
-            pool: pool.clone(),
-            last_fault: Arc::clone(&last_fault),
-            last: Instant::now(),
+        let opened = Opened {
+            pool,
+            last_fault,
+            share,
             waiting: Arc::default(),
         };
-        let waiting = Arc::clone(&used.waiting);
+        let used = Used {
+            opened: opened.clone(),
+            last: Instant::now(),
+        };
         open.insert(key, used);
         report(&open);
-        (pool, last_fault, waiting)
+        opened
     }
 
-    fn target(&self, home: &Home, server: &Server) -> Target {
-        let target = server.main().for_own_database(OwnLogin {
+    fn target(&self, home: &Home, server: &Server, share: OwnShare) -> Target {
+        let login = OwnLogin {
             name: own_name(home.tenant),
             main: Arc::clone(server.main()),
             logins: Arc::clone(&self.logins),
-        });
-        if self.bounds.keeps_statements {
-            target.keeping_statements()
-        } else {
-            target
-        }
+        };
+        server.main().for_own_database(OwnDatabase {
+            login,
+            share,
+            keeps_statements: self.bounds.keeps_statements,
+        })
     }
 }
 
@@ -177,7 +211,7 @@ fn oldest(open: &Open) -> Option<(String, TenantId)> {
 /// Looks twice in the time after which a pool is idle.
 async fn close_idle(open: Arc<Mutex<Open>>, idle_max: Duration, stop: CancellationToken) {
     while stop
-        .run_until_cancelled(tokio::time::sleep(idle_max / 2))
+        .run_until_cancelled(tokio::time::sleep((idle_max / 2).max(LOOK_MIN)))
         .await
         .is_some()
     {
@@ -202,7 +236,23 @@ fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
 
 impl Used {
     fn is_in_use(&self) -> bool {
-        let state = self.pool.state();
-        state.connections > state.idle_connections || Arc::strong_count(&self.waiting) > 1
+        let state = self.opened.pool.state();
+        state.connections > state.idle_connections || Arc::strong_count(&self.opened.waiting) > 1
+    }
+}
+
+// === impl Opened ===
+
+impl Opened {
+    /// Why no connection became free.
+    ///
+    /// `otherwise`: where neither places nor the server are the reason.
+    fn refusal(&self, otherwise: Error) -> Error {
+        if self.share.lacks() {
+            refused("place");
+            return Error::Busy;
+        }
+        let fault = self.last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        fault.map_or(otherwise, Error::Unavailable)
     }
 }

@@ -232,12 +232,12 @@ fn fraction() -> f64 {
 }
 
 /// When somebody who waits is told, at the latest.
-fn told_before(deadline: Instant) -> Instant {
+pub(super) fn told_before(deadline: Instant) -> Instant {
     deadline.checked_sub(TOLD_BEFORE).unwrap_or(deadline)
 }
 
 /// `why`: what was not to be had.
-fn refused(why: &'static str) {
+pub(super) fn refused(why: &'static str) {
     metrics::counter!("rowhouse_db_busy_total", "why" => why).increment(1);
 }
 

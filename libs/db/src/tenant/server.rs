@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::db::TenantDbConfig;
 use super::homes::Homes;
 use super::lane::{Lanes, Pair};
+use super::own_place::OwnPlaces;
 use super::permit::Permit;
 use super::wait::Wait;
 use crate::Error;
@@ -57,6 +58,8 @@ pub(super) struct Server {
     bulk: Option<Lane>,
     /// Its main database, to ask for the logins of others, which are reached as it is.
     main: Arc<Target>,
+    /// For connections to those others.
+    own_places: OwnPlaces,
     /// Whether it did not answer when it was last asked.
     pub(super) is_away: AtomicBool,
 }
@@ -111,9 +114,11 @@ impl Server {
             Ok(Lane::new(name, lane, target, connections_max))
         };
         let main = Arc::new(Target::new(name, url, tasks.clone(), stop.clone())?.in_lane(LOGINS_LANE));
+        let own_places = OwnPlaces::new(config.own_databases, tasks, stop);
         if !lanes.are_on() {
             return Ok(Self {
                 main,
+                own_places,
                 lanes: vec![lane("all", config.pool_size_max)?],
                 bulk: None,
                 is_away: AtomicBool::default(),
@@ -122,6 +127,7 @@ impl Server {
         let each_max = lanes.connections_per_lane_max;
         Ok(Self {
             main,
+            own_places,
             lanes: (0..lanes.count)
                 .map(|number| lane(&Lanes::name(number), each_max))
                 .collect::<Result<_, _>>()?,
@@ -133,6 +139,11 @@ impl Server {
     /// Its main database, to ask for the logins of others, which are reached as it is.
     pub(super) fn main(&self) -> &Arc<Target> {
         &self.main
+    }
+
+    /// For connections to tenants' own databases.
+    pub(super) fn own_places(&self) -> &OwnPlaces {
+        &self.own_places
     }
 
     /// A free connection for a transaction of the tenant.

@@ -1,5 +1,6 @@
 //! Tenants with a database of their own: how it is made, found again, migrated, frozen and dropped.
 
+mod bounds;
 mod crashes;
 mod fleet;
 mod keys;

@@ -36,8 +36,8 @@ struct Failures {
 }
 
 /// Brings schema `rowhouse` of each data server to the newest version, seals by the present master key what a previous one has
-/// sealed, then brings on every home that is behind, or only schema `rowhouse` in tenants' own databases. A server that fails keeps
-/// no other from it.
+/// sealed, then brings on every home that is behind, or only schema `rowhouse` in tenants' own databases, and bounds the logins of
+/// these. A server that fails keeps no other from it.
 ///
 /// # Errors
 /// When a server does not answer, a migration fails, or a password is sealed by another key; what does not need that was done.
@@ -54,12 +54,18 @@ pub async fn migrate(config: MigrateConfig) -> Result<()> {
     }
     let provisioner = provisioner(&current, config.data_master_keys.as_ref()).await;
     if let Some(provisioner) = failures.keep(provisioner) {
+        let provisioner = provisioner.with_login_connections_max(config.own_login_connections_max);
         reseal(&provisioner, &mut failures).await;
         if config.homes {
             bring_on(&provisioner, &mut failures).await;
         } else {
             leave_homes(&provisioner, &mut failures).await;
         }
+        // Last: what comes before gives logins to the databases that have none.
+        let bounded = provisioner.bound_logins().await;
+        failures.keep(
+            bounded.context("not every login of a tenant's own database has ROWHOUSE_DATA_OWN_LOGIN_CONNECTIONS_MAX"),
+        );
         provisioner.shutdown().await;
     }
     failures.finish()
@@ -109,7 +115,9 @@ async fn reseal_logins(provisioner: &Provisioner) -> Result<Resealed> {
 /// # Errors
 /// When an address or key cannot be used.
 pub async fn provision(config: ProvisionConfig, process: Process) -> Result<()> {
-    let provisioner = provisioner(&config.data_owner_urls, config.data_master_keys.as_ref()).await?;
+    let provisioner = provisioner(&config.data_owner_urls, config.data_master_keys.as_ref())
+        .await?
+        .with_login_connections_max(config.own_login_connections_max);
     let server = server(&config, &provisioner).await?.metrics(process.metrics);
     let end = CancellationToken::new();
     let serving = async {

@@ -181,7 +181,7 @@ impl Provisioner {
     /// cluster's, and registered servers may stand on one, each with a registry of its own.
     ///
     /// `shared`: a connection to the database that all of them have, [`CLUSTER_DATABASE`].
-    async fn alone_with<'c>(
+    pub(in crate::migrator) async fn alone_with<'c>(
         &self,
         shared: &'c mut PgConnection,
         tenant: TenantId,
@@ -301,7 +301,7 @@ impl Provisioner {
         login::lock(own).await?;
         databases::state_of(main, tenant, self.participant).await?;
         let mut cluster = self.open(server, Some(CLUSTER_DATABASE)).await?;
-        let made = login::make(&mut cluster, &self.logins, name).await?;
+        let made = login::make(&mut cluster, &self.logins, name, self.login_connections_max).await?;
         cluster.close().await?;
         login::let_in(own, name, &made).await?;
         Ok(made.sealed)

@@ -201,6 +201,31 @@ pub(in crate::migrator) async fn sealed_passwords(
         .collect())
 }
 
+/// Tenants with a database in use whose login may have another number of sessions than `connections_max`, after `after`, at most
+/// `limit`.
+pub(in crate::migrator) async fn bounded_otherwise(
+    connection: &mut PgConnection,
+    participant: ServiceName,
+    connections_max: i32,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<TenantId>, sqlx::Error> {
+    let tenants: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT own.tenant_id FROM rowhouse.databases AS own
+         JOIN pg_catalog.pg_roles AS login ON login.rolname = own.database_name
+         WHERE own.participant = $1 AND own.state = 'ready' AND login.rolconnlimit <> $2 AND own.tenant_id > $3
+         ORDER BY own.tenant_id
+         LIMIT $4",
+    )
+    .bind(participant.as_str())
+    .bind(connections_max)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    Ok(tenants.into_iter().map(TenantId::from_uuid).collect())
+}
+
 /// The sealed password of one in use, which nobody else changes before the end of the transaction; whoever does is waited for.
 pub(in crate::migrator) async fn lock_sealed_password(
     connection: &mut PgConnection,

@@ -43,7 +43,7 @@ const DIFFERENCES: &str = "
     )
     SELECT line FROM rights GROUP BY line HAVING bool_or(own) <> bool_or(common) ORDER BY line";
 
-async fn refusal(url: &str) -> Option<SqlState> {
+pub(super) async fn refusal(url: &str) -> Option<SqlState> {
     match cluster::connect(url).await {
         Ok(_) => None,
         Err(error) => {

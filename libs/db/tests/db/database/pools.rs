@@ -115,3 +115,51 @@ async fn a_transaction_keeps_its_tenants_permit_to_its_end() {
     held.commit().await.unwrap();
     list(&db, tenant).await;
 }
+
+/// Without a pool that makes room the second tenant would be refused, as the control shows: there the pooler keeps the connection
+/// behind it, so that it counts still.
+#[tokio::test]
+async fn where_all_places_are_taken_a_pool_that_nobody_uses_makes_room() {
+    let bench = Bench::start("own_places", 1).await;
+    let superuser = bench.superuser().await;
+    let (first, second) = (bench.tenant_in(DATABASE).await, bench.tenant_in(DATABASE).await);
+    for pooler_idle in [Duration::ZERO, LONG * 3] {
+        let bounds = OwnDatabases {
+            server_connections_max: 1,
+            idle_max: LONG * 3,
+            pooler_idle,
+            ..OwnDatabases::default()
+        };
+        let db = connect(&bench, bounds).await;
+        list(&db, first).await;
+        let listed = lanes::list(&db, second, LONG).await;
+        let expected = if pooler_idle.is_zero() { Ok(0) } else { Err(Error::Busy) };
+        assert_eq!(listed, expected);
+        until(|| async { connections(&superuser, first).await == 0 }).await;
+        db.shutdown().await;
+    }
+}
+
+/// Beside a transaction that goes on, and another that comes now and then.
+#[tokio::test]
+async fn a_pool_that_is_in_use_gives_back_the_connections_that_it_does_not_need() {
+    let bench = Bench::start("own_shrinks", 1).await;
+    let (tenant, superuser) = (bench.tenant_in(DATABASE).await, bench.superuser().await);
+    let bounds = OwnDatabases {
+        idle_max: Duration::from_millis(200),
+        ..OwnDatabases::default()
+    };
+    let db = connect(&bench, bounds).await;
+    let held = open(&db, tenant).await;
+    let more = (open(&db, tenant).await, open(&db, tenant).await);
+    assert_eq!(connections(&superuser, tenant).await, 3);
+    more.0.commit().await.unwrap();
+    more.1.commit().await.unwrap();
+    until(|| async {
+        list(&db, tenant).await;
+        connections(&superuser, tenant).await <= 2
+    })
+    .await;
+    held.commit().await.unwrap();
+    db.shutdown().await;
+}

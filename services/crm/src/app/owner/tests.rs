@@ -66,6 +66,7 @@ fn config(databases: &Databases, internal: u16, admin: u16) -> ProvisionConfig {
         },
         data_owner_urls: BTreeMap::from([("data1".to_owned(), owner_url)]),
         data_master_keys: Some(master_keys(b'A', b"")),
+        own_login_connections_max: 32,
         builds_max: 3,
     }
 }
@@ -113,6 +114,7 @@ async fn only_the_tenant_service_is_served() {
         data_owner_urls: config.data_owner_urls.clone(),
         data_master_keys: config.data_master_keys.clone(),
         homes: true,
+        own_login_connections_max: config.own_login_connections_max,
     };
     migrate(migrating).await.unwrap();
     let provisioner = provisioner(&config.data_owner_urls, config.data_master_keys.as_ref())
@@ -208,6 +210,7 @@ fn migrating(urls: &BTreeMap<String, Secret>, keys: MasterKeys) -> MigrateConfig
         data_owner_urls: urls.clone(),
         data_master_keys: Some(keys),
         homes: true,
+        own_login_connections_max: 32,
     }
 }
 
@@ -282,6 +285,36 @@ async fn migrate_names_a_server_that_fails_and_sees_to_the_others() {
     assert!(told.contains("schema rowhouse of data0 was not migrated"), "{told}");
     let resealed = own_login(&main, &master_keys(b'B', b"").present, tenant).await;
     assert!(resealed.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn migrate_bounds_the_logins_of_databases_that_are_there() {
+    let databases = Databases::empty("crm_bound").await.unwrap();
+    let main = Secret::new(databases.data_url(Login::Owner));
+    let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
+    let migrating = |own_login_connections_max| MigrateConfig {
+        own_login_connections_max,
+        ..migrating(&urls, master_keys(b'A', b""))
+    };
+    migrate(migrating(32)).await.unwrap();
+    let builder = provisioner(&urls, Some(&master_keys(b'A', b""))).await.unwrap();
+    let (tenant, server) = (TenantId::generate(), "data1".parse().unwrap());
+    let prepared = builder
+        .prepare(tenant, &server, Placement::Database, OperationId::generate())
+        .await;
+    prepared.unwrap();
+    builder.shutdown().await;
+    let mut owner = PgConnection::connect(main.expose()).await.unwrap();
+    for most in [32, 5] {
+        migrate(migrating(most)).await.unwrap();
+        let bound: i32 = sqlx::query_scalar("SELECT rolconnlimit FROM pg_roles WHERE rolname = $1")
+            .bind(format!("t_{}", tenant.uuid().simple()))
+            .fetch_one(&mut owner)
+            .await
+            .unwrap();
+        assert_eq!(bound, i32::from(most));
+    }
+    owner.close().await.unwrap();
 }
 
 #[tokio::test]
