@@ -173,6 +173,119 @@ fn the_pooler_has_an_alias_for_every_lane_and_a_connection_for_every_neighbour()
     assert!(pooler.contains(&alias("bulk")));
 }
 
+/// The number behind `name=` in a line of PgBouncer's file.
+fn of_entry(line: &str, name: &str) -> Option<usize> {
+    line.split(' ')
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+}
+
+/// A setting of PgBouncer's file that is a number.
+fn setting(pooler: &str, name: &str) -> usize {
+    let lines = pooler.lines().filter_map(|line| line.split_once(" = "));
+    let mut values = lines
+        .filter(|(key, _)| *key == name)
+        .map(|(_, value)| value.parse().ok());
+    values.next().flatten().unwrap_or_else(|| panic!("{name} is no number"))
+}
+
+fn replicas(deployment: &str) -> usize {
+    number(deployment, "replicas")
+}
+
+#[test]
+fn what_the_manifests_take_of_postgresql_is_added_up_in_the_readme() {
+    let (config, pooler) = (manifest("crm", "config.yaml"), manifest("pgbouncer", "pgbouncer.ini"));
+    let entries = pooler
+        .lines()
+        .filter(|line| line.contains(" = host=") && !line.starts_with('*'));
+    let entries: usize = entries
+        .map(|line| of_entry(line, "pool_size").expect("a pool of its own"))
+        .sum();
+    let users = pooler.lines().find_map(|line| of_entry(line, "max_user_connections"));
+    let each_pooler = entries + users.expect("a bound on rowhouse_pooler");
+    let each_process = number(&config, "ROWHOUSE_DATA_OWN_SERVER_CONNECTIONS_MAX");
+    let (poolers, processes) = (
+        replicas(&manifest("pgbouncer", "pgbouncer.yaml")),
+        replicas(&manifest("crm", "serve.yaml")),
+    );
+    let sum = |more| (poolers + more) * each_pooler + (processes + more) * each_process;
+    let readme = fs::read_to_string(root().join("deploy/README.md")).expect("the README");
+    // A Deployment that is rolled out has one pod more.
+    let said = format!(
+        "{poolers} * {each_pooler} + {processes} * {each_process} = **{}**",
+        sum(0)
+    );
+    assert!(readme.contains(&said), "{said}");
+    let said = format!("**{}** while both are rolled out", sum(1));
+    assert!(readme.contains(&said), "{said}");
+    let server = fs::read_to_string(root().join("deploy/kubernetes/components/dev-servers/postgres/postgres.yaml"));
+    let server = server.expect("a server for development");
+    let most = server
+        .split("max_connections=")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
+    let most: usize = most.and_then(|most| most.parse().ok()).expect("its max_connections");
+    // As much again is for those who come to it directly, and the control database.
+    assert!(most >= 2 * sum(1), "{most} of {}", sum(1));
+}
+
+#[test]
+fn crm_counts_its_connections_to_tenants_own_databases_as_the_pooler_keeps_them() {
+    let (config, pooler) = (manifest("crm", "config.yaml"), manifest("pgbouncer", "pgbouncer.ini"));
+    let of_crm = |name: &str| number(&config, &format!("ROWHOUSE_DATA_OWN_{name}"));
+    let idle_ms = 1_000 * (setting(&pooler, "server_idle_timeout") + 1);
+    assert_eq!(
+        of_crm("POOLER_IDLE_MS"),
+        idle_ms,
+        "PgBouncer looks three times a second"
+    );
+    let own = pooler
+        .lines()
+        .find(|line| line.starts_with("* = "))
+        .expect("an entry for all of them");
+    let each = of_entry(own, "pool_size").expect("a bound on each");
+    assert_eq!(of_crm("CONNECTIONS_MAX"), each, "a replica fills one pool at most");
+    let poolers = replicas(&manifest("pgbouncer", "pgbouncer.yaml")) + 1;
+    assert!(
+        of_crm("LOGIN_CONNECTIONS_MAX") >= poolers * each,
+        "a pooler that PostgreSQL refuses a connection serves its clients badly"
+    );
+    assert!(
+        of_crm("OPEN_MAX") >= of_crm("SERVER_CONNECTIONS_MAX"),
+        "the narrower bound is PostgreSQL's"
+    );
+}
+
+/// PgBouncer before 1.21 mixes up what several processes have prepared, and nothing says so.
+#[test]
+fn statements_are_kept_where_the_pooler_keeps_them() {
+    let (config, pooler) = (manifest("crm", "config.yaml"), manifest("pgbouncer", "pgbouncer.ini"));
+    assert!(config.contains("ROWHOUSE_DATA_KEEPS_STATEMENTS: \"true\""));
+    let kept = fs::read_to_string(root().join("libs/db/src/wire/kept.rs")).expect("what crm keeps");
+    let most = kept
+        .lines()
+        .find_map(|line| line.strip_prefix("pub(crate) const KEPT_MAX: usize = "));
+    let most: usize = most
+        .and_then(|most| most.trim_end_matches(';').parse().ok())
+        .expect("a number");
+    assert!(
+        setting(&pooler, "max_prepared_statements") >= 2 * most,
+        "two versions of crm side by side"
+    );
+    let images = fs::read_to_string(root().join("deploy/Dockerfile")).expect("the images");
+    assert!(
+        images.contains("ARG POOLER_IMAGE=docker.io/library/debian:trixie-slim\n")
+            && images.contains("FROM ${POOLER_IMAGE} AS pgbouncer\n"),
+        "Debian 12's is 1.18"
+    );
+    let tools = fs::read_to_string(root().join("libs/devkit/src/servers/pgbouncer.rs")).expect("a laptop's pooler");
+    let line = format!(
+        "max_prepared_statements = {}",
+        setting(&pooler, "max_prepared_statements")
+    );
+    assert!(tools.contains(&line), "what runs on a laptop is what runs in a cluster");
+}
+
 #[test]
 fn the_pooler_of_the_second_data_server_is_the_first_before_another_host() {
     let file = "deploy/kubernetes/components/second-data-server/pooler/pgbouncer.ini";
