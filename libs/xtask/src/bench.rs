@@ -164,6 +164,9 @@ async fn contacts(bench: &Bench) -> Result<()> {
         }
     }
     print(&figures);
+    if let Some(ratio) = kept::ratio(&figures) {
+        println!("\nstatements that are kept, beside those that are not: {ratio:.2}");
+    }
     output::write(&checkout, "contacts", &figures)
 }
 
