@@ -1,5 +1,6 @@
 //! Connections: who owns their tasks, when they may be used again, what they keep, and TLS.
 
+pub(crate) mod back_end;
 pub(crate) mod kept;
 mod tls;
 
@@ -20,6 +21,7 @@ use crate::Error;
 use crate::tenant::homes::Homes;
 use crate::tenant::login::OwnLogin;
 use crate::tenant::own_place::{OwnPlace, OwnShare};
+use back_end::BackEnd;
 use kept::{KEPT_MAX, Kept};
 
 /// A server on the same network answers at once; a lost packet costs one to three seconds.
@@ -35,6 +37,8 @@ pub(crate) struct Target {
     lane: String,
     /// Distinct homes after which a connection is retired.
     homes_max: Option<usize>,
+    /// The same for a back end behind the pooler, which counts them itself.
+    back_end_homes_max: Option<usize>,
     /// Only a tenant's own database has it.
     own: Option<OwnDatabase>,
     config: Config,
@@ -62,6 +66,8 @@ pub(crate) struct Connection {
     pub(crate) dirty: bool,
     /// What it has served, where that is bounded.
     homes: Option<Homes>,
+    /// What it has met behind the pooler.
+    pub(crate) back_end: BackEnd,
     /// Behind the client, with which it ends: then nothing is said about the statements that go.
     pub(crate) kept: Kept,
     /// Connections of its lane.
@@ -95,6 +101,7 @@ impl Target {
             server: server.to_owned(),
             lane: String::new(),
             homes_max: None,
+            back_end_homes_max: None,
             own: None,
             config,
             tls,
@@ -113,6 +120,7 @@ impl Target {
             server: self.server.clone(),
             lane: String::new(),
             homes_max: None,
+            back_end_homes_max: None,
             own: Some(own),
             config,
             tls: self.tls.clone(),
@@ -147,6 +155,12 @@ impl Target {
     /// Retires a connection that has served so many homes.
     pub(crate) fn retiring_after(mut self, homes: usize) -> Self {
         self.homes_max = Some(homes);
+        self
+    }
+
+    /// Ends a back end behind the pooler that has met so many homes, and the connection with it.
+    pub(crate) fn ending_back_ends_after(mut self, homes: usize) -> Self {
+        self.back_end_homes_max = Some(homes);
         self
     }
 
@@ -190,6 +204,7 @@ impl Target {
             client,
             dirty: false,
             homes: self.homes_max.map(Homes::new),
+            back_end: BackEnd::counting(self.back_end_homes_max),
             kept: Kept::new(self.kept_max()),
             count,
             place,
@@ -258,7 +273,7 @@ impl ManageConnection for Target {
         if connection.dirty || connection.client.is_closed() {
             return true;
         }
-        let retires = connection.homes.as_ref().is_some_and(Homes::are_full);
+        let retires = connection.back_end.is_over() || connection.homes.as_ref().is_some_and(Homes::are_full);
         if retires {
             metrics::counter!("rowhouse_db_retired_connections_total").increment(1);
         }

@@ -123,6 +123,9 @@ impl TenantDb {
 
     /// The same data for streams, exports and jobs: their transactions use connections of their own and none of the
     /// tenant's lanes. Read by pages, a transaction a page.
+    ///
+    /// Everybody meets the same few back ends there, so over an alias of the pooler each of them counts its transactions and ends
+    /// after the last that it may have; a COMMIT that would travel with the first statement takes a round trip of its own there.
     #[must_use]
     pub fn bulk(&self) -> Self {
         Self {

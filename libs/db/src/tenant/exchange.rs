@@ -3,13 +3,14 @@
 use futures_util::TryStreamExt as _;
 use futures_util::future::join4;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
 use crate::Error;
 use crate::bind::Wire;
 use crate::error::SLOTS_TAKEN;
 use crate::row::Row;
 use crate::wire::Connection;
+use crate::wire::back_end::BackEnd;
 use crate::wire::kept::{Form, Text};
 
 /// A statement with its binds, `$1` first.
@@ -32,7 +33,7 @@ pub(super) struct Exchanged {
     pub(super) answer: Result<Answer, Error>,
     /// Set where the error is `rowhouse.enter`'s or BEGIN's: the statement has not run.
     pub(super) refusal: Option<Refusal>,
-    /// Whether COMMIT was sent and answered, so that the connection is idle, whatever became of the transaction.
+    /// Whether COMMIT was sent and answered, so that the connection is idle or at its end, whatever became of the transaction.
     pub(super) idle: bool,
 }
 
@@ -55,6 +56,9 @@ pub(super) enum Refusal {
 ///
 /// A statement that the connection is to keep is prepared behind its first use: inside the transaction, so in the home, and
 /// without a round trip of its own.
+///
+/// Where the back end counts what it has met, its answer to the first message says how to commit. So COMMIT waits for it, even
+/// where the first statement is the last: a round trip more, for pages and jobs.
 pub(super) async fn exchange(
     connection: &mut Connection,
     begin: Option<&str>,
@@ -62,13 +66,14 @@ pub(super) async fn exchange(
     commit: bool,
 ) -> Exchanged {
     let form = connection.kept.form(|| spoken.text());
-    let client = &connection.client;
+    let (client, back_end) = (&connection.client, &connection.back_end);
+    let commits_later = commit && begin.is_some() && back_end.counts();
     // `join4` polls in this order, and a message is queued when its future is first polled.
     let (begun, spoke, prepared, committed) = join4(
-        control(client, begin),
+        enter(client, back_end, begin),
         speak(client, spoken, &form),
         prepare(client, &form),
-        control(client, commit.then_some("COMMIT")),
+        control(client, (commit && !commits_later).then(|| back_end.commit())),
     )
     .await;
     match (form, &spoke) {
@@ -79,7 +84,20 @@ pub(super) async fn exchange(
         (Form::Kept(text, _), Err(error)) => connection.kept.refused(text, error.code()),
         (Form::Kept(..), Ok(_)) | (Form::Unnamed, _) => {}
     }
-    let idle = commit && committed.is_ok();
+    let begun = begun.map(|answers| {
+        if let Some(answers) = answers {
+            connection.back_end.began(&answers);
+        }
+    });
+    let committed = match committed {
+        None if commits_later && begun.is_ok() && spoke.is_ok() => Some(self::commit(connection).await),
+        Some(Ok(())) => {
+            connection.back_end.committed();
+            Some(Ok(()))
+        }
+        committed => committed,
+    };
+    let idle = matches!(committed, Some(Ok(())));
     if let Err(error) = begun {
         return Exchanged {
             answer: Err(Error::from_driver("enter", &error)),
@@ -88,16 +106,24 @@ pub(super) async fn exchange(
         };
     }
     let answer = match (spoke, prepared, committed) {
-        (Err(error), _, _) | (Ok(_), Err(error), _) | (Ok(_), Ok(_), Err(error)) => {
+        (Err(error), _, _) | (Ok(_), Err(error), _) | (Ok(_), Ok(_), Some(Err(error))) => {
             Err(Error::from_driver(spoken.name, &error))
         }
-        (Ok(answer), Ok(_), Ok(())) => Ok(answer),
+        (Ok(answer), Ok(_), Some(Ok(())) | None) => Ok(answer),
     };
     Exchanged {
         answer,
         refusal: None,
         idle,
     }
+}
+
+/// Says COMMIT alone.
+pub(super) async fn commit(connection: &mut Connection) -> Result<(), tokio_postgres::Error> {
+    let message = connection.back_end.commit();
+    connection.client.batch_execute(message).await?;
+    connection.back_end.committed();
+    Ok(())
 }
 
 // === impl Spoken ===
@@ -122,11 +148,22 @@ impl Refusal {
     }
 }
 
-async fn control(client: &Client, sql: Option<&str>) -> Result<(), tokio_postgres::Error> {
-    match sql {
-        Some(sql) => client.batch_execute(sql).await,
-        None => Ok(()),
+/// Says BEGIN and enter, where given; what was answered is looked at only where the back end counts.
+async fn enter(
+    client: &Client,
+    back_end: &BackEnd,
+    begin: Option<&str>,
+) -> Result<Option<Vec<SimpleQueryMessage>>, tokio_postgres::Error> {
+    match begin {
+        Some(begin) if back_end.counts() => client.simple_query(begin).await.map(Some),
+        Some(begin) => client.batch_execute(begin).await.map(|()| None),
+        None => Ok(None),
     }
+}
+
+/// None where nothing was said.
+async fn control(client: &Client, sql: Option<&str>) -> Option<Result<(), tokio_postgres::Error>> {
+    Some(client.batch_execute(sql?).await)
 }
 
 async fn prepare(client: &Client, form: &Form) -> Result<Option<Statement>, tokio_postgres::Error> {

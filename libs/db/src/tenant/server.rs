@@ -32,7 +32,8 @@ const TABLE_BYTES: usize = 39 << 10;
 /// one more.
 const TABLES_PER_HOME: usize = 5;
 /// Homes that one connection serves before it is retired: 336. Lanes keep it from ever coming to that; a retirement costs
-/// about 14 ms, which is a third of what so many first transactions take.
+/// about 14 ms, which is a third of what so many first transactions take. Over the pooler's alias for bulk work it is so many
+/// transactions of its back end.
 const HOMES_PER_CONNECTION_MAX: usize = MEMORY_MAX / (TABLE_BYTES * TABLES_PER_HOME);
 
 /// What connections that ask for logins count as in the metrics.
@@ -105,8 +106,14 @@ impl Server {
         let lane = |lane: &str, connections_max: u32| {
             let target = Target::new(name, url, tasks.clone(), stop.clone())?.in_lane(lane);
             let target = if lanes.are_on() && lanes.are_aliases {
-                // A pooler is in between for sure, and its back ends do not end with our connections: `server_lifetime` ends them.
-                target.by_alias(lane)?
+                // A pooler is in between for sure, and its back ends do not end with our connections. Over a lane they meet its
+                // tenants alone, and `server_lifetime` ends them; over this one they would meet everybody in that time.
+                let target = target.by_alias(lane)?;
+                if lane == Lanes::BULK {
+                    target.ending_back_ends_after(HOMES_PER_CONNECTION_MAX)
+                } else {
+                    target
+                }
             } else {
                 // One may be in between, which nothing shows: then it costs a log-in and helps nobody.
                 target.retiring_after(HOMES_PER_CONNECTION_MAX)

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::bound::Bound;
 use super::db::{Inner, Mode};
-use super::exchange::{Answer, Exchanged, Refusal, Spoken, exchange};
+use super::exchange::{Answer, Exchanged, Refusal, Spoken, commit, exchange};
 use super::flight::Flight;
 use super::permit::{Pauses, Permit};
 use super::server::{Borrowed, Way};
@@ -186,7 +186,7 @@ impl TenantTx {
                 let db = Arc::clone(&self.db);
                 let mut flight = Flight::begin(&db, borrowed);
                 let last = self.ctx.deadline() + ANSWER_GRACE;
-                let committing = flight.connection()?.client.batch_execute("COMMIT");
+                let committing = commit(flight.connection()?);
                 match tokio::time::timeout_at(last, committing).await {
                     Ok(Ok(())) => {
                         drop(flight.land());
@@ -277,14 +277,17 @@ impl TenantTx {
     async fn ready(&self, permit: Option<Arc<Permit>>) -> Result<(Borrowed, String), Error> {
         let deadline = self.ctx.deadline();
         let borrowed = self.db.connection(&self.home, self.way, permit, deadline).await?;
-        Ok((borrowed, self.begin_message()?))
+        let begin = self.begin_message(borrowed.back_end.count())?;
+        Ok((borrowed, begin))
     }
 
     /// BEGIN and enter, in one message. Every value is a number, a uuid or a word of ours.
     ///
     /// The isolation level is said because `enter` must read after it has its lock, the time-out because `enter` may wait
     /// for that lock, the role because the connection's last user may have left another one.
-    fn begin_message(&self) -> Result<String, Error> {
+    ///
+    /// `count`: what is selected behind `enter`.
+    fn begin_message(&self, count: &str) -> Result<String, Error> {
         let left = self.ctx.time_left().as_millis();
         if left == 0 {
             return Err(Error::DeadlineExceeded);
@@ -300,7 +303,8 @@ impl TenantTx {
         };
         Ok(format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED, {access}; SET LOCAL statement_timeout = {timeout_ms}; \
-             SET LOCAL ROLE NONE; SELECT rowhouse.{enter}'{tenant}', '{participant}', {generation}, '{mode}', {from}, {to}, {timeout_ms})",
+             SET LOCAL ROLE NONE; SELECT rowhouse.{enter}'{tenant}', '{participant}', {generation}, '{mode}', {from}, {to}, \
+             {timeout_ms}){count}",
             tenant = self.tenant,
             participant = self.db.participant,
             generation = self.home.generation,

@@ -8,7 +8,7 @@ use rowhouse_devkit::cluster;
 use rowhouse_devkit::pooler::Pooler;
 use rowhouse_devkit::servers::{LanePools, Login};
 use rowhouse_types::{Placement, TenantId};
-use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::bench::{Bench, LONG, config, ctx, mutate_function, server, until};
 use crate::drops::AtMost;
@@ -72,6 +72,13 @@ impl Replicas {
             transactions_max,
             ..home
         });
+    }
+
+    /// A client of `rowhouse_app` over one of the aliases.
+    pub(crate) async fn app(&self, lane: &str) -> Client {
+        cluster::connect(&format!("{}_{lane}", self.pooler.url()))
+            .await
+            .unwrap()
     }
 
     /// The aliases over which something is under way.

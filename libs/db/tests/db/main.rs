@@ -4,7 +4,8 @@
 //! - `homes`: building, migrating, freezing, dropping. `catalogue`: the audit of a home (T08), statements against it.
 //! - `enter`: who gets in. `transactions`: what TenantTx promises. `deadlines`. `drops`: T02. `walls`: T05. `fence`.
 //! - `shared`: houses of many tenants. `database`: tenants with a database of their own. `spares`: homes built ahead.
-//! - `lanes`: two choices, permits, slots. `neighbours`: T30. `pings`: which data servers answer.
+//! - `lanes`: two choices, permits, slots. `bulk`: back ends that everybody meets. `neighbours`: T30. `pings`: which data servers
+//!   answer.
 //! - `fleet`: houses migrated in waves, with faults. `drift`: compared with the template. `wave`: T25.
 //! - `tls`: towards PgBouncer, and from there on, as `deploy/` has it.
 //! - `upkeep`: what homes forget.
@@ -18,6 +19,7 @@
 )]
 
 mod bench;
+mod bulk;
 mod catalogue;
 mod control;
 mod database;

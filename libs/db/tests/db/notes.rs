@@ -126,6 +126,13 @@ pub(crate) const BACKEND: Statement<Number> = Statement::new(
     "SELECT pg_backend_pid() AS number WHERE $1::uuid IS NOT NULL",
     &[],
 );
+/// Writes, and says which back end did.
+pub(crate) const INSERT_BY_BACKEND: Statement<Number> = Statement::new(
+    "note.insert_by_backend",
+    "WITH created AS (INSERT INTO notes (tenant_id, id, body) VALUES ($1, $2, $3) RETURNING id)
+     SELECT pg_backend_pid() AS number FROM created",
+    &[Type::UUID, Type::TEXT],
+);
 /// The server's own bound on a statement, in milliseconds; 0 is none.
 pub(crate) const STATEMENT_TIMEOUT: Statement<Number> = Statement::new(
     "statement_timeout",
@@ -143,5 +150,6 @@ pub(crate) const STATEMENTS: &[&dyn AnyStatement] = &[
     &SLEEP,
     &INSERT_SLOWLY,
     &BACKEND,
+    &INSERT_BY_BACKEND,
     &STATEMENT_TIMEOUT,
 ];
