@@ -5,7 +5,7 @@ use rowhouse_devkit::checkout::Checkout;
 use serde::Serialize;
 
 use super::division::Division;
-use super::run::Ran;
+use super::run::{Private, Ran};
 use crate::bench::output::{self, text};
 
 /// What was run.
@@ -35,6 +35,8 @@ pub(super) struct Figure {
     private_mib_max: f64,
     /// Of back ends that serve no tenant's transactions.
     others_mib_max: f64,
+    /// Of the largest of all back ends, after a write in each home.
+    written_mib_max: Option<f64>,
 }
 
 /// Prints lines and writes them to `target/bench/<name>.json`, each as soon as it is there.
@@ -65,17 +67,19 @@ impl Figure {
             private_mib_mean: private.iter().sum::<f64>() / back_ends.max(1) as f64,
             private_mib_max: private.iter().copied().fold(0.0, f64::max),
             others_mib_max: ran.private.others_mib_max,
+            written_mib_max: ran.private_written.as_ref().map(Private::largest_mib),
         }
     }
 
-    /// What the largest of all back ends has for itself, in MiB.
+    /// What the largest of all back ends has for itself, in MiB: after the reads or, where any were made, the writes.
     pub(super) fn largest_mib(&self) -> f64 {
-        self.private_mib_max.max(self.others_mib_max)
+        let read = self.private_mib_max.max(self.others_mib_max);
+        read.max(self.written_mib_max.unwrap_or_default())
     }
 
     fn print(&self) {
         println!(
-            "{:<26} {:>6} {:>6} {:>9} {:>6} {:>9.0} {:>7} {:>8} {:>8} {:>9} {:>11.1} {:>11.1} {:>10.1}",
+            "{:<26} {:>6} {:>6} {:>9} {:>6} {:>9.0} {:>7} {:>8} {:>8} {:>9} {:>11.1} {:>11.1} {:>10.1} {:>11}",
             self.what,
             self.homes,
             self.lanes,
@@ -88,7 +92,8 @@ impl Figure {
             self.back_ends,
             self.private_mib_mean,
             self.private_mib_max,
-            self.others_mib_max
+            self.others_mib_max,
+            text(self.written_mib_max, 1)
         );
     }
 }
@@ -99,7 +104,7 @@ impl<'a> Table<'a> {
     /// Prints the head.
     pub(super) fn begin(checkout: &'a Checkout, name: &'static str) -> Self {
         println!(
-            "\n{:<26} {:>6} {:>6} {:>9} {:>6} {:>9} {:>7} {:>8} {:>8} {:>9} {:>11} {:>11} {:>10}",
+            "\n{:<26} {:>6} {:>6} {:>9} {:>6} {:>9} {:>7} {:>8} {:>8} {:>9} {:>11} {:>11} {:>10} {:>11}",
             "",
             "homes",
             "lanes",
@@ -112,7 +117,8 @@ impl<'a> Table<'a> {
             "back ends",
             "MiB in mean",
             "MiB at most",
-            "MiB others"
+            "MiB others",
+            "MiB written"
         );
         Self {
             checkout,

@@ -4,8 +4,10 @@
 //! By a suite of its own, without the worker, which has no part in it. In each run crm is new, as PgBouncer and the back ends
 //! are. The warm-up is calls like those that are measured, until crm has verified every token and has asked for every
 //! tenant's rights, limits and home. What it then asks again, as homes after ten seconds, is a part of what many tenants cost.
+//! When that is measured, a contact is created in each tenant and its audit entry sealed, for what back ends then remember.
 
 mod tenants;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +52,7 @@ pub(super) async fn measure(checkout: &Checkout, counts: &[usize], duration: Dur
     Ok(())
 }
 
-/// Calls by members of the first `count` tenants at random.
+/// Calls by members of the first `count` tenants at random, and then a write in each of those tenants.
 async fn spread(
     suite: &mut Suite,
     tenants: &Tenants,
@@ -61,14 +63,20 @@ async fn spread(
     let pooler = Pooler::start(suite.databases(), division.pools, division.pool_size).await?;
     suite.restart_with(Process::Crm, division.variables(&pooler)).await?;
     let members: Arc<[Member]> = tenants.members(suite, count)?.into();
+    let readers = Arc::clone(&members);
     let call = move |index: usize| {
-        let members = Arc::clone(&members);
+        let members = Arc::clone(&readers);
         async move { get(members.get(index).context("a member")?).await }
     };
     at_random(count, Bound::warm_up(division, count), call.clone()).await?;
     let measured = at_random(count, Bound::time(duration), call).await?;
     let private = private_memory(&suite.databases().data_superuser_url()).await?;
-    Ok(Ran { measured, private })
+    let private_written = Some(writes::settle(suite, members).await?);
+    Ok(Ran {
+        measured,
+        private,
+        private_written,
+    })
 }
 
 async fn get(member: &Member) -> Result<()> {
@@ -92,8 +100,8 @@ fn print_verdicts(figures: &[Figure]) {
             continue;
         };
         println!(
-            "{homes} homes, {} lanes of {}: {share:.2} of {FEW} homes ({wanted} wanted: {}); {:.1} MiB in a back end \
-             ({PRIVATE_WANTED_MIB} at most wanted: {})",
+            "{homes} homes, {} lanes of {}: {share:.2} of {FEW} homes ({wanted} wanted: {}); {:.1} MiB in a back end, after \
+             writes too ({PRIVATE_WANTED_MIB} at most wanted: {})",
             figure.lanes,
             figure.server_connections_per_lane,
             verdict(share >= *wanted),

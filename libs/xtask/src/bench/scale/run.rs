@@ -30,6 +30,8 @@ pub(super) struct Bound {
 pub(super) struct Ran {
     pub(super) measured: Measured,
     pub(super) private: Private,
+    /// The same after a write in each home, where any was made.
+    pub(super) private_written: Option<Private>,
 }
 
 /// Memory that back ends have for themselves, in MiB.
@@ -39,6 +41,15 @@ pub(super) struct Private {
     pub(super) application_mib: Vec<f64>,
     /// The most that another has: of a relay, a keeper, a provisioner.
     pub(super) others_mib_max: f64,
+}
+
+// === impl Private ===
+
+impl Private {
+    /// The most that any back end has.
+    pub(super) fn largest_mib(&self) -> f64 {
+        self.application_mib.iter().copied().fold(self.others_mib_max, f64::max)
+    }
 }
 
 // === impl Bound ===
@@ -121,6 +132,29 @@ where
         calls.extend(done??);
     }
     Ok(Measured::new(calls, begun.elapsed()))
+}
+
+/// Callers who together take each home once.
+///
+/// `call`: one call, of the home with this index.
+pub(super) async fn in_turn<F>(homes: usize, call: impl Fn(usize) -> F + Clone + Send + 'static) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send,
+{
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let call = call.clone();
+        callers.spawn(async move {
+            for index in (caller..homes).step_by(CALLERS) {
+                call(index).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = callers.join_next().await {
+        done??;
+    }
+    Ok(())
 }
 
 /// What the back ends of the URL's database hold for themselves, but the one that asks.

@@ -84,7 +84,11 @@ async fn spread(servers: &Servers, homes: &Homes, count: usize, division: Divisi
     let measured = read(&db, &tenants, Bound::time(duration)).await?;
     let private = private_memory(&servers.superuser_url(DATABASE)).await?;
     db.shutdown().await;
-    Ok(Ran { measured, private })
+    Ok(Ran {
+        measured,
+        private,
+        private_written: None,
+    })
 }
 
 /// Reads of one home, beside one caller of the same tenant whose reads take 100 ms.
@@ -109,6 +113,7 @@ async fn beside_a_slow_one(servers: &Servers, homes: &Homes, division: Division,
     Ok(Ran {
         measured: measured?,
         private,
+        private_written: None,
     })
 }
 
