@@ -1,16 +1,16 @@
-//! A way to a server that a test can slow down or close, without a connection being ended: the server seems slow or hung, to
-//! those alone who take this way.
+//! A way to a server that a test can slow down or close, without a connection being ended, or on which it cuts connections: the
+//! server seems slow, hung or gone, to those alone who take this way.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 /// Connections at once: many times what the pools of a suite open.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -35,6 +35,7 @@ pub struct Gate {
     url: String,
     flow: watch::Sender<Flow>,
     counts: Arc<Counts>,
+    open: Open,
     task: JoinHandle<()>,
 }
 
@@ -43,6 +44,10 @@ struct Counts {
     passed: AtomicUsize,
     held: AtomicUsize,
 }
+
+/// The connections that go through, and some that have ended.
+#[derive(Clone, Debug, Default)]
+struct Open(Arc<Mutex<Vec<AbortHandle>>>);
 
 /// What each direction of each connection looks at.
 #[derive(Clone)]
@@ -67,11 +72,13 @@ impl Gate {
             flow: flow.subscribe(),
             counts: Arc::clone(&counts),
         };
+        let open = Open::default();
         Ok(Self {
             url: url.replacen(&server, &address.to_string(), 1),
             flow,
             counts,
-            task: tokio::spawn(serve(listener, server, keeper)),
+            task: tokio::spawn(serve(listener, server, keeper, open.clone())),
+            open,
         })
     }
 
@@ -83,6 +90,19 @@ impl Gate {
     /// Changes what happens with what comes from now on, and lets go what is held where the gate is no longer held.
     pub fn set(&self, flow: Flow) {
         self.flow.send_replace(flow);
+    }
+
+    /// Ends one of the connections that go through, whatever is on its way on it; false where there is none. New ones go
+    /// through as before.
+    ///
+    /// `which`: any number, which one of them is chosen by.
+    pub fn cut(&self, which: usize) -> bool {
+        let mut open = self.open.now();
+        let Some(at) = which.checked_rem(open.len()) else {
+            return false;
+        };
+        open.swap_remove(at).abort();
+        true
     }
 
     /// How many pieces went through.
@@ -103,14 +123,15 @@ impl Drop for Gate {
     }
 }
 
-async fn serve(listener: TcpListener, server: String, keeper: Keeper) {
+async fn serve(listener: TcpListener, server: String, keeper: Keeper, open: Open) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
                 let Ok((near, _)) = accepted else { continue };
-                connections.spawn(connect(near, server.clone(), keeper.clone()));
+                let connection = connections.spawn(connect(near, server.clone(), keeper.clone()));
+                open.now().push(connection);
             }
         }
     }
@@ -141,6 +162,17 @@ async fn forward(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unp
         if !keeper.lets_pass().await || to.write_all(piece).await.is_err() {
             return;
         }
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    /// Those that have not ended.
+    fn now(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|connection| !connection.is_finished());
+        open
     }
 }
 
@@ -249,6 +281,29 @@ mod tests {
         drop(stream);
         gate.set(Flow::Open);
         assert_eq!(read(&mut server).await, 3);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_ends_and_the_others_go_on() {
+        let server = echo().await;
+        let gate = Gate::before(&format!("echo://{server}")).await.unwrap();
+        assert!(!gate.cut(0), "there is none");
+        let mut streams = Vec::new();
+        for number in 0..3 {
+            let mut stream = through(&gate).await;
+            stream.write_u8(number).await.unwrap();
+            assert_eq!(read(&mut stream).await, number);
+            streams.push(stream);
+        }
+        // As long as nobody is cut, they are in the order in which they came.
+        assert!(gate.cut(4));
+        let mut cut = streams.swap_remove(1);
+        assert_eq!(cut.read(&mut [0]).await.unwrap_or(0), 0);
+        streams.push(through(&gate).await);
+        for stream in &mut streams {
+            stream.write_u8(9).await.unwrap();
+            assert_eq!(read(stream).await, 9);
+        }
     }
 
     #[tokio::test]

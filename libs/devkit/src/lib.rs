@@ -5,7 +5,7 @@
 //! - [`resident`]: the same processes for `cargo xtask up`, which outlive whoever started them.
 //! - [`fixture`]: what one test owns: a pair of databases, a virtual host, a Redis prefix.
 //! - [`pooler`]: a PgBouncer of one test, with lanes for its database. [`own_server`]: a data server of one test, with both.
-//! - [`gate`]: a way to a server that can be slowed down or closed.
+//! - [`gate`]: a way to a server that can be slowed down or closed, or on which connections are cut.
 //! - [`template`]: the migrated databases that tests clone.
 //! - [`smtp`]: a mail server that accepts everything and lets it be read.
 //! - [`caller`], [`journey`]: typed clients of the suite, and its main job step by step.
