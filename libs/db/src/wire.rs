@@ -265,7 +265,11 @@ impl ManageConnection for Target {
         Ok(opened)
     }
 
-    async fn is_valid(&self, _: &mut Connection) -> Result<(), Error> {
+    /// Asked before a connection is given out. It may have ended while nobody used it; that costs no round trip to know.
+    async fn is_valid(&self, connection: &mut Connection) -> Result<(), Error> {
+        if connection.client.is_closed() {
+            return Err(Error::Unavailable("the connection ended while it was idle".to_owned()));
+        }
         Ok(())
     }
 

@@ -1,10 +1,11 @@
 //! What `TenantTx` promises.
 
-use rowhouse_db::{Error, Mode, Sql};
-use rowhouse_types::TenantId;
+use rowhouse_db::{Error, Lanes, Mode, Sql, TenantDb};
+use rowhouse_devkit::gate::Gate;
+use rowhouse_types::{Placement, TenantId};
 use uuid::Uuid;
 
-use crate::bench::{Bench, LONG, ctx};
+use crate::bench::{Bench, LONG, config, ctx};
 use crate::notes::{DELETE, GET, INSERT, INSERT_ORPHAN, INSERT_WITH_EVENT, LIST, Note, STATEMENTS};
 
 #[tokio::test]
@@ -186,4 +187,26 @@ async fn shutdown_ends_every_connection() {
     tokio::time::timeout(LONG, db.shutdown()).await.unwrap();
     let superuser = bench.superuser().await;
     bench.until_idle(&superuser).await;
+}
+
+/// As when the pooler is started anew, or what is in between forgets a connection that is long silent.
+#[tokio::test]
+async fn a_connection_that_ended_while_it_was_idle_is_given_to_nobody() {
+    let bench = Bench::start("idle_end", 1).await;
+    let superuser = bench.superuser().await;
+    let pooler = Gate::before(&bench.databases.data_pooled_url()).await.unwrap();
+    let by_way = config(pooler.url().to_owned(), Lanes::OFF);
+    let db = TenantDb::connect(by_way, bench.directory.clone()).await.unwrap();
+    for placement in [Placement::Schema, Placement::Database] {
+        let tenant = bench.tenant_in(placement).await;
+        for _ in 0..3 {
+            let mut tx = db.begin_single(&ctx(tenant, LONG), Mode::Read).await.unwrap();
+            assert_eq!(tx.fetch_all(&LIST, &[]).await, Ok(Vec::new()), "{placement:?}");
+            // Nothing is under way on any of them.
+            while pooler.cut(0) {}
+            // The ends are there before the answer to this.
+            superuser.batch_execute("SELECT 1; SELECT 2").await.unwrap();
+        }
+    }
+    db.shutdown().await;
 }
