@@ -11,7 +11,14 @@ use crate::test;
 
 /// What each id of the catalogue runs: parts of the tests' names. The tests beside it in the same file are its controls.
 const TESTS: &[(&str, &[&str])] = &[
-    ("T01", &["torture::tenants_never_meet", "isolation::interleaved::"]),
+    (
+        "T01",
+        &[
+            "torture::tenants_never_meet",
+            "torture::naive::",
+            "isolation::interleaved::",
+        ],
+    ),
     (
         "T02",
         &[
