@@ -1,6 +1,6 @@
 //! T01 on the running suite: tenants of every placement call at once, calls are given up at random, connections are cut in the
-//! middle of them, back ends are terminated. No answer holds another tenant's text, no row stands in another tenant's house, and
-//! what was acknowledged is there.
+//! middle of them, the callers' and those from crm to the pooler, back ends are terminated. No answer holds another tenant's text,
+//! no row stands in another tenant's house, and what was acknowledged is there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::cluster;
+use rowhouse_devkit::gate::Gate;
+use rowhouse_devkit::settings::DATA_SERVER;
+use rowhouse_devkit::suite::Process;
 use rowhouse_devkit::torture::{Dice, Torture};
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::{
@@ -166,17 +169,25 @@ async fn work(
     Ok(())
 }
 
-/// Terminates back ends of the application until it is told to stop; how many.
-async fn terminate(superuser: Client, databases: Vec<String>, counts: Arc<Counts>) -> Result<u64> {
+/// Terminates back ends of the application, and cuts connections from crm to the pooler, until it is told to stop; how many of
+/// each.
+async fn disturb(
+    superuser: Client,
+    databases: Vec<String>,
+    pooler: Arc<Gate>,
+    mut dice: Dice,
+    counts: Arc<Counts>,
+) -> Result<(usize, usize)> {
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                 WHERE usename IN ('rowhouse_app', datname) AND datname = ANY ($1) ORDER BY random() LIMIT 1";
-    let mut killed = 0;
+    let (mut killed, mut cut) = (0, 0);
     let mut ticks = tokio::time::interval(Duration::from_millis(50));
     while !counts.stop.load(Ordering::Relaxed) {
         ticks.tick().await;
-        killed += superuser.execute(kill, &[&databases]).await?;
+        killed += usize::try_from(superuser.execute(kill, &[&databases]).await?)?;
+        cut += usize::from(pooler.cut(dice.below(usize::MAX)));
     }
-    Ok(killed)
+    Ok((killed, cut))
 }
 
 /// Where the tenant's rows are: a connection, and the table.
@@ -212,6 +223,16 @@ async fn missing(world: &World, house: &House) -> Result<usize> {
     Ok(ids.len() - usize::try_from(row.get::<_, i64>(0))?)
 }
 
+/// A suite whose crm goes to the pooler by a way on which connections can be cut, and that way.
+async fn start() -> Result<(Arc<World>, Arc<Gate>)> {
+    let mut world = World::start("interleaved").await?;
+    let server = world.suite.databases().data_server(DATA_SERVER)?;
+    let pooler = Gate::before(&server.pooled_url()).await?;
+    let by_way = vec![("ROWHOUSE_DATA_URLS", format!("{DATA_SERVER}={}", pooler.url()))];
+    world.suite.restart_with(Process::Crm, by_way).await?;
+    Ok((Arc::new(world), Arc::new(pooler)))
+}
+
 async fn move_in(world: &World, count: usize) -> Result<Arc<[House]>> {
     let mut houses = Vec::new();
     for number in 0..count {
@@ -230,14 +251,21 @@ async fn move_in(world: &World, count: usize) -> Result<Arc<[House]>> {
 async fn round(torture: &mut Torture, dice: Dice) -> Result<()> {
     let size = |[short, long]: [usize; 2]| torture.size(short, long);
     let (tenants, calls) = (size(TENANTS), size(CALLS_OF_A_TASK));
-    let world = Arc::new(World::start("interleaved").await?);
+    let (world, pooler) = start().await?;
     let houses = move_in(&world, tenants).await?;
     let counts = Arc::new(Counts::default());
     let own = houses.iter().filter(|house| house.placement == Placement::Database);
     let mut databases: Vec<String> = own.map(|house| format!("t_{}", house.id.uuid().simple())).collect();
     databases.push(world.suite.databases().data_name().to_owned());
     let superuser = cluster::connect(&world.suite.databases().data_superuser_url()).await?;
-    let terminating = tokio::spawn(terminate(superuser, databases, counts.clone()));
+    let disturbing = disturb(
+        superuser,
+        databases,
+        pooler.clone(),
+        dice.of_task(TASKS),
+        counts.clone(),
+    );
+    let disturbing = tokio::spawn(disturbing);
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
         tasks.spawn(work(
@@ -252,13 +280,14 @@ async fn round(torture: &mut Torture, dice: Dice) -> Result<()> {
         ended??;
     }
     counts.stop.store(true, Ordering::Relaxed);
-    let killed = usize::try_from(terminating.await??)?;
+    let (killed, cut_within) = disturbing.await??;
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     torture.trials(count(&counts.answered));
     torture.count("given up", count(&counts.given_up));
     torture.count("cut", count(&counts.cut));
     torture.count("lost", count(&counts.lost));
     torture.count("back ends killed", killed);
+    torture.count("cut from the pooler", cut_within);
     ensure!(
         count(&counts.foreign) == 0,
         "{} foreign contacts",
@@ -269,7 +298,7 @@ async fn round(torture: &mut Torture, dice: Dice) -> Result<()> {
         "{}",
         count(&counts.answered)
     );
-    ensure!(count(&counts.given_up) > 0 && count(&counts.cut) > 0 && killed > 0);
+    ensure!(count(&counts.given_up) > 0 && count(&counts.cut) > 0 && killed > 0 && cut_within > 0);
     for house in houses.iter() {
         ensure!(misplaced(&world, house).await? == 0, "{} is not alone", house.id);
         ensure!(missing(&world, house).await? == 0, "{} has lost contacts", house.id);
