@@ -47,11 +47,20 @@ async fn create_surely(member: Caller, number: usize) -> Result<Contact> {
 }
 
 pub(super) async fn all_contacts(member: &Caller) -> Result<Vec<Contact>> {
-    let request = ListContactsRequest {
-        page_size: 1_000,
-        ..Default::default()
-    };
-    Ok(member.contacts().list_contacts(request).await?.into_inner().contacts)
+    let (mut all, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListContactsRequest {
+            page_size: 1_000,
+            page_token,
+            ..Default::default()
+        };
+        let page = member.contacts().list_contacts(request).await?.into_inner();
+        all.extend(page.contacts);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(all);
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! An operator migrates the fleet and looks for drift, on the running suite.
 //!
-//! [`wave`]: while members work in homes of both versions. [`away`]: while a data server is away. [`job`]: not at all, since crm's
-//! `migrate` has done it.
+//! [`wave`]: while members work in homes of both versions. [`killed`]: while who migrates is killed. [`away`]: while a data server
+//! is away. [`job`]: not at all, since crm's `migrate` has done it.
 
 mod away;
 mod job;
+mod killed;
 mod wave;
 
 use anyhow::{Context as _, Result};

@@ -74,7 +74,11 @@ impl Hold {
     ///
     /// `url`: a superuser's, of the database. `lock`: a statement that takes it until the end of the transaction.
     pub(crate) async fn begin(url: &str, lock: &str) -> Result<Self> {
-        let client = cluster::connect(url).await?;
+        Self::of(cluster::connect(url).await?, lock).await
+    }
+
+    /// The same on a superuser's connection.
+    pub(crate) async fn of(client: Client, lock: &str) -> Result<Self> {
         client.batch_execute(&format!("BEGIN; {lock}")).await?;
         Ok(Self { client })
     }
@@ -83,6 +87,14 @@ impl Hold {
     pub(crate) async fn wait_for(&self, calls: usize) -> Result<()> {
         wait::until("calls that are held", journey::BACKGROUND_MAX, || async {
             Ok(database::held(&self.client).await?.len() >= calls)
+        })
+        .await
+    }
+
+    /// Waits until none is held any more: each has ended, or given up.
+    pub(crate) async fn wait_for_none(&self) -> Result<()> {
+        wait::until("the end of calls that are held", journey::BACKGROUND_MAX, || async {
+            Ok(database::held(&self.client).await?.is_empty())
         })
         .await
     }

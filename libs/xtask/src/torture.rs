@@ -49,7 +49,7 @@ const TESTS: &[(&str, &[&str])] = &[
     ("T16", &["attempt::tests::guesses::", "attempt::tests::memory::"]),
     ("T17", &["isolation::impersonation::"]),
     ("T24", &["operation::tests::crashes::", "purge::tests::killed::"]),
-    ("T25", &["wave::"]),
+    ("T25", &["wave::", "migrations::killed::"]),
     ("T26", &["isolation::end_of_tenant::", "fence::"]),
     ("T30", &["neighbours::"]),
 ];

@@ -46,13 +46,13 @@ async fn hold(server: &DataServer) -> Result<Client> {
 }
 
 /// Houses of a data server that are behind, as its ledger says.
-async fn behind(server: &DataServer) -> Result<i64> {
+pub(super) async fn behind(server: &DataServer) -> Result<i64> {
     let client = cluster::connect(&server.superuser_url()).await?;
     let sql = "SELECT count(*) FROM rowhouse.houses WHERE version < $1";
     Ok(client.query_one(sql, &[&NEWEST]).await?.get(0))
 }
 
-async fn get(world: &World, id: &str) -> Result<Migration> {
+pub(super) async fn get(world: &World, id: &str) -> Result<Migration> {
     let request = GetMigrationRequest { id: id.to_owned() };
     Ok(world.operator.migrations().get_migration(request).await?.into_inner())
 }

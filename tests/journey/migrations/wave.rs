@@ -16,12 +16,12 @@ use rowhouse_proto::auth::v1::AuditFilter;
 use rowhouse_proto::common::v1::{HouseFault, Placement};
 use rowhouse_proto::crm::v1::{Contact, GetContactRequest, ListContactsRequest, UpdateContactRequest};
 use rowhouse_proto::tenant::v1::{
-    MigrationState, MigrationWave, PauseMigrationRequest, ResumeMigrationRequest, ResumeTenantRequest,
+    Migration, MigrationState, MigrationWave, PauseMigrationRequest, ResumeMigrationRequest, ResumeTenantRequest,
     SetTenantReadOnlyRequest, StartMigrationRequest,
 };
 use rowhouse_proto::well_known::FieldMask;
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::{check_drift, plan, start, watch, watch_until};
 use crate::journey::{audit, kill};
@@ -57,6 +57,8 @@ pub(super) struct Work {
 #[derive(Default)]
 struct Told {
     stop: AtomicBool,
+    /// The tenant service is away, so that a call may end UNAVAILABLE.
+    is_away: AtomicBool,
     /// By member: contacts as they were told of them last.
     done: Mutex<Vec<Vec<Contact>>>,
     failed: Mutex<Vec<String>>,
@@ -94,6 +96,11 @@ impl Work {
         self.none_failed()
     }
 
+    /// The tenant service is about to go, or is back: what ends UNAVAILABLE in between is begun anew.
+    pub(super) fn excuse(&self, is_away: bool) {
+        self.told.is_away.store(is_away, Ordering::SeqCst);
+    }
+
     /// What was acknowledged, by tenant.
     pub(super) async fn end(mut self) -> Result<Vec<Vec<Contact>>> {
         self.told.stop.store(true, Ordering::SeqCst);
@@ -122,6 +129,10 @@ impl Told {
     fn failed(&self) -> MutexGuard<'_, Vec<String>> {
         self.failed.lock().expect("nobody panics with it")
     }
+
+    fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::SeqCst)
+    }
 }
 
 /// A member on new connections: that to crm has ended when crm was stopped.
@@ -135,11 +146,18 @@ async fn go_on_working(member: Caller, administrator: Caller, place: usize, told
             return;
         }
         let email = format!("{place}-{turn}@contacts.example");
+        let was_away = told.is_away();
         match turn_of(&member, &administrator, &email).await {
             Ok(contact) => told.done()[place].push(contact),
+            Err(fault) if is_unavailable(&fault) && (was_away || told.is_away()) => {}
             Err(fault) => return told.failed().push(format!("{email}: {fault:?}")),
         }
     }
+}
+
+fn is_unavailable(fault: &anyhow::Error) -> bool {
+    let status = fault.downcast_ref::<Status>();
+    status.is_some_and(|status| status.code() == Code::Unavailable)
 }
 
 /// A contact is created, read, found and changed, and all of that stands in the log at once.
@@ -306,12 +324,47 @@ async fn run(world: &World, houses: &[Placed], work: &Work) -> Result<()> {
     let (id, reason) = (begun.id.clone(), "a test".to_owned());
     operator.resume_migration(ResumeMigrationRequest { id, reason }).await?;
     let done = watch(world, &begun.id, MigrationState::Done).await?;
+    brought_all(&done)
+}
+
+/// A run over the house of each placement has brought every one on.
+pub(super) fn brought_all(done: &Migration) -> Result<()> {
     // On a slow machine the members may have had a lock for longer than a run waits for it: such a house is tried again.
     let was_tried_again = |fault: &HouseFault| fault.sqlstate == LOCK_NOT_AVAILABLE && !fault.given_up;
     ensure!(
         (done.planned, done.migrated, done.failed) == (3, 3, 0) && done.faults.iter().all(was_tried_again),
         "{done:?}"
     );
+    Ok(())
+}
+
+/// A house of the version before the newest in each placement, with what its members have written.
+pub(super) async fn older_houses(world: &World) -> Result<Vec<Placed>> {
+    let mut houses = Vec::new();
+    for placement in PLACEMENTS {
+        let house = world.house_in(placement, &slug_in(placement, "wave")).await?;
+        // What is written before the wave is sealed by it.
+        journey::contacts(&house.administrator.caller).await?;
+        houses.push((placement, house));
+    }
+    set_back(world, &houses).await?;
+    Ok(houses)
+}
+
+/// All houses are at the newest version and look like new ones, and nothing that was done meanwhile is missing.
+///
+/// `done`: what was acknowledged, by tenant.
+pub(super) async fn all_is_well(world: &World, houses: &[Placed], done: Vec<Vec<Contact>>) -> Result<()> {
+    let newer = check_drift(world).await?;
+    ensure!(newer.checked == 3 && newer.drifts.is_empty(), "{newer:?}");
+    ensure!(houses_by_version(world).await? == BTreeMap::from([(NEWEST, 3)]));
+    // crm may take the homes for older ones until its caches forget, and would show their logs as such.
+    Keys::of(&world.suite).await?.flush().await?;
+    for ((placement, house), done) in houses.iter().zip(&done) {
+        let administrator = connected(world, &house.administrator)?;
+        let looked = nothing_is_lost(&administrator, done).await;
+        looked.with_context(|| format!("{placement:?}"))?;
+    }
     Ok(())
 }
 
@@ -342,14 +395,7 @@ async fn members_work_in_homes_of_both_versions_while_a_run_brings_them_to_the_n
         newest == NEWEST,
         "crm's newest migration is {newest}: write what takes it back in undo/{newest:04}.sql, and name both in UNDO and NEWEST"
     );
-    let mut houses = Vec::new();
-    for placement in PLACEMENTS {
-        let house = world.house_in(placement, &slug_in(placement, "wave")).await?;
-        // What is written before the wave is sealed by it.
-        journey::contacts(&house.administrator.caller).await?;
-        houses.push((placement, house));
-    }
-    set_back(&world, &houses).await?;
+    let houses = older_houses(&world).await?;
     let older = check_drift(&world).await?;
     ensure!(older.checked == 3 && older.drifts.is_empty(), "{older:?}");
     what_is_not_served_is_refused(&world, &houses[0]).await?;
@@ -360,17 +406,5 @@ async fn members_work_in_homes_of_both_versions_while_a_run_brings_them_to_the_n
     work.goes_on().await?;
     run(&world, &houses, &work).await?;
     work.goes_on().await?;
-    let done = work.end().await?;
-
-    let newer = check_drift(&world).await?;
-    ensure!(newer.checked == 3 && newer.drifts.is_empty(), "{newer:?}");
-    ensure!(houses_by_version(&world).await? == BTreeMap::from([(NEWEST, 3)]));
-    // crm may take the homes for older ones until its caches forget, and would show their logs as such.
-    Keys::of(&world.suite).await?.flush().await?;
-    for ((placement, house), done) in houses.iter().zip(&done) {
-        let administrator = connected(&world, &house.administrator)?;
-        let looked = nothing_is_lost(&administrator, done).await;
-        looked.with_context(|| format!("{placement:?}"))?;
-    }
-    Ok(())
+    all_is_well(&world, &houses, work.end().await?).await
 }
