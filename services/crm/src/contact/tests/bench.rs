@@ -12,7 +12,9 @@ use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, Reach, RequestId, ServiceName};
 use rowhouse_db::paging::PageTokens;
 use rowhouse_db::testing::{StaticDirectory, master_keys};
-use rowhouse_db::{Home, Lanes, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, migrate_platform};
+use rowhouse_db::{
+    Home, Lanes, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, TenantMigrations, migrate_platform,
+};
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
@@ -53,13 +55,10 @@ impl Bench {
 
     /// As [`Bench::start`], in any placement.
     pub(super) async fn start_in(name: &str, placement: Placement) -> Self {
-        let databases = Databases::empty(name).await.unwrap();
-        let owner_url = Secret::new(databases.data_url(Login::Owner));
-        migrate_platform(&owner_url).await.unwrap();
-        let urls = BTreeMap::from([(SERVER.to_owned(), owner_url)]);
-        let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_keys(b'A', b""))
-            .await
-            .unwrap();
+        // A test that fails says where.
+        println!("{name}: {placement:?}");
+        let databases = databases(name).await;
+        let provisioner = provisioner(&databases, MIGRATIONS).await;
         let (one, two) = (TenantId::generate(), TenantId::generate());
         let mut homes = Vec::new();
         for tenant in [one, two] {
@@ -245,13 +244,7 @@ impl Bench {
 
     /// A superuser's URL of the database in which the tenant's home is.
     pub(super) fn superuser_url(&self, tenant: TenantId) -> String {
-        match self.placement {
-            Placement::Schema | Placement::Shared => self.databases.data_superuser_url(),
-            Placement::Database => {
-                let name = format!("t_{}", tenant.uuid().simple());
-                self.databases.servers().superuser_url(&name)
-            }
-        }
+        superuser_url(&self.databases, self.placement, tenant)
     }
 
     /// Whether the tenants have neighbours in their database.
@@ -267,6 +260,35 @@ impl Bench {
             .await
             .unwrap();
         connection
+    }
+}
+
+/// Databases in which homes can be built.
+pub(super) async fn databases(name: &str) -> Databases {
+    let databases = Databases::empty(name).await.unwrap();
+    migrate_platform(&Secret::new(databases.data_url(Login::Owner)))
+        .await
+        .unwrap();
+    databases
+}
+
+/// Who builds and migrates homes there, as a release with these migrations.
+pub(super) async fn provisioner(databases: &Databases, migrations: TenantMigrations) -> Provisioner {
+    let owner_url = Secret::new(databases.data_url(Login::Owner));
+    let urls = BTreeMap::from([(SERVER.to_owned(), owner_url)]);
+    Provisioner::connect(ServiceName::Crm, &urls, migrations, &master_keys(b'A', b""))
+        .await
+        .unwrap()
+}
+
+/// A superuser's URL of the database in which a tenant's home is.
+pub(super) fn superuser_url(databases: &Databases, placement: Placement, tenant: TenantId) -> String {
+    match placement {
+        Placement::Schema | Placement::Shared => databases.data_superuser_url(),
+        Placement::Database => {
+            let name = format!("t_{}", tenant.uuid().simple());
+            databases.servers().superuser_url(&name)
+        }
     }
 }
 
@@ -348,7 +370,7 @@ pub(super) fn details(name: &str) -> Details {
     }
 }
 
-fn server() -> ServerName {
+pub(super) fn server() -> ServerName {
     SERVER.parse().unwrap()
 }
 

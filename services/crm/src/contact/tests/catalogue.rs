@@ -1,12 +1,18 @@
 //! The statements fit the schema, and the schema keeps the rules of tenants' tables (T08).
 
+use std::time::Duration;
+
 use rowhouse_config::Secret;
 use rowhouse_db::testing::{audit_home, check_statements};
-use rowhouse_db::{AnyStatement, Statement, Type};
+use rowhouse_db::{AnyStatement, Migration, Statement, TenantMigrations, Type};
+use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::torture::Torture;
+use rowhouse_types::{OperationId, Placement, TenantId};
+use tokio::time::Instant;
 
-use super::bench::{Bench, PLACEMENTS};
+use super::bench::{self, Bench, PLACEMENTS, server};
 use crate::contact::store::STATEMENTS;
+use crate::migrations::MIGRATIONS;
 use crate::{audit, request};
 
 async fn violations(bench: &Bench) -> Vec<String> {
@@ -87,6 +93,78 @@ async fn a_freshly_built_home_has_no_violations() {
             let found = violations(&bench).await;
             assert!(found.is_empty(), "{placement:?}: {found:#?}");
             torture.trials(1);
+        }
+    }
+}
+
+/// Long enough to compare a few homes with their template.
+const COMPARISON_MAX: Duration = Duration::from_secs(30);
+
+/// The migrations that the release with this version had, and whatever may follow.
+fn released(version: i32, more: &[Migration]) -> TenantMigrations {
+    let known = MIGRATIONS.after(0).filter(|migration| migration.version <= version);
+    let list: Vec<Migration> = known.copied().chain(more.iter().copied()).collect();
+    TenantMigrations::new(list.leak())
+}
+
+/// A tenant in each placement, with a home as the first release has built it.
+async fn first_homes(databases: &Databases) -> Vec<(Placement, TenantId)> {
+    let provisioner = bench::provisioner(databases, released(1, &[])).await;
+    let mut homes = Vec::new();
+    for placement in PLACEMENTS {
+        let (tenant, operation) = (TenantId::generate(), OperationId::generate());
+        let home = provisioner.prepare(tenant, &server(), placement, operation).await;
+        assert_eq!(home.unwrap().version, 1);
+        homes.push((placement, tenant));
+    }
+    homes
+}
+
+/// Brings the homes on by a release's migrations, and answers what each of them breaks then.
+async fn broken_after(
+    databases: &Databases,
+    homes: &[(Placement, TenantId)],
+    migrations: TenantMigrations,
+) -> Vec<(Placement, Vec<String>)> {
+    let provisioner = bench::provisioner(databases, migrations).await;
+    let mut broken = Vec::new();
+    for (placement, tenant) in homes {
+        let home = provisioner.migrate(*tenant, &server()).await.unwrap();
+        assert_eq!(home.version, migrations.newest());
+        let url = Secret::new(bench::superuser_url(databases, *placement, *tenant));
+        broken.push((*placement, audit_home(&url, *tenant, None).await.unwrap()));
+    }
+    let until = Instant::now() + COMPARISON_MAX;
+    let compared = provisioner.check_drift(&server(), None, 100, until).await.unwrap();
+    assert_eq!((compared.checked, compared.drifts), (homes.len(), Vec::new()));
+    broken
+}
+
+/// And the control: what a migration takes down is noticed in every placement.
+#[tokio::test]
+async fn a_home_keeps_every_rule_after_each_migration() {
+    let careless = Migration {
+        version: MIGRATIONS.newest() + 1,
+        name: "careless",
+        sql: "GRANT UPDATE ON audit_entries TO rowhouse_tenant; CREATE INDEX contacts_phone_idx ON contacts (phone)",
+        deferred: &[],
+    };
+    let mut torture = Torture::begin("T08", "migrated homes of crm");
+    while torture.round().is_some() {
+        let databases = bench::databases("crm_migrated").await;
+        let homes = first_homes(&databases).await;
+        for version in 1..=MIGRATIONS.newest() {
+            for (placement, found) in broken_after(&databases, &homes, released(version, &[])).await {
+                assert!(found.is_empty(), "{placement:?}, version {version}: {found:#?}");
+                torture.trials(1);
+            }
+        }
+        let careless = released(MIGRATIONS.newest(), &[careless]);
+        for (placement, found) in broken_after(&databases, &homes, careless).await {
+            for rule in ["never changed", "begin with tenant_id"] {
+                let is_named = found.iter().any(|violation| violation.contains(rule));
+                assert!(is_named, "{placement:?}: {rule}: {found:#?}");
+            }
         }
     }
 }
