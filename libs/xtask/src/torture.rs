@@ -48,7 +48,10 @@ const TESTS: &[(&str, &[&str])] = &[
     ("T15", &["session::tests::timing::"]),
     ("T16", &["attempt::tests::guesses::", "attempt::tests::memory::"]),
     ("T17", &["isolation::impersonation::"]),
-    ("T24", &["operation::tests::crashes::", "purge::tests::killed::"]),
+    (
+        "T24",
+        &["operation::tests::crashes::", "purge::tests::killed::", "kill::homes::"],
+    ),
     ("T25", &["wave::", "migrations::killed::"]),
     ("T26", &["isolation::end_of_tenant::", "fence::"]),
     ("T30", &["neighbours::"]),

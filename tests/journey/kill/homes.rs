@@ -1,10 +1,11 @@
-//! Crm-provision is killed while it builds homes, in every placement: what it has left half-built is gone on with, and nothing is
-//! there that is nobody's home.
+//! T24 on the suite: crm-provision is killed while it builds homes, in every placement: what it has left half-built is gone on
+//! with, and nothing is there that is nobody's home.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use rowhouse_devkit::suite::Process;
+use rowhouse_devkit::torture::Torture;
 use rowhouse_devkit::{cluster, journey};
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::tenant::v1::TenantState;
@@ -16,8 +17,29 @@ use super::{creation, mails, wait_for_tenants};
 use crate::support::cut::Hold;
 use crate::support::world::{PLACEMENTS, World};
 
-/// Nobody enters a house into the registry: its schema, or its database with its login, is there by then, and no home is ready.
-const HOLD: &str = "LOCK TABLE rowhouse.houses IN SHARE MODE";
+/// Where it is held when it is killed.
+struct Step {
+    name: &'static str,
+    lock: &'static str,
+    /// Databases that are there by then, each with its login. Nobody is told of them.
+    databases: usize,
+}
+
+/// In the short form the first of them.
+const STEPS: [Step; 2] = [
+    // Nobody enters a house into the registry: its schema, or its database with its login, is there by then, and no home is ready.
+    Step {
+        name: "killed with a house",
+        lock: "LOCK TABLE rowhouse.houses IN SHARE MODE",
+        databases: 1,
+    },
+    // Nobody enters a home into it: the schemas are there by then too, and no database was begun.
+    Step {
+        name: "killed before a home",
+        lock: "LOCK TABLE rowhouse.homes IN SHARE MODE",
+        databases: 0,
+    },
+];
 
 /// A database is built for longer than the others may wait for a lock, on a busy machine: it comes first.
 const ORDER: [Placement; 3] = [Placement::Database, Placement::Schema, Placement::Shared];
@@ -98,8 +120,20 @@ fn own_name(tenant: TenantId) -> String {
 
 #[tokio::test]
 async fn crm_provision_is_killed_while_homes_are_built() -> Result<()> {
+    let mut torture = Torture::begin("T24", "homes");
+    while let Some(mut dice) = torture.round() {
+        let step = &STEPS[dice.below(torture.size(1, STEPS.len()))];
+        let cut = round(step).await?;
+        torture.trials(cut);
+        torture.count(step.name, cut);
+    }
+    Ok(())
+}
+
+/// How many homes were being built.
+async fn round(step: &Step) -> Result<usize> {
     let world = World::start("kill-provision").await?;
-    let hold = Hold::begin(&world.suite.databases().data_superuser_url(), HOLD).await?;
+    let hold = Hold::begin(&world.suite.databases().data_superuser_url(), step.lock).await?;
     let requests = ORDER.map(creation);
     let mut calls = JoinSet::new();
     for (others, request) in requests.clone().into_iter().enumerate() {
@@ -119,7 +153,9 @@ async fn crm_provision_is_killed_while_homes_are_built() -> Result<()> {
     // The control: schemas are gone with their transaction. A database and its login are not, and nobody is told of them.
     let built = Built::read(&world, &ids).await?;
     ensure!(
-        built.orphans() == 2 && built.databases.len() == 1 && built.logins == built.databases,
+        built.orphans() == 2 * step.databases
+            && built.databases.len() == step.databases
+            && built.logins == built.databases,
         "a half-built database is nobody's home yet: {built:?}"
     );
 
@@ -147,5 +183,5 @@ async fn crm_provision_is_killed_while_homes_are_built() -> Result<()> {
         (2, 1),
         "a home in each placement: {built:?}"
     );
-    Ok(())
+    Ok(cut)
 }
