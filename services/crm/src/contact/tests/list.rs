@@ -1,9 +1,9 @@
 //! Lists: orders, pages, filters, tokens.
 
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::{ContactId, Text};
+use rowhouse_types::{ContactId, TenantId, Text};
 
-use super::bench::{Bench, named};
+use super::bench::{Bench, PLACEMENTS, named};
 use crate::contact::actions::{Change, ListQuery, NewContact};
 use crate::contact::{Contact, OptionalEmail};
 use crate::error::Error;
@@ -25,8 +25,8 @@ fn with_email(name: &str, email: &str) -> NewContact {
     new
 }
 
-async fn fill(bench: &Bench, contacts: &[(&str, &str)]) -> Vec<Contact> {
-    let ctx = bench.ctx(bench.one);
+async fn fill(bench: &Bench, tenant: TenantId, contacts: &[(&str, &str)]) -> Vec<Contact> {
+    let ctx = bench.ctx(tenant);
     let mut created = Vec::new();
     for (name, email) in contacts {
         created.push(bench.contacts.create(&ctx, with_email(name, email)).await.unwrap());
@@ -55,114 +55,126 @@ const PEOPLE: [(&str, &str); 7] = [
 
 #[tokio::test]
 async fn every_order_leads_through_all_contacts_exactly_once_in_both_directions() {
-    let bench = Bench::start("crm_orders").await;
-    let created = fill(&bench, &PEOPLE).await;
-    let ctx = bench.ctx(bench.one);
-    for field in ["email", "display_name", "create_time", "update_time"] {
-        let mut seen: Vec<Vec<ContactId>> = Vec::new();
-        for order in [field.to_owned(), format!("{field} desc")] {
-            for size in [1, 2, 3, 100] {
-                let mut ids = Vec::new();
-                let mut page = ListQuery {
-                    size,
-                    ..query("", &order)
-                };
-                loop {
-                    let answer = bench.contacts.list(&ctx, &page).await.unwrap();
-                    assert!(answer.items.len() <= size as usize);
-                    ids.extend(answer.items.iter().map(|contact| contact.id));
-                    if answer.next_page_token.is_empty() {
-                        break;
+    for placement in PLACEMENTS {
+        let bench = Bench::start_in("crm_orders", placement).await;
+        // A neighbour has the same, in the same tables where the placement has them so.
+        fill(&bench, bench.two, &PEOPLE).await;
+        let created = fill(&bench, bench.one, &PEOPLE).await;
+        let ctx = bench.ctx(bench.one);
+        for field in ["email", "display_name", "create_time", "update_time"] {
+            let mut seen: Vec<Vec<ContactId>> = Vec::new();
+            for order in [field.to_owned(), format!("{field} desc")] {
+                for size in [1, 2, 3, 100] {
+                    let mut ids = Vec::new();
+                    let mut page = ListQuery {
+                        size,
+                        ..query("", &order)
+                    };
+                    loop {
+                        let answer = bench.contacts.list(&ctx, &page).await.unwrap();
+                        assert!(answer.items.len() <= size as usize);
+                        ids.extend(answer.items.iter().map(|contact| contact.id));
+                        if answer.next_page_token.is_empty() {
+                            break;
+                        }
+                        page.token = answer.next_page_token;
                     }
-                    page.token = answer.next_page_token;
+                    seen.push(ids);
                 }
-                seen.push(ids);
             }
+            let (up, down) = seen.split_at(4);
+            assert!(
+                up.iter().all(|ids| *ids == up[0]) && up[0].len() == created.len(),
+                "{field}"
+            );
+            let reversed: Vec<ContactId> = up[0].iter().rev().copied().collect();
+            assert!(down.iter().all(|ids| *ids == reversed), "{field}");
         }
-        let (up, down) = seen.split_at(4);
-        assert!(
-            up.iter().all(|ids| *ids == up[0]) && up[0].len() == created.len(),
-            "{field}"
+        assert_eq!(
+            names(&bench, query("", "display_name")).await,
+            ["100% _x\\y", "Ada", "ada", "bob", "Bob", "Zo\u{eb}", "\u{c9}mile"]
         );
-        let reversed: Vec<ContactId> = up[0].iter().rev().copied().collect();
-        assert!(down.iter().all(|ids| *ids == reversed), "{field}");
+        assert_eq!(names(&bench, query("", "")).await.first().unwrap(), "Zo\u{eb}");
     }
-    assert_eq!(
-        names(&bench, query("", "display_name")).await,
-        ["100% _x\\y", "Ada", "ada", "bob", "Bob", "Zo\u{eb}", "\u{c9}mile"]
-    );
-    assert_eq!(names(&bench, query("", "")).await.first().unwrap(), "Zo\u{eb}");
 }
 
 #[tokio::test]
 async fn filters_mean_what_they_say() {
-    let bench = Bench::start("crm_filters").await;
-    let created = fill(&bench, &PEOPLE).await;
-    let third = created[2].created_at.to_rfc3339();
-    let cases: [(&str, &[&str]); 15] = [
-        ("email = \"ADA@example.COM\"", &["Ada"]),
-        ("email = bob@example.com", &["bob", "Bob"]),
-        ("email = \"\"", &["ada"]),
-        ("display_name = ada*", &["Ada", "ada"]),
-        ("display_name = \"100% _x*\"", &["100% _x\\y"]),
-        (r#"display_name = "100% _x\\y""#, &["100% _x\\y"]),
-        // LIKE's own wildcards are nothing special.
-        ("display_name = \"%*\"", &[]),
-        ("display_name = \"___*\"", &[]),
-        ("display_name = \"\u{e9}m*\"", &["\u{c9}mile"]),
-        (
-            "email != bob* AND email != \"\"",
-            &["100% _x\\y", "Ada", "Zo\u{eb}", "\u{c9}mile"],
-        ),
-        (
-            "display_name = bob AND email = x OR display_name = bob",
-            &["bob", "Bob"],
-        ),
-        (
-            "(display_name = bob AND email = x) OR display_name = ada",
-            &["Ada", "ada"],
-        ),
-        ("NOT (display_name < bob OR display_name > bob)", &["bob", "Bob"]),
-        (&format!("create_time < {third}"), &["Ada", "bob"]),
-        (&format!("create_time >= \"{third}\" AND display_name = ada"), &["ada"]),
-    ];
-    for (filter, expected) in cases {
-        assert_eq!(names(&bench, query(filter, "display_name")).await, expected, "{filter}");
+    for placement in PLACEMENTS {
+        let bench = Bench::start_in("crm_filters", placement).await;
+        // A neighbour has the same, in the same tables where the placement has them so.
+        fill(&bench, bench.two, &PEOPLE).await;
+        let created = fill(&bench, bench.one, &PEOPLE).await;
+        let third = created[2].created_at.to_rfc3339();
+        let cases: [(&str, &[&str]); 15] = [
+            ("email = \"ADA@example.COM\"", &["Ada"]),
+            ("email = bob@example.com", &["bob", "Bob"]),
+            ("email = \"\"", &["ada"]),
+            ("display_name = ada*", &["Ada", "ada"]),
+            ("display_name = \"100% _x*\"", &["100% _x\\y"]),
+            (r#"display_name = "100% _x\\y""#, &["100% _x\\y"]),
+            // LIKE's own wildcards are nothing special.
+            ("display_name = \"%*\"", &[]),
+            ("display_name = \"___*\"", &[]),
+            ("display_name = \"\u{e9}m*\"", &["\u{c9}mile"]),
+            (
+                "email != bob* AND email != \"\"",
+                &["100% _x\\y", "Ada", "Zo\u{eb}", "\u{c9}mile"],
+            ),
+            (
+                "display_name = bob AND email = x OR display_name = bob",
+                &["bob", "Bob"],
+            ),
+            (
+                "(display_name = bob AND email = x) OR display_name = ada",
+                &["Ada", "ada"],
+            ),
+            ("NOT (display_name < bob OR display_name > bob)", &["bob", "Bob"]),
+            (&format!("create_time < {third}"), &["Ada", "bob"]),
+            (&format!("create_time >= \"{third}\" AND display_name = ada"), &["ada"]),
+        ];
+        for (filter, expected) in cases {
+            assert_eq!(names(&bench, query(filter, "display_name")).await, expected, "{filter}");
+        }
     }
 }
 
 #[tokio::test]
 async fn deleted_contacts_are_listed_only_when_asked_for() {
-    let bench = Bench::start("crm_deleted").await;
-    let created = fill(&bench, &PEOPLE[..2]).await;
-    let gone = Change {
-        id: created[0].id,
-        etag: None,
-    };
-    bench.contacts.delete(&bench.ctx(bench.one), gone).await.unwrap();
-    assert_eq!(names(&bench, query("", "display_name")).await, ["Ada"]);
-    let all = ListQuery {
-        show_deleted: true,
-        ..query("", "display_name")
-    };
-    assert_eq!(names(&bench, all).await, ["Ada", "bob"]);
+    for placement in PLACEMENTS {
+        let bench = Bench::start_in("crm_deleted", placement).await;
+        let created = fill(&bench, bench.one, &PEOPLE[..2]).await;
+        let gone = Change {
+            id: created[0].id,
+            etag: None,
+        };
+        bench.contacts.delete(&bench.ctx(bench.one), gone).await.unwrap();
+        assert_eq!(names(&bench, query("", "display_name")).await, ["Ada"]);
+        let all = ListQuery {
+            show_deleted: true,
+            ..query("", "display_name")
+        };
+        assert_eq!(names(&bench, all).await, ["Ada", "bob"]);
+    }
 }
 
 #[tokio::test]
 async fn another_tenants_contacts_are_not_listed() {
-    let bench = Bench::start("crm_list_foreign").await;
-    fill(&bench, &PEOPLE).await;
-    let theirs = bench.ctx(bench.two);
-    for filter in ["", "email != \"\" OR email = \"\""] {
-        let page = bench.contacts.list(&theirs, &query(filter, "email")).await.unwrap();
-        assert_eq!((page.items.len(), page.next_page_token.as_str()), (0, ""));
+    for placement in PLACEMENTS {
+        let bench = Bench::start_in("crm_list_foreign", placement).await;
+        fill(&bench, bench.one, &PEOPLE).await;
+        let theirs = bench.ctx(bench.two);
+        for filter in ["", "email != \"\" OR email = \"\""] {
+            let page = bench.contacts.list(&theirs, &query(filter, "email")).await.unwrap();
+            assert_eq!((page.items.len(), page.next_page_token.as_str()), (0, ""));
+        }
     }
 }
 
 #[tokio::test]
 async fn a_page_token_is_good_for_its_list_only() {
     let bench = Bench::start("crm_tokens").await;
-    fill(&bench, &PEOPLE).await;
+    fill(&bench, bench.one, &PEOPLE).await;
     let ctx = bench.ctx(bench.one);
     let first = ListQuery {
         size: 2,
