@@ -45,7 +45,7 @@ const TESTS: &[(&str, &[&str])] = &[
     ("T12", &["session::tests::families::", "isolation::refresh_families::"]),
     ("T13", &["isolation::revocation::"]),
     ("T14", &["rights::client::tests::races::", "rights::ledger::model::"]),
-    ("T15", &["session::tests::timing::"]),
+    ("T15", &["session::tests::timing::", "account::tests::alike::"]),
     ("T16", &["attempt::tests::guesses::", "attempt::tests::memory::"]),
     ("T17", &["isolation::impersonation::"]),
     (

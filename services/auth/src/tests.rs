@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod bench;
 pub(crate) mod statements;
+pub(crate) mod times;
 
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 

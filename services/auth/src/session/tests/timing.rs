@@ -10,16 +10,10 @@ use crate::error::Error;
 use crate::identity;
 use crate::tests::bench::Bench;
 use crate::tests::statements::Statements;
+use crate::tests::times::{self, DIFFERENCE_MAX};
 
 /// Log-ins of each kind in a round, in the short form and in the long one: a minute's worth.
 const LOGINS: [usize; 2] = [4, 1_000];
-
-/// How much the means may differ: T15's promise.
-const DIFFERENCE_MAX: f64 = 0.02;
-
-/// Of a hundred log-ins of each kind, the slowest that are left out: those are the machine's own pauses, which are a hundred times
-/// what is looked for here.
-const SLOWEST_PERCENT: usize = 5;
 
 const WRONG: &str = "wrong horse battery";
 /// Not in its normal form: it is compared twice.
@@ -90,23 +84,10 @@ async fn log_in(
     all
 }
 
-/// The mean time in milliseconds, without the slowest.
-fn mean_ms(tried: &[Tried]) -> f64 {
-    let mut times: Vec<f64> = tried.iter().map(|tried| 1_000.0 * tried.took.as_secs_f64()).collect();
-    times.sort_by(f64::total_cmp);
-    times.truncate(times.len() - times.len() * SLOWEST_PERCENT / 100);
-    times.iter().sum::<f64>() / times.len() as f64
-}
-
-/// By how much the two differ, as a part of the longer.
-fn difference([existing, unknown]: &[Vec<Tried>; 2]) -> f64 {
-    let (existing, unknown) = (mean_ms(existing), mean_ms(unknown));
-    let part = (existing - unknown).abs() / existing.max(unknown);
-    println!(
-        "{existing:.3} ms where there is an account, {unknown:.3} ms where there is none: {:.2} %",
-        100.0 * part
-    );
-    part
+/// By how much their times differ.
+fn difference(all: &[Vec<Tried>; 2]) -> f64 {
+    let took = all.each_ref().map(|all| all.iter().map(|tried| tried.took).collect());
+    times::difference(&took)
 }
 
 /// Whether all were answered alike and had the same done.
