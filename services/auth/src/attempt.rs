@@ -1,5 +1,5 @@
-//! Guessing: who tries passwords too often waits, longer each time; at a log-in, and where somebody who has an account accepts an
-//! invitation.
+//! Guessing: who tries passwords too often waits, longer each time; at a log-in, where somebody who has an account accepts an
+//! invitation, and where somebody who is logged in shows the password or a code again.
 //!
 //! An attempt is counted before the password is looked at, so that many at once cannot pass together, and taken back where
 //! it was right. Four counts must all allow it:
@@ -21,6 +21,11 @@
 //! reset by mail. Behind proxies this needs the clients' own addresses (`ROWHOUSE_TRUSTED_HOPS`): where all share the proxy's, a
 //! stranger's slips are those of an owner without a device.
 //!
+//! **Who is logged in** is counted by the log-in that the session goes back to, and by the account. So a thief who has one session
+//! and guesses does not keep the owner, in another, from changing what the thief is after. A session that is opened from another is
+//! counted with it, since that takes no password. What all log-ins of the account may together binds its owner too, for minutes;
+//! but one alone never uses it up. That takes several stolen ones at once, which the owner can end without showing a password.
+//!
 //! Addresses of IPv6 count by their first 64 bits, which is what one customer has (RFC 6177). Counts leak away with time. An
 //! account that does not exist has counts like any other; but who shares an owner's address, and uses up what that address
 //! may, sees from which account nobody is kept.
@@ -37,7 +42,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rowhouse_context::Ctx;
-use rowhouse_types::{Email, UserId};
+use rowhouse_types::{Email, SessionId, UserId};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::error::Error;
@@ -60,7 +65,7 @@ struct Bound {
     wait_max_s: f64,
 }
 
-/// One account from one address. Five: the third try is often right, and the fifth was a slip.
+/// One account from one address, or in one log-in. Five: the third try is often right, and the fifth was a slip.
 const PAIR: Bound = Bound {
     free: 5.0,
     leak_s: 600.0,
@@ -90,7 +95,8 @@ const VISITOR: Bound = Bound {
     wait_max_s: 900.0,
 };
 
-/// One account, from all addresses that it is not known from.
+/// One account, from all addresses that it is not known from, or in all its log-ins. One log-in cannot use it up: it soon waits
+/// for longer than it takes to forget an attempt here.
 const ACCOUNT: Bound = Bound {
     free: 50.0,
     leak_s: 72.0,
@@ -265,11 +271,13 @@ async fn begin_at_device(
     Ok(Some(attempted))
 }
 
-/// Counts an attempt of somebody who is logged in to prove that the account is theirs, or refuses it.
-pub(crate) async fn begin_own(state: &State, user: UserId) -> Result<Attempted, Error> {
-    let mut attempted = Attempted::single("own", &user.to_string(), PAIR);
-    attempted.asker = person(user);
-    count(state, attempted).await
+/// Counts an attempt of somebody who is logged in to prove that the account is theirs, or refuses it. `caller`: who, and in which
+/// session.
+pub(crate) async fn begin_own(state: &State, caller: (UserId, SessionId)) -> Result<Attempted, Error> {
+    let mut conn = state.connection().await?;
+    let mut attempted = of_own(&mut conn, ["own", "own_account"], caller).await?;
+    attempted.asker = person(caller.0);
+    count_on(&mut conn, attempted).await
 }
 
 /// Somebody who may be the owner of the account with this address, for the line at the hasher. By the address and not, as
@@ -284,9 +292,30 @@ pub(crate) fn person(user: UserId) -> Asker {
 }
 
 /// Counts an attempt of somebody who is logged in to make a code of the second factor, or refuses it. Apart from passwords:
-/// a right password must not forget how many codes were wrong.
-pub(crate) async fn begin_own_code(state: &State, user: UserId) -> Result<Attempted, Error> {
-    count(state, Attempted::single("own_code", &user.to_string(), PAIR)).await
+/// a right password must not forget how many codes were wrong. `caller` as in [`begin_own`].
+pub(crate) async fn begin_own_code(state: &State, caller: (UserId, SessionId)) -> Result<Attempted, Error> {
+    let mut conn = state.connection().await?;
+    let attempted = of_own(&mut conn, ["own_code", "own_code_account"], caller).await?;
+    count_on(&mut conn, attempted).await
+}
+
+/// An attempt of somebody who is logged in, by their log-in and by the account.
+///
+/// The log-in is told by its moment, which every session that is opened from another takes over from it: whoever opens one, and
+/// needs no password for that, gets no further guesses by it.
+async fn of_own(
+    conn: &mut PgConnection,
+    [by_login, by_account]: [&str; 2],
+    (user, session): (UserId, SessionId),
+) -> Result<Attempted, Error> {
+    let login = match store::logged_in_at(conn, session).await? {
+        Some(at) => at.timestamp_micros().to_string(),
+        // A program, which has a key and no session; it is refused when its account is looked for.
+        None => session.to_string(),
+    };
+    let mut attempted = Attempted::single(by_login, &format!("{user}|{login}"), PAIR);
+    attempted.others = vec![Subject::new(by_account, &user.to_string(), ACCOUNT)];
+    Ok(attempted)
 }
 
 /// Counts a mail that somebody asks for who is not logged in, or refuses it.

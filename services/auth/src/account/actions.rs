@@ -2,7 +2,7 @@
 
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
-use rowhouse_types::UserId;
+use rowhouse_types::{SessionId, UserId};
 use sqlx::PgConnection;
 
 use crate::attempt;
@@ -19,15 +19,15 @@ pub(super) const CURRENT_PASSWORD: &str = "current_password";
 /// Tenants whose names a new password must not be made of; of who is in more, the first.
 const TENANTS_NAMED_MAX: i64 = 50;
 
-/// The caller's account, where the password is right. It may be another when the transaction begins.
+/// The account of the caller, who is in a session, where the password is right. It may be another when the transaction begins.
 pub(crate) async fn confirmed(
     ctx: &Ctx,
     state: &State,
-    user: UserId,
+    caller: (UserId, SessionId),
     password: &OfferedPassword,
 ) -> Result<Account, Error> {
-    let attempted = attempt::begin_own(state, user).await?;
-    let account = identity::account_of(&mut *state.connection().await?, user).await?;
+    let attempted = attempt::begin_own(state, caller).await?;
+    let account = identity::account_of(&mut *state.connection().await?, caller.0).await?;
     let account = account.ok_or(Error::NotAPerson)?;
     if !account.active {
         return Err(Error::Revoked);

@@ -24,8 +24,8 @@ const RETRY: Duration = Duration::from_secs(60 * 60);
 ///
 /// Whoever reads the mails of the new address can reset the password: OWASP ASVS 5.0, 7.5.1, asks for both factors anew.
 pub(crate) async fn change(ctx: &Ctx, state: &State, change: &EmailChange) -> Result<(), Error> {
-    let (user, _) = manage::caller(ctx)?;
-    let account = confirmed_anew(ctx, state, user, &change.current, change.code.as_ref()).await?;
+    let caller @ (user, _) = manage::caller(ctx)?;
+    let account = confirmed_anew(ctx, state, caller, &change.current, change.code.as_ref()).await?;
     if change.new.key() == Email::key_of(&account.email) {
         return Err(Error::Field {
             field: "new_email",

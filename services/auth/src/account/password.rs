@@ -18,7 +18,7 @@ use crate::state::State;
 /// Sets a new password and ends the account's other sessions; answers when no service honours them any more.
 pub(crate) async fn change(ctx: &Ctx, state: &State, change: &PasswordChange) -> Result<(), Error> {
     let (user, session) = manage::caller(ctx)?;
-    let account = super::actions::confirmed(ctx, state, user, &change.current).await?;
+    let account = super::actions::confirmed(ctx, state, (user, session), &change.current).await?;
     let mut conn = state.connection().await?;
     super::actions::long_enough(&mut conn, user, &change.new, "new_password").await?;
     let chooser = Chooser::new("new_password", &account.email, &account.display_name).known_as(attempt::person(user));

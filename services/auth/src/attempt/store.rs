@@ -1,7 +1,7 @@
 //! SQL of attempts.
 
 use chrono::{DateTime, Utc};
-use rowhouse_types::Email;
+use rowhouse_types::{Email, SessionId};
 use sqlx::PgConnection;
 
 use super::{Subject, Taken};
@@ -38,6 +38,9 @@ const IS_KNOWN: &str = "SELECT EXISTS (SELECT FROM auth.sessions AS session \
     OR EXISTS (SELECT FROM auth.attempts WHERE subject = $3 AND at > now() - interval '1 hour'), \
     EXISTS (SELECT FROM auth.attempts WHERE subject = $4 AND at > now() - interval '1 hour')";
 
+/// A session that was opened from another is as old as that one (`session/store.rs`).
+const LOGGED_IN_AT: &str = "SELECT created_at FROM auth.sessions WHERE id = $1";
+
 const MARK: &str = "INSERT INTO auth.attempts (subject, level, at, blocked_until) \
     VALUES ($1, 0, clock_timestamp(), clock_timestamp()) ON CONFLICT (subject) DO UPDATE SET at = excluded.at";
 
@@ -48,7 +51,7 @@ const PRUNE: &str = "DELETE FROM auth.attempts WHERE subject = ANY (ARRAY(SELECT
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[TAKE, WAIT, GIVE_BACK, FORGET, IS_KNOWN, MARK, PRUNE];
+pub(crate) const STATEMENTS: &[&str] = &[TAKE, WAIT, GIVE_BACK, FORGET, IS_KNOWN, LOGGED_IN_AT, MARK, PRUNE];
 
 /// Counts an attempt and notes when, or says how long to wait where it must not be made yet.
 pub(super) async fn take(conn: &mut PgConnection, subject: &mut Subject) -> Result<Taken, Error> {
@@ -91,6 +94,12 @@ pub(super) async fn is_known(
 ) -> Result<(bool, bool), Error> {
     let known = sqlx::query_as(IS_KNOWN).bind(email.as_str()).bind(address);
     Ok(known.bind(reset).bind(recovered).fetch_one(conn).await?)
+}
+
+/// When the person logged in to whom a session goes back; `None` where there is no such session.
+pub(super) async fn logged_in_at(conn: &mut PgConnection, session: SessionId) -> Result<Option<DateTime<Utc>>, Error> {
+    let at = sqlx::query_scalar(LOGGED_IN_AT).bind(session.uuid());
+    Ok(at.fetch_optional(conn).await?)
 }
 
 /// Remembers that something happened now.

@@ -53,7 +53,7 @@ pub(crate) async fn list(ctx: &Ctx, state: &State, size: u32, token: &str) -> Re
 /// The caller shows the password again, and the second factor where they have one: an operator who was made with a stolen token
 /// would stay one when the token has ended. Only log-ins come here, since an API key acts in its tenant and never on the platform.
 pub(crate) async fn grant(ctx: &Ctx, state: &State, grant: &Grant) -> Result<Operator, Error> {
-    let (caller, _) = manage::caller(ctx)?;
+    let caller = manage::caller(ctx)?;
     let shown = confirmed_anew(ctx, state, caller, &grant.current, grant.code.as_ref()).await?;
     let mut tx = state.begin().await?;
     let user = active_account(&mut tx, &grant.email, Some(&shown)).await?;

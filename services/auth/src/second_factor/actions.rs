@@ -37,8 +37,8 @@ pub(crate) async fn get(ctx: &Ctx, state: &State) -> Result<SecondFactor, Error>
 
 /// Makes a secret that is to be confirmed.
 pub(crate) async fn set_up(ctx: &Ctx, state: &State, password: &OfferedPassword) -> Result<Setup, Error> {
-    let (user, _) = caller(ctx)?;
-    let account = confirmed(ctx, state, user, password).await?;
+    let caller @ (user, _) = caller(ctx)?;
+    let account = confirmed(ctx, state, caller, password).await?;
     let bytes = random::bytes().map_err(Error::fault)?;
     let secret = bytes
         .get(..SECRET_BYTES)
@@ -66,7 +66,7 @@ pub(crate) async fn set_up(ctx: &Ctx, state: &State, password: &OfferedPassword)
 pub(crate) async fn confirm(ctx: &Ctx, state: &State, code: &Code) -> Result<RecoveryCodes, Error> {
     let (user, session) = caller(ctx)?;
     let codes = RecoveryCodes::generate()?;
-    let guess = attempt::begin_own_code(state, user).await?;
+    let guess = attempt::begin_own_code(state, (user, session)).await?;
     let mut tx = state.begin().await?;
     identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
     let kept = store::find(&mut tx, user).await?.ok_or(Error::NoSecondFactor)?;
@@ -101,10 +101,10 @@ pub(crate) async fn renew_codes(
     password: &OfferedPassword,
     code: &Code,
 ) -> Result<RecoveryCodes, Error> {
-    let (user, _) = caller(ctx)?;
+    let caller @ (user, _) = caller(ctx)?;
     let codes = RecoveryCodes::generate()?;
-    let account = confirmed(ctx, state, user, password).await?;
-    let guess = attempt::begin_own_code(state, user).await?;
+    let account = confirmed(ctx, state, caller, password).await?;
+    let guess = attempt::begin_own_code(state, caller).await?;
     let mut tx = state.begin().await?;
     shown_now(&mut tx, state, user, &account.password_hash, code).await?;
     store::replace_recovery(&mut tx, user, &codes.hashes()).await?;
@@ -116,9 +116,9 @@ pub(crate) async fn renew_codes(
 
 /// Ends the second factor, and answers when no session is honoured any more as one in which it was shown.
 pub(crate) async fn remove(ctx: &Ctx, state: &State, password: &OfferedPassword, code: &Code) -> Result<(), Error> {
-    let (user, _) = caller(ctx)?;
-    let account = confirmed(ctx, state, user, password).await?;
-    let guess = attempt::begin_own_code(state, user).await?;
+    let caller @ (user, _) = caller(ctx)?;
+    let account = confirmed(ctx, state, caller, password).await?;
+    let guess = attempt::begin_own_code(state, caller).await?;
     let mut tx = state.begin().await?;
     shown_now(&mut tx, state, user, &account.password_hash, code).await?;
     store::remove(&mut tx, user).await?;
@@ -143,14 +143,14 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, password: &OfferedPassword,
 pub(crate) async fn confirmed_anew(
     ctx: &Ctx,
     state: &State,
-    user: UserId,
+    caller @ (user, _): (UserId, SessionId),
     password: &OfferedPassword,
     code: Option<&Code>,
 ) -> Result<Account, Error> {
-    let account = confirmed(ctx, state, user, password).await?;
+    let account = confirmed(ctx, state, caller, password).await?;
     // Who sends none guesses nothing: people do not know that more is asked until they are told.
     let guess = match code {
-        Some(_) => Some(attempt::begin_own_code(state, user).await?),
+        Some(_) => Some(attempt::begin_own_code(state, caller).await?),
         None => None,
     };
     let mut tx = state.begin().await?;
