@@ -117,7 +117,8 @@ impl Refusals {
             if let Err(failure) = log.refused(&entry).await {
                 metrics::counter!("rowhouse_refusals_lost_total").increment(1);
                 let cause = failure.cause().unwrap_or_default();
-                tracing::warn!(%failure, cause, "a refusal was not written to the audit log");
+                let (actor, action) = (entry.actor, entry.action);
+                tracing::warn!(%failure, cause, actor, action, "a refusal was not written to the audit log");
             }
         }
     }

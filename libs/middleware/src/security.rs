@@ -31,7 +31,7 @@ pub struct Security {
     pub refusals: Option<Arc<dyn RefusalLog>>,
 }
 
-/// A call that was refused: a known caller's for want of a right, or an attempt to become one.
+/// A call that was refused: a known caller's, for want of a right or because what they show has ended, or an attempt to become one.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     /// The call.

@@ -14,5 +14,6 @@ mod quota;
 mod rights;
 mod statuses;
 mod tenants;
+mod told;
 mod wire;
 mod world;

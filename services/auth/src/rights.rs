@@ -218,8 +218,9 @@ impl Rights {
         };
         let ended = !facts.identity_active || (query.session.is_some() && !facts.session_live) || held.is_none();
         let standing = match facts.access {
-            _ if ended => Standing::Revoked,
+            // Others may have signed by such a key whatever they like: nobody is held to what it says.
             _ if !facts.key_good => Standing::KeyRevoked,
+            _ if ended => Standing::Revoked,
             Some(Access::Suspended) if access_needed => Standing::TenantSuspended,
             Some(Access::Pending) | None if access_needed => Standing::TenantUnknown,
             _ if facts.second_factor_lacks => Standing::SecondFactorNotShown,

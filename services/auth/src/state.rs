@@ -34,8 +34,8 @@ pub(crate) struct State {
     pub(crate) pages: PageTokens,
     /// What tenants may use.
     pub(crate) limits: LimitsClient,
-    /// Where guesses that failed, at log-ins and invitations, are counted until they are written. Apart from other refusals:
-    /// who floods the one must not take the other's room.
+    /// Where guesses that failed, and what is over and was shown all the same, are counted until they are written: at log-ins,
+    /// refreshes, invitations and exchanges of keys. Apart from other refusals: who floods the one must not take the other's room.
     pub(crate) failed_logins: Refusals,
     /// Networks that have presented too many API keys, refresh tokens or links which are not good.
     pub(crate) closed_origins: ClosedOrigins,

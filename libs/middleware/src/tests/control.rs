@@ -12,7 +12,7 @@ use rowhouse_context::{Ctx, RequestId};
 use tower::{Service as _, service_fn};
 
 use crate::layer::{
-    Next, authentication, authorisation, catch_panic, completion, deadline, load_shed, own_task, policy, quota,
+    Next, authentication, authorisation, catch_panic, completion, deadline, load_shed, own_task, policy, quota, refusal,
     request_id, tenant,
 };
 use crate::rpc;
@@ -30,6 +30,7 @@ pub(super) enum Without {
     Policy,
     Authentication,
     Tenant,
+    Refusal,
     Authorisation,
     Quota,
     OwnTask,
@@ -70,6 +71,7 @@ async fn answer(
     let next = unless!(Authorisation, next, move |request| authorisation::layer(
         shared, request, next
     ));
+    let next = unless!(Refusal, next, move |request| refusal::layer(shared, request, next));
     let next = if without == Without::Tenant {
         inside(move |request| believe(request, next))
     } else {

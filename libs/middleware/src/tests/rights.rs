@@ -1,7 +1,5 @@
 //! Whether the caller may: standing, permission, and what happens where nobody can say.
 
-use std::sync::{Arc, Mutex};
-
 use prost::Message as _;
 use rowhouse_client::{RightsError, Standing};
 use rowhouse_proto::crm::v1::Contact;
@@ -9,7 +7,6 @@ use rowhouse_types::UserId;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::security::{Refusal, RefusalLog};
 use crate::stack::Listener;
 use crate::tests::control::{self, Without};
 use crate::tests::wire::{Call, Client};
@@ -128,61 +125,4 @@ async fn without_authorisation_a_missing_permission_is_let_through() {
     let client = Client::of(control::stack(&world, Listener::Public, Without::Authorisation)).await;
     let answer = client.call(&Call::new(DELETE).bearer(&world.member())).await;
     answer.assert("let through", Code::Ok, "");
-}
-
-/// Keeps what it is told.
-#[derive(Default)]
-struct Told {
-    refusals: Mutex<Vec<Refusal>>,
-}
-
-impl RefusalLog for Told {
-    fn refused(&self, refusal: Refusal) {
-        self.refusals.lock().unwrap().push(refusal);
-    }
-}
-
-#[tokio::test]
-async fn the_audit_log_is_told_who_was_refused_what_and_of_nothing_else() {
-    let mut world = World::new();
-    let told = Arc::new(Told::default());
-    world.refusals = Some(told.clone());
-    world.set_rights(Ok(rights(Standing::Good, &["contacts:read"])));
-    let client = Client::of(world.public()).await;
-    let calls = [
-        (GET, world.member(), Code::Ok),
-        (GET, "damaged".to_owned(), Code::Unauthenticated),
-        (DELETE, world.member(), Code::PermissionDenied),
-        (CREATE_TENANT, world.operator(), Code::PermissionDenied),
-        (CREATE_TENANT, world.member(), Code::PermissionDenied),
-    ];
-    for (path, token, code) in calls {
-        let answer = client.call(&Call::new(path).bearer(&token)).await;
-        assert_eq!(answer.status.code(), code, "{path}");
-    }
-    let other = world.other.to_string();
-    let elsewhere = Call::new(GET).bearer(&world.member()).with("x-tenant-id", &other);
-    client
-        .call(&elsewhere)
-        .await
-        .assert("another tenant", Code::PermissionDenied, "TENANT_MISMATCH");
-    let refusals = told.refusals.lock().unwrap();
-    let seen: Vec<_> = refusals
-        .iter()
-        .map(|refusal| {
-            let (ctx, permission) = (&refusal.ctx, refusal.permission.as_deref());
-            assert_eq!(ctx.principal().user(), Some(world.user));
-            (refusal.rpc, ctx.tenant_opt(), refusal.reason, permission)
-        })
-        .collect();
-    let missing = "PERMISSION_MISSING";
-    assert_eq!(
-        seen,
-        [
-            (&DELETE[1..], Some(world.tenant), missing, Some("contacts:delete")),
-            (&CREATE_TENANT[1..], None, missing, Some("tenants:create")),
-            (&CREATE_TENANT[1..], None, "AUDIENCE_MISMATCH", Some("tenants:create")),
-            (&GET[1..], None, "TENANT_MISMATCH", Some("contacts:read")),
-        ]
-    );
 }

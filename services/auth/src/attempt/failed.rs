@@ -1,4 +1,4 @@
-//! Guesses that failed, for the audit logs.
+//! Guesses that failed, for the audit logs, and what was shown although it is over: a key, a refresh token.
 //!
 //! They are counted together like other refusals and written afterwards: whoever guesses a thousand times fills no log, and no
 //! answer waits for one.

@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use rowhouse_context::Ctx;
+use rowhouse_status::Reason;
 use serde_json::json;
 use sqlx::{Postgres, Transaction};
 
 use super::actions::pair;
 use super::{EndReason, Kept, Pair, REFRESH_EVERY_S, RefreshToken, Session, Verdict, store};
+use crate::attempt::failed::{self, Failed};
 use crate::attempt::origin;
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::rights::{self, Query, Rights, Standing, Subject};
 use crate::state::State;
+
+/// The RPC.
+const REFRESH: &str = "rowhouse.auth.v1.AuthService/Refresh";
 
 /// Exchanges a refresh token. All uses of one family's tokens wait for each other at their session's row.
 ///
@@ -32,14 +37,22 @@ pub(crate) async fn refresh(ctx: &Ctx, state: &State, token: &RefreshToken) -> R
     pair(&signer, kept)?.ok_or(Error::RefreshTokenInvalid)
 }
 
+/// A token of a session that is over is told to the log of the session's tenant, or the platform's: whoever has it should not, or
+/// has not noticed. One that nobody has made is nobody's, and one that is merely too old says nothing.
 async fn exchange(ctx: &Ctx, state: &State, token: &RefreshToken) -> Result<Kept, Error> {
     let mut tx = state.begin().await?;
-    let session = store::of_token(&mut tx, token)
-        .await?
-        .ok_or(Error::RefreshTokenInvalid)?;
-    let session = store::lock_live(&mut tx, session)
-        .await?
-        .ok_or(Error::RefreshTokenInvalid)?;
+    let known = store::of_token(&mut tx, token).await?;
+    let (id, tenant) = known.ok_or(Error::RefreshTokenInvalid)?;
+    let over = || {
+        let failed = Failed {
+            rpc: REFRESH,
+            reason: Reason::RefreshTokenInvalid,
+            target: id.to_string(),
+        };
+        failed::tell(ctx, state, tenant, &failed);
+        Error::RefreshTokenInvalid
+    };
+    let session = store::lock_live(&mut tx, id).await?.ok_or_else(over)?;
     // Read after the lock: whoever held it may have used the token.
     let presented = store::presented(&mut tx, token)
         .await?
@@ -50,7 +63,7 @@ async fn exchange(ctx: &Ctx, state: &State, token: &RefreshToken) -> Result<Kept
         Verdict::Refuse => return Err(Error::RefreshTokenInvalid),
         Verdict::End => return Err(end(ctx, state, tx, session).await),
     };
-    check_standing(&mut tx, session).await?;
+    check_standing(&mut tx, session, over).await?;
     // Last of what may refuse it: a token that shows a theft ends the session however often that was refreshed.
     if !store::count_refresh(&mut tx, session.id, &origin::of(ctx), token).await? {
         let retry = Duration::from_secs_f64(REFRESH_EVERY_S);
@@ -77,8 +90,12 @@ async fn exchange(ctx: &Ctx, state: &State, token: &RefreshToken) -> Result<Kept
     })
 }
 
-/// Refuses, and uses up nothing, where the person could do nothing with the new pair.
-async fn check_standing(tx: &mut Transaction<'static, Postgres>, session: Session) -> Result<(), Error> {
+/// Refuses, and uses up nothing, where the person could do nothing with the new pair. `over`: the refusal where the session is.
+async fn check_standing(
+    tx: &mut Transaction<'static, Postgres>,
+    session: Session,
+    over: impl FnOnce() -> Error,
+) -> Result<(), Error> {
     let query = Query {
         user: session.user,
         session: Some(session.id),
@@ -91,7 +108,7 @@ async fn check_standing(tx: &mut Transaction<'static, Postgres>, session: Sessio
     match Rights::judge(&query, &facts).standing {
         // With the new pair they can still set up a second factor.
         Standing::Good | Standing::SecondFactorNotShown => Ok(()),
-        Standing::Revoked | Standing::KeyRevoked => Err(Error::RefreshTokenInvalid),
+        Standing::Revoked | Standing::KeyRevoked => Err(over()),
         Standing::TenantSuspended => Err(Error::TenantSuspended),
         Standing::TenantUnknown => Err(Error::TenantNotReady),
     }

@@ -55,7 +55,8 @@ const ENDS: &str = "SELECT least(session.expires_at, \
     FROM auth.sessions AS session LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id \
     WHERE session.id = $1";
 
-const OF_TOKEN: &str = "SELECT session_id FROM auth.refresh_tokens WHERE token_hash = $1";
+const OF_TOKEN: &str = "SELECT session.id, session.tenant_id FROM auth.refresh_tokens AS token \
+    JOIN auth.sessions AS session ON session.id = token.session_id WHERE token.token_hash = $1";
 
 const LOCK_LIVE: &str = "SELECT identity_id, tenant_id FROM auth.sessions \
     WHERE id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp() FOR UPDATE";
@@ -287,13 +288,13 @@ pub(super) async fn ends(conn: &mut PgConnection, session: SessionId) -> Result<
     Ok(ends.fetch_one(conn).await?)
 }
 
-/// The session of a token.
-pub(super) async fn of_token(conn: &mut PgConnection, token: &RefreshToken) -> Result<Option<SessionId>, Error> {
-    let id: Option<Uuid> = sqlx::query_scalar(OF_TOKEN)
-        .bind(token.hash())
-        .fetch_optional(conn)
-        .await?;
-    Ok(id.map(SessionId::from_uuid))
+/// The session of a token, whether it goes on or not, and its tenant.
+pub(super) async fn of_token(
+    conn: &mut PgConnection,
+    token: &RefreshToken,
+) -> Result<Option<(SessionId, Option<TenantId>)>, Error> {
+    let row: Option<(Uuid, Option<Uuid>)> = sqlx::query_as(OF_TOKEN).bind(token.hash()).fetch_optional(conn).await?;
+    Ok(row.map(|(id, tenant)| (SessionId::from_uuid(id), tenant.map(TenantId::from_uuid))))
 }
 
 /// Locks a session that was not ended.

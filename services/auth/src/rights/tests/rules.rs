@@ -79,6 +79,19 @@ fn anything_ended_revokes_and_gives_nothing() {
     }
 }
 
+/// Whoever has the key may have signed for a session that has ended as for one that goes on, and it is not they who are told of.
+#[test]
+fn what_a_key_has_signed_that_is_not_good_is_not_looked_into() {
+    for session_live in [true, false] {
+        let facts = Facts {
+            key_good: false,
+            session_live,
+            ..facts()
+        };
+        assert_eq!(standing(query(), facts), Standing::KeyRevoked);
+    }
+}
+
 #[test]
 fn nobody_acts_in_a_tenant_that_is_not_open() {
     let operator = Query {

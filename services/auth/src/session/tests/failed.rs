@@ -1,15 +1,19 @@
-//! What the audit logs keep of log-ins that failed.
+//! What the audit logs keep of log-ins that failed, and of refresh tokens whose session is over.
 
 use rowhouse_auth_kit::Role;
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_types::{TenantId, UserId};
 use serde_json::Value;
 
+use crate::error::Error;
 use crate::identity::OfferedPassword;
-use crate::session::{self, actions};
+use crate::session::actions::logout;
+use crate::session::refresh::refresh;
+use crate::session::{self, Pair, RefreshToken, actions};
 use crate::tests::bench::{Bench, PASSWORD, Told, ctx, why};
 
 const LOGIN: &str = "rowhouse.auth.v1.AuthService/Login";
+const REFRESH: &str = "rowhouse.auth.v1.AuthService/Refresh";
 const WRONG: &str = "wrong horse battery";
 
 async fn fail(bench: &Bench, from: &str, email: &str) {
@@ -117,4 +121,80 @@ async fn naming_a_tenant_that_somebody_is_not_in_keeps_no_guess_from_those_that_
         why("LOGIN_FAILED", 1),
     ));
     assert_eq!(bench.told(LOGIN).await, wanted);
+}
+
+/// Presents a refresh token that is not good.
+async fn present(bench: &Bench, token: &RefreshToken) {
+    let thief = ctx(Principal::Anonymous, None).with_origin(None, Some("192.0.2.1".to_owned()));
+    let refused = refresh(&thief, &bench.state, token).await.map(drop);
+    assert!(matches!(refused, Err(Error::RefreshTokenInvalid)), "{refused:?}");
+}
+
+fn of_session(pair: &Pair, times: u64) -> Told {
+    let tenant = pair.session.tenant.map(|tenant| tenant.uuid());
+    let why = why("REFRESH_TOKEN_INVALID", times);
+    (tenant, pair.session.id.to_string(), Some("192.0.2.1".to_owned()), why)
+}
+
+/// Somebody else may have it, and goes on trying.
+#[tokio::test]
+async fn a_refresh_token_whose_session_is_over_stands_in_the_log_of_where_the_session_was() {
+    let bench = Bench::start("failed_refreshes").await;
+    let house = bench.house("acme").await;
+    let password = bench.operator("root@rowhouse.example").await;
+    let member = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    let operator = bench.login("root@rowhouse.example", &password, None).await.unwrap();
+    let expired = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    for pair in [&member, &operator] {
+        logout(&Bench::ctx_in(pair), &bench.state).await.unwrap();
+    }
+    let over = format!(
+        "UPDATE auth.sessions SET expires_at = now() - interval '1 second' WHERE id = '{}'",
+        expired.session.id.uuid()
+    );
+    bench.execute(&over).await;
+    for pair in [&member, &member, &operator, &expired] {
+        present(&bench, &pair.refresh_token).await;
+    }
+    let mut wanted = [
+        of_session(&member, 2),
+        of_session(&expired, 1),
+        of_session(&operator, 1),
+    ];
+    // By the session, the platform's last.
+    wanted[..2].sort_by_key(|(_, session, ..)| session.clone());
+    assert_eq!(bench.told(REFRESH).await, wanted);
+}
+
+/// The tenant lets no session last so long: that ends it as well.
+#[tokio::test]
+async fn a_refresh_token_of_who_may_do_nothing_any_more_is_told_too() {
+    let bench = Bench::start("failed_refreshes_standing").await;
+    let house = bench.house("acme").await;
+    let pair = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    bench
+        .execute(
+            "INSERT INTO auth.login_policies (tenant_id, session_lifetime_s) SELECT id, 900 FROM auth.tenants;
+             UPDATE auth.sessions SET created_at = now() - interval '16 minutes'",
+        )
+        .await;
+    present(&bench, &pair.refresh_token).await;
+    assert_eq!(bench.told(REFRESH).await, [of_session(&pair, 1)]);
+}
+
+/// The control: what says nothing about a theft fills no log.
+#[tokio::test]
+async fn a_refresh_token_that_is_good_too_old_or_invented_is_told_to_nobody() {
+    let bench = Bench::start("good_refreshes").await;
+    let house = bench.house("acme").await;
+    let pair = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    let from = ctx(Principal::Anonymous, None).with_origin(None, Some("192.0.2.1".to_owned()));
+    let next = refresh(&from, &bench.state, &pair.refresh_token).await.unwrap();
+    bench
+        .execute("UPDATE auth.refresh_tokens SET expires_at = now() - interval '1 second'")
+        .await;
+    for refused in [next.refresh_token, RefreshToken::generate().unwrap()] {
+        present(&bench, &refused).await;
+    }
+    assert_eq!(bench.told(REFRESH).await, []);
 }
