@@ -1,19 +1,24 @@
 //! Operators make and unmake each other: who is made one works at once, who is none any more is refused at once and stays a
-//! member, and one is always left. All of them hear of it by mail.
+//! member, and one is always left. All of them hear of it by mail. And whatever they look at in a tenant, its administrator reads
+//! who did, why and when.
 
 use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey;
 use rowhouse_devkit::smtp::Mail;
+use rowhouse_devkit::wait;
 use rowhouse_proto::auth::v1::{
-    GetOperatorRequest, GrantOperatorRequest, ListOperatorsRequest, Operator, RevokeOperatorRequest, WhoAmIRequest,
+    AuditEntry, GetOperatorRequest, GrantOperatorRequest, ListAuditEntriesRequest, ListOperatorsRequest, Operator,
+    RevokeOperatorRequest, WhoAmIRequest,
 };
 use rowhouse_proto::common::v1::Placement;
+use rowhouse_proto::crm::v1::ListContactsRequest;
 use rowhouse_proto::tenant::v1::ListTenantsRequest;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
-use crate::support::world::{OPERATOR, PASSWORD, World};
+use crate::journey::audit;
+use crate::support::world::{House, OPERATOR, PASSWORD, PLACEMENTS, World, slug_in};
 
 fn reason(status: &Status) -> String {
     let details = status.get_error_details();
@@ -111,5 +116,85 @@ async fn operators_make_and_unmake_each_other() -> Result<()> {
         told(&world, address, subject, &member.email).await?;
     }
     ensure!(listed(first).await? == [OPERATOR]);
+    Ok(())
+}
+
+/// That operators were let in, the newest first, as the tenant's administrator reads it.
+async fn accesses(house: &House) -> Result<Vec<AuditEntry>> {
+    let only = audit::filter(|filter| filter.action = "operator.access".to_owned());
+    audit::list(&house.administrator.caller, only).await
+}
+
+/// Waits until the tenant's log says that an operator was let in for a reason.
+async fn is_told(house: &House, why: &str) -> Result<()> {
+    wait::until("an operator in the log", journey::BACKGROUND_MAX, || async {
+        Ok(accesses(house).await?.iter().any(|entry| entry.reason == why))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_an_operator_looks_at_in_a_tenant_stands_in_its_log() -> Result<()> {
+    let world = World::start("operators-inside").await?;
+    for placement in PLACEMENTS {
+        looked_at(&world, placement).await?;
+    }
+    Ok(())
+}
+
+async fn looked_at(world: &World, placement: Placement) -> Result<()> {
+    let house = world.house_in(placement, &slug_in(placement, "acme")).await?;
+    let operator = world.operator.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();
+    journey::create_contact(&house.user.caller, "Amara Almeida", "").await?;
+    // Members who read; were they told of, it would be before the operator is for the second time.
+    for member in [&house.user, &house.manager, &house.administrator] {
+        let mut contacts = member.caller.contacts();
+        contacts.list_contacts(ListContactsRequest::default()).await?;
+    }
+
+    let begun = chrono::Utc::now().timestamp();
+    let (complaint, repair) = ("a complaint, ticket 7", "a repair, ticket 8");
+    let inside = world.operator.in_tenant(&house.tenant.id, complaint)?;
+    let listed = inside.contacts().list_contacts(ListContactsRequest::default()).await?;
+    ensure!(listed.get_ref().contacts.len() == 1, "{listed:?}");
+    is_told(&house, complaint).await?;
+    // A change has an entry of its own beside; and each service says what was done in it.
+    let inside = world.operator.in_tenant(&house.tenant.id, repair)?;
+    let made = journey::create_contact(&inside, "Grace Gold", "").await?;
+    is_told(&house, repair).await?;
+    let inside = world.operator.in_tenant(&house.tenant.id, "the log, ticket 9")?;
+    let request = ListAuditEntriesRequest::default();
+    inside.audit().list_audit_entries(request).await?;
+    is_told(&house, "the log, ticket 9").await?;
+
+    let told = accesses(&house).await?;
+    let seen: Vec<[&str; 3]> = told
+        .iter()
+        .map(|entry| [entry.service.as_str(), &entry.outcome, &entry.reason])
+        .collect();
+    let wanted = [
+        ["auth", "done", "the log, ticket 9"],
+        ["crm", "succeeded", repair],
+        ["crm", "succeeded", complaint],
+    ];
+    ensure!(seen == wanted, "{placement:?}: {told:?}");
+    ensure!(told.iter().all(|entry| entry.actor == operator.user_id), "{told:?}");
+    let when = told[2].time.as_ref().map_or(0, |time| time.seconds);
+    let now = chrono::Utc::now().timestamp();
+    ensure!((begun..=now).contains(&when), "{begun} to {now}: {told:?}");
+    for (entry, rpc) in told.iter().zip([
+        "rowhouse.auth.v1.AuditService/ListAuditEntries",
+        "rowhouse.crm.v1.ContactService/CreateContact",
+        "rowhouse.crm.v1.ContactService/ListContacts",
+    ]) {
+        ensure!(format!("{:?}", entry.after).contains(rpc), "{entry:?}");
+    }
+    let of_change = audit::filter(|filter| filter.target = made.id.clone());
+    let change = audit::list(&house.administrator.caller, of_change).await?;
+    let change: Vec<[&str; 3]> = change
+        .iter()
+        .map(|entry| [entry.action.as_str(), &entry.actor, &entry.reason])
+        .collect();
+    ensure!(change == [["contacts:create", &operator.user_id, repair]], "{change:?}");
     Ok(())
 }

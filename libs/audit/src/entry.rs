@@ -41,6 +41,9 @@ pub struct Entry {
 // === impl Entry ===
 
 impl Entry {
+    /// The outcome of what was done.
+    pub const DONE: &'static str = "done";
+
     /// An entry about what the call of `ctx` has done, in the log of the tenant that it is for.
     #[must_use]
     pub fn done(service: ServiceName, ctx: &Ctx, action: &str, target: impl ToString) -> Self {
@@ -58,7 +61,7 @@ impl Entry {
             reason: ctx.reason().map(str::to_owned),
             address: ctx.address().map(str::to_owned),
             request_id: ctx.request_id().to_string(),
-            outcome: "done".to_owned(),
+            outcome: Self::DONE.to_owned(),
         }
     }
 

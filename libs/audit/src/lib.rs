@@ -6,7 +6,7 @@
 //! - [`log`]: [`AuditLog`], what every service's log does; [`Query`].
 //! - [`store`]: [`ControlLog`], the logs in the control database. Those in tenants' homes are their service's.
 //! - [`sealer`]: what seals entries within seconds.
-//! - [`refusals`]: [`Refusals`], which writes what was refused, and not more than a bound.
+//! - [`refusals`]: [`Refusals`], which writes what was refused and where operators were let in, and not more than a bound.
 //! - [`rpc`]: [`AuditLogRpc`], a log for the service that merges them; [`wire`]: its messages.
 
 pub mod check;

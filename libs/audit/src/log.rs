@@ -61,8 +61,8 @@ pub trait AuditLog: Send + Sync + 'static {
     /// What is not sealed.
     async fn unsealed(&self, ctx: &Ctx, tenant: Option<TenantId>) -> Result<Unsealed, Failure>;
 
-    /// Writes an entry about what was not done, in a transaction of its own.
-    async fn refused(&self, entry: &Entry) -> Result<(), Failure>;
+    /// Writes an entry about what has changed nothing, in a transaction of its own.
+    async fn note(&self, entry: &Entry) -> Result<(), Failure>;
 }
 
 // === impl Query ===

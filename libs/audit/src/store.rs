@@ -242,7 +242,7 @@ impl AuditLog for ControlLog {
         })
     }
 
-    async fn refused(&self, entry: &Entry) -> Result<(), Failure> {
+    async fn note(&self, entry: &Entry) -> Result<(), Failure> {
         let mut connection = self.pool.acquire().await.map_err(unavailable)?;
         self.table.record(&mut connection, entry).await.map_err(unavailable)
     }

@@ -8,6 +8,7 @@ use axum::response::Response;
 
 use crate::body::Inner;
 
+pub(crate) mod access;
 pub(crate) mod authentication;
 pub(crate) mod authorisation;
 pub(crate) mod catch_panic;

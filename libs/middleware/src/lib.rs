@@ -16,4 +16,4 @@ pub mod stack;
 mod tests;
 
 pub use extract::{ctx, rights};
-pub use security::{Limits, Refusal, RefusalLog, Security};
+pub use security::{Access, Limits, Refusal, RefusalLog, Security};

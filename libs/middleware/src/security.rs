@@ -27,7 +27,7 @@ pub struct Security {
     pub certificates: Option<Certificates>,
     /// Permits for calls of tenants' members; nobody is bounded where absent, as in a process that serves no members.
     pub quotas: Option<Quotas>,
-    /// Where refusals are recorded; nowhere where absent.
+    /// Where refusals are recorded, and that operators were let into tenants; nowhere where absent.
     pub refusals: Option<Arc<dyn RefusalLog>>,
 }
 
@@ -46,10 +46,22 @@ pub struct Refusal {
     pub target: String,
 }
 
-/// Where refusals go. It takes them at once: the answer waits for nothing.
+/// A platform operator's call in a tenant that was let in.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The call: who, in which tenant, and why.
+    pub ctx: Ctx,
+    /// What was called: `rowhouse.crm.v1.ContactService/ListContacts`.
+    pub rpc: &'static str,
+}
+
+/// Where refusals go, and what else leaves no trace of its own. It takes them at once: the answer waits for nothing.
 pub trait RefusalLog: Send + Sync {
     /// A call was refused.
     fn refused(&self, refusal: Refusal);
+
+    /// An operator was let into a tenant.
+    fn let_in(&self, access: Access);
 }
 
 /// Bounds of the stack.

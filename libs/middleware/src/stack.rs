@@ -16,8 +16,8 @@ use tonic::service::Routes;
 use tower::Service;
 
 use crate::layer::{
-    authentication, authorisation, catch_panic, completion, deadline, load_shed, metadata_size, metrics, own_task,
-    policy, quota, refusal, request_id, span, tenant,
+    access, authentication, authorisation, catch_panic, completion, deadline, load_shed, metadata_size, metrics,
+    own_task, policy, quota, refusal, request_id, span, tenant,
 };
 use crate::rpc;
 use crate::security::{Limits, Security};
@@ -69,6 +69,8 @@ async fn answer(shared: &Shared, routes: Router, request: Box<Request>) -> Respo
     let next = move |request| own_task::layer(shared, request, services);
     // After the rights, so that no stranger spends a tenant's permits; before the work that they are for.
     let next = move |request| quota::layer(shared, request, next);
+    // After the rights: who is refused was not let in.
+    let next = move |request| access::layer(shared, request, next);
     // Rights depend on caller and tenant; the first look-up of the call.
     let next = move |request| authorisation::layer(shared, request, next);
     // Needs caller and tenant; outside of whatever may refuse them.

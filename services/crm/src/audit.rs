@@ -1,5 +1,5 @@
-//! The audit log in a tenant's home: read, sealed, and told of refusals. Its other entries are written by the statements of
-//! the changes that they are about.
+//! The audit log in a tenant's home: read, sealed, and told of refusals and of operators who were let in. Its other entries are
+//! written by the statements of the changes that they are about.
 
 pub(crate) mod sealing;
 mod store;
@@ -29,7 +29,7 @@ pub(crate) struct HomeLog {
     db: TenantDb,
     /// For this service's own work, besides the lanes of tenants' calls: a tenant that fills its slots is sealed all the same, and
     /// sealing takes none of them. `TenantDb::bulk` is for such jobs, as long as no call waits for what they lock: a seal locks
-    /// its number and its lines of the queue, which only who seals wants, and an entry about a refusal locks nothing but itself.
+    /// its number and its lines of the queue, which only who seals wants, and an entry about no change locks nothing but itself.
     own: TenantDb,
 }
 
@@ -97,11 +97,11 @@ impl AuditLog for HomeLog {
         Ok(store::unsealed(&mut tx).await?)
     }
 
-    async fn refused(&self, entry: &Entry) -> Result<(), Failure> {
+    async fn note(&self, entry: &Entry) -> Result<(), Failure> {
         let tenant = entry.tenant.ok_or(Error::NoTenant(rowhouse_context::NoTenant))?;
         let begun = self.own.begin_single(&own_ctx(tenant), Mode::Write).await;
         let mut tx = begun.map_err(Error::from)?;
-        Ok(store::refuse(&mut tx, entry).await?)
+        Ok(store::note(&mut tx, entry).await?)
     }
 }
 

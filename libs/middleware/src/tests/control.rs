@@ -12,8 +12,8 @@ use rowhouse_context::{Ctx, RequestId};
 use tower::{Service as _, service_fn};
 
 use crate::layer::{
-    Next, authentication, authorisation, catch_panic, completion, deadline, load_shed, own_task, policy, quota, refusal,
-    request_id, tenant,
+    Next, access, authentication, authorisation, catch_panic, completion, deadline, load_shed, own_task, policy, quota,
+    refusal, request_id, tenant,
 };
 use crate::rpc;
 use crate::stack::{Listener, Shared};
@@ -32,6 +32,7 @@ pub(super) enum Without {
     Tenant,
     Refusal,
     Authorisation,
+    Access,
     Quota,
     OwnTask,
 }
@@ -68,6 +69,7 @@ async fn answer(
         shared, request, services
     ));
     let next = unless!(Quota, next, move |request| quota::layer(shared, request, next));
+    let next = unless!(Access, next, move |request| access::layer(shared, request, next));
     let next = unless!(Authorisation, next, move |request| authorisation::layer(
         shared, request, next
     ));

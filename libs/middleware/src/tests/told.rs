@@ -3,14 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use rowhouse_client::Standing;
+use rowhouse_context::ServiceName;
 use rowhouse_types::TenantId;
 use tonic::Code;
 
-use crate::security::{Refusal, RefusalLog};
+use crate::security::{Access, Refusal, RefusalLog};
 use crate::stack::Listener;
 use crate::tests::control::{self, Without};
 use crate::tests::wire::{Call, Client};
-use crate::tests::world::{CREATE_TENANT, DELETE, GET, WHO_AM_I, World, rights};
+use crate::tests::world::{CREATE_TENANT, DELETE, EXPORT, GET, WHO_AM_I, World, rights, service_token};
 
 const MISSING: &str = "PERMISSION_MISSING";
 const REVOKED: &str = "SESSION_REVOKED";
@@ -19,6 +20,7 @@ const REVOKED: &str = "SESSION_REVOKED";
 #[derive(Default)]
 struct Told {
     refusals: Mutex<Vec<Refusal>>,
+    accesses: Mutex<Vec<Access>>,
 }
 
 /// A refusal: the RPC, whose log, why, and what the RPC needs.
@@ -27,6 +29,10 @@ type Seen = (&'static str, Option<TenantId>, &'static str, Option<String>);
 impl RefusalLog for Told {
     fn refused(&self, refusal: Refusal) {
         self.refusals.lock().unwrap().push(refusal);
+    }
+
+    fn let_in(&self, access: Access) {
+        self.accesses.lock().unwrap().push(access);
     }
 }
 
@@ -51,6 +57,25 @@ impl Told {
         });
         seen.collect()
     }
+
+    /// What operators who were let in have called since the last look, where, and why.
+    fn accesses(&self, world: &World) -> Vec<(&'static str, Option<TenantId>, String)> {
+        let accesses: Vec<Access> = self.accesses.lock().unwrap().drain(..).collect();
+        let seen = accesses.into_iter().map(|access| {
+            let ctx = &access.ctx;
+            assert_eq!(ctx.principal().actor(), world.user.to_string());
+            let why = ctx.reason().unwrap_or_default().to_owned();
+            (access.rpc, ctx.tenant_opt(), why)
+        });
+        seen.collect()
+    }
+}
+
+/// An operator's call in a tenant.
+fn inside(world: &World, path: &str) -> Call {
+    let call = Call::new(path).bearer(&world.operator());
+    let call = call.with("x-tenant-id", world.other.to_string());
+    call.with("x-reason", "ticket 1")
 }
 
 /// An RPC as the log names it.
@@ -134,9 +159,7 @@ async fn the_audit_log_is_told_who_uses_what_has_ended() {
 async fn no_tenant_is_told_of_an_operator_s_token_that_has_ended() {
     let (world, told) = Told::in_world();
     let client = Client::of(world.public()).await;
-    let inside = Call::new(GET).bearer(&world.operator());
-    let inside = inside.with("x-tenant-id", world.other.to_string());
-    let inside = inside.with("x-reason", "ticket 1");
+    let inside = inside(&world, GET);
     for standing in [Standing::Revoked, Standing::SecondFactorNotShown] {
         world.set_rights(Ok(rights(standing, &["*:*"])));
         client.call(&inside).await;
@@ -198,5 +221,57 @@ async fn without_the_layer_what_has_ended_is_used_and_nobody_is_told() {
         let answer = client.call(&Call::new(GET).bearer(&world.member())).await;
         answer.assert(&format!("{without:?}"), Code::Unauthenticated, REVOKED);
         assert_eq!(told.refusals(&world).len(), expected, "{without:?}");
+    }
+}
+
+/// Reads and writes alike, and for what reason.
+#[tokio::test]
+async fn the_audit_log_is_told_that_an_operator_was_let_into_a_tenant() {
+    let (world, told) = Told::in_world();
+    let client = Client::of(world.public()).await;
+    for path in [GET, DELETE] {
+        client.call(&inside(&world, path)).await.assert(path, Code::Ok, "");
+    }
+    let seen = |path| (rpc(path), Some(world.other), "ticket 1".to_owned());
+    assert_eq!(told.accesses(&world), [seen(GET), seen(DELETE)]);
+}
+
+#[tokio::test]
+async fn nobody_else_and_nobody_who_was_refused_is_told_of_as_let_in() {
+    let (world, told) = Told::in_world();
+    let client = Client::of(world.public()).await;
+    let internal = Client::of(world.internal()).await;
+    // Members, operators on the platform and about themselves, and a service for an operator.
+    let service = service_token(ServiceName::Worker, ServiceName::Crm);
+    let delegate = Call::new(EXPORT).bearer(&world.delegate(ServiceName::Worker, true));
+    for (client, call) in [
+        (&client, Call::new(GET).bearer(&world.member())),
+        (&client, Call::new(CREATE_TENANT).bearer(&world.operator())),
+        (&client, Call::new(WHO_AM_I).bearer(&world.operator())),
+        (&internal, delegate.with("x-service-authorization", service)),
+    ] {
+        client.call(&call).await.assert(&call.path, Code::Ok, "");
+    }
+    // No reason, and no right.
+    let nameless = Call::new(GET).bearer(&world.operator());
+    client
+        .call(&nameless.with("x-tenant-id", world.other.to_string()))
+        .await;
+    for standing in [Standing::Revoked, Standing::TenantSuspended, Standing::Good] {
+        world.set_rights(Ok(rights(standing, &[])));
+        client.call(&inside(&world, GET)).await;
+    }
+    assert_eq!(told.accesses(&world), []);
+}
+
+/// The control: without the layer an operator looks around, and nobody is told.
+#[tokio::test]
+async fn without_the_layer_an_operator_is_let_in_and_nobody_is_told() {
+    let (world, told) = Told::in_world();
+    for (without, expected) in [(Without::Quota, 1), (Without::Access, 0)] {
+        let client = Client::of(control::stack(&world, Listener::Public, without)).await;
+        let answer = client.call(&inside(&world, GET)).await;
+        answer.assert(&format!("{without:?}"), Code::Ok, "");
+        assert_eq!(told.accesses(&world).len(), expected, "{without:?}");
     }
 }

@@ -126,7 +126,7 @@ async fn entries_are_read_by_each_filter() {
         outcome: "refused".to_owned(),
         ..Entry::done(TABLE.service, &one, "rowhouse.auth.v1.RoleService/CreateRole", "")
     };
-    log.refused(&refused).await.unwrap();
+    log.note(&refused).await.unwrap();
     let all = Query {
         limit: 10,
         ..Query::default()

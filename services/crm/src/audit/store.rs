@@ -20,6 +20,9 @@ use row::{Count, Found, Id, Last, Number, Stored, hash};
 pub(crate) use queue::RELAY_STATEMENTS;
 pub(super) use queue::{drop_queue, tenants};
 
+/// What homes say of what was done (`audit_entries_outcome_check`).
+const SUCCEEDED: &str = "succeeded";
+
 /// The version of a home that has seals.
 const SEALS_SINCE: i32 = 3;
 
@@ -147,8 +150,8 @@ const QUEUED: Variants<Count> = Variants {
     ),
 };
 
-const REFUSE: Statement<()> = Statement::new(
-    "audit.refuse",
+const NOTE: Statement<()> = Statement::new(
+    "audit.note",
     "INSERT INTO audit_entries (
          tenant_id, id, at, actor, on_behalf_of, reason, address, request_id, action, target, after, outcome
      )
@@ -181,7 +184,7 @@ pub(crate) const STATEMENTS: &[&dyn AnyStatement] = &[
     &UNSEALED.older,
     &QUEUED.newer,
     &QUEUED.older,
-    &REFUSE,
+    &NOTE,
 ];
 
 /// The last seal of the chain.
@@ -256,10 +259,14 @@ pub(super) async fn unsealed(tx: &mut TenantTx) -> Result<Unsealed> {
     })
 }
 
-/// Writes an entry about a refusal.
-pub(super) async fn refuse(tx: &mut TenantTx, entry: &Entry) -> Result<()> {
+/// Writes an entry that is about no change.
+pub(super) async fn note(tx: &mut TenantTx, entry: &Entry) -> Result<()> {
+    let outcome = match entry.outcome.as_str() {
+        Entry::DONE => SUCCEEDED,
+        other => other,
+    };
     tx.execute(
-        &REFUSE,
+        &NOTE,
         &[
             &entry.id.uuid(),
             &entry.at,
@@ -270,7 +277,7 @@ pub(super) async fn refuse(tx: &mut TenantTx, entry: &Entry) -> Result<()> {
             &entry.request_id,
             &entry.action,
             &entry.after,
-            &entry.outcome,
+            &outcome.to_owned(),
         ],
     )
     .await?;

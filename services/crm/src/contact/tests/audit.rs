@@ -217,7 +217,7 @@ async fn an_entry_of_an_older_time_shows_although_it_is_sealed() {
         outcome: "succeeded".to_owned(),
         ..Entry::done(ServiceName::Crm, &ctx, "contacts:delete", "")
     };
-    log.refused(&slipped_in).await.unwrap();
+    log.note(&slipped_in).await.unwrap();
     assert_eq!(log.seal(bench.one).await.unwrap(), Sealed::Now(1));
     assert_eq!(faults(&log, &ctx).await, [FaultKind::EntryMisdated]);
 }
@@ -297,7 +297,7 @@ async fn a_refusal_is_an_entry_that_is_about_no_contact() {
             "",
         )
     };
-    log.refused(&entry).await.unwrap();
+    log.note(&entry).await.unwrap();
     assert_eq!(log.seal(bench.one).await.unwrap(), Sealed::Now(1));
     let query = Query {
         limit: 10,
@@ -313,7 +313,32 @@ async fn a_refusal_is_an_entry_that_is_about_no_contact() {
         tenant: Some(TenantId::generate()),
         ..entry
     };
-    assert!(log.refused(&stranger).await.is_err());
+    assert!(log.note(&stranger).await.is_err());
+}
+
+/// That an operator was let in, with the outcome that homes know.
+#[tokio::test]
+async fn what_was_done_without_a_change_stands_in_a_home_as_succeeded() {
+    let bench = Bench::start("crm_audit_access").await;
+    let log = HomeLog::new(&bench.db);
+    let ctx = bench.ctx(bench.one);
+    let entry = Entry {
+        reason: Some("ticket 7".to_owned()),
+        after: Some(json!({ "rpc": "rowhouse.crm.v1.ContactService/ListContacts", "times": 2 })),
+        ..Entry::done(ServiceName::Crm, &ctx, "operator.access", "")
+    };
+    log.note(&entry).await.unwrap();
+    assert_eq!(log.seal(bench.one).await.unwrap(), Sealed::Now(1));
+    let query = Query {
+        limit: 10,
+        outcome: Some("succeeded".to_owned()),
+        ..Query::default()
+    };
+    let read = log.page(&ctx, Some(bench.one), &query).await.unwrap();
+    assert_eq!(read.len(), 1);
+    assert_eq!((&read[0].action, &read[0].after), (&entry.action, &entry.after));
+    assert_eq!((&read[0].reason, read[0].target.as_str()), (&entry.reason, ""));
+    assert_eq!(faults(&log, &ctx).await, []);
 }
 
 #[tokio::test]
