@@ -2,6 +2,8 @@
 
 pub(crate) mod sealing;
 
+use std::slice;
+
 use chrono::{DateTime, Utc};
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_status::Failure;
@@ -58,20 +60,36 @@ impl Table {
     /// # Errors
     /// What PostgreSQL says.
     pub async fn record(&self, connection: &mut PgConnection, entry: &Entry) -> Result<(), sqlx::Error> {
+        self.record_all(connection, slice::from_ref(entry)).await
+    }
+
+    /// Writes entries, in the transaction of the change that they are about: by one statement, however many logs are told of it.
+    ///
+    /// # Errors
+    /// What PostgreSQL says.
+    pub async fn record_all(&self, connection: &mut PgConnection, entries: &[Entry]) -> Result<(), sqlx::Error> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let each = || entries.iter();
         sqlx::query(AssertSqlSafe(self.insert_sql()))
-            .bind(entry.id.uuid())
-            .bind(entry.tenant.map(|tenant| tenant.uuid()))
-            .bind(entry.at)
-            .bind(&entry.actor)
-            .bind(&entry.on_behalf_of)
-            .bind(&entry.action)
-            .bind(&entry.target)
-            .bind(&entry.before)
-            .bind(&entry.after)
-            .bind(&entry.reason)
-            .bind(&entry.address)
-            .bind(&entry.request_id)
-            .bind(&entry.outcome)
+            .bind(each().map(|entry| entry.id.uuid()).collect::<Vec<_>>())
+            .bind(
+                each()
+                    .map(|entry| entry.tenant.map(|tenant| tenant.uuid()))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(each().map(|entry| entry.at).collect::<Vec<_>>())
+            .bind(each().map(|entry| &entry.actor).collect::<Vec<_>>())
+            .bind(each().map(|entry| entry.on_behalf_of.as_ref()).collect::<Vec<_>>())
+            .bind(each().map(|entry| &entry.action).collect::<Vec<_>>())
+            .bind(each().map(|entry| &entry.target).collect::<Vec<_>>())
+            .bind(each().map(|entry| entry.before.as_ref()).collect::<Vec<_>>())
+            .bind(each().map(|entry| entry.after.as_ref()).collect::<Vec<_>>())
+            .bind(each().map(|entry| entry.reason.as_ref()).collect::<Vec<_>>())
+            .bind(each().map(|entry| entry.address.as_ref()).collect::<Vec<_>>())
+            .bind(each().map(|entry| &entry.request_id).collect::<Vec<_>>())
+            .bind(each().map(|entry| &entry.outcome).collect::<Vec<_>>())
             .execute(connection)
             .await?;
         Ok(())
@@ -112,7 +130,10 @@ impl Table {
         format!(
             "INSERT INTO {schema}.audit ({id}, tenant_id, at, actor, on_behalf_of, action, target, before, after,
                  reason, address, request_id, outcome)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+             SELECT id, tenant_id, at, actor, on_behalf_of, action, target, before, after, reason, address, request_id, outcome
+             FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[],
+                 $8::jsonb[], $9::jsonb[], $10::text[], $11::text[], $12::text[], $13::text[]) AS new
+                 (id, tenant_id, at, actor, on_behalf_of, action, target, before, after, reason, address, request_id, outcome)"
         )
     }
 
