@@ -7,6 +7,7 @@
 pub(crate) mod actions;
 pub(crate) mod email;
 pub(crate) mod failed;
+pub(crate) mod logs;
 pub(crate) mod password;
 mod rpc;
 mod wire;

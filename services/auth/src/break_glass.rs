@@ -2,8 +2,8 @@
 //! reset goes to, the second factor and its recovery codes. And the opposite: an account that nobody is to use in any tenant, since
 //! somebody else is in it, or its person must not be let in anywhere. Within a tenant, its administrators disable the member.
 //!
-//! For whoever may run the process beside its database, and nobody else: there is no RPC for it. It leaves its trace in the
-//! platform's audit log; of an account that is recovered, the person gets a mail.
+//! For whoever may run the process beside its database, and nobody else: there is no RPC for it. The audit logs of the account's
+//! tenants say that it was done, the platform's why; of an account that is recovered, the person gets a mail.
 
 use std::io;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use serde_json::json;
 use sqlx::PgConnection;
 use tokio::time::Instant;
 
+use crate::account::logs::{self, Change};
 use crate::account_mail::{self, Kind, store as mails};
-use crate::audit::{self, Entry};
+use crate::audit::Entry;
 use crate::error::Error;
 use crate::handed_on::EndedEverywhere;
 use crate::identity::{self, Account, Chooser, Hasher, NewPassword};
@@ -67,9 +68,10 @@ pub(crate) async fn recover(
     // Before the second factor, which would lock some of the sessions: all are locked at once, in the order of everybody.
     let ended = session::end_of_account(&mut tx, user, None, EndReason::PasswordChanged).await?;
     second_factor::remove(&mut tx, user).await?;
-    let entry =
-        Entry::new("account.break_glass", user).after(json!({ "reason": reason.as_str(), "sessions_ended": ended }));
-    audit::record(&mut tx, &ctx, entry).await?;
+    let change = Change::new("account.break_glass", user).ending(&ended);
+    let platform = Entry::new("account.break_glass", user)
+        .after(json!({ "reason": reason.as_str(), "sessions_ended": ended.len() }));
+    logs::tell_beside(&mut tx, &ctx, &change, platform).await?;
     account_mail::notify(&mut tx, &ctx, Kind::PasswordChanged, user, &account.email).await?;
     attempt::was_recovered(&mut tx, &account.email).await?;
     attempt::device::forget(&mut tx, user).await?;
@@ -110,14 +112,15 @@ pub(crate) async fn disable(db: &ControlDb, email: &Email, reason: &Reason) -> R
     let handed_on = EndedEverywhere::end(&mut tx, user).await?;
     identity::set_active(&mut tx, user, false).await?;
     let sessions = session::end_of_account(&mut tx, user, None, EndReason::Revoked).await?;
-    let entry = Entry::new("account.disable", user)
+    let change = Change::new("account.disable", user).ending(&sessions);
+    let platform = Entry::new("account.disable", user)
         .because(reason.as_str())
         .after(json!({
-            "sessions_ended": sessions,
+            "sessions_ended": sessions.len(),
             "api_keys_ended": handed_on.keys.len(),
             "invitations_ended": handed_on.invitations.len(),
         }));
-    audit::record(&mut tx, &ctx, entry).await?;
+    logs::tell_beside(&mut tx, &ctx, &change, platform).await?;
     handed_on.tell(&mut tx, &ctx, DISABLED).await?;
     attempt::device::forget(&mut tx, user).await?;
     let subjects: Vec<Subject> = std::iter::once(Subject::User(user))
@@ -137,8 +140,8 @@ pub(crate) async fn enable(db: &ControlDb, email: &Email, reason: &Reason) -> Re
     if !identity::set_active(&mut tx, user, true).await? {
         return Ok(false);
     }
-    let entry = Entry::new("account.enable", user).because(reason.as_str());
-    audit::record(&mut tx, &ctx, entry).await?;
+    let platform = Entry::new("account.enable", user).because(reason.as_str());
+    logs::tell_beside(&mut tx, &ctx, &Change::new("account.enable", user), platform).await?;
     // Rights only grow, so nobody waits; but a cached refusal must go.
     rights::bump(&mut tx, &[Subject::User(user)]).await?;
     tx.commit().await?;

@@ -79,10 +79,10 @@ impl EndedEverywhere {
         let invitations = invitations.map(|(tenant, id)| (*tenant, Entry::new("invitation.revoke", id)));
         let keys = self.keys.iter();
         let keys = keys.map(|(tenant, id)| (*tenant, Entry::new("api_key.revoke", id)));
-        for (tenant, entry) in invitations.chain(keys) {
-            audit::record(conn, ctx, entry.within(Some(tenant)).because(because)).await?;
-        }
-        Ok(())
+        let told = invitations
+            .chain(keys)
+            .map(|(tenant, entry)| entry.within(Some(tenant)).because(because));
+        audit::record_all(conn, ctx, told.collect()).await
     }
 
     /// The tokens of the keys, which end with them.

@@ -16,7 +16,7 @@ use crate::tenant::Access;
 pub(crate) use rpc::MemberRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{join, tenants_of};
+pub(crate) use store::{join, logs_of, tenants_of};
 
 /// A member.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@
 //! its access tokens need ([`REFRESH_EVERY_S`]), beside some in a row; and an account has at most [`SESSIONS_MAX`] sessions.
 
 pub(crate) mod actions;
+pub(crate) mod ended;
 mod failed;
 pub(crate) mod manage;
 pub(crate) mod refresh;
@@ -28,10 +29,11 @@ use crate::error::Error;
 use crate::identity::OfferedPassword;
 use crate::random;
 use crate::second_factor::Code;
+pub(crate) use ended::{Ended, end_of_account, end_of_member};
 pub(crate) use rpc::AuthRpc;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(crate) use store::{end_of_account, end_of_member, known_from, prune};
+pub(crate) use store::{known_from, prune};
 pub(crate) use wire::pair as to_message;
 
 /// How long after its first use a refresh token may be used again, while its successor was not, in seconds.

@@ -2,6 +2,7 @@
 
 pub(crate) mod app;
 pub(crate) mod bench;
+pub(crate) mod logs;
 pub(crate) mod statements;
 pub(crate) mod times;
 
@@ -32,6 +33,7 @@ const STORES: &[(&str, &[&str])] = &[
     (include_str!("second_factor/store.rs"), second_factor::STATEMENTS),
     (include_str!("service_account/store.rs"), service_account::STATEMENTS),
     (include_str!("session/store.rs"), session::STATEMENTS),
+    (include_str!("session/ended/store.rs"), session::ended::STATEMENTS),
     (include_str!("team/store.rs"), team::STATEMENTS),
     (include_str!("tenant/store.rs"), tenant::STATEMENTS),
 ];

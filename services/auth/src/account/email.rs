@@ -6,9 +6,9 @@ use rowhouse_context::Ctx;
 use rowhouse_types::Email;
 
 use super::EmailChange;
+use super::logs::{self, Change};
 use crate::account_mail::{self, Kind, PER_HOUR_MAX, store as mails};
 use crate::attempt::origin;
-use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity;
 use crate::link::Token;
@@ -45,7 +45,7 @@ pub(crate) async fn change(ctx: &Ctx, state: &State, change: &EmailChange) -> Re
     }
     mails::close_links(&mut tx, user, &account.email).await?;
     account_mail::send_link(&mut tx, ctx, state, Kind::EmailChange, user, &change.new).await?;
-    audit::record(&mut tx, ctx, Entry::new("email.request_change", user)).await?;
+    logs::tell(&mut tx, ctx, &Change::new("email.request_change", user)).await?;
     tx.commit().await?;
     state.wake.notify();
     Ok(())
@@ -81,8 +81,7 @@ async fn confirm_by(ctx: &Ctx, state: &State, token_hash: &[u8]) -> Result<(), E
     }
     // What was sent to the old address must not open the account any more.
     mails::close_links(&mut tx, link.user, &before.email).await?;
-    let entry = Entry::new("email.change", link.user).by(link.user);
-    audit::record(&mut tx, ctx, entry).await?;
+    logs::tell(&mut tx, ctx, &Change::new("email.change", link.user)).await?;
     account_mail::notify(&mut tx, ctx, Kind::EmailChanged, link.user, &before.email).await?;
     tx.commit().await?;
     state.wake.notify();

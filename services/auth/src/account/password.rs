@@ -2,13 +2,12 @@
 
 use rowhouse_context::Ctx;
 use rowhouse_types::{Email, SessionId, UserId};
-use serde_json::json;
 use sqlx::PgConnection;
 
+use super::logs::{self, Change};
 use super::{PasswordChange, Reset};
 use crate::account_mail::{self, Kind, store as mails};
 use crate::attempt::{self, origin};
-use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::{self, Chooser};
 use crate::rights::{self, Subject};
@@ -114,10 +113,7 @@ async fn set(conn: &mut PgConnection, ctx: &Ctx, new: &NewHash<'_>) -> Result<()
     identity::set_password(conn, new.user, new.hash).await?;
     mails::close_links(conn, new.user, new.email).await?;
     let ended = session::end_of_account(conn, new.user, new.keep, EndReason::PasswordChanged).await?;
-    let entry = Entry::new(new.action, new.user)
-        .by(new.user)
-        .after(json!({ "sessions_ended": ended }));
-    audit::record(conn, ctx, entry).await?;
+    logs::tell(conn, ctx, &Change::new(new.action, new.user).ending(&ended)).await?;
     account_mail::notify(conn, ctx, Kind::PasswordChanged, new.user, new.email).await?;
     attempt::was_chosen(conn, new.email).await
 }

@@ -52,7 +52,14 @@ async fn the_new_password_lets_in_and_nothing_that_was_there_does() {
     for (what, sql) in [
         (
             "audited",
-            "SELECT count(*) FROM auth.audit WHERE action = 'account.break_glass' AND actor = 'service:auth'",
+            "SELECT count(*) FROM auth.audit WHERE action = 'account.break_glass' AND actor = 'service:auth' \
+             AND tenant_id IS NULL AND after->>'reason' IS NOT NULL",
+        ),
+        // Why is the platform's matter.
+        (
+            "told to the tenant",
+            "SELECT count(*) FROM auth.audit WHERE action = 'account.break_glass' AND actor = 'service:auth' \
+             AND tenant_id IS NOT NULL AND reason IS NULL AND after = '{\"sessions_ended\": 1}'",
         ),
         (
             "told",

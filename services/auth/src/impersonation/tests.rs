@@ -1,5 +1,6 @@
 //! Who may act as whom, and that it ends with everything that it stands on.
 
+mod logs;
 mod policy;
 
 use std::time::Duration;

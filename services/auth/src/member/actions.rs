@@ -243,7 +243,7 @@ pub(crate) async fn update(ctx: &Ctx, state: &State, change: &Change) -> Result<
     };
     changed.etag = store::update(&mut tx, tenant, &changed).await?;
     if changed.state == MemberState::Disabled {
-        session::end_of_member(&mut tx, member.user, tenant, EndReason::MemberDisabled).await?;
+        session::end_of_member(&mut tx, ctx, member.user, tenant, EndReason::MemberDisabled).await?;
     }
     let entry = Entry::new("member.update", member.user)
         .before(Value::Object(facts(&member)))
@@ -315,7 +315,7 @@ async fn end(
         keys: service_account::revoke_keys_made_by(conn, tenant, user).await?,
     };
     let has_left_teams = store::remove(conn, tenant, user).await?;
-    session::end_of_member(conn, user, tenant, EndReason::MemberRemoved).await?;
+    session::end_of_member(conn, ctx, user, tenant, EndReason::MemberRemoved).await?;
     let entry = Entry::new(action, user)
         .before(Value::Object(facts(member)))
         .after(ended.alone());

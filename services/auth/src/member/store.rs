@@ -59,6 +59,11 @@ const TENANTS_OF: &str = "SELECT membership.tenant_id, tenant.display_name, memb
     AND ($2::uuid IS NULL OR membership.tenant_id > $2) \
     ORDER BY membership.tenant_id LIMIT $3";
 
+/// Of who is in more than fifty tenants, the first; none for the platform's.
+const LOGS_OF: &str = "(SELECT membership.tenant_id FROM auth.memberships AS membership \
+        WHERE membership.identity_id = $1 AND membership.state = 'active' ORDER BY membership.tenant_id LIMIT 50) \
+    UNION ALL SELECT NULL::uuid FROM auth.platform_grants WHERE identity_id = $1";
+
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
@@ -72,6 +77,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     LEAVE_TEAMS,
     REMOVE,
     TENANTS_OF,
+    LOGS_OF,
 ];
 
 type Row = (Uuid, String, String, String, String, DateTime<Utc>, i64);
@@ -213,4 +219,11 @@ pub(crate) async fn tenants_of(
         })
     };
     rows.into_iter().map(membership).collect()
+}
+
+/// Whose audit logs are told of a person's account: of the tenants whose active member they are, and `None` for the platform's where
+/// they are an operator.
+pub(crate) async fn logs_of(conn: &mut PgConnection, user: UserId) -> Result<Vec<Option<TenantId>>, Error> {
+    let logs: Vec<Option<Uuid>> = sqlx::query_scalar(LOGS_OF).bind(user.uuid()).fetch_all(conn).await?;
+    Ok(logs.into_iter().map(|log| log.map(TenantId::from_uuid)).collect())
 }

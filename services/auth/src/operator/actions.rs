@@ -202,16 +202,15 @@ async fn record(conn: &mut PgConnection, ctx: &Ctx, user: UserId, reason: &Reaso
             "api_keys_ended": ended.handed_on.keys.len(),
             "invitations_ended": ended.handed_on.invitations.len(),
         }));
-    audit::record(conn, ctx, entry).await?;
-    for EndedSession { session, as_member } in &ended.sessions {
-        if let Some((tenant, member)) = as_member {
-            let entry = Entry::new("impersonation.end", member)
-                .within(Some(*tenant))
-                .because(ROLE_ENDED)
-                .after(json!({ "session": session.to_string() }));
-            audit::record(conn, ctx, entry).await?;
-        }
-    }
+    let impersonations = ended.sessions.iter().filter_map(|EndedSession { session, as_member }| {
+        let (tenant, member) = as_member.as_ref()?;
+        let entry = Entry::new("impersonation.end", member)
+            .within(Some(*tenant))
+            .because(ROLE_ENDED);
+        Some(entry.after(json!({ "session": session.to_string() })))
+    });
+    let told = std::iter::once(entry).chain(impersonations).collect();
+    audit::record_all(conn, ctx, told).await?;
     ended.handed_on.tell(conn, ctx, ROLE_ENDED).await
 }
 

@@ -8,9 +8,9 @@ use sqlx::PgConnection;
 
 use super::{CODE, Code, RecoveryCodes, SECRET_BYTES, SecondFactor, Setup, store, totp};
 use crate::account::actions::{confirmed, wrong_password};
+use crate::account::logs::{self, Change};
 use crate::account_mail::{self, Kind};
 use crate::attempt;
-use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::{self, Account, OfferedPassword};
 use crate::random;
@@ -51,7 +51,7 @@ pub(crate) async fn set_up(ctx: &Ctx, state: &State, password: &OfferedPassword)
     if !store::begin(&mut tx, user, &sealed).await? {
         return Err(Error::SecondFactorExists);
     }
-    audit::record(&mut tx, ctx, Entry::new("second_factor.set_up", user)).await?;
+    logs::tell(&mut tx, ctx, &Change::new("second_factor.set_up", user)).await?;
     tx.commit().await?;
     let text = BASE32_NOPAD.encode(secret);
     let label = percent_encoded(&account.email);
@@ -83,7 +83,7 @@ pub(crate) async fn confirm(ctx: &Ctx, state: &State, code: &Code) -> Result<Rec
     }
     store::replace_recovery(&mut tx, user, &codes.hashes()).await?;
     store::show(&mut tx, session).await?;
-    audit::record(&mut tx, ctx, Entry::new("second_factor.confirm", user)).await?;
+    logs::tell(&mut tx, ctx, &Change::new("second_factor.confirm", user)).await?;
     tell(&mut tx, ctx, user, Kind::SecondFactorOn).await?;
     attempt::succeeded(&mut tx, &guess).await?;
     let version = rights::bump(&mut tx, &[Subject::Session(session)]).await?;
@@ -108,7 +108,7 @@ pub(crate) async fn renew_codes(
     let mut tx = state.begin().await?;
     shown_now(&mut tx, state, user, &account.password_hash, code).await?;
     store::replace_recovery(&mut tx, user, &codes.hashes()).await?;
-    audit::record(&mut tx, ctx, Entry::new("second_factor.renew_codes", user)).await?;
+    logs::tell(&mut tx, ctx, &Change::new("second_factor.renew_codes", user)).await?;
     attempt::succeeded(&mut tx, &guess).await?;
     tx.commit().await?;
     Ok(codes)
@@ -122,7 +122,7 @@ pub(crate) async fn remove(ctx: &Ctx, state: &State, password: &OfferedPassword,
     let mut tx = state.begin().await?;
     shown_now(&mut tx, state, user, &account.password_hash, code).await?;
     store::remove(&mut tx, user).await?;
-    audit::record(&mut tx, ctx, Entry::new("second_factor.remove", user)).await?;
+    logs::tell(&mut tx, ctx, &Change::new("second_factor.remove", user)).await?;
     tell(&mut tx, ctx, user, Kind::SecondFactorOff).await?;
     attempt::succeeded(&mut tx, &guess).await?;
     let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;

@@ -13,6 +13,7 @@ use crate::session::{Attempt, Pair, actions, manage};
 use crate::tenant::{self, Access};
 use crate::tests::app::{App, wrong};
 use crate::tests::bench::{Bench, House, PASSWORD, anonymous, founding, service_ctx};
+use crate::tests::logs::{ADDRESS, from_there};
 
 const EMAIL: &str = "ada@acme.example";
 
@@ -245,7 +246,8 @@ async fn new_recovery_codes_replace_the_old_ones_and_removal_ends_everything() {
     let beside = Bench::ctx_in(&beside);
     assert!(get(&beside, state).await.unwrap().shown);
 
-    remove(&ada.ctx, state, &password(), &renewed[2].parse().unwrap())
+    let call = from_there(ada.ctx.clone());
+    remove(&call, state, &password(), &renewed[2].parse().unwrap())
         .await
         .unwrap();
     ada.bench.login(EMAIL, PASSWORD, Some(ada.house.tenant)).await.unwrap();
@@ -260,6 +262,17 @@ async fn new_recovery_codes_replace_the_old_ones_and_removal_ends_everything() {
     assert!(matches!(gone, Err(Error::NoSecondFactor)));
     let told = "SELECT count(*) FROM auth.account_mails WHERE kind LIKE 'second_factor_%'";
     assert_eq!(ada.bench.count(told).await, 2);
-    let audited = "SELECT count(*) FROM auth.audit WHERE action LIKE 'second_factor.%'";
-    assert_eq!(ada.bench.count(audited).await, 4);
+    // Each of her tenants may ask for it. From where she has done it in the one, the other is not told.
+    let audited = async |tenant: TenantId, of: &str| {
+        let tenant = tenant.uuid();
+        let entries = format!("SELECT count(*) FROM auth.audit WHERE tenant_id = '{tenant}' AND {of}");
+        ada.bench.count(&entries).await
+    };
+    let (all, removed) = ("action LIKE 'second_factor.%'", "action = 'second_factor.remove'");
+    assert_eq!(audited(ada.house.tenant, all).await, 4);
+    let told = format!("{removed} AND address = '{ADDRESS}'");
+    assert_eq!(audited(ada.house.tenant, &told).await, 1);
+    assert_eq!(audited(neighbour.tenant, all).await, 1);
+    let told = format!("{removed} AND address IS NULL");
+    assert_eq!(audited(neighbour.tenant, &told).await, 1);
 }

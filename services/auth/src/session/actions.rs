@@ -6,7 +6,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::manage::caller;
 use super::store::Arrival;
-use super::{Attempt, EndReason, Kept, Pair, RefreshToken, Session, failed, room, store};
+use super::{Attempt, EndReason, Kept, Pair, RefreshToken, Session, ended, failed, room, store};
 use crate::attempt::{self, Attempted, device, origin};
 use crate::audit::{self, Entry};
 use crate::error::Error;
@@ -54,7 +54,7 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
                 None => device::issue(&mut tx, user).await?,
             };
             attempt::succeeded(&mut tx, &attempted).await?;
-            let ended = room::make_room(&mut tx, ctx, user, &[kept.session.id]).await?;
+            let ended = room::make_room(&mut tx, ctx, &kept.session, None).await?;
             tx.commit().await?;
             let signer = state.signing.signer(&mut conn).await?;
             // Others are waited for below, who may need one themselves.
@@ -181,7 +181,7 @@ pub(crate) async fn logout(ctx: &Ctx, state: &State) -> Result<(), Error> {
     if !store::belongs_to(&mut tx, session, user).await? {
         return Err(Error::NotAPerson);
     }
-    if !store::end(&mut tx, session, EndReason::Logout).await? {
+    if ended::end(&mut tx, session, EndReason::Logout).await?.is_none() {
         tx.rollback().await?;
         // Another call has ended it, and may still be waiting.
         return state.clock.acknowledge_all(ctx).await;

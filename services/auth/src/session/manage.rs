@@ -6,7 +6,7 @@ use rowhouse_types::{SessionId, TenantId, UserId};
 use serde_json::json;
 
 use super::actions::{open_access, pair};
-use super::{EndReason, Kept, Listed, Pair, RefreshToken, Scope, Session, room, store};
+use super::{EndReason, Kept, Listed, Pair, RefreshToken, Scope, Session, ended, room, store};
 use crate::attempt::origin;
 use crate::audit::{self, Entry};
 use crate::error::Error;
@@ -54,12 +54,12 @@ pub(crate) async fn revoke(ctx: &Ctx, state: &State, id: SessionId) -> Result<()
         let id = id.to_string();
         return Err(Error::NotFound { kind: "session", id });
     }
-    if !store::end(&mut tx, id, EndReason::Revoked).await? {
+    let Some(ended) = ended::end(&mut tx, id, EndReason::Revoked).await? else {
         tx.rollback().await?;
         // Another call has ended it, and may still be waiting.
         return state.clock.acknowledge_all(ctx).await;
-    }
-    audit::record(&mut tx, ctx, Entry::new("session.revoke", id)).await?;
+    };
+    audit::record(&mut tx, ctx, ended.entry(ctx, "session.revoke")).await?;
     let version = rights::bump(&mut tx, &[Subject::Session(id)]).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await
@@ -71,18 +71,23 @@ pub(crate) async fn revoke_all(ctx: &Ctx, state: &State, scope: Scope) -> Result
     let mut tx = state.begin().await?;
     identity::lock(&mut tx, user).await?.ok_or(Error::Revoked)?;
     let but = (scope == Scope::Others).then_some(current);
-    let ended = store::end_of_account(&mut tx, user, but, EndReason::Revoked).await?;
-    if ended == 0 {
+    let ended = ended::end_of_account(&mut tx, user, but, EndReason::Revoked).await?;
+    if ended.is_empty() {
         tx.rollback().await?;
         state.clock.acknowledge_all(ctx).await?;
         return Ok(0);
     }
-    let entry = Entry::new("session.revoke_all", user).after(json!({ "scope": scope.as_str(), "sessions": ended }));
-    audit::record(&mut tx, ctx, entry).await?;
+    // How many there were of its own is told to each tenant, and to no other.
+    let told = ended::counted(&ended).into_iter().map(|(log, sessions)| {
+        let entry = Entry::new("session.revoke_all", user).within(log).done_by(ctx, user);
+        entry.after(json!({ "scope": scope.as_str(), "sessions": sessions }))
+    });
+    let told = told.chain(ended::impersonations(ctx, &ended)).collect();
+    audit::record_all(&mut tx, ctx, told).await?;
     let version = rights::bump(&mut tx, &[Subject::User(user)]).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await?;
-    Ok(ended)
+    u64::try_from(ended.len()).map_err(Error::fault)
 }
 
 /// Opens a session in another of the caller's tenants, which ends when the caller's would have ended: going to and fro
@@ -123,11 +128,17 @@ pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result
         let left = signer.session_token(user, current, from.tenant, ends)?;
         return Err(left.map_or(Error::Revoked, |_| Error::SessionTooOld));
     };
+    // A tenant is told of no other's sessions.
+    let origin = if from.tenant == session.tenant {
+        current.to_string()
+    } else {
+        "elsewhere".to_owned()
+    };
     let entry = Entry::new("session.open", session.id)
         .within(session.tenant)
-        .after(json!({ "from": current.to_string() }));
+        .after(json!({ "from": origin }));
     audit::record(&mut tx, ctx, entry).await?;
-    let ended = room::make_room(&mut tx, ctx, user, &[current, pair.session.id]).await?;
+    let ended = room::make_room(&mut tx, ctx, &session, Some(current)).await?;
     tx.commit().await?;
     origin::was_given(ctx, state, origin::Kind::RefreshToken, pair.refresh_token.hash()).await;
     room::settle(ctx, state, ended).await?;

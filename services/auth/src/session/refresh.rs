@@ -8,7 +8,7 @@ use serde_json::json;
 use sqlx::{Postgres, Transaction};
 
 use super::actions::pair;
-use super::{EndReason, Kept, Pair, REFRESH_EVERY_S, RefreshToken, Session, Verdict, store};
+use super::{EndReason, Kept, Pair, REFRESH_EVERY_S, RefreshToken, Session, Verdict, ended, store};
 use crate::attempt::failed::{self, Failed};
 use crate::attempt::origin;
 use crate::audit::{self, Entry};
@@ -118,7 +118,7 @@ async fn check_standing(
 /// comes when no service honours the session any more.
 async fn end(ctx: &Ctx, state: &State, mut tx: Transaction<'static, Postgres>, session: Session) -> Error {
     let ended = async {
-        store::end(&mut tx, session.id, EndReason::RefreshReuse).await?;
+        ended::end(&mut tx, session.id, EndReason::RefreshReuse).await?;
         let entry = Entry::new("session.end", session.id)
             .within(session.tenant)
             .after(json!({ "reason": EndReason::RefreshReuse.as_str() }));

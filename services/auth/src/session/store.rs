@@ -6,8 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    EndReason, GRACE_S, IDLE_DAYS, LIFETIME_DAYS, Listed, Presented, REFRESH_EVERY_S, REFRESHES_FREE, ROOM_MAX,
-    RefreshToken, SESSIONS_MAX, Session,
+    GRACE_S, IDLE_DAYS, LIFETIME_DAYS, Listed, Presented, REFRESH_EVERY_S, REFRESHES_FREE, RefreshToken, Session,
 };
 use crate::error::Error;
 use crate::tenant::Access;
@@ -77,29 +76,6 @@ const MARK_USED: &str = "UPDATE auth.refresh_tokens SET successor_hash = $2, \
     used_at = coalesce(used_at, clock_timestamp()) WHERE token_hash = $1";
 
 const REVOKE_TOKEN: &str = "UPDATE auth.refresh_tokens SET revoked_at = clock_timestamp() WHERE token_hash = $1";
-
-const END: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $2 \
-    WHERE id = $1 AND revoked_at IS NULL";
-
-/// Rows are locked in the order of their ids, here and below: a member who is disabled may be changing their password.
-const END_OF_MEMBER: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $3 \
-    WHERE id IN (SELECT id FROM auth.sessions WHERE identity_id = $1 AND tenant_id = $2 AND revoked_at IS NULL \
-        ORDER BY id FOR UPDATE)";
-
-const END_OF_ACCOUNT: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $3 \
-    WHERE id IN (SELECT id FROM auth.sessions WHERE identity_id = $1 AND id IS DISTINCT FROM $2 \
-        AND revoked_at IS NULL ORDER BY id FOR UPDATE)";
-
-/// Where the last token of a session has died of idleness nobody misses it, and it is the first to go all the same. One that
-/// somebody is ending or using at this moment is left for the next time, so that nobody waits for anybody.
-const END_BEYOND: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $4 \
-    WHERE id = ANY (ARRAY(SELECT id FROM auth.sessions WHERE revoked_at IS NULL AND id IN (SELECT session.id \
-        FROM auth.sessions AS session LEFT JOIN auth.refresh_tokens AS token ON token.session_id = session.id \
-            AND token.used_at IS NULL AND token.revoked_at IS NULL \
-        WHERE session.identity_id = $1 AND session.revoked_at IS NULL AND session.impersonator_id IS NULL \
-        AND session.expires_at > clock_timestamp() AND session.id <> ALL ($2) \
-        ORDER BY coalesce(token.created_at, session.created_at) DESC, session.id DESC OFFSET $3) \
-    ORDER BY id LIMIT $5 FOR UPDATE SKIP LOCKED)) RETURNING id, tenant_id";
 
 /// Of each the token that it would use next, and the one that it has used last.
 const KNOWN_FROM: &str = "SELECT token.token_hash, session.used_token FROM auth.sessions AS session \
@@ -177,10 +153,6 @@ pub(crate) const STATEMENTS: &[&str] = &[
     PRESENTED,
     MARK_USED,
     REVOKE_TOKEN,
-    END,
-    END_OF_MEMBER,
-    END_OF_ACCOUNT,
-    END_BEYOND,
     KNOWN_FROM,
     BELONGS_TO,
     PAGE,
@@ -365,72 +337,6 @@ pub(super) async fn mark_used(
 pub(super) async fn revoke_token(conn: &mut PgConnection, token_hash: &[u8]) -> Result<(), Error> {
     sqlx::query(REVOKE_TOKEN).bind(token_hash).execute(conn).await?;
     Ok(())
-}
-
-/// Ends a session. `false` where it was ended before.
-pub(super) async fn end(conn: &mut PgConnection, id: SessionId, reason: EndReason) -> Result<bool, Error> {
-    let done = sqlx::query(END)
-        .bind(id.uuid())
-        .bind(reason.as_str())
-        .execute(conn)
-        .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// Ends all sessions of a member in a tenant.
-pub(crate) async fn end_of_member(
-    conn: &mut PgConnection,
-    user: UserId,
-    tenant: TenantId,
-    reason: EndReason,
-) -> Result<(), Error> {
-    sqlx::query(END_OF_MEMBER)
-        .bind(user.uuid())
-        .bind(tenant.uuid())
-        .bind(reason.as_str())
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-/// Ends all sessions of an account but one, and returns how many. To be called under the account's lock, which keeps
-/// others from opening one meanwhile.
-pub(crate) async fn end_of_account(
-    conn: &mut PgConnection,
-    user: UserId,
-    but: Option<SessionId>,
-    reason: EndReason,
-) -> Result<u64, Error> {
-    let done = sqlx::query(END_OF_ACCOUNT)
-        .bind(user.uuid())
-        .bind(but.map(|session| session.uuid()))
-        .bind(reason.as_str())
-        .execute(conn)
-        .await?;
-    Ok(done.rows_affected())
-}
-
-/// Ends an account's sessions beyond those that it may have, at most [`ROOM_MAX`], and answers which, and where each was.
-/// `keep`: of those that it may have, these are some.
-pub(super) async fn end_beyond(
-    conn: &mut PgConnection,
-    user: UserId,
-    keep: &[SessionId],
-) -> Result<Vec<(SessionId, Option<TenantId>)>, Error> {
-    let keep: Vec<Uuid> = keep.iter().map(|session| session.uuid()).collect();
-    let others = SESSIONS_MAX.saturating_sub(i64::try_from(keep.len()).unwrap_or(i64::MAX));
-    let ended: Vec<(Uuid, Option<Uuid>)> = sqlx::query_as(END_BEYOND)
-        .bind(user.uuid())
-        .bind(keep)
-        .bind(others)
-        .bind(EndReason::TooMany.as_str())
-        .bind(ROOM_MAX)
-        .fetch_all(conn)
-        .await?;
-    let ended = ended.into_iter();
-    Ok(ended
-        .map(|(id, tenant)| (SessionId::from_uuid(id), tenant.map(TenantId::from_uuid)))
-        .collect())
 }
 
 /// Whether there is such a session, ended or not, and it is this person's.

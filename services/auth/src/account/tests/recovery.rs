@@ -17,7 +17,7 @@ use crate::rights::Standing;
 use crate::session::{self, Pair};
 use crate::tests::bench::{Bench, PASSWORD, anonymous, service_ctx};
 
-const NEW_ADDRESS: &str = "ada@elsewhere.example";
+pub(super) const NEW_ADDRESS: &str = "ada@elsewhere.example";
 
 /// What the mails say that were asked for so far, the newest last; those with nothing to write about are left out.
 async fn mails(bench: &Bench) -> Vec<AccountMail> {
@@ -40,26 +40,26 @@ async fn mails(bench: &Bench) -> Vec<AccountMail> {
 }
 
 /// The token of the newest link of a kind.
-async fn token(bench: &Bench, kind: Kind) -> Token {
+pub(super) async fn token(bench: &Bench, kind: Kind) -> Token {
     let mails = mails(bench).await;
     let mail = mails.into_iter().rfind(|mail| mail.kind == kind).unwrap();
     mail.token.unwrap()
 }
 
-async fn ask(bench: &Bench, email: &str) {
+pub(super) async fn ask(bench: &Bench, email: &str) {
     request_reset(&anonymous(), &bench.state, &email.parse().unwrap())
         .await
         .unwrap();
 }
 
-fn to(token: &Token, new: &str) -> Reset {
+pub(super) fn to(token: &Token, new: &str) -> Reset {
     Reset {
         token: token.clone(),
         new: NewPassword::parse(new).unwrap(),
     }
 }
 
-async fn ask_for_address(bench: &Bench, pair: &Pair, email: &str) -> Result<(), Error> {
+pub(super) async fn ask_for_address(bench: &Bench, pair: &Pair, email: &str) -> Result<(), Error> {
     let asked = EmailChange {
         new: email.parse().unwrap(),
         current: OfferedPassword::parse(PASSWORD).unwrap(),

@@ -81,6 +81,14 @@ async fn nothing_of_an_account_that_is_disabled_is_honoured_in_any_tenant() {
         why().as_str()
     );
     assert_eq!(audited(&bench, &platform).await, 1);
+    for tenant in [house.tenant, elsewhere.tenant] {
+        let own = format!(
+            "action = 'account.disable' AND target = '{user}' AND tenant_id = '{}' AND actor = 'service:auth' \
+             AND reason IS NULL AND after = '{{\"sessions_ended\": 1}}'",
+            tenant.uuid()
+        );
+        assert_eq!(audited(&bench, &own).await, 1);
+    }
     for (action, target) in [
         ("api_key.revoke", key_id.to_string()),
         ("invitation.revoke", sent.to_string()),
@@ -93,7 +101,7 @@ async fn nothing_of_an_account_that_is_disabled_is_honoured_in_any_tenant() {
         assert_eq!(audited(&bench, &own).await, 1, "{action}");
     }
     assert!(!disable(db, &ada(), &why()).await.unwrap(), "nothing is left to end");
-    assert_eq!(audited(&bench, "action = 'account.disable'").await, 1);
+    assert_eq!(audited(&bench, "action = 'account.disable'").await, 3);
 
     assert!(enable(db, &ada(), &why()).await.unwrap());
     let after = bench.login(EMAIL, PASSWORD, Some(house.tenant)).await.unwrap();
@@ -108,6 +116,8 @@ async fn nothing_of_an_account_that_is_disabled_is_honoured_in_any_tenant() {
     let enabled =
         format!("action = 'account.enable' AND target = '{user}' AND tenant_id IS NULL AND reason IS NOT NULL");
     assert_eq!(audited(&bench, &enabled).await, 1);
+    let told = "action = 'account.enable' AND tenant_id IS NOT NULL AND reason IS NULL";
+    assert_eq!(audited(&bench, told).await, 2);
     assert_eq!(
         audited(&bench, "audit::text LIKE '%@%'").await,
         0,

@@ -1,13 +1,18 @@
 //! What a person can keep of rows: refreshes of a session, and sessions of an account, are bounded.
 
 use rowhouse_auth_kit::Role;
+use rowhouse_types::SessionId;
+use serde_json::json;
+use uuid::Uuid;
 
 use crate::error::Error;
+use crate::identity::OfferedPassword;
 use crate::rights::Standing;
 use crate::session::manage::switch;
 use crate::session::refresh::refresh;
-use crate::session::{Pair, RefreshToken};
+use crate::session::{Attempt, Pair, RefreshToken, actions};
 use crate::tests::bench::{Bench, House, PASSWORD, anonymous};
+use crate::tests::logs::{from_there, in_order, line, told};
 
 /// Those that were ended for want of room.
 const ENDED: &str = "SELECT count(*) FROM auth.sessions WHERE revoke_reason = 'too_many'";
@@ -143,6 +148,38 @@ async fn who_goes_to_another_tenant_keeps_the_session_that_they_come_from() {
     assert_eq!(bench.count(ENDED).await, 1);
     for pair in [&from, &pair] {
         assert_eq!(bench.standing(pair).await, Standing::Good);
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_is_not_told_from_where_a_log_in_to_another_has_ended_a_session_in_it() {
+    let bench = Bench::start("bounds_told").await;
+    let (acme, globex) = (bench.house("acme").await, bench.house("globex").await);
+    bench.join(&globex, &acme.email, Role::User).await;
+    let there = bench.login(&acme.email, PASSWORD, Some(globex.tenant)).await.unwrap();
+    others(&bench, &there, 199).await;
+    for (tenant, is_there) in [(acme.tenant, false), (globex.tenant, true)] {
+        let attempt = Attempt {
+            email: acme.email.parse().unwrap(),
+            password: OfferedPassword::parse(PASSWORD).unwrap(),
+            tenant: Some(tenant),
+            second_factor: None,
+            device: None,
+        };
+        let call = from_there(anonymous());
+        let pair = actions::login(&call, &bench.state, &attempt).await.unwrap();
+        let last = "SELECT id FROM auth.sessions WHERE revoke_reason = 'too_many' ORDER BY revoked_at DESC LIMIT 1";
+        let last: Uuid = sqlx::query_scalar(last).fetch_one(&bench.superuser).await.unwrap();
+        let ended = line(
+            Some(globex.tenant),
+            "session.end",
+            acme.admin,
+            SessionId::from_uuid(last),
+        );
+        let ended = ended.after(json!({ "reason": "too_many" }));
+        let ended = if is_there { ended } else { ended.without_address() };
+        let opened = line(Some(tenant), "session.open", acme.admin, pair.session.id);
+        assert_eq!(told(&bench, &call).await, in_order(vec![ended, opened]));
     }
 }
 
