@@ -1,18 +1,19 @@
 //! A person's account over its whole life: a second tenant, a forgotten password, a new address, the way out.
 
 use anyhow::{Context as _, Result, ensure};
+use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey::{self, BACKGROUND_MAX};
 use rowhouse_devkit::smtp::Mail;
 use rowhouse_proto::auth::v1::{
-    AuditFilter, ChangeEmailRequest, ConfirmEmailRequest, LeaveTenantRequest, ListAuditEntriesRequest,
-    ListInvitationsRequest, ListSessionsRequest, ListTenantsRequest, RequestPasswordResetRequest,
-    ResendInvitationRequest, ResetPasswordRequest, RevokeInvitationRequest, RevokeSessionRequest, SwitchTenantRequest,
-    WhoAmIRequest,
+    AuditEntry, AuditFilter, ChangeEmailRequest, ConfirmEmailRequest, LeaveTenantRequest, ListInvitationsRequest,
+    ListSessionsRequest, ListTenantsRequest, RequestPasswordResetRequest, ResendInvitationRequest,
+    ResetPasswordRequest, RevokeInvitationRequest, RevokeSessionRequest, SwitchTenantRequest, WhoAmIRequest,
 };
 use rowhouse_proto::crm::v1::ListContactsRequest;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
+use super::audit;
 use crate::support::world::{PASSWORD, World};
 
 const NEW_PASSWORD: &str = "an entirely different sentence";
@@ -22,6 +23,12 @@ async fn mail(world: &World, address: &str, subject: &str) -> Result<Mail> {
     let wanted = |mail: &Mail| mail.subject == subject;
     let mail = world.suite.wait_for_mail(address, BACKGROUND_MAX, wanted).await;
     mail.with_context(|| format!("{subject:?} to {address}"))
+}
+
+/// What a tenant's log says was done of this kind.
+async fn done(administrator: &Caller, action: &str) -> Result<Vec<AuditEntry>> {
+    let filter = audit::filter(|filter| filter.action = action.to_owned());
+    audit::list(administrator, filter).await
 }
 
 #[tokio::test]
@@ -73,6 +80,14 @@ async fn a_person_recovers_an_account_and_moves_it_to_another_address() -> Resul
     mail(&world, old, "Your address for Rowhouse was changed").await?;
     let known = person.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();
     ensure!(known.email == new, "{known:?}");
+    // Who follows a link is logged in nowhere, and the tenant reads of it all the same.
+    for action in ["password.reset", "email.change"] {
+        let told = done(&house.administrator.caller, action).await?;
+        ensure!(
+            told.len() == 1 && told[0].target == known.user_id && told[0].actor == known.user_id,
+            "{action}: {told:?}"
+        );
+    }
     ensure!(
         journey::log_in(&world.anyone, old, NEW_PASSWORD, "").await.is_err(),
         "the old address logs nobody in"
@@ -171,6 +186,18 @@ async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves(
     person.account().revoke_session(revoke).await?;
     let ended = in_globex.auth().who_am_i(WhoAmIRequest {}).await.unwrap_err();
     ensure!(ended.code() == Code::Unauthenticated, "{ended:?}");
+    // It stands in the log of the tenant that it was in, without where the person is now; and nothing in the other's.
+    let administrators = [&acme.administrator.caller, &globex.administrator.caller];
+    for (administrator, own) in administrators.into_iter().zip([false, true]) {
+        let told = done(administrator, "session.revoke").await?;
+        let named = told
+            .iter()
+            .filter(|entry| entry.target == there.session_id && entry.address.is_empty());
+        ensure!(
+            named.count() == usize::from(own) && told.len() == usize::from(own),
+            "{told:?}"
+        );
+    }
 
     // They leave the tenant in which they are, and no other.
     let switch = SwitchTenantRequest {
@@ -200,21 +227,27 @@ async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves(
         "the other tenant is untouched: {tenants:?}"
     );
     // Who stays reads of it in the log, under the name of who has left.
-    let filter = AuditFilter {
-        action: "member.leave".to_owned(),
-        ..AuditFilter::default()
-    };
-    let request = ListAuditEntriesRequest {
-        filter: Some(filter),
-        ..ListAuditEntriesRequest::default()
-    };
-    let log = globex.administrator.caller.audit().list_audit_entries(request).await?;
-    let [entry] = log.get_ref().entries.as_slice() else {
+    let log = done(&globex.administrator.caller, "member.leave").await?;
+    let [entry] = log.as_slice() else {
         anyhow::bail!("one has left: {log:?}");
     };
     ensure!(
         entry.actor == known.user_id && entry.target == known.user_id,
         "{entry:?}"
     );
+    // Neither log names the other tenant, or a session in it.
+    let sessions = [&acme.user.tokens.session_id, &there.session_id];
+    let others = [
+        (&acme, [&globex.tenant.id, sessions[1]]),
+        (&globex, [&acme.tenant.id, sessions[0]]),
+    ];
+    for (house, foreign) in others {
+        let log = audit::list(&house.administrator.caller, AuditFilter::default()).await?;
+        let log = format!("{log:?}");
+        ensure!(
+            !foreign.iter().any(|id| log.contains(id.as_str())),
+            "{foreign:?}: {log}"
+        );
+    }
     Ok(())
 }
