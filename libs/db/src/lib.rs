@@ -35,8 +35,8 @@ pub use error::Error;
 pub use home::{Directory, DirectoryError, Home};
 pub use login::MasterKeys;
 pub use migrator::{
-    Batch, BatchOrder, Census, Cohort, Deferred, Drift, DriftPage, Fault, FleetVersion, Migration, ProvisionError,
-    Provisioner, Resealed, TenantMigrations,
+    Batch, BatchOrder, Census, Cohort, Deferred, Drift, DriftPage, Fault, FleetVersion, HouseEntry, HousePage,
+    HouseQuery, Migration, ProvisionError, Provisioner, Resealed, TenantMigrations,
 };
 pub use platform::migrate_platform;
 pub use row::{Field, FromRow, Row};

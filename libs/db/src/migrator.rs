@@ -24,7 +24,7 @@ mod upkeep;
 
 pub use drift::{Drift, DriftPage};
 pub use error::ProvisionError;
-pub use fleet::{Batch, BatchOrder, Census, Cohort, Fault, FleetVersion, Resealed};
+pub use fleet::{Batch, BatchOrder, Census, Cohort, Fault, FleetVersion, HouseEntry, HousePage, HouseQuery, Resealed};
 pub(crate) use house::own_name;
 pub use migrations::{Deferred, Migration, TenantMigrations};
 pub use provisioner::Provisioner;

@@ -5,6 +5,7 @@
 
 mod all;
 mod bound;
+mod houses;
 mod own;
 mod reseal;
 
@@ -17,6 +18,7 @@ use sqlx::{Postgres, Transaction};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub use self::houses::{HouseEntry, HousePage, HouseQuery};
 pub use self::reseal::Resealed;
 use super::house::Wall;
 use super::ledger::{self, Binds};

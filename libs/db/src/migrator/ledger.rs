@@ -9,9 +9,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::fleet::{BatchOrder, Census, Cohort, Fault, FleetVersion};
+use super::fleet::{BatchOrder, Census, Cohort, Fault, FleetVersion, HouseEntry, HouseQuery};
 use super::registry::House;
-use super::{ProvisionError, fleet};
+use super::{ProvisionError, fleet, registry};
 
 /// Lines of a description at most: a fleet has a handful of versions.
 const VERSIONS_MAX: i64 = 1_000;
@@ -292,6 +292,71 @@ pub(super) async fn page(
     .fetch_all(connection)
     .await?;
     rows.iter().map(House::read).collect()
+}
+
+/// Houses after one by name, with who lives there: one more than are asked for, which tells whether there are more.
+///
+/// `newest` and `deferred`: what is older is behind, as for [`claim`].
+pub(super) async fn list(
+    connection: &mut PgConnection,
+    participant: ServiceName,
+    (newest, deferred): (i32, i32),
+    query: &HouseQuery,
+) -> Result<Vec<HouseEntry>, ProvisionError> {
+    let rows = sqlx::query(
+        "SELECT house.schema_name, house.placement, house.version, house.deferred_version, house.is_behind,
+             resident.tenant_id, coalesce(resident.is_spare, false) AS is_spare,
+             (SELECT count(*) FROM rowhouse.homes AS home WHERE home.house_id = house.house_id)
+                 + (SELECT count(*) FROM rowhouse.databases AS own WHERE own.house_id = house.house_id) AS homes
+         FROM (
+             SELECT house_id, schema_name, placement, version, deferred_version,
+                 (version < $2 OR deferred_version < $3) AS is_behind
+             FROM rowhouse.houses
+             WHERE participant = $1 AND schema_name > coalesce($4, '')
+                 AND (NOT $5 OR version < $2 OR deferred_version < $3)
+                 AND ($6::uuid IS NULL OR house_id IN (
+                     SELECT home.house_id FROM rowhouse.homes AS home
+                     WHERE home.participant = $1 AND home.tenant_id = $6
+                     UNION ALL
+                     SELECT own.house_id FROM rowhouse.databases AS own
+                     WHERE own.participant = $1 AND own.tenant_id = $6))
+             ORDER BY schema_name
+             LIMIT $7
+         ) AS house
+         LEFT JOIN LATERAL (
+             SELECT home.tenant_id, home.operation_id IS NULL AS is_spare FROM rowhouse.homes AS home
+             WHERE home.house_id = house.house_id
+             UNION ALL
+             SELECT own.tenant_id, home.operation_id IS NULL FROM rowhouse.databases AS own
+             JOIN rowhouse.homes AS home ON home.tenant_id = own.tenant_id AND home.participant = own.participant
+             WHERE own.house_id = house.house_id
+             LIMIT 1
+         ) AS resident ON house.placement <> 'shared'
+         ORDER BY house.schema_name",
+    )
+    .bind(participant.as_str())
+    .bind(newest)
+    .bind(deferred)
+    .bind(query.after.as_deref())
+    .bind(query.behind_only)
+    .bind(query.tenant.map(|tenant| tenant.uuid()))
+    .bind(i64::from(query.houses_max).saturating_add(1))
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(read_entry).collect()
+}
+
+fn read_entry(row: &PgRow) -> Result<HouseEntry, ProvisionError> {
+    Ok(HouseEntry {
+        house: row.try_get("schema_name")?,
+        placement: registry::word(row.try_get("placement")?)?,
+        tenant: row.try_get::<Option<Uuid>, _>("tenant_id")?.map(TenantId::from_uuid),
+        is_spare: row.try_get("is_spare")?,
+        homes: row.try_get("homes")?,
+        version: row.try_get("version")?,
+        deferred_version: row.try_get("deferred_version")?,
+        is_behind: row.try_get("is_behind")?,
+    })
 }
 
 fn read_fault(row: &PgRow) -> Result<Fault, ProvisionError> {

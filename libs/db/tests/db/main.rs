@@ -6,7 +6,8 @@
 //! - `shared`: houses of many tenants. `database`: tenants with a database of their own. `spares`: homes built ahead.
 //! - `lanes`: two choices, permits, slots. `bulk`: back ends that everybody meets. `neighbours`: T30. `pings`: which data servers
 //!   answer.
-//! - `fleet`: houses migrated in waves, with faults. `drift`: compared with the template. `wave`: T25.
+//! - `fleet`: houses migrated in waves, with faults. `houses`: listed with their versions. `drift`: compared with the template.
+//!   `wave`: T25.
 //! - `tls`: towards PgBouncer, and from there on, as `deploy/` has it.
 //! - `upkeep`: what homes forget.
 //! - `metrics`. `round_trips`. `torture`: T01. `control`: the services' own schemas. `requests`: calls that are repeated there.
@@ -30,6 +31,7 @@ mod enter;
 mod fence;
 mod fleet;
 mod homes;
+mod houses;
 mod lanes;
 mod metrics;
 mod neighbours;
