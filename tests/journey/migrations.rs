@@ -8,11 +8,11 @@ mod job;
 mod killed;
 mod wave;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::cluster;
 use rowhouse_proto::tenant::v1::{
-    CancelMigrationRequest, CheckDriftRequest, CheckDriftResponse, Migration, MigrationState, PlanMigrationRequest,
-    PlanMigrationResponse, ResumeMigrationRequest, StartMigrationRequest, WatchMigrationRequest,
+    CancelMigrationRequest, CheckDriftRequest, CheckDriftResponse, ListHousesRequest, Migration, MigrationState,
+    PlanMigrationRequest, PlanMigrationResponse, ResumeMigrationRequest, StartMigrationRequest, WatchMigrationRequest,
 };
 use rowhouse_types::TenantId;
 use tonic_types::StatusExt as _;
@@ -33,6 +33,25 @@ async fn plan(world: &World) -> Result<PlanMigrationResponse> {
         participant: "crm".to_owned(),
     };
     Ok(world.operator.migrations().plan_migration(request).await?.into_inner())
+}
+
+/// The tenants whose houses are behind, with the version that those have.
+async fn behind(world: &World) -> Result<Vec<(String, i32)>> {
+    let request = ListHousesRequest {
+        participant: "crm".to_owned(),
+        behind_only: true,
+        ..ListHousesRequest::default()
+    };
+    let page = world.operator.migrations().list_houses(request).await?.into_inner();
+    ensure!(
+        page.unreachable.is_empty() && page.next_page_token.is_empty(),
+        "{page:?}"
+    );
+    Ok(page
+        .houses
+        .into_iter()
+        .map(|house| (house.tenant_id, house.version))
+        .collect())
 }
 
 /// Watches a run until it is in the state.
@@ -96,7 +115,9 @@ async fn an_operator_migrates_the_fleet_and_finds_what_was_changed_by_hand() -> 
     // A house that the ledger takes for an empty one cannot be migrated: its tables are there.
     let set_version =
         |version: i32| format!("UPDATE rowhouse.houses SET version = {version} WHERE schema_name = '{schema}'");
+    assert!(behind(&world).await?.is_empty());
     superuser.batch_execute(&set_version(0)).await?;
+    assert_eq!(behind(&world).await?, [(own.tenant.id.clone(), 0)]);
     let run = operator.start_migration(start(0)).await?.into_inner();
     let halted = watch(&world, &run.id, MigrationState::Halted).await?;
     let fault = halted.faults.first().context("no fault")?;
@@ -111,6 +132,7 @@ async fn an_operator_migrates_the_fleet_and_finds_what_was_changed_by_hand() -> 
     };
     operator.resume_migration(resume).await?;
     watch(&world, &run.id, MigrationState::Done).await?;
+    assert!(behind(&world).await?.is_empty());
     let cancel = CancelMigrationRequest {
         id: run.id,
         reason: "too late".to_owned(),

@@ -6,6 +6,7 @@
 
 pub(crate) mod actions;
 mod answer;
+mod houses;
 mod peer;
 pub(crate) mod rpc;
 pub(crate) mod runner;
@@ -21,7 +22,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use rowhouse_context::{RequestId, ServiceName};
-use rowhouse_types::{MigrationRunId, TenantId};
+use rowhouse_types::{MigrationRunId, Placement, TenantId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -152,6 +153,24 @@ pub(crate) struct Version {
     pub(crate) deferred_version: i32,
     pub(crate) houses: i64,
     pub(crate) homes: i64,
+}
+
+/// A house, as the ledger of its data server has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct House {
+    pub(crate) server: String,
+    pub(crate) house: String,
+    /// `None` where this code does not know it.
+    pub(crate) placement: Option<Placement>,
+    /// Empty where many share it.
+    pub(crate) tenant: String,
+    /// Whether it was built ahead.
+    pub(crate) is_spare: bool,
+    pub(crate) homes: i64,
+    pub(crate) version: i32,
+    pub(crate) deferred_version: i32,
+    /// Whether a migration to the newest version has something to do there.
+    pub(crate) is_behind: bool,
 }
 
 /// How a house differs from the template.

@@ -184,6 +184,7 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
         ],
         "tenant.v1.MigrationService" => &[
             "PlanMigration",
+            "ListHouses",
             "StartMigration",
             "GetMigration",
             "ListMigrations",
@@ -207,6 +208,7 @@ fn all_tenants(service: &str, rpc: &str) -> bool {
             "Describe",
             "CheckServer",
             "DescribeFleet",
+            "ListHouses",
             "MigrateBatch",
             "CheckDrift",
             "SetLimits",

@@ -1,11 +1,13 @@
-//! Orders for many homes at once: counted, migrated in batches, compared with the template.
+//! Orders for many homes at once: counted, listed, migrated in batches, compared with the template.
 
 pub(super) mod wire;
 
 use std::collections::BTreeMap;
 
 use rowhouse_context::Ctx;
-use rowhouse_db::{Batch, BatchOrder, DriftPage, Fault, FleetVersion, ProvisionError, Provisioner};
+use rowhouse_db::{
+    Batch, BatchOrder, DriftPage, Fault, FleetVersion, HousePage, HouseQuery, ProvisionError, Provisioner,
+};
 use rowhouse_types::{ServerName, TenantId};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
@@ -61,6 +63,11 @@ impl Homes {
             older,
             faults,
         })
+    }
+
+    /// Tells some houses with their versions.
+    pub(super) async fn list_houses(&self, server: &ServerName, query: &HouseQuery) -> Result<HousePage, Error> {
+        Ok(self.provisioner().list_houses(server, query).await?)
     }
 
     /// Migrates some houses that are behind.

@@ -120,6 +120,12 @@ impl TenantParticipantService for ParticipantRpc {
         Ok(Response::new(fleet::wire::description(&server, fleet)))
     }
 
+    async fn list_houses(&self, request: Request<proto::ListHousesRequest>) -> Answer<proto::ListHousesResponse> {
+        let (server, query) = fleet::wire::house_query(request.get_ref())?;
+        let page = self.homes.list_houses(&server, &query).await.map_err(Failure::from)?;
+        Ok(Response::new(fleet::wire::house_page(&server, page)))
+    }
+
     async fn migrate_batch(&self, request: Request<proto::MigrateBatchRequest>) -> Answer<proto::MigrateBatchResponse> {
         let ctx = rowhouse_middleware::ctx(&request)?;
         let (server, order) = fleet::wire::order(&ctx, request.get_ref())?;

@@ -16,7 +16,7 @@ pub(super) fn order(request: &proto::PrepareRequest) -> Result<Order, Failure> {
     let mut violations = Violations::default();
     let tenant = violations.take("tenant_id", request.tenant_id.parse());
     let server = violations.take("server", request.server.parse());
-    let placement = violations.take("placement", placement(request.placement));
+    let placement = violations.take("placement", read_placement(request.placement));
     let operation = violations.take("operation_id", request.operation_id.parse());
     let read = tenant.zip(server).zip(placement).zip(operation);
     let (((tenant, server), placement), operation) = violations.finish(read)?;
@@ -35,7 +35,7 @@ pub(super) fn spare(request: &proto::PrepareSpareRequest) -> Result<(Place, Plac
     let mut violations = Violations::default();
     let tenant = violations.take("tenant_id", request.tenant_id.parse());
     let server = violations.take("server", request.server.parse());
-    let placement = violations.take("placement", placement(request.placement));
+    let placement = violations.take("placement", read_placement(request.placement));
     let ((tenant, server), placement) = violations.finish(tenant.zip(server).zip(placement))?;
     Ok((Place { tenant, server }, placement))
 }
@@ -95,12 +95,7 @@ pub(super) fn home(home: &Home) -> proto::Home {
         tenant_id: home.tenant.to_string(),
         participant: ServiceName::Crm.to_string(),
         server: home.server.to_string(),
-        placement: match home.placement {
-            Placement::Schema => proto::Placement::Schema,
-            Placement::Shared => proto::Placement::Shared,
-            Placement::Database => proto::Placement::Database,
-        }
-        .into(),
+        placement: placement(home.placement).into(),
         generation: home.generation,
         version: home.version,
         state: match home.state {
@@ -114,7 +109,16 @@ pub(super) fn home(home: &Home) -> proto::Home {
     }
 }
 
-fn placement(number: i32) -> Result<Placement, &'static str> {
+/// Writes a placement.
+pub(super) fn placement(placement: Placement) -> proto::Placement {
+    match placement {
+        Placement::Schema => proto::Placement::Schema,
+        Placement::Shared => proto::Placement::Shared,
+        Placement::Database => proto::Placement::Database,
+    }
+}
+
+fn read_placement(number: i32) -> Result<Placement, &'static str> {
     match proto::Placement::try_from(number) {
         Ok(proto::Placement::Unspecified | proto::Placement::Schema) => Ok(Placement::Schema),
         Ok(proto::Placement::Shared) => Ok(Placement::Shared),

@@ -27,7 +27,7 @@ const UNKNOWN_MAX: usize = 20;
 pub(crate) struct Migrations {
     pub(super) pool: PgPool,
     pub(super) peers: Peers,
-    tokens: PageTokens,
+    pub(super) tokens: PageTokens,
 }
 
 /// A run to be started.
@@ -262,13 +262,18 @@ impl Migrations {
     }
 }
 
-fn scope(ctx: &Ctx, method: &'static str, fingerprint: Vec<u8>) -> PageScope {
+pub(super) fn scope(ctx: &Ctx, method: &'static str, fingerprint: Vec<u8>) -> PageScope {
     PageScope {
         method,
         tenant: None,
         user: ctx.principal().user(),
         fingerprint,
     }
+}
+
+/// What is said of a data server that hangs.
+pub(super) fn late() -> Failure {
+    Failure::new(Because::DeadlineExceeded, "the data server did not answer in time")
 }
 
 /// The newest version that the participant has: of several processes of several versions, the oldest decides.

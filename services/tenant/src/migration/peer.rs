@@ -6,13 +6,15 @@ use rowhouse_client::{IdentifiedChannel, Peer};
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
-use rowhouse_status::{Failure, Reason};
-use rowhouse_types::TenantId;
+use rowhouse_types::{ServerName, TenantId};
 use tokio::time::timeout;
 
-use super::{Drift, Fault, Fleet, Progress, Run, Version, Wave};
+use super::actions::late;
+use super::houses::HouseFilter;
+use super::{Drift, Fault, Fleet, House, Progress, Run, Version, Wave};
 use crate::error::{Error, Result};
 use crate::operation::peers::Peers;
+use crate::tenant::wire::placement_from_wire;
 
 /// Houses that one call migrates: enough to be worth the call, and few enough that a pause is soon in effect.
 const HOUSES_MAX: i32 = 10;
@@ -33,6 +35,15 @@ pub(super) struct DriftPage {
     pub(super) next: String,
 }
 
+/// Houses of a data server with their versions.
+pub(super) struct Houses {
+    /// The newest version that the participant's code has.
+    pub(super) newest: i32,
+    pub(super) houses: Vec<House>,
+    /// The last of them; empty when there are no more.
+    pub(super) next: String,
+}
+
 /// Counts houses by version.
 ///
 /// `wait`: for so long at most.
@@ -48,7 +59,6 @@ pub(super) async fn describe(
     };
     let request = rowhouse_client::request(ctx, request);
     let mut client = client(peers, participant)?;
-    let late = || Failure::new(Reason::DeadlineExceeded, "the data server did not answer in time");
     let answer = timeout(wait, client.describe_fleet(request))
         .await
         .map_err(|_| late())?;
@@ -60,6 +70,40 @@ pub(super) async fn describe(
         older: answer.older.as_ref().and_then(older),
         faults: answer.faults.into_iter().map(|of| fault(server, of)).collect(),
     })
+}
+
+/// Asks for houses with their versions.
+pub(super) async fn houses(
+    peers: &Peers,
+    ctx: &Ctx,
+    participant: ServiceName,
+    request: common::ListHousesRequest,
+) -> Result<Houses> {
+    let server = request.server.clone();
+    let request = rowhouse_client::request(ctx, request);
+    let answer = client(peers, participant)?.list_houses(request).await;
+    let answer = answer.map_err(rowhouse_client::failure)?.into_inner();
+    Ok(Houses {
+        newest: answer.newest_version,
+        houses: answer.houses.into_iter().map(|of| house(&server, of)).collect(),
+        next: answer.next,
+    })
+}
+
+/// A question about the houses after one, at most so many.
+pub(super) fn house_request(
+    server: &ServerName,
+    filter: &HouseFilter,
+    after: String,
+    houses_max: usize,
+) -> common::ListHousesRequest {
+    common::ListHousesRequest {
+        server: server.to_string(),
+        after,
+        houses_max: i32::try_from(houses_max).unwrap_or(i32::MAX),
+        tenant_id: filter.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
+        behind_only: filter.behind_only,
+    }
 }
 
 /// Migrates some houses of the wave that is under way.
@@ -139,6 +183,20 @@ fn version(version: &common::FleetVersion) -> Version {
 /// `None` where an id is none of ours: whose home it is that is older is not known then.
 fn older(older: &common::OlderHomes) -> Option<Vec<TenantId>> {
     older.tenant_ids.iter().map(|id| id.parse().ok()).collect()
+}
+
+fn house(server: &str, house: common::House) -> House {
+    House {
+        server: server.to_owned(),
+        house: house.house,
+        placement: placement_from_wire(house.placement),
+        tenant: house.tenant_id,
+        is_spare: house.spare,
+        homes: house.homes,
+        version: house.version,
+        deferred_version: house.deferred_version,
+        is_behind: house.behind,
+    }
 }
 
 fn fault(server: &str, fault: common::HouseFault) -> Fault {

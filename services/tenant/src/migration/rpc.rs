@@ -42,6 +42,13 @@ impl MigrationService for MigrationRpc {
         Ok(Response::new(wire::plan(fleets)))
     }
 
+    async fn list_houses(&self, request: Request<proto::ListHousesRequest>) -> Answer<proto::ListHousesResponse> {
+        let ctx = rowhouse_middleware::ctx(&request)?;
+        let query = wire::house_query(request.into_inner())?;
+        let page = self.migrations.list_houses(&ctx, &query).await.map_err(Failure::from)?;
+        Ok(Response::new(wire::house_page(page)))
+    }
+
     async fn start_migration(&self, request: Request<proto::StartMigrationRequest>) -> Answer<proto::Migration> {
         let ctx = rowhouse_middleware::ctx(&request)?;
         let new = wire::new_run(request.get_ref())?;

@@ -249,6 +249,19 @@ pub(super) async fn with_home(pool: &PgPool, participant: ServiceName, tenants: 
     Ok(known.into_iter().collect())
 }
 
+/// The data server of a tenant, or of an id that was issued ahead.
+pub(super) async fn server_of(pool: &PgPool, tenant: TenantId) -> Result<Option<ServerName>> {
+    let name: Option<String> = sqlx::query_scalar(
+        "SELECT server FROM tenant.tenants WHERE tenant_id = $1
+         UNION ALL SELECT server FROM tenant.spares WHERE tenant_id = $1
+         LIMIT 1",
+    )
+    .bind(tenant.uuid())
+    .fetch_optional(pool)
+    .await?;
+    name.map(|name| name.parse().map_err(Error::unreadable)).transpose()
+}
+
 /// Tells the directory which version homes have at least; where it says a newer one, it stays. Until then it says an older one,
 /// which newer homes serve too. Returns how many homes it learnt of. `updated_at` stays: it says when a home itself was recorded.
 pub(super) async fn tell_directory(pool: &PgPool, known: &Known<'_>) -> Result<u64> {

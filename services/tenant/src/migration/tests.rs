@@ -1,6 +1,7 @@
 //! Runs on a real database, with a participant whose houses are in memory: waves, budgets, pauses, crashes, servers that
 //! are away.
 
+mod houses;
 mod servers;
 mod versions;
 

@@ -8,8 +8,10 @@ use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{MigrationRunId, ServerName, TenantId, optional};
 
 use super::actions::{DriftPage, DriftQuery, Fleets, NewRun};
-use super::{Away, Drift, Fault, Plan, Progress, Run, State, Version, Wave};
+use super::houses::{HouseFilter, HousePage, HouseQuery};
+use super::{Away, Drift, Fault, House, Plan, Progress, Run, State, Version, Wave};
 use crate::tenant::Reason;
+use crate::tenant::wire::placement_to_wire;
 
 /// Waves of a run at most.
 const WAVES_MAX: usize = 20;
@@ -24,9 +26,9 @@ const PARALLELISM_MAX: u8 = 8;
 /// Houses that may fail at most.
 const FAILURE_BUDGET_MAX: i32 = 1_000_000;
 
-/// Houses of a page of comparisons: where nobody says, and at most. Each costs a few milliseconds.
-const DRIFT_PAGE_DEFAULT: u32 = 100;
-const DRIFT_PAGE_MAX: u32 = 500;
+/// Houses of a page: where nobody says, and at most. To compare one costs a few milliseconds.
+const HOUSES_DEFAULT: u32 = 100;
+const HOUSES_MAX: u32 = 500;
 
 /// Reads a request to start a run.
 ///
@@ -92,11 +94,36 @@ pub(super) fn drift_query(request: proto::CheckDriftRequest) -> Result<DriftQuer
     let mut violations = Violations::default();
     let participant = violations.take("participant", request.participant.parse());
     let server = violations.take("server", request.server.parse::<ServerName>());
-    let size = violations.take("page_size", drift_page_size(request.page_size));
+    let size = violations.take("page_size", house_page_size(request.page_size));
     let ((participant, server), size) = violations.finish(participant.zip(server).zip(size))?;
     Ok(DriftQuery {
         participant,
         server,
+        size,
+        token: request.page_token,
+    })
+}
+
+/// Reads which houses to list.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(super) fn house_query(request: proto::ListHousesRequest) -> Result<HouseQuery, Failure> {
+    let mut violations = Violations::default();
+    let participant = violations.take("participant", request.participant.parse());
+    let size = violations.take("page_size", house_page_size(request.page_size));
+    let server = violations.take("server", optional(&request.server));
+    let tenant = violations.take("tenant_id", optional(&request.tenant_id));
+    let read = participant.zip(size).zip(server).zip(tenant);
+    let (((participant, size), server), tenant) = violations.finish(read)?;
+    let behind_only = request.behind_only;
+    Ok(HouseQuery {
+        participant,
+        filter: HouseFilter {
+            server,
+            tenant,
+            behind_only,
+        },
         size,
         token: request.page_token,
     })
@@ -147,6 +174,16 @@ pub(super) fn plan(fleets: Fleets) -> proto::PlanMigrationResponse {
                 },
             })
             .collect(),
+    }
+}
+
+/// Writes houses with their versions.
+pub(super) fn house_page(page: HousePage) -> proto::ListHousesResponse {
+    proto::ListHousesResponse {
+        houses: page.houses.into_iter().map(house).collect(),
+        next_page_token: page.next_page_token,
+        newest_version: page.newest.unwrap_or_default(),
+        unreachable: page.unreachable.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -215,10 +252,10 @@ fn failure_budget(number: i32) -> Result<i32, &'static str> {
     allowed.then_some(number).ok_or("must be 0 to 1,000,000")
 }
 
-fn drift_page_size(number: i32) -> Result<u32, &'static str> {
+fn house_page_size(number: i32) -> Result<u32, &'static str> {
     match u32::try_from(number) {
-        Ok(0) => Ok(DRIFT_PAGE_DEFAULT),
-        Ok(size) => Ok(size.min(DRIFT_PAGE_MAX)),
+        Ok(0) => Ok(HOUSES_DEFAULT),
+        Ok(size) => Ok(size.min(HOUSES_MAX)),
         Err(_) => Err("must not be negative"),
     }
 }
@@ -277,6 +314,20 @@ fn version(version: &Version) -> common::FleetVersion {
     }
 }
 
+fn house(house: House) -> common::House {
+    common::House {
+        house: house.house,
+        server: house.server,
+        placement: house.placement.map(placement_to_wire).unwrap_or_default().into(),
+        tenant_id: house.tenant,
+        spare: house.is_spare,
+        homes: house.homes,
+        version: house.version,
+        deferred_version: house.deferred_version,
+        behind: house.is_behind,
+    }
+}
+
 fn fault(fault: Fault) -> common::HouseFault {
     common::HouseFault {
         house: fault.house,
@@ -324,8 +375,8 @@ mod tests {
         proto::MigrationWave { tenant_ids, percent: 0 }
     }
 
-    fn fields(request: &proto::StartMigrationRequest) -> Vec<String> {
-        let Err(failure) = new_run(request) else {
+    fn fields<T>(read: Result<T, Failure>) -> Vec<String> {
+        let Err(failure) = read else {
             panic!("was accepted");
         };
         failure.violations().iter().map(|one| one.field.clone()).collect()
@@ -361,7 +412,20 @@ mod tests {
             "reason",
             "request_id",
         ];
-        assert_eq!(fields(&wrong), named);
+        assert_eq!(fields(new_run(&wrong)), named);
+    }
+
+    #[test]
+    fn every_wrong_field_of_a_list_of_houses_is_named() {
+        let wrong = proto::ListHousesRequest {
+            participant: "nobody".to_owned(),
+            page_size: -1,
+            server: "Data1".to_owned(),
+            tenant_id: "tenant_x".to_owned(),
+            ..Default::default()
+        };
+        let named = ["participant", "page_size", "server", "tenant_id"];
+        assert_eq!(fields(house_query(wrong)), named);
     }
 
     #[test]
@@ -387,15 +451,15 @@ mod tests {
             (vec![both], "waves[0]"),
             ((1..=21).map(percent).collect(), "waves"),
         ] {
-            assert_eq!(fields(&start(waves)), [field]);
+            assert_eq!(fields(new_run(&start(waves))), [field]);
         }
     }
 
     #[test]
-    fn pages_of_comparisons_are_bounded() {
+    fn pages_of_houses_are_bounded() {
         for (asked, got) in [(0, Ok(100)), (7, Ok(7)), (i32::MAX, Ok(500))] {
-            assert_eq!(drift_page_size(asked), got);
+            assert_eq!(house_page_size(asked), got);
         }
-        assert!(drift_page_size(-1).is_err());
+        assert!(house_page_size(-1).is_err());
     }
 }

@@ -2,13 +2,16 @@
 
 use rowhouse_context::Ctx;
 use rowhouse_db::migrator::fleet::LOCK_TIMEOUT;
-use rowhouse_db::{Batch, BatchOrder, Cohort, Drift, DriftPage, Fault, FleetVersion};
+use rowhouse_db::{
+    Batch, BatchOrder, Cohort, Drift, DriftPage, Fault, FleetVersion, HouseEntry, HousePage, HouseQuery,
+};
 use rowhouse_proto::common::v1 as proto;
 use rowhouse_status::{Failure, Violations};
-use rowhouse_types::{ServerName, TenantId};
+use rowhouse_types::{ServerName, TenantId, optional};
 use tokio::time::Instant;
 
 use super::{DriftQuery, Fleet};
+use crate::participant::wire::placement;
 
 /// Houses of one call at most.
 const HOUSES_MAX: u32 = 500;
@@ -68,6 +71,29 @@ pub(in crate::participant) fn drift_query(request: &proto::CheckDriftRequest) ->
     })
 }
 
+/// Reads which houses of a server to tell.
+///
+/// # Errors
+/// Every field that is wrong.
+pub(in crate::participant) fn house_query(
+    request: &proto::ListHousesRequest,
+) -> Result<(ServerName, HouseQuery), Failure> {
+    let mut violations = Violations::default();
+    let server = violations.take("server", request.server.parse());
+    let after = violations.take("after", schema(&request.after));
+    let houses_max = violations.take("houses_max", houses_max(request.houses_max));
+    let tenant = violations.take("tenant_id", optional(&request.tenant_id));
+    let read = server.zip(after).zip(houses_max).zip(tenant);
+    let (((server, after), houses_max), tenant) = violations.finish(read)?;
+    let query = HouseQuery {
+        after,
+        houses_max,
+        tenant,
+        behind_only: request.behind_only,
+    };
+    Ok((server, query))
+}
+
 /// Writes a server's houses by version.
 pub(in crate::participant) fn description(server: &ServerName, fleet: Fleet) -> proto::DescribeFleetResponse {
     proto::DescribeFleetResponse {
@@ -76,6 +102,15 @@ pub(in crate::participant) fn description(server: &ServerName, fleet: Fleet) -> 
         faults: fleet.faults.into_iter().map(|of| fault(server, of)).collect(),
         older: fleet.older.map(|tenants| older(&tenants)),
         deferred_versions: fleet.deferred,
+    }
+}
+
+/// Writes houses of a server with their versions.
+pub(in crate::participant) fn house_page(server: &ServerName, page: HousePage) -> proto::ListHousesResponse {
+    proto::ListHousesResponse {
+        newest_version: page.newest,
+        houses: page.houses.into_iter().map(|of| house(server, of)).collect(),
+        next: page.next.unwrap_or_default(),
     }
 }
 
@@ -144,6 +179,20 @@ fn older(tenants: &[TenantId]) -> proto::OlderHomes {
     }
 }
 
+fn house(server: &ServerName, entry: HouseEntry) -> proto::House {
+    proto::House {
+        house: entry.house,
+        server: server.to_string(),
+        placement: placement(entry.placement).into(),
+        tenant_id: entry.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
+        spare: entry.is_spare,
+        homes: entry.homes,
+        version: entry.version,
+        deferred_version: entry.deferred_version,
+        behind: entry.is_behind,
+    }
+}
+
 fn fault(server: &ServerName, fault: Fault) -> proto::HouseFault {
     proto::HouseFault {
         house: fault.house,
@@ -208,6 +257,16 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(fields(drift_query(&wrong)), ["server", "after", "houses_max"]);
+        let wrong = proto::ListHousesRequest {
+            after: "t_1'; DROP".to_owned(),
+            houses_max: 501,
+            tenant_id: "tenant_x".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(
+            fields(house_query(&wrong)),
+            ["server", "after", "houses_max", "tenant_id"]
+        );
     }
 
     #[test]

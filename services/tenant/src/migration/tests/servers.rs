@@ -9,7 +9,7 @@ use super::*;
 use crate::operation::tests::server;
 
 /// Ten houses on data1, one of each tenth, and five on data2, one of each fifth.
-async fn bench(name: &str) -> Bench {
+pub(super) async fn bench(name: &str) -> Bench {
     let (bench, _) = super::bench(name).await;
     let mut connection = bench.pool.acquire().await.unwrap();
     let data2 = crate::server::store::insert(&mut connection, &server("data2", 100)).await;

@@ -337,6 +337,12 @@ impl TenantParticipantService for Shared {
         self.serve_on(&server, "describe_fleet", act).await
     }
 
+    async fn list_houses(&self, request: Request<common::ListHousesRequest>) -> Answer<common::ListHousesResponse> {
+        let request = request.into_inner();
+        let act = |effects: &mut Effects| fleet::list(&effects.houses, &request);
+        self.serve_on(&request.server, "list_houses", act).await
+    }
+
     async fn migrate_batch(
         &self,
         request: Request<common::MigrateBatchRequest>,

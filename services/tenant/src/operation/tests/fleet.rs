@@ -1,4 +1,4 @@
-//! The houses of the fake participant: what it answers when they are migrated in batches.
+//! The houses of the fake participant: what it answers when they are counted, listed, and migrated in batches.
 
 use std::collections::BTreeMap;
 
@@ -55,6 +55,25 @@ impl FakeHouse {
         self.version < target || target >= DEFERRED && self.deferred < DEFERRED
     }
 
+    /// What it is called.
+    pub(crate) fn name(&self) -> String {
+        format!("house_of_{}", self.tenant)
+    }
+
+    fn line(&self) -> common::House {
+        common::House {
+            house: self.name(),
+            server: self.server.to_owned(),
+            placement: common::Placement::Schema.into(),
+            tenant_id: self.tenant.clone(),
+            spare: false,
+            homes: 1,
+            version: self.version,
+            deferred_version: self.deferred,
+            behind: self.is_behind(NEWEST),
+        }
+    }
+
     fn is_asked_for(&self, request: &common::MigrateBatchRequest) -> bool {
         if request.tenant_ids.is_empty() {
             self.bucket < request.percent
@@ -65,7 +84,7 @@ impl FakeHouse {
 
     fn fault(&self, target: i32) -> common::HouseFault {
         common::HouseFault {
-            house: format!("house_of_{}", self.tenant),
+            house: self.name(),
             tenant_id: self.tenant.clone(),
             version: target,
             sqlstate: "23514".to_owned(),
@@ -101,6 +120,26 @@ pub(super) fn describe(houses: &[FakeHouse], server: &str) -> common::DescribeFl
             tenant_ids: older.map(|house| house.tenant.clone()).collect(),
         }),
         deferred_versions: vec![DEFERRED],
+    }
+}
+
+/// Tells some houses of a server, by name.
+pub(super) fn list(houses: &[FakeHouse], request: &common::ListHousesRequest) -> common::ListHousesResponse {
+    let here = houses.iter().filter(|house| house.server == request.server);
+    let wanted = here
+        .filter(|house| request.tenant_id.is_empty() || house.tenant == request.tenant_id)
+        .map(FakeHouse::line)
+        .filter(|line| line.house > request.after && (line.behind || !request.behind_only));
+    let mut lines: Vec<common::House> = wanted.collect();
+    lines.sort_by(|one, other| one.house.cmp(&other.house));
+    let houses_max = usize::try_from(request.houses_max).unwrap();
+    let is_last = lines.len() <= houses_max;
+    lines.truncate(houses_max);
+    let last = lines.last().filter(|_| !is_last);
+    common::ListHousesResponse {
+        newest_version: NEWEST,
+        next: last.map(|last| last.house.clone()).unwrap_or_default(),
+        houses: lines,
     }
 }
 
