@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use rowhouse_types::TenantId;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -36,10 +37,12 @@ pub async fn run(log: ControlLog, stop: CancellationToken) {
         }
         match seal_all(&log, &stop).await {
             Ok(()) => failing = false,
-            Err(error) if !std::mem::replace(&mut failing, true) => {
-                tracing::warn!(cause = %error, "audit entries were not sealed; they wait");
+            Err(error) => {
+                metrics::counter!("rowhouse_audit_seal_failures_total").increment(1);
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(cause = %error, "audit entries were not sealed; they wait");
+                }
             }
-            Err(_) => {}
         }
     }
 }
@@ -52,8 +55,12 @@ pub async fn run(log: ControlLog, stop: CancellationToken) {
 /// What PostgreSQL says.
 pub async fn seal_all(log: &ControlLog, stop: &CancellationToken) -> Result<(), sqlx::Error> {
     let (mut after, mut outcome) = (None, Ok(()));
+    let mut oldest: Option<Uuid> = None;
     loop {
-        let chains = log.chains(after).await?;
+        let (chains, entries): (Vec<Uuid>, Vec<Uuid>) = log.chains(after).await?.into_iter().unzip();
+        oldest = oldest.into_iter().chain(entries).min();
+        let waiting = oldest.map_or(Duration::ZERO, |oldest| waiting(oldest, Utc::now()));
+        metrics::gauge!("rowhouse_audit_waiting_seconds").set(waiting.as_secs_f64());
         for together in chains.chunks(CHAINS_TOGETHER_MAX) {
             if stop.is_cancelled() {
                 return outcome;
@@ -98,6 +105,17 @@ async fn seal_together(log: &ControlLog, chains: &[Uuid], stop: &CancellationTok
     outcome
 }
 
+/// How long an entry has waited at `now`: its id says when it was made (RFC 9562, section 5.7).
+fn waiting(entry: Uuid, now: DateTime<Utc>) -> Duration {
+    let made = entry
+        .get_timestamp()
+        .map(|made| Duration::new(made.to_unix().0, made.to_unix().1));
+    let now = u64::try_from(now.timestamp_millis()).map(Duration::from_millis);
+    // Clocks differ a little: one that goes ahead has made an entry that has not waited.
+    made.zip(now.ok())
+        .map_or(Duration::ZERO, |(made, now)| now.saturating_sub(made))
+}
+
 /// Whether the pool gave none, or gives none any more: no matter of what was to be sealed.
 fn has_no_connection(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
@@ -110,4 +128,23 @@ async fn seal_some(log: &ControlLog, tenant: Option<TenantId>, turns: usize) -> 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::{NoContext, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn an_entry_has_waited_since_its_id_was_made() {
+        let made = DateTime::from_timestamp(1_800_000_000, 250_000_000).unwrap();
+        let entry = Uuid::new_v7(Timestamp::from_unix(NoContext, 1_800_000_000, 250_000_000));
+        let at = |millis| waiting(entry, made + chrono::TimeDelta::milliseconds(millis));
+        assert_eq!(at(0), Duration::ZERO);
+        assert_eq!(at(7_500), Duration::from_millis(7_500));
+        assert_eq!(at(-2_000), Duration::ZERO, "made by a clock that goes ahead");
+        // What is no id of ours stands in the queue only by somebody's hand, and is nobody's alarm.
+        assert_eq!(waiting(Uuid::nil(), made), Duration::ZERO);
+    }
 }

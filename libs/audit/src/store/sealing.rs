@@ -44,7 +44,10 @@ impl Table {
     fn chains_sql(&self) -> String {
         let schema = self.schema;
         format!(
-            "SELECT DISTINCT chain FROM {schema}.unsealed WHERE $1::uuid IS NULL OR chain > $1 ORDER BY chain LIMIT $2"
+            "SELECT DISTINCT ON (chain) chain, id FROM {schema}.unsealed
+             WHERE $1::uuid IS NULL OR chain > $1
+             ORDER BY chain, id
+             LIMIT $2"
         )
     }
 
@@ -103,10 +106,10 @@ impl Table {
 // === impl ControlLog ===
 
 impl ControlLog {
-    /// Some of the chains that have entries without a seal, those after `after`; all of them where there are fewer than
-    /// [`CHAINS_MAX`].
-    pub(crate) async fn chains(&self, after: Option<Uuid>) -> Result<Vec<Uuid>, sqlx::Error> {
-        sqlx::query_scalar(AssertSqlSafe(self.table.chains_sql()))
+    /// Some of the chains that have entries without a seal, those after `after`, each with the oldest such entry; all of them
+    /// where there are fewer than [`CHAINS_MAX`].
+    pub(crate) async fn chains(&self, after: Option<Uuid>) -> Result<Vec<(Uuid, Uuid)>, sqlx::Error> {
+        sqlx::query_as(AssertSqlSafe(self.table.chains_sql()))
             .bind(after)
             .bind(CHAINS_MAX)
             .fetch_all(&self.pool)
