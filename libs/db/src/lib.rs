@@ -33,13 +33,13 @@ pub use bind::{Bind, Value};
 pub use control::{ControlDb, database_beside, migrate_control};
 pub use error::Error;
 pub use home::{Directory, DirectoryError, Home};
-pub use login::MasterKeys;
 pub use migrator::{
     Batch, BatchOrder, Census, Cohort, Deferred, Drift, DriftPage, Fault, FleetVersion, HouseEntry, HousePage,
     HouseQuery, Migration, ProvisionError, Provisioner, Resealed, TenantMigrations,
 };
 pub use platform::migrate_platform;
 pub use row::{Field, FromRow, Row};
+pub use rowhouse_seal::MasterKeys;
 pub use statement::{AnyStatement, Sql, Statement, Variants};
 pub use tenant::{Lanes, Mode, OwnDatabases, TenantDb, TenantDbConfig, TenantTx};
 /// Built-in types of PostgreSQL: `Type::UUID`, `Type::TEXT`.

@@ -1,71 +1,42 @@
 //! Passwords of the logins that tenants' own databases have, sealed: who makes one and who uses one share a master key.
 //!
 //! While that is replaced both have the older one too, until [`crate::Provisioner::reseal_logins`] has sealed every password by
-//! the new one. Nothing says by which a password is sealed: only the key that has sealed it opens it.
-
-use std::iter;
+//! the new one.
 
 use rowhouse_config::Secret;
-use rowhouse_config::secret::SecretKey;
-use rowhouse_seal::{Error, Sealer};
+use rowhouse_seal::{Error, MasterKeys, Sealers};
 
 /// The label of the key. Changing it loses every such password.
 const PURPOSE: &[u8] = b"rowhouse db own logins 1";
 
-/// The master keys of such passwords.
-#[derive(Clone, Debug)]
-pub struct MasterKeys {
-    /// Seals, and opens what it has sealed.
-    pub present: SecretKey,
-    /// Only open what they have sealed, before the present one took their place.
-    pub previous: Vec<SecretKey>,
-}
-
 /// Seals and opens the passwords.
 #[derive(Debug)]
 pub(crate) struct OwnLogins {
-    present: Sealer,
-    previous: Vec<Sealer>,
-}
-
-// === impl MasterKeys ===
-
-impl From<SecretKey> for MasterKeys {
-    /// The present one, without any previous ones.
-    fn from(present: SecretKey) -> Self {
-        Self {
-            present,
-            previous: Vec::new(),
-        }
-    }
+    sealers: Sealers,
 }
 
 // === impl OwnLogins ===
 
 impl OwnLogins {
     pub(crate) fn new(master: &MasterKeys) -> Result<Self, Error> {
-        let previous = master.previous.iter().map(|key| Sealer::new(key, PURPOSE));
-        Ok(Self {
-            present: Sealer::new(&master.present, PURPOSE)?,
-            previous: previous.collect::<Result<_, _>>()?,
-        })
+        let sealers = Sealers::new(master, PURPOSE)?;
+        Ok(Self { sealers })
     }
 
     /// `name`: the login's and its database's; the sealed password fits no other.
     pub(crate) fn seal(&self, name: &str, password: &Secret) -> Result<Vec<u8>, Error> {
-        self.present.seal(name, password.expose().as_bytes())
+        self.sealers.seal(name, password.expose().as_bytes())
     }
 
     /// By whichever key has sealed it.
     pub(crate) fn open(&self, name: &str, sealed: &[u8]) -> Result<Secret, Error> {
-        let mut keys = iter::once(&self.present).chain(&self.previous);
-        let password = keys.find_map(|key| key.open(name, sealed).ok()).ok_or(Error::Opening)?;
+        let password = self.sealers.open(name, sealed)?;
         String::from_utf8(password).map(Secret::new).map_err(|_| Error::Opening)
     }
 
     /// Whether the present key has sealed it.
     pub(crate) fn is_present(&self, name: &str, sealed: &[u8]) -> bool {
-        self.present.open(name, sealed).is_ok()
+        self.sealers.is_present(name, sealed)
     }
 }
 

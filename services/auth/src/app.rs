@@ -231,15 +231,15 @@ pub(crate) async fn connect(url: &Secret) -> Result<ControlDb> {
 }
 
 async fn state(config: ServeConfig, limits: LimitsClient) -> Result<State> {
-    let master_key = config.master_key.context("ROWHOUSE_MASTER_KEY is missing")?;
+    let master_keys = config.master_keys.context("ROWHOUSE_MASTER_KEY is missing")?;
     let page_token_key = config.page_token_key.context("ROWHOUSE_PAGE_TOKEN_KEY is missing")?;
     let db = connect(&config.control_url).await?;
     Ok(State {
         hasher: Hasher::new(config.hash_concurrency)?,
-        invitation_tokens: LinkTokens::new(&master_key, Purpose::Invitations)?,
-        account_tokens: LinkTokens::new(&master_key, Purpose::AccountLinks)?,
-        second_factors: master::sealer(&master_key, Purpose::SecondFactors)?,
-        signing: Signing::new(master_key, config.identity.token_issuer, config.keys),
+        invitation_tokens: LinkTokens::new(&master_keys, Purpose::Invitations)?,
+        account_tokens: LinkTokens::new(&master_keys, Purpose::AccountLinks)?,
+        second_factors: master::sealers(&master_keys, Purpose::SecondFactors)?,
+        signing: Signing::new(&master_keys, config.identity.token_issuer, config.keys)?,
         clock: Clock::new(db.clone()),
         pages: PageTokens::new(page_token_key.expose()),
         limits,

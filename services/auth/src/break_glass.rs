@@ -6,27 +6,22 @@
 //! tenants say that it was done, the platform's why; of an account that is recovered, the person gets a mail.
 
 use std::io;
-use std::time::Duration;
 
-use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::ControlDb;
 use rowhouse_types::{Email, Text};
 use serde_json::json;
 use sqlx::PgConnection;
-use tokio::time::Instant;
 
 use crate::account::logs::{self, Change};
 use crate::account_mail::{self, Kind, store as mails};
 use crate::audit::Entry;
+use crate::by_command::ctx;
 use crate::error::Error;
 use crate::handed_on::EndedEverywhere;
 use crate::identity::{self, Account, Chooser, Hasher, NewPassword};
 use crate::rights::{self, Clock, Subject};
 use crate::session::{self, EndReason};
 use crate::{attempt, operator, random, second_factor, tenant};
-
-/// Longest time for all of it, the acknowledgement included.
-const BOUND: Duration = Duration::from_secs(30);
 
 /// Why the glass is broken.
 pub(crate) type Reason = Text<500>;
@@ -161,13 +156,6 @@ fn no_account(email: &Email) -> Error {
         kind: "account",
         id: email.to_string(),
     }
-}
-
-fn ctx() -> Ctx {
-    let principal = Principal::Service {
-        name: ServiceName::Auth,
-    };
-    Ctx::new(RequestId::generate(), principal, None, Instant::now() + BOUND)
 }
 
 #[cfg(test)]

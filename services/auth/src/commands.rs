@@ -1,17 +1,21 @@
 //! The commands for whoever may run the process beside its database: platform operators, and accounts that need somebody from
-//! outside. What they do stands in `operator::command` and `break_glass`; here is what is read from the command line, and what
+//! outside, and master keys that are replaced or lost. What they do stands in `operator::command`, `break_glass` and `master`; here is what is read from the command line, and what
 //! is said on standard error. Passwords go to standard output, or into a file that only its owner can read.
 
 use std::error::Error;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use rowhouse_db::ControlDb;
+use rowhouse_seal::MasterKeys;
 use rowhouse_server::cli::{Arguments, Cli, Outcome, Process};
 use rowhouse_types::{Email, Text};
 
 use crate::app::connect;
 use crate::break_glass;
-use crate::config::BootstrapConfig;
+use crate::config::{BootstrapConfig, MasterKeysConfig};
+use crate::key;
+use crate::master::{self, Purpose};
 use crate::operator::command::{self, Granted, deliver_to};
 
 /// As in [`Outcome`]. A wrong command line must stay a [`rowhouse_server::cli::UsageError`] in it, which has an exit code of its
@@ -58,6 +62,18 @@ pub fn add_to(cli: Cli) -> Cli {
         "--email E --reason R: opens an account again that was disabled",
         BootstrapConfig::read,
         enable_account,
+    )
+    .command(
+        "reseal-secrets",
+        ": seals by ROWHOUSE_MASTER_KEY what ROWHOUSE_MASTER_KEYS_PREVIOUS have sealed",
+        MasterKeysConfig::read,
+        reseal_secrets,
+    )
+    .command(
+        "revoke-signing-keys",
+        "--reason R: makes every access token worthless and begins with a new key",
+        MasterKeysConfig::read,
+        revoke_signing_keys,
     )
 }
 
@@ -170,6 +186,50 @@ async fn enable_account(config: BootstrapConfig, process: Process) -> Outcome {
         "the account is not disabled; nothing was changed"
     });
     Ok(())
+}
+
+/// Seals by the present master key what previous ones have sealed.
+///
+/// # Errors
+/// When the command line is wrong, the database does not answer, or something is opened by none of the keys: then everything else
+/// is resealed all the same.
+async fn reseal_secrets(config: MasterKeysConfig, process: Process) -> Outcome {
+    process.arguments.finish()?;
+    let (db, master) = with_master_keys(config).await?;
+    let done = master::reseal(&db, &master).await;
+    db.shutdown().await;
+    let done = done?;
+    eprintln!(
+        "{} of {} secrets were sealed by a previous key, and are by the present one",
+        done.resealed, done.secrets
+    );
+    if done.unopened > 0 {
+        let (unopened, examples) = (done.unopened, done.examples.join(", "));
+        return Err(format!("{unopened} are opened by none of the keys: {examples}").into());
+    }
+    Ok(())
+}
+
+/// Ends all signing keys, and with them every access token.
+///
+/// # Errors
+/// When the command line is wrong, or the database does not answer; then nothing was done. Also when a service did not confirm in
+/// time that the tokens have ended; then everything was.
+async fn revoke_signing_keys(config: MasterKeysConfig, process: Process) -> Outcome {
+    let mut arguments = process.arguments;
+    let reason = arguments.require("--reason")?;
+    let reason = Reason::parse_required(&reason).context("--reason")?;
+    arguments.finish()?;
+    let (db, master) = with_master_keys(config).await?;
+    let done = key::actions::revoke_all(&db, &master::sealers(&master, Purpose::SigningKeys)?, &reason).await;
+    db.shutdown().await;
+    eprintln!("{} signing keys were revoked; a new one signs", done?);
+    Ok(())
+}
+
+async fn with_master_keys(config: MasterKeysConfig) -> Result<(ControlDb, MasterKeys), Fault> {
+    let master = config.master_keys.context("ROWHOUSE_MASTER_KEY is missing")?;
+    Ok((connect(&config.control_url).await?, master))
 }
 
 /// `--email E --reason R`, and nothing else.

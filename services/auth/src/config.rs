@@ -5,8 +5,10 @@ use std::time::Duration;
 use rowhouse_config::secret::SecretKey;
 use rowhouse_config::section::{Identity, Listen, Telemetry};
 use rowhouse_config::{Env, Secret};
+use rowhouse_seal::MasterKeys;
 
 use crate::key::Schedule;
+use crate::master;
 
 /// Most hashes at once that are taken for meant: each needs 19 MiB and a core.
 const HASH_CONCURRENCY_MAX: usize = 256;
@@ -36,9 +38,9 @@ pub struct ServeConfig {
     pub worker_addr: String,
     /// Authenticates page tokens; there once the environment was found without fault.
     pub page_token_key: Option<SecretKey>,
-    /// What seals signing keys and derives the tokens of invitations; there once the environment was found without
-    /// fault.
-    pub master_key: Option<SecretKey>,
+    /// What seals signing keys and second factors and derives the tokens of links, and what did so before it; there once the
+    /// environment was found without fault.
+    pub master_keys: Option<MasterKeys>,
     /// Passwords hashed at once.
     pub hash_concurrency: usize,
     /// When keys of access tokens are replaced.
@@ -63,6 +65,17 @@ pub struct BootstrapConfig {
     pub control_url: Secret,
 }
 
+/// What the commands about master keys need.
+#[derive(Clone, Debug)]
+pub struct MasterKeysConfig {
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// The control database, with this service's own login, direct.
+    pub control_url: Secret,
+    /// As of [`ServeConfig`].
+    pub master_keys: Option<MasterKeys>,
+}
+
 // === impl ServeConfig ===
 
 impl ServeConfig {
@@ -80,7 +93,7 @@ impl ServeConfig {
             crm_addr: env.required("ROWHOUSE_CRM_ADDR", String::new()),
             worker_addr: env.required("ROWHOUSE_WORKER_ADDR", String::new()),
             page_token_key: env.secret_key("ROWHOUSE_PAGE_TOKEN_KEY"),
-            master_key: env.secret_key("ROWHOUSE_MASTER_KEY"),
+            master_keys: master::read(env),
             hash_concurrency: hash_concurrency(env),
             keys: keys(env),
         }
@@ -136,6 +149,19 @@ impl BootstrapConfig {
         Self {
             telemetry: Telemetry::read(env),
             control_url: env.secret("ROWHOUSE_CONTROL_URL"),
+        }
+    }
+}
+
+// === impl MasterKeysConfig ===
+
+impl MasterKeysConfig {
+    /// Reads the section.
+    pub fn read(env: &mut Env) -> Self {
+        Self {
+            telemetry: Telemetry::read(env),
+            control_url: env.secret("ROWHOUSE_CONTROL_URL"),
+            master_keys: master::read(env),
         }
     }
 }

@@ -25,14 +25,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use rowhouse_auth_kit::token::ACCESS_TOKEN_TYPE;
 use rowhouse_auth_kit::{AccessClaims, KeyId, PublicKey, SigningKey};
-use rowhouse_config::secret::SecretKey;
 use rowhouse_context::ServiceName;
+use rowhouse_seal::{MasterKeys, Sealers};
 use rowhouse_types::{SessionId, TenantId, Text, UserId};
 use sqlx::PgConnection;
 use tokio::sync::Mutex;
 
 use crate::error::Error;
 use crate::impersonation::Opened;
+use crate::master::{self, Purpose};
 pub(crate) use actions::published;
 pub(crate) use own::OwnKeys;
 pub(crate) use rotation::run;
@@ -106,7 +107,7 @@ pub(crate) struct Signer {
 /// The signer, opened when it is first needed: the process starts without its database.
 #[derive(Debug)]
 pub(crate) struct Signing {
-    master: SecretKey,
+    sealers: Sealers,
     issuer: String,
     schedule: Schedule,
     /// The one that was opened last. Whether it still signs is asked each time.
@@ -133,23 +134,23 @@ pub(crate) struct Job {
 // === impl Signing ===
 
 impl Signing {
-    pub(crate) fn new(master: SecretKey, issuer: String, schedule: Schedule) -> Self {
-        Self {
-            master,
+    pub(crate) fn new(master: &MasterKeys, issuer: String, schedule: Schedule) -> Result<Self, Error> {
+        Ok(Self {
+            sealers: master::sealers(master, Purpose::SigningKeys)?,
             issuer,
             schedule,
             opened: Mutex::default(),
-        }
+        })
     }
 
     /// The signer of the key that is active now; one is made where there is none yet.
     pub(crate) async fn signer(&self, conn: &mut PgConnection) -> Result<Arc<Signer>, Error> {
-        let sealed = actions::active_or_first(conn, &self.master).await?;
+        let sealed = actions::active_or_first(conn, &self.sealers).await?;
         let mut opened = self.opened.lock().await;
         if let Some(known) = opened.as_ref().filter(|known| known.id == sealed.id) {
             return Ok(Arc::clone(known));
         }
-        let signer = Arc::new(actions::open(&sealed, &self.master, self.issuer.clone())?);
+        let signer = Arc::new(actions::open(&sealed, &self.sealers, self.issuer.clone())?);
         *opened = Some(Arc::clone(&signer));
         Ok(signer)
     }

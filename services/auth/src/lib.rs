@@ -24,7 +24,7 @@
 //! - `operator`: platform operators, by RPC and by command; serves `OperatorService`.
 //! - `break_glass`: the way back for who has lost everything, and accounts that are closed.
 //! - `handed_on`: what ends with the rights of whoever made it.
-//! - `audit`, `request`, `rounds`, `housekeeping`, `master`, `random`, `state`, `error`: what these stand on.
+//! - `audit`, `request`, `rounds`, `housekeeping`, `by_command`, `master`, `random`, `state`, `error`: what these stand on.
 
 mod account;
 mod account_mail;
@@ -33,6 +33,7 @@ mod attempt;
 mod audit;
 mod authz;
 mod break_glass;
+mod by_command;
 mod catalog;
 pub mod commands;
 pub mod config;

@@ -1,10 +1,12 @@
 //! Secrets of links in mails: derived when the mail is written, kept nowhere.
 
+use std::iter;
+
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rowhouse_config::Secret;
-use rowhouse_config::secret::SecretKey;
+use rowhouse_seal::MasterKeys;
 use rowhouse_types::Id;
 
 use crate::error::Error;
@@ -29,22 +31,31 @@ pub(crate) struct ParseTokenError;
 #[derive(Debug)]
 pub(crate) struct LinkTokens {
     key: hmac::Key,
+    /// Of mails that are still to be written of links that were made before the key was replaced.
+    previous: Vec<hmac::Key>,
 }
 
 // === impl LinkTokens ===
 
 impl LinkTokens {
-    pub(crate) fn new(master: &SecretKey, purpose: Purpose) -> Result<Self, Error> {
-        let key = master::derive(master, purpose)?;
+    pub(crate) fn new(master: &MasterKeys, purpose: Purpose) -> Result<Self, Error> {
+        let key = |master| -> Result<hmac::Key, Error> {
+            Ok(hmac::Key::new(hmac::HMAC_SHA256, &master::derive(master, purpose)?))
+        };
         Ok(Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            key: key(&master.present)?,
+            previous: master.previous.iter().map(key).collect::<Result<_, _>>()?,
         })
     }
 
     /// The token of a link: HMAC of the id of what it is about and a nonce. Nobody stores it; whoever holds the key and
     /// the row can make it again.
     pub(crate) fn token<K>(&self, id: Id<K>, nonce: &[u8]) -> Token {
-        let mut context = hmac::Context::with_key(&self.key);
+        Self::token_of(&self.key, id, nonce)
+    }
+
+    fn token_of<K>(key: &hmac::Key, id: Id<K>, nonce: &[u8]) -> Token {
+        let mut context = hmac::Context::with_key(key);
         context.update(id.uuid().as_bytes());
         context.update(nonce);
         Token {
@@ -52,17 +63,14 @@ impl LinkTokens {
         }
     }
 
-    /// The token of a row that is to be mailed. One that nobody could use must not be: then the key is not the one that
-    /// the row was made with.
+    /// The token of a row that is to be mailed. One that nobody could use must not be: then the row was made with none of the
+    /// keys.
     pub(crate) fn mailed<K>(&self, id: Id<K>, nonce: &[u8], token_hash: &[u8]) -> Result<Token, Error> {
-        let token = self.token(id, nonce);
-        if token.hash() == token_hash {
-            Ok(token)
-        } else {
-            Err(Error::fault(
-                "a link's token cannot be derived: was the master key changed?",
-            ))
-        }
+        iter::once(&self.key)
+            .chain(&self.previous)
+            .map(|key| Self::token_of(key, id, nonce))
+            .find(|token| token.hash() == token_hash)
+            .ok_or_else(|| Error::fault("a link's token cannot be derived: was the master key changed?"))
     }
 }
 
@@ -93,13 +101,27 @@ mod tests {
     use rowhouse_types::InvitationId;
 
     use super::*;
+    use crate::master::master_keys;
+
+    /// A link is made, the key is replaced, and then its mail is written.
+    #[test]
+    fn a_link_from_before_the_key_was_replaced_is_mailed_while_the_previous_one_is_there() {
+        let tokens = |keys| LinkTokens::new(&master_keys(keys), Purpose::Invitations).unwrap();
+        let (id, nonce) = (InvitationId::generate(), [1; 32]);
+        let made = tokens("A").token(id, &nonce);
+        let mailed = tokens("BCA").mailed(id, &nonce, &made.hash()).unwrap();
+        assert_eq!(mailed.expose(), made.expose());
+        assert!(tokens("BC").mailed(id, &nonce, &made.hash()).is_err());
+        assert_ne!(
+            tokens("BA").token(id, &nonce).expose(),
+            made.expose(),
+            "what is new is by the new key"
+        );
+    }
 
     #[test]
     fn a_token_follows_from_key_purpose_id_and_nonce_and_from_nothing_less() {
-        let tokens = |first: &str, purpose| {
-            let master = SecretKey::from_base64(&format!("{first}{}=", "A".repeat(42))).unwrap();
-            LinkTokens::new(&master, purpose).unwrap()
-        };
+        let tokens = |first: &str, purpose| LinkTokens::new(&master_keys(first), purpose).unwrap();
         let (one, other) = (InvitationId::generate(), InvitationId::generate());
         let token = |first, purpose, id, nonce: &[u8]| tokens(first, purpose).token(id, nonce).expose().to_owned();
         let invitation = |first, id, nonce| token(first, Purpose::Invitations, id, nonce);

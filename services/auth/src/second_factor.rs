@@ -19,7 +19,7 @@ use rowhouse_config::Secret;
 
 use crate::error::Error;
 use crate::random;
-pub(crate) use actions::prove;
+pub(crate) use actions::{prove, reseal};
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
 pub(crate) use store::remove;

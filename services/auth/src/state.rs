@@ -7,7 +7,7 @@ use rowhouse_client::LimitsClient;
 use rowhouse_db::ControlDb;
 use rowhouse_db::paging::PageTokens;
 use rowhouse_mq::Wake;
-use rowhouse_seal::Sealer;
+use rowhouse_seal::Sealers;
 use sqlx::pool::PoolConnection;
 use sqlx::{Postgres, Transaction};
 
@@ -29,7 +29,7 @@ pub(crate) struct State {
     /// Of mails about accounts.
     pub(crate) account_tokens: LinkTokens,
     /// Seals the secrets of second factors.
-    pub(crate) second_factors: Sealer,
+    pub(crate) second_factors: Sealers,
     pub(crate) clock: Clock,
     pub(crate) pages: PageTokens,
     /// What tenants may use.

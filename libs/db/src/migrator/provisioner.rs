@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::select_ok;
 use rowhouse_config::Secret;
 use rowhouse_context::ServiceName;
+use rowhouse_seal::MasterKeys;
 use rowhouse_types::{HomeState, OperationId, Placement, ServerName, TenantId};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
@@ -20,7 +21,7 @@ use super::house::Wall;
 use super::registry::{self, Entry, House, databases};
 use super::{ProvisionError, TenantMigrations, house, login, rows};
 use crate::home::Home;
-use crate::login::{MasterKeys, OwnLogins};
+use crate::login::OwnLogins;
 use crate::{control, platform};
 
 /// Connections to one server: three for homes that are built, three for batches of the fleet, so that neither waits for the

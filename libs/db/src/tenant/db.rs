@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, ServiceName};
+use rowhouse_seal::MasterKeys;
 use rowhouse_types::{Placement, TenantId};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ use super::tx::TenantTx;
 use super::wait::Wait;
 use crate::Error;
 use crate::home::{Directory, DirectoryError, Home};
-use crate::login::{MasterKeys, OwnLogins};
+use crate::login::OwnLogins;
 
 /// Longest time at shutdown for dropped transactions to be rolled back before their connections are cut.
 const TIDY_MAX: Duration = Duration::from_secs(2);

@@ -2,11 +2,12 @@
 
 use rowhouse_config::Secret;
 use rowhouse_config::secret::SecretKey;
+use rowhouse_seal::MasterKeys;
 use rowhouse_types::{ServerName, TenantId};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::control;
-use crate::login::{MasterKeys, OwnLogins};
+use crate::login::OwnLogins;
 use crate::migrator::{ProvisionError, Provisioner, Resealed, own_name};
 
 /// Master keys of tests and benches, each named by the byte that it consists of. Whoever needs one and does not care has `b'A'`.

@@ -309,7 +309,7 @@ async fn the_link_is_kept_nowhere_and_the_event_names_only_the_invitation() {
             .unwrap();
     assert_eq!((kind.as_str(), of), ("auth.invitation_created.v1", tenant.uuid()));
     assert_eq!(payload, serde_json::json!({ "invitation_id": invitation.to_string() }));
-    let elsewhere = bench.with_another_master_key().await;
+    let elsewhere = bench.with_master_keys("B").await;
     let refused = mail::actions::invitation_mail(&service_ctx(), &elsewhere, invitation).await;
     assert!(
         matches!(refused, Err(Error::Fault(_))),

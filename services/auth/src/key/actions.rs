@@ -1,34 +1,36 @@
 //! What is done with signing keys.
 
 use rowhouse_auth_kit::{KeyId, PublicKey, SigningKey};
-use rowhouse_config::secret::SecretKey;
 use rowhouse_context::Ctx;
+use rowhouse_db::ControlDb;
+use rowhouse_seal::Sealers;
 use serde_json::json;
 use sqlx::PgConnection;
 
 use super::store::SealedKey;
 use super::{KeyState, KnownKey, PublishedKey, Reason, Schedule, Signer, key_id, store};
 use crate::audit::{self, Entry};
+use crate::by_command;
 use crate::error::Error;
-use crate::master::{self, Purpose};
+use crate::master::Resealed;
 use crate::random;
-use crate::rights::{self, Subject};
+use crate::rights::{self, Clock, Subject};
 use crate::state::State;
 
 /// The key that signs now, sealed; one is made where there is none yet. Of two processes that start at once, one inserts its
 /// key and both use that one.
-pub(super) async fn active_or_first(conn: &mut PgConnection, master: &SecretKey) -> Result<SealedKey, Error> {
+pub(super) async fn active_or_first(conn: &mut PgConnection, sealers: &Sealers) -> Result<SealedKey, Error> {
     if let Some(active) = store::active(conn).await? {
         return Ok(active);
     }
-    store::insert_active(conn, &make(master)?).await?;
+    store::insert_active(conn, &make(sealers)?).await?;
     let made = store::active(conn).await?;
     made.ok_or_else(|| Error::fault("there is no signing key after one was made"))
 }
 
 /// Opens a key for signing.
-pub(super) fn open(sealed: &SealedKey, master: &SecretKey, issuer: String) -> Result<Signer, Error> {
-    let seed = master::sealer(master, Purpose::SigningKeys)?.open(sealed.id.as_str(), &sealed.sealed)?;
+pub(super) fn open(sealed: &SealedKey, sealers: &Sealers, issuer: String) -> Result<Signer, Error> {
+    let seed = sealers.open(sealed.id.as_str(), &sealed.sealed)?;
     let key = SigningKey::from_seed(&seed).map_err(Error::fault)?;
     if key_id(key.public()) != sealed.id.as_str() {
         return Err(Error::fault("a signing key does not fit its id"));
@@ -37,12 +39,12 @@ pub(super) fn open(sealed: &SealedKey, master: &SecretKey, issuer: String) -> Re
 }
 
 /// A new key, sealed.
-fn make(master: &SecretKey) -> Result<SealedKey, Error> {
+fn make(sealers: &Sealers) -> Result<SealedKey, Error> {
     let seed = random::bytes().map_err(Error::fault)?;
     let public = SigningKey::from_seed(&seed).map_err(Error::fault)?.public();
     let id = key_id(public);
     Ok(SealedKey {
-        sealed: master::sealer(master, Purpose::SigningKeys)?.seal(&id, &seed)?,
+        sealed: sealers.seal(&id, &seed)?,
         public: public.bytes().to_vec(),
         id: id.parse().map_err(Error::fault)?,
     })
@@ -72,7 +74,7 @@ pub(crate) async fn list(_ctx: &Ctx, state: &State) -> Result<Vec<KnownKey>, Err
 /// Makes the next key, unless there is one already, and answers it.
 pub(crate) async fn rotate(ctx: &Ctx, state: &State) -> Result<KnownKey, Error> {
     let schedule = state.signing.schedule;
-    let new = make(&state.signing.master)?;
+    let new = make(&state.signing.sealers)?;
     let mut tx = state.begin().await?;
     store::lock(&mut tx).await?;
     if store::count_published(&mut tx).await? >= super::PUBLISHED_MAX {
@@ -94,7 +96,7 @@ pub(crate) async fn rotate(ctx: &Ctx, state: &State) -> Result<KnownKey, Error> 
 
 /// Makes worthless whatever a key has signed, and answers when no service honours it any more.
 pub(crate) async fn revoke(ctx: &Ctx, state: &State, id: KeyId, reason: &Reason) -> Result<KnownKey, Error> {
-    let next = make(&state.signing.master)?;
+    let next = make(&state.signing.sealers)?;
     let mut tx = state.begin().await?;
     store::lock(&mut tx).await?;
     let key = store::find(&mut tx, id).await?.ok_or_else(|| unknown(id))?;
@@ -108,15 +110,51 @@ pub(crate) async fn revoke(ctx: &Ctx, state: &State, id: KeyId, reason: &Reason)
     if key.state == KeyState::Active && !store::activate_pending(&mut tx).await? {
         store::insert_active(&mut tx, &next).await?;
     }
-    let entry = Entry::new("signing_key.revoke", id)
-        .before(json!({ "state": key.state.as_str() }))
-        .after(json!({ "state": KeyState::Revoked.as_str(), "reason": reason.as_str() }));
-    audit::record(&mut tx, ctx, entry).await?;
-    let revoked = store::find(&mut tx, id).await?.ok_or_else(|| unknown(id))?;
+    audit::record(&mut tx, ctx, revoked(&key, reason)).await?;
+    let key = store::find(&mut tx, id).await?.ok_or_else(|| unknown(id))?;
     let version = rights::bump(&mut tx, &[Subject::SigningKey(id)]).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await?;
-    Ok(revoked)
+    Ok(key)
+}
+
+/// Seals by the present master key the private halves that a previous one has sealed.
+pub(crate) async fn reseal(conn: &mut PgConnection, sealers: &Sealers, resealed: &mut Resealed) -> Result<(), Error> {
+    for key in store::all_sealed(conn).await? {
+        let anew = sealers.reseal(key.id.as_str(), &key.sealed);
+        if let Some(anew) = resealed.count(anew, || format!("signing key {}", key.id)) {
+            store::reseal(conn, &key, &anew).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes worthless whatever any key has signed, without opening one, and begins anew with another; answers how many there were when
+/// no service honours them any more. For when the master key is lost that would open them, or was somebody else's too.
+pub(crate) async fn revoke_all(db: &ControlDb, sealers: &Sealers, reason: &Reason) -> Result<usize, Error> {
+    let (ctx, next) = (by_command::ctx(), make(sealers)?);
+    let mut tx = db.begin().await?;
+    store::lock(&mut tx).await?;
+    let known = store::all(&mut tx).await?.into_iter();
+    let honoured: Vec<KnownKey> = known
+        .filter(|key| !matches!(key.state, KeyState::Retired | KeyState::Revoked))
+        .collect();
+    for key in &honoured {
+        store::revoke(&mut tx, key.id).await?;
+        audit::record(&mut tx, &ctx, revoked(key, reason)).await?;
+    }
+    store::insert_active(&mut tx, &next).await?;
+    let subjects: Vec<Subject> = honoured.iter().map(|key| Subject::SigningKey(key.id)).collect();
+    let version = rights::bump(&mut tx, &subjects).await?;
+    tx.commit().await?;
+    Clock::new(db.clone()).acknowledge(&ctx, version).await?;
+    Ok(honoured.len())
+}
+
+fn revoked(key: &KnownKey, reason: &Reason) -> Entry {
+    Entry::new("signing_key.revoke", key.id)
+        .before(json!({ "state": key.state.as_str() }))
+        .after(json!({ "state": KeyState::Revoked.as_str(), "reason": reason.as_str() }))
 }
 
 /// Moves keys on whose time has come: the next one signs, the one before verifies a while, those before it retire.

@@ -52,6 +52,11 @@ const FIND: &str = "SELECT kid, state, created_at, activates_at, retires_at FROM
 const ALL: &str = "SELECT kid, state, created_at, activates_at, retires_at FROM auth.signing_keys \
     ORDER BY created_at DESC, kid LIMIT 100";
 
+const SEALED: &str = "SELECT kid, public_key, sealed_private_key FROM auth.signing_keys WHERE sealed_private_key <> ''";
+
+/// The same secret under another key. What has ended meanwhile stays empty.
+const RESEAL: &str = "UPDATE auth.signing_keys SET sealed_private_key = $3 WHERE kid = $1 AND sealed_private_key = $2";
+
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
@@ -70,6 +75,8 @@ pub(crate) const STATEMENTS: &[&str] = &[
     COUNT_PUBLISHED,
     FIND,
     ALL,
+    SEALED,
+    RESEAL,
 ];
 
 /// A key with its private half sealed.
@@ -92,17 +99,31 @@ fn known((id, state, created, activates, retires): Row) -> Result<KnownKey, Erro
     })
 }
 
+fn sealed((id, public, sealed): (String, Vec<u8>, Vec<u8>)) -> Result<SealedKey, Error> {
+    Ok(SealedKey {
+        id: id.parse().map_err(Error::fault)?,
+        public,
+        sealed,
+    })
+}
+
 /// The key that signs.
 pub(super) async fn active(conn: &mut PgConnection) -> Result<Option<SealedKey>, Error> {
-    let row: Option<(String, Vec<u8>, Vec<u8>)> = sqlx::query_as(ACTIVE).fetch_optional(conn).await?;
-    let key = |(id, public, sealed): (String, Vec<u8>, Vec<u8>)| {
-        Ok(SealedKey {
-            id: id.parse().map_err(Error::fault)?,
-            public,
-            sealed,
-        })
-    };
-    row.map(key).transpose()
+    let row = sqlx::query_as(ACTIVE).fetch_optional(conn).await?;
+    row.map(sealed).transpose()
+}
+
+/// The keys that have a private half.
+pub(super) async fn all_sealed(conn: &mut PgConnection) -> Result<Vec<SealedKey>, Error> {
+    let rows = sqlx::query_as(SEALED).fetch_all(conn).await?;
+    rows.into_iter().map(sealed).collect()
+}
+
+/// Puts the private half in the place of itself, sealed otherwise.
+pub(super) async fn reseal(conn: &mut PgConnection, key: &SealedKey, sealed: &[u8]) -> Result<(), Error> {
+    let resealed = sqlx::query(RESEAL).bind(key.id.as_str());
+    resealed.bind(&key.sealed).bind(sealed).execute(conn).await?;
+    Ok(())
 }
 
 /// Waits until nobody else moves keys on, and keeps others from it until the transaction ends.

@@ -11,9 +11,10 @@ use rowhouse_client::KeysSource as _;
 use rowhouse_context::Ctx;
 use rowhouse_types::{SessionId, UserId};
 
-use super::actions::{list, revoke, rotate};
+use super::actions::{list, revoke, revoke_all, rotate};
 use super::{AccessToken, KeyState, KnownKey, OwnKeys, Reason, Schedule, Signer, published, rotation, to_jwks};
 use crate::error::Error;
+use crate::master::{self, Purpose, master_keys};
 use crate::rights::{Query, Standing};
 use crate::tests::bench::{Bench, House, service_ctx};
 
@@ -89,9 +90,49 @@ async fn what_has_ended_gets_no_token_and_what_ends_soon_a_short_one() {
 async fn another_master_key_opens_nothing_and_makes_no_key() {
     let bench = Bench::start("key_master").await;
     bench.state.signer().await.unwrap();
-    let other = bench.with_another_master_key().await;
+    let other = bench.with_master_keys("B").await;
     assert!(matches!(other.signer().await, Err(Error::Fault(_))));
     assert_eq!(bench.count("SELECT count(*) FROM auth.signing_keys").await, 1);
+}
+
+/// The master key is replaced, and everything goes on.
+#[tokio::test]
+async fn a_key_that_a_previous_master_key_has_sealed_signs_on_and_is_sealed_by_the_present_one() {
+    let bench = Bench::start("key_reseal").await;
+    let (_, id) = signed(&bench).await;
+    let [both, alone] = ["BA", "B"].map(|keys| bench.with_master_keys(keys));
+    let (both, alone) = (both.await, alone.await);
+    assert_eq!(both.signer().await.unwrap().id, id);
+    assert!(
+        alone.signer().await.is_err(),
+        "the control: without the previous one it is not opened"
+    );
+
+    let reseal = async |keys| master::reseal(&bench.state.db, &master_keys(keys)).await.unwrap();
+    let lost = reseal("C").await;
+    assert_eq!((lost.secrets, lost.resealed, lost.unopened), (1, 0, 1));
+    assert_eq!(lost.examples, [format!("signing key {id}")]);
+    for resealed in [1, 0] {
+        let done = reseal("BA").await;
+        assert_eq!((done.secrets, done.resealed, done.unopened), (1, resealed, 0));
+    }
+    assert_eq!(alone.signer().await.unwrap().id, id);
+}
+
+#[tokio::test]
+async fn where_the_master_key_is_lost_all_keys_end_and_a_new_one_signs() {
+    let bench = Bench::start("key_lost").await;
+    let (old, id) = signed(&bench).await;
+    let other = bench.with_master_keys("B").await;
+    assert!(other.signer().await.is_err());
+    let sealers = master::sealers(&master_keys("B"), Purpose::SigningKeys).unwrap();
+    assert_eq!(revoke_all(&other.db, &sealers, &why()).await.unwrap(), 1);
+    let signer = other.signer().await.unwrap();
+    assert_ne!(signer.id, id);
+    assert_eq!(states(&bench).await, [KeyState::Active, KeyState::Revoked]);
+    assert!(!verifies(&bench, &old).await && verifies(&bench, &token(&signer)).await);
+    let told = "SELECT count(*) FROM auth.audit WHERE action = 'signing_key.revoke' AND after->>'reason' <> ''";
+    assert_eq!(bench.count(told).await, 1);
 }
 
 fn why() -> Reason {

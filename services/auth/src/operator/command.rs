@@ -6,21 +6,16 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::ControlDb;
 use rowhouse_types::{Email, UserId};
-use tokio::time::Instant;
 
 use super::{Reason, actions, store};
+use crate::by_command::ctx;
 use crate::error::Error;
 use crate::identity::{self, Chooser, DisplayName, Hasher, NewIdentity, NewPassword};
 use crate::random;
 use crate::rights::Clock;
-
-/// Longest time for all of it, the acknowledgement included.
-const BOUND: Duration = Duration::from_secs(30);
 
 /// What became of who was to be an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,13 +102,6 @@ pub(crate) async fn revoke(db: &ControlDb, email: &Email, reason: &Reason) -> Re
     let account = identity::account_at(&mut *db.pool().acquire().await?, email.as_str()).await?;
     let user = account.ok_or_else(|| actions::no_account(email))?.id;
     actions::take(&ctx(), db, &Clock::new(db.clone()), user, reason).await
-}
-
-fn ctx() -> Ctx {
-    let principal = Principal::Service {
-        name: ServiceName::Auth,
-    };
-    Ctx::new(RequestId::generate(), principal, None, Instant::now() + BOUND)
 }
 
 /// Where the password goes: to standard output, or into a file that only its owner can read.

@@ -3,8 +3,10 @@
 use data_encoding::BASE32_NOPAD;
 use rowhouse_config::Secret;
 use rowhouse_context::Ctx;
+use rowhouse_seal::Sealers;
 use rowhouse_types::{SessionId, UserId};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::{CODE, Code, RecoveryCodes, SECRET_BYTES, SecondFactor, Setup, store, totp};
 use crate::account::actions::{confirmed, wrong_password};
@@ -13,6 +15,7 @@ use crate::account_mail::{self, Kind};
 use crate::attempt;
 use crate::error::Error;
 use crate::identity::{self, Account, OfferedPassword};
+use crate::master::Resealed;
 use crate::random;
 use crate::rights::{self, Subject};
 use crate::session::manage::caller;
@@ -20,6 +23,9 @@ use crate::state::State;
 
 /// The name under which apps list the account.
 const ISSUER: &str = "Rowhouse";
+
+/// Secrets that are read, to be sealed by another key, at once.
+const RESEALED_AT_ONCE: i64 = 500;
 
 /// What there is of the caller's second factor.
 pub(crate) async fn get(ctx: &Ctx, state: &State) -> Result<SecondFactor, Error> {
@@ -235,6 +241,24 @@ pub(crate) async fn prove(
 /// Whether the caller's session has shown the second factor.
 pub(crate) async fn is_shown(conn: &mut PgConnection, session: SessionId) -> Result<bool, Error> {
     store::shown(conn, session).await
+}
+
+/// Seals by the present master key what a previous one has sealed, a bounded number at a time.
+pub(crate) async fn reseal(conn: &mut PgConnection, sealers: &Sealers, resealed: &mut Resealed) -> Result<(), Error> {
+    let mut after = Uuid::nil();
+    loop {
+        let page = store::sealed(conn, after, RESEALED_AT_ONCE).await?;
+        for (user, sealed) in &page {
+            let owner = UserId::from_uuid(*user).to_string();
+            if let Some(anew) = resealed.count(sealers.reseal(&owner, sealed), || format!("second factor of {owner}")) {
+                store::reseal(conn, *user, sealed, &anew).await?;
+            }
+            after = *user;
+        }
+        if i64::try_from(page.len()).is_ok_and(|count| count < RESEALED_AT_ONCE) {
+            return Ok(());
+        }
+    }
 }
 
 /// The step of which a code from the app is, where it is one of now.

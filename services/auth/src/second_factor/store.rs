@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use rowhouse_types::{SessionId, UserId};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::error::Error;
 
@@ -32,6 +33,13 @@ const INSERT_RECOVERY: &str = "INSERT INTO auth.recovery_codes (identity_id, cod
 
 const REMOVE: &str = "DELETE FROM auth.second_factors WHERE identity_id = $1 AND confirmed_at IS NOT NULL";
 
+/// After a person's, in the order of their ids; the null id is before all of them.
+const SEALED: &str = "SELECT identity_id, sealed_secret FROM auth.second_factors WHERE identity_id > $1 \
+    ORDER BY identity_id LIMIT $2";
+
+/// The same secret under another key. One that was set up anew meanwhile stays.
+const RESEAL: &str = "UPDATE auth.second_factors SET sealed_secret = $3 WHERE identity_id = $1 AND sealed_secret = $2";
+
 const SHOWN: &str = "SELECT second_factor FROM auth.sessions WHERE id = $1";
 
 const SHOW: &str = "UPDATE auth.sessions SET second_factor = true WHERE id = $1";
@@ -51,6 +59,8 @@ pub(crate) const STATEMENTS: &[&str] = &[
     FORGET_RECOVERY,
     INSERT_RECOVERY,
     REMOVE,
+    SEALED,
+    RESEAL,
     SHOWN,
     SHOW,
     UNSHOW,
@@ -76,6 +86,18 @@ pub(super) async fn find(conn: &mut PgConnection, user: UserId) -> Result<Option
         recovery_codes_left,
         is_stale,
     }))
+}
+
+/// Some people's secrets, sealed: those after `after`, `max` at most.
+pub(super) async fn sealed(conn: &mut PgConnection, after: Uuid, max: i64) -> Result<Vec<(Uuid, Vec<u8>)>, Error> {
+    Ok(sqlx::query_as(SEALED).bind(after).bind(max).fetch_all(conn).await?)
+}
+
+/// Puts a secret in the place of itself, sealed otherwise.
+pub(super) async fn reseal(conn: &mut PgConnection, user: Uuid, before: &[u8], after: &[u8]) -> Result<(), Error> {
+    let resealed = sqlx::query(RESEAL).bind(user);
+    resealed.bind(before).bind(after).execute(conn).await?;
+    Ok(())
 }
 
 /// Keeps a secret that is to be confirmed. `false` where log-ins ask for one already.

@@ -3,12 +3,14 @@
 use data_encoding::BASE32_NOPAD;
 use rowhouse_auth_kit::Role;
 use rowhouse_context::Ctx;
-use rowhouse_types::TenantId;
+use rowhouse_types::{TenantId, UserId};
+use uuid::Uuid;
 
 use super::actions::{confirm, get, remove, renew_codes, set_up};
-use super::{Code, code_at, now_s};
+use super::{Code, SECRET_BYTES, code_at, now_s, store};
 use crate::error::Error;
 use crate::identity::OfferedPassword;
+use crate::master::{self, master_keys};
 use crate::session::{Attempt, Pair, actions, manage};
 use crate::tenant::{self, Access};
 use crate::tests::app::{App, wrong};
@@ -37,6 +39,31 @@ async fn a_secret_that_is_being_set_up_is_not_guessed_at_for_long() {
         guesses += 1;
         assert!(guesses < 10, "guesses are bounded");
     }
+}
+
+#[tokio::test]
+async fn a_secret_is_sealed_by_the_present_master_key_and_stays_what_it_is() {
+    let bench = with_second_factor("factor_reseal").await.bench;
+    let done = master::reseal(&bench.state.db, &master_keys("BA")).await.unwrap();
+    // The key that has signed her tokens is the other one.
+    assert_eq!((done.secrets, done.resealed, done.unopened), (2, 2, 0));
+    let mut connection = bench.state.connection().await.unwrap();
+    let kept = store::sealed(&mut connection, Uuid::nil(), 10).await.unwrap();
+    let [(user, sealed)] = kept.as_slice() else {
+        panic!("{} second factors", kept.len());
+    };
+    let owner = UserId::from_uuid(*user).to_string();
+    let opened = bench
+        .with_master_keys("B")
+        .await
+        .second_factors
+        .open(&owner, sealed)
+        .unwrap();
+    assert_eq!(opened.len(), SECRET_BYTES);
+    assert!(
+        bench.state.second_factors.open(&owner, sealed).is_err(),
+        "the old key opens it no more"
+    );
 }
 
 /// Ada, logged in, with a second factor that she has just confirmed by this step's code.

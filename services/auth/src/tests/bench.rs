@@ -9,7 +9,6 @@ use rowhouse_auth_kit::Role;
 use rowhouse_cache::Cache;
 use rowhouse_client::LimitsClient;
 use rowhouse_config::Secret;
-use rowhouse_config::secret::SecretKey;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::ControlDb;
 use rowhouse_db::paging::PageTokens;
@@ -34,7 +33,7 @@ use crate::identity::{DisplayName, Hasher, OfferedPassword};
 use crate::invitation::{self, Acceptance, Joined};
 use crate::key::{Schedule, Signing};
 use crate::link::{LinkTokens, Token};
-use crate::master::{self, Purpose};
+use crate::master::{self, Purpose, master_keys};
 use crate::member::Invite;
 use crate::rights::{Clock, News, Query, Renewal, Rights, Standing, Version};
 use crate::role::TenantRole;
@@ -100,9 +99,9 @@ impl Bench {
         Self::state_on(&self.databases, "A").await
     }
 
-    /// Another process, whose master key is not the one that everything was made with.
-    pub(crate) async fn with_another_master_key(&self) -> Arc<State> {
-        Self::state_on(&self.databases, "B").await
+    /// Another process, with other master keys than `A`, by which everything was made: the first is the present one.
+    pub(crate) async fn with_master_keys(&self, keys: &str) -> Arc<State> {
+        Self::state_on(&self.databases, keys).await
     }
 
     /// Another process, for which every tenant's plan has these limits.
@@ -123,13 +122,13 @@ impl Bench {
         let url = Secret::new(databases.control_url(Login::ControlAuth));
         let db = ControlDb::connect(&url, CONNECTIONS).await.unwrap();
         let nowhere = Secret::new("redis://127.0.0.1:1".to_owned());
-        let master = SecretKey::from_base64(&format!("{key}{}=", "A".repeat(42))).unwrap();
+        let master = master_keys(key);
         Arc::new(State {
             hasher: Hasher::new(4).unwrap(),
             invitation_tokens: LinkTokens::new(&master, Purpose::Invitations).unwrap(),
             account_tokens: LinkTokens::new(&master, Purpose::AccountLinks).unwrap(),
-            second_factors: master::sealer(&master, Purpose::SecondFactors).unwrap(),
-            signing: Signing::new(master, "rowhouse".to_owned(), schedule),
+            second_factors: master::sealers(&master, Purpose::SecondFactors).unwrap(),
+            signing: Signing::new(&master, "rowhouse".to_owned(), schedule).unwrap(),
             clock: Clock::new(db.clone()),
             pages: PageTokens::new(&[7; 32]),
             // Fixed limits ask nobody, Redis neither.
