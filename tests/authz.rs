@@ -3,15 +3,21 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use rowhouse_devkit::journey;
 use rowhouse_devkit::suite::Listener;
+use rowhouse_proto::auth::v1::{
+    CreateApiKeyRequest, CreateServiceAccountRequest, ExchangeApiKeyRequest, ServiceAccount,
+};
+use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::policy::{Audience, POLICIES};
-use tonic::Status;
 use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::support::raw;
-use crate::support::world::{House, World};
+use crate::support::second_factor::{SecondFactor, policy};
+use crate::support::world::{House, Member, PASSWORD, World};
 
 /// Reasons with which the stack refuses a caller; any other answer means that the handler was reached.
 const REFUSALS: &[&str] = &[
@@ -29,7 +35,11 @@ const REFUSALS: &[&str] = &[
     "REASON_REQUIRED",
     "METHOD_UNKNOWN",
     "IMPERSONATION_FORBIDS",
+    "SECOND_FACTOR_NOT_SHOWN",
 ];
+
+/// Codes that say nothing about rights: who is answered so was neither refused nor let in.
+const FAULTS: [Code; 4] = [Code::Internal, Code::Unknown, Code::Unavailable, Code::DeadlineExceeded];
 
 /// Who calls. Each call gets a session of its own: one of the RPCs ends it.
 #[derive(Clone, Copy)]
@@ -41,9 +51,13 @@ enum Who {
     Operator,
     OperatorInTenant,
     OperatorAsAdministrator,
+    /// A program with the administrator's role.
+    Program,
+    /// An administrator of a tenant that asks for a second factor, in a session in which none was shown.
+    WithoutSecondFactor,
 }
 
-const CALLERS: [(&str, Who); 7] = [
+const CALLERS: [(&str, Who); 9] = [
     ("anonymous", Who::Anonymous),
     ("user", Who::User),
     ("manager", Who::Manager),
@@ -51,34 +65,90 @@ const CALLERS: [(&str, Who); 7] = [
     ("super_admin", Who::Operator),
     ("super_admin in tenant", Who::OperatorInTenant),
     ("super_admin as tenant_admin", Who::OperatorAsAdministrator),
+    ("tenant_admin's program", Who::Program),
+    ("tenant_admin without a second factor", Who::WithoutSecondFactor),
 ];
 
-/// `operator`: an operator's token. An account has so many log-ins at once, and the matrix more lines.
-async fn metadata(world: &World, house: &House, operator: &str, who: Who, ends_session: bool) -> Result<MetadataMap> {
-    let member = async |member: &crate::support::world::Member| -> Result<String> {
-        if !ends_session {
-            return Ok(member.tokens.access_token.clone());
+/// Those who call.
+struct Callers {
+    world: World,
+    house: House,
+    /// The operator's token. An account has so many log-ins at once, and the matrix more lines.
+    operator: String,
+    /// A key of the program.
+    key: String,
+    without_second_factor: Member,
+}
+
+// === impl Callers ===
+
+impl Callers {
+    async fn begin() -> Result<Self> {
+        let world = World::start("authz").await?;
+        let house = world.house("acme").await?;
+        let operator = world.operator_tokens().await?.access_token;
+        let mut accounts = house.administrator.caller.service_accounts();
+        let service_account = Some(ServiceAccount {
+            display_name: "Program".to_owned(),
+            role: "tenant_admin".to_owned(),
+            ..ServiceAccount::default()
+        });
+        let request = CreateServiceAccountRequest { service_account };
+        let program = accounts.create_service_account(request).await?.into_inner();
+        let request = CreateApiKeyRequest {
+            service_account_id: program.id,
+            lifetime_days: 1,
+        };
+        let key = accounts.create_api_key(request).await?.into_inner().key;
+        let (asking, administrator) = world.tenant_in(Placement::Schema, "asking").await?;
+        journey::invite(&administrator.caller, "other@asking.example", "tenant_admin").await?;
+        let without_second_factor = world.join(&asking.id, "other@asking.example").await?;
+        SecondFactor::set_up(&administrator.caller, PASSWORD).await?;
+        let mut policies = administrator.caller.login_policy();
+        policies.update_login_policy(policy(true)).await?;
+        Ok(Self {
+            world,
+            house,
+            operator,
+            key,
+            without_second_factor,
+        })
+    }
+
+    async fn metadata(&self, who: Who, ends_session: bool) -> Result<MetadataMap> {
+        let (world, house) = (&self.world, &self.house);
+        let member = async |member: &Member| -> Result<String> {
+            if !ends_session {
+                return Ok(member.tokens.access_token.clone());
+            }
+            let fresh = world.log_in(&member.tokens.tenant_id, &member.email).await?;
+            Ok(fresh.tokens.access_token)
+        };
+        let token = match who {
+            Who::Anonymous => None,
+            Who::User => Some(member(&house.user).await?),
+            Who::Manager => Some(member(&house.manager).await?),
+            Who::Administrator => Some(member(&house.administrator).await?),
+            Who::Operator | Who::OperatorInTenant if ends_session => Some(world.operator_tokens().await?.access_token),
+            Who::Operator | Who::OperatorInTenant => Some(self.operator.clone()),
+            Who::OperatorAsAdministrator => Some(world.as_member(house, &house.administrator).await?.access_token),
+            Who::Program => {
+                let request = ExchangeApiKeyRequest { key: self.key.clone() };
+                let mut accounts = world.anyone.service_accounts();
+                Some(accounts.exchange_api_key(request).await?.into_inner().access_token)
+            }
+            Who::WithoutSecondFactor => Some(member(&self.without_second_factor).await?),
+        };
+        let mut map = MetadataMap::new();
+        if let Some(token) = token {
+            map.insert("authorization", format!("Bearer {token}").parse()?);
         }
-        Ok(world.log_in(&house.tenant.id, &member.email).await?.tokens.access_token)
-    };
-    let token = match who {
-        Who::Anonymous => None,
-        Who::User => Some(member(&house.user).await?),
-        Who::Manager => Some(member(&house.manager).await?),
-        Who::Administrator => Some(member(&house.administrator).await?),
-        Who::Operator | Who::OperatorInTenant if ends_session => Some(world.operator_tokens().await?.access_token),
-        Who::Operator | Who::OperatorInTenant => Some(operator.to_owned()),
-        Who::OperatorAsAdministrator => Some(world.as_member(house, &house.administrator).await?.access_token),
-    };
-    let mut map = MetadataMap::new();
-    if let Some(token) = token {
-        map.insert("authorization", format!("Bearer {token}").parse()?);
+        if matches!(who, Who::OperatorInTenant) {
+            map.insert("x-tenant-id", house.tenant.id.parse()?);
+            map.insert("x-reason", "authorisation matrix".parse()?);
+        }
+        Ok(map)
     }
-    if matches!(who, Who::OperatorInTenant) {
-        map.insert("x-tenant-id", house.tenant.id.parse()?);
-        map.insert("x-reason", "authorisation matrix".parse()?);
-    }
-    Ok(map)
 }
 
 fn outcome(answer: &Result<Vec<bytes::Bytes>, Status>) -> String {
@@ -94,17 +164,17 @@ fn outcome(answer: &Result<Vec<bytes::Bytes>, Status>) -> String {
 
 #[tokio::test]
 async fn the_matrix_is_as_reviewed() -> Result<()> {
-    let world = World::start("authz").await?;
-    let house = world.house("acme").await?;
-    let operator = world.operator_tokens().await?.access_token;
+    let callers = Callers::begin().await?;
     let mut matrix = String::new();
     for policy in POLICIES {
         writeln!(matrix, "{}", policy.path.trim_start_matches('/'))?;
-        let channel = raw::channel(&world.suite, policy.path, public_listener(policy.path));
+        let channel = raw::channel(&callers.world.suite, policy.path, public_listener(policy.path));
         for (name, who) in CALLERS {
-            let map = metadata(&world, &house, &operator, who, policy.path.ends_with("/Logout")).await?;
+            let map = callers.metadata(who, policy.path.ends_with("/Logout")).await?;
             // An empty message: a handler that is reached refuses it or does no harm with it.
             let answer = raw::call(&channel, policy.path, map, &[]).await;
+            let fault = answer.as_ref().err().filter(|status| FAULTS.contains(&status.code()));
+            ensure!(fault.is_none(), "{} for {name}: {fault:?}", policy.path);
             writeln!(matrix, "    {name}: {}", outcome(&answer))?;
         }
     }

@@ -7,5 +7,6 @@ pub(crate) mod letters;
 pub(crate) mod own_redis;
 pub(crate) mod raw;
 pub(crate) mod redis;
+pub(crate) mod second_factor;
 pub(crate) mod services;
 pub(crate) mod world;

@@ -2,8 +2,10 @@
 //! hammer all services while sessions, members, roles, teams, keys and tenants lose their rights; no call that began after
 //! the acknowledgement may succeed.
 
+mod accounts;
 mod hammer;
 mod holder;
+mod programs;
 mod redis;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,12 +16,10 @@ use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::journey;
 use rowhouse_devkit::torture::Torture;
 use rowhouse_proto::auth::v1::{
-    ChangePasswordRequest, CreateApiKeyRequest, CreateRoleRequest, CreateServiceAccountRequest, CreateTeamRequest,
-    DeleteTeamRequest, EndImpersonationRequest, ExchangeApiKeyRequest, GrantOperatorRequest, LeaveTenantRequest,
-    LogoutRequest, Member as Membership, MemberState, RemoveMemberRequest, RemoveTeamMemberRequest,
-    RevokeApiKeyRequest, RevokeOperatorRequest, RevokeSessionRequest, RevokeSessionsRequest, Role, ServiceAccount,
-    ServiceAccountState, SessionScope, SetTeamMemberRequest, StartImpersonationRequest, Team, UpdateMemberRequest,
-    UpdateRoleRequest, UpdateServiceAccountRequest, UpdateTeamRequest,
+    ChangePasswordRequest, CreateRoleRequest, CreateTeamRequest, DeleteTeamRequest, EndImpersonationRequest,
+    GrantOperatorRequest, LeaveTenantRequest, LogoutRequest, Member as Membership, MemberState, RemoveMemberRequest,
+    RemoveTeamMemberRequest, RevokeOperatorRequest, RevokeSessionRequest, RevokeSessionsRequest, Role, SessionScope,
+    SetTeamMemberRequest, StartImpersonationRequest, Team, UpdateMemberRequest, UpdateRoleRequest, UpdateTeamRequest,
 };
 use rowhouse_proto::tenant::v1::{ResumeTenantRequest, SuspendTenantRequest};
 use rowhouse_proto::well_known::FieldMask;
@@ -29,7 +29,7 @@ use self::redis::{Redis, Trouble};
 use crate::support::database::execute;
 use crate::support::world::{House, Member, PASSWORD, World};
 
-/// How often sessions and memberships end in each of their ways; teams, programs, operators and roles do once.
+/// How often sessions and memberships end in each of their ways; teams, programs, operators, accounts and roles do once.
 const ROUNDS: usize = 6;
 
 const OTHER_PASSWORD: &str = "staple battery horse correct";
@@ -104,6 +104,7 @@ impl Arena {
         self.operators_as_members().await?;
         self.operators().await?;
         self.leaving().await?;
+        self.accounts().await?;
         self.role_and_removal().await
     }
 
@@ -230,49 +231,6 @@ impl Arena {
         Ok(())
     }
 
-    /// A program by a key that is revoked, and by another of an account that is disabled.
-    async fn programs(&self) -> Result<()> {
-        let mut accounts = self.administrator().service_accounts();
-        let service_account = Some(ServiceAccount {
-            display_name: "Importer".to_owned(),
-            role: "manager".to_owned(),
-            ..ServiceAccount::default()
-        });
-        let created = accounts
-            .create_service_account(CreateServiceAccountRequest { service_account })
-            .await?;
-        let service_account_id = created.into_inner().id;
-        for way in ["a program's key revoked", "a program disabled"] {
-            let request = CreateApiKeyRequest {
-                service_account_id: service_account_id.clone(),
-                lifetime_days: 1,
-            };
-            let created = accounts.create_api_key(request).await?.into_inner();
-            let exchange = ExchangeApiKeyRequest { key: created.key };
-            let anyone = &self.world.anyone;
-            let token = anyone.service_accounts().exchange_api_key(exchange).await?.into_inner();
-            let program = anyone.with_token(&token.access_token)?;
-            let id = created.api_key.unwrap_or_default().id;
-            let end = async || {
-                if way == "a program's key revoked" {
-                    return Ok(accounts.revoke_api_key(RevokeApiKeyRequest { id }).await.map(drop)?);
-                }
-                let disabled = ServiceAccount {
-                    id: service_account_id.clone(),
-                    state: ServiceAccountState::Disabled.into(),
-                    ..ServiceAccount::default()
-                };
-                let request = UpdateServiceAccountRequest {
-                    service_account: Some(disabled),
-                    update_mask: None,
-                };
-                Ok(accounts.update_service_account(request).await.map(drop)?)
-            };
-            self.take(way, &program, Attempt::ALL, end).await?;
-        }
-        Ok(())
-    }
-
     /// An operator who acts as a member, until the operator or the member ends it, or the operator's own session ends.
     async fn operators_as_members(&self) -> Result<()> {
         let (world, house) = (&self.world, &self.house);
@@ -315,26 +273,34 @@ impl Arena {
         Ok(())
     }
 
-    /// An operator in the tenant, until another takes the role from them.
+    /// An operator, in the tenant and about tenants, until another takes the role from them.
     async fn operators(&self) -> Result<()> {
         let (world, person) = (&self.world, &self.house.user);
-        let (mut operators, reason) = (world.operator.operators(), "T13".to_owned());
-        let request = GrantOperatorRequest {
-            email: person.email.clone(),
-            reason: reason.clone(),
-            current_password: world.operator_password.clone(),
-            code: String::new(),
-        };
-        operators.grant_operator(request).await?;
-        let tokens = journey::log_in(&world.anyone, &person.email, PASSWORD, "").await?;
-        let operator = world.anyone.with_token(&tokens.access_token)?;
-        let operator = operator.in_tenant(&self.house.tenant.id, &reason)?;
-        let request = RevokeOperatorRequest {
-            user_id: person.tokens.user_id.clone(),
-            reason,
-        };
-        let revoke = async || Ok(operators.revoke_operator(request).await.map(drop)?);
-        self.take("an operator's role", &operator, Attempt::ALL, revoke).await
+        let (mut operators, reason) = (world.operator.operators(), "T13");
+        for (how, attempts) in [
+            ("an operator's role, in the tenant", Attempt::ALL),
+            ("an operator's role", &[Attempt::ListTenants]),
+        ] {
+            let request = GrantOperatorRequest {
+                email: person.email.clone(),
+                reason: reason.to_owned(),
+                current_password: world.operator_password.clone(),
+                code: String::new(),
+            };
+            operators.grant_operator(request).await?;
+            let tokens = journey::log_in(&world.anyone, &person.email, PASSWORD, "").await?;
+            let mut operator = world.anyone.with_token(&tokens.access_token)?;
+            if attempts == Attempt::ALL {
+                operator = operator.in_tenant(&self.house.tenant.id, reason)?;
+            }
+            let request = RevokeOperatorRequest {
+                user_id: person.tokens.user_id.clone(),
+                reason: reason.to_owned(),
+            };
+            let revoke = async || Ok(operators.revoke_operator(request).await.map(drop)?);
+            self.take(how, &operator, attempts, revoke).await?;
+        }
+        Ok(())
     }
 
     /// A role of the tenant's own that shrinks, and a member who is removed.

@@ -4,26 +4,24 @@
 mod own_database;
 mod watched;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::suite::{Options, Process, Suite};
 use rowhouse_devkit::torture::{Dice, Torture};
 use rowhouse_devkit::{cluster, journey, wait};
 use rowhouse_proto::auth::v1::{
-    ChangePasswordRequest, ConfirmSecondFactorRequest, CreateApiKeyRequest, CreateServiceAccountRequest,
-    ExchangeApiKeyRequest, InviteMemberRequest, LoginRequest, RefreshRequest, RequestPasswordResetRequest,
-    ResetPasswordRequest, ServiceAccount, SetUpSecondFactorRequest,
+    ChangeEmailRequest, ChangePasswordRequest, ConfirmEmailRequest, CreateApiKeyRequest, CreateServiceAccountRequest,
+    ExchangeApiKeyRequest, GrantOperatorRequest, InviteMemberRequest, LoginRequest, RefreshRequest,
+    RequestPasswordResetRequest, ResetPasswordRequest, ServiceAccount,
 };
 use rowhouse_proto::crm::v1::ListContactsRequest;
-use totp_rs::{Builder, Secret};
 use uuid::Uuid;
 
 use self::own_database::OwnDatabase;
-use self::watched::Watched;
+use self::watched::{Watched, shapes_in};
 use crate::support::collector::Collector;
 use crate::support::redis::Keys;
+use crate::support::second_factor::SecondFactor;
 use crate::support::world::{House, PASSWORD, World};
 use crate::support::{letters, services};
 
@@ -140,20 +138,9 @@ async fn passwords(world: &World, house: &House, watched: &mut Watched) -> Resul
 
 /// A second factor with its recovery codes, and a key of a program.
 async fn factors(world: &World, house: &House, caller: &Caller, watched: &mut Watched) -> Result<()> {
-    let request = SetUpSecondFactorRequest {
-        current_password: watched.password.clone(),
-    };
-    let setup = caller.account().set_up_second_factor(request).await?.into_inner();
-    watched.secret("the secret of a second factor", setup.secret.clone());
-    let secret = Secret::try_from_base32(&setup.secret).ok().context("base32")?;
-    let app = Builder::new().with_secret(secret).build().ok().context("an app")?;
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let code = app.generate(now_s).to_string();
-    let confirmed = caller
-        .account()
-        .confirm_second_factor(ConfirmSecondFactorRequest { code })
-        .await?;
-    for code in confirmed.into_inner().codes {
+    let factor = SecondFactor::set_up(caller, &watched.password).await?;
+    watched.secret("the secret of a second factor", factor.secret);
+    for code in factor.recovery_codes {
         watched.secret("a recovery code", code);
     }
     let wrong = "canary-44d0-code";
@@ -184,6 +171,41 @@ async fn factors(world: &World, house: &House, caller: &Caller, watched: &mut Wa
     watched.secret("a program's access token", token.access_token);
     let exchange = ExchangeApiKeyRequest { key: format!("{key}x") };
     watched.refused(world.anyone.service_accounts().exchange_api_key(exchange).await)
+}
+
+/// A new address, an operator's password, and an operator who acts as a member.
+async fn operators(world: &World, house: &House, watched: &mut Watched) -> Result<()> {
+    let change = ChangeEmailRequest {
+        new_email: "elsewhere@acme.example".to_owned(),
+        current_password: PASSWORD.to_owned(),
+        code: String::new(),
+    };
+    house.manager.caller.account().change_email(change.clone()).await?;
+    let mail = world
+        .suite
+        .wait_for_mail(&change.new_email, journey::BACKGROUND_MAX, |_| true)
+        .await?;
+    let confirm = ConfirmEmailRequest {
+        token: journey::link_token(&mail)?,
+    };
+    watched.secret("the token of a new address", confirm.token.clone());
+    world.anyone.recovery().confirm_email(confirm.clone()).await?;
+    watched.refused(world.anyone.recovery().confirm_email(confirm).await)?;
+
+    watched.secret("an operator's password", world.operator_password.clone());
+    let grant = |current_password: &str| GrantOperatorRequest {
+        email: house.user.email.clone(),
+        reason: "a canary".to_owned(),
+        current_password: current_password.to_owned(),
+        code: String::new(),
+    };
+    let mut operators = world.operator.operators();
+    let wrong = grant(&watched.wrong);
+    watched.refused(operators.grant_operator(wrong).await)?;
+    operators.grant_operator(grant(&world.operator_password)).await?;
+    let inside = world.as_member(house, &house.manager).await?;
+    watched.secret("an impersonation's token", inside.access_token);
+    Ok(())
 }
 
 /// Keys and passwords that the processes are configured with.
@@ -302,6 +324,7 @@ async fn round(torture: &mut Torture, mut dice: Dice) -> Result<()> {
     configured(&world, &mut watched);
     let caller = passwords(&world, &house, &mut watched).await?;
     factors(&world, &house, &caller, &mut watched).await?;
+    operators(&world, &house, &mut watched).await?;
     let own = OwnDatabase::begin(&world, &mut watched).await?;
     // From here on requests have the id that is found again.
     let administrator = house.administrator.caller.with("x-request-id", PLANTED)?;
@@ -331,6 +354,8 @@ async fn round(torture: &mut Torture, mut dice: Dice) -> Result<()> {
     for place in &seen {
         let found = watched.found_in(&place.text);
         ensure!(found.is_empty(), "{found:?} in {}", place.name);
+        let found = shapes_in(&place.text);
+        ensure!(found.is_empty(), "{found:?} that nobody was told of, in {}", place.name);
     }
     // What stands in a tenant's home is theirs to keep there, and nobody's to write anywhere else.
     let mut personal = Watched::new(&mut dice);

@@ -1,20 +1,15 @@
 //! A tenant asks for a second factor: members who have none set one up, log in with it, lose the device, and get back in.
-//! The codes are made by a library that the suite does not use.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
-use rowhouse_proto::auth::v1::{
-    ConfirmSecondFactorRequest, GetSecondFactorRequest, LoginPolicy, LoginRequest, RemoveSecondFactorRequest,
-    SetUpSecondFactorRequest, TokenPair, UpdateLoginPolicyRequest,
-};
+use rowhouse_proto::auth::v1::{GetSecondFactorRequest, LoginRequest, RemoveSecondFactorRequest, TokenPair};
 use rowhouse_proto::crm::v1::ListContactsRequest;
-use rowhouse_proto::well_known::FieldMask;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use totp_rs::{Builder, Secret, Totp};
 
+use crate::support::second_factor::{SecondFactor, policy};
 use crate::support::world::{Member, PASSWORD, World};
 
 fn reason(status: &Status) -> String {
@@ -38,43 +33,6 @@ async fn contacts(caller: &Caller) -> Result<(), Status> {
     listed.map(drop)
 }
 
-/// Sets up a second factor: the app that makes its codes, the time of the first one, and the recovery codes.
-async fn set_up(caller: &Caller) -> Result<(Totp, u64, Vec<String>)> {
-    let request = SetUpSecondFactorRequest {
-        current_password: PASSWORD.to_owned(),
-    };
-    let setup = caller.account().set_up_second_factor(request).await?.into_inner();
-    ensure!(
-        setup.uri.contains(&setup.secret),
-        "the picture says the same as the text"
-    );
-    let secret = Secret::try_from_base32(&setup.secret).ok().context("base32")?;
-    let app = Builder::new()
-        .with_secret(secret)
-        .build()
-        .ok()
-        .context("a secret for the app")?;
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let code = app.generate(now_s).to_string();
-    let confirmed = caller
-        .account()
-        .confirm_second_factor(ConfirmSecondFactorRequest { code })
-        .await?;
-    Ok((app, now_s, confirmed.into_inner().codes))
-}
-
-fn ask_for_it() -> UpdateLoginPolicyRequest {
-    UpdateLoginPolicyRequest {
-        login_policy: Some(LoginPolicy {
-            second_factor_required: true,
-            ..LoginPolicy::default()
-        }),
-        update_mask: Some(FieldMask {
-            paths: vec!["second_factor_required".to_owned()],
-        }),
-    }
-}
-
 #[tokio::test]
 async fn a_tenant_asks_for_a_second_factor_and_its_members_set_one_up() -> Result<()> {
     let world = World::start("second-factor").await?;
@@ -82,13 +40,13 @@ async fn a_tenant_asks_for_a_second_factor_and_its_members_set_one_up() -> Resul
     let (administrator, user) = (&house.administrator.caller, &house.user);
     let locked_out = administrator
         .login_policy()
-        .update_login_policy(ask_for_it())
+        .update_login_policy(policy(true))
         .await
         .unwrap_err();
     ensure!(reason(&locked_out) == "SECOND_FACTOR_NOT_SHOWN", "{locked_out:?}");
-    set_up(administrator).await?;
+    SecondFactor::set_up(administrator, PASSWORD).await?;
     contacts(&user.caller).await?;
-    administrator.login_policy().update_login_policy(ask_for_it()).await?;
+    administrator.login_policy().update_login_policy(policy(true)).await?;
     contacts(administrator).await?;
 
     // From the acknowledgement on, a session without it gives nothing but the way to set one up.
@@ -98,7 +56,7 @@ async fn a_tenant_asks_for_a_second_factor_and_its_members_set_one_up() -> Resul
     let fresh = log_in(&world, user, "").await?;
     let fresh = world.anyone.with_token(&fresh.access_token)?;
     ensure!(contacts(&fresh).await.is_err(), "a new session without it is no better");
-    let (app, confirmed_s, codes) = set_up(&fresh).await?;
+    let factor = SecondFactor::set_up(&fresh, PASSWORD).await?;
     contacts(&fresh).await?;
     ensure!(
         contacts(&user.caller).await.is_err(),
@@ -107,15 +65,17 @@ async fn a_tenant_asks_for_a_second_factor_and_its_members_set_one_up() -> Resul
 
     let asked = log_in(&world, user, "").await.unwrap_err();
     ensure!(reason(&asked) == "SECOND_FACTOR_REQUIRED", "{asked:?}");
-    let used = app.generate(confirmed_s).to_string();
+    let used = factor.app.generate(factor.confirmed_s).to_string();
     ensure!(log_in(&world, user, &used).await.is_err(), "a code is good once");
-    let next = app
-        .generate(confirmed_s + Duration::from_secs(30).as_secs())
+    let next = factor
+        .app
+        .generate(factor.confirmed_s + Duration::from_secs(30).as_secs())
         .to_string();
     let pair = log_in(&world, user, &next).await?;
     contacts(&world.anyone.with_token(&pair.access_token)?).await?;
 
     // The device is lost.
+    let codes = factor.recovery_codes;
     let code = codes.first().context("a recovery code")?;
     let pair = log_in(&world, user, code).await?;
     let caller = world.anyone.with_token(&pair.access_token)?;
@@ -136,7 +96,7 @@ async fn a_tenant_asks_for_a_second_factor_and_its_members_set_one_up() -> Resul
     caller.account().remove_second_factor(remove).await?;
     let refused = contacts(&caller).await.unwrap_err();
     ensure!(reason(&refused) == "SECOND_FACTOR_NOT_SHOWN", "{refused:?}");
-    set_up(&caller).await?;
+    SecondFactor::set_up(&caller, PASSWORD).await?;
     contacts(&caller).await?;
     Ok(())
 }

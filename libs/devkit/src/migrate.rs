@@ -1,4 +1,4 @@
-//! Running the services' own commands: `migrate` and `bootstrap-admin`.
+//! Running the services' own commands: `migrate`, and those of auth for operators.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,8 +13,8 @@ use crate::spawn::Launch;
 
 /// A migration of the template takes a second; many homes take longer.
 const MIGRATE_BOUND: Duration = Duration::from_secs(300);
-/// One password hash.
-const BOOTSTRAP_BOUND: Duration = Duration::from_secs(60);
+/// One password hash, or what all services confirm.
+const COMMAND_BOUND: Duration = Duration::from_secs(60);
 
 /// Runs `migrate` of every service on a suite's databases, one after the other.
 ///
@@ -57,23 +57,30 @@ pub async fn bootstrap_admin(
     file: &Path,
 ) -> Result<Option<String>> {
     let before = fs::read_to_string(file).ok();
-    let mut arguments: Vec<OsString> = ["bootstrap-admin", "--email", email, "--secret-file"]
-        .map(Into::into)
-        .into();
-    arguments.push(file.into());
-    let launch = command(
-        checkout,
-        Process::Auth,
-        logs,
-        release,
-        arguments,
-        settings.serve(Process::Auth),
-    )?;
-    launch.to_end(settings.servers.folder(), BOOTSTRAP_BOUND).await?;
+    let secret_file = file.to_string_lossy();
+    let arguments = ["bootstrap-admin", "--email", email, "--secret-file", &secret_file];
+    auth_command(checkout, settings, logs, release, &arguments).await?;
     let after = fs::read_to_string(file).ok();
     Ok(after
         .filter(|after| before.as_ref() != Some(after))
         .map(|secret| secret.trim().to_owned()))
+}
+
+/// Runs a command of `rowhouse-auth`, to its end.
+///
+/// # Errors
+/// When the binary is not built or fails; the end of its log is in the message.
+pub async fn auth_command(
+    checkout: &Checkout,
+    settings: &Settings,
+    logs: &Path,
+    release: bool,
+    arguments: &[&str],
+) -> Result<()> {
+    let arguments = arguments.iter().map(Into::into).collect();
+    let environment = settings.serve(Process::Auth);
+    let launch = command(checkout, Process::Auth, logs, release, arguments, environment)?;
+    launch.to_end(settings.servers.folder(), COMMAND_BOUND).await
 }
 
 fn command(

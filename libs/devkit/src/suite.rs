@@ -363,6 +363,21 @@ impl Suite {
         secret.await?.context("bootstrap-admin wrote no secret")
     }
 
+    /// Runs a command of `rowhouse-auth`, such as `disable-account`, to its end.
+    ///
+    /// # Errors
+    /// When the command fails; the end of its log is in the message.
+    pub async fn auth_command(&self, arguments: &[&str]) -> Result<()> {
+        migrate::auth_command(
+            &self.checkout,
+            &self.settings,
+            &self.folder,
+            self.options.release,
+            arguments,
+        )
+        .await
+    }
+
     /// The variables that a process of this suite runs with, for tests that sign as a service or run a subcommand.
     pub fn environment(&self, process: Process) -> Vec<(String, String)> {
         let mut variables = self.settings.serve(process);

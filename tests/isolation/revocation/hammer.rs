@@ -8,13 +8,14 @@ use anyhow::{Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_proto::auth::v1::ListMembersRequest;
 use rowhouse_proto::crm::v1::{DeleteContactRequest, GetContactRequest, ListContactsRequest};
+use rowhouse_proto::tenant::v1::ListTenantsRequest;
 use rowhouse_proto::worker::v1::GetReportRequest;
 use rowhouse_types::{ContactId, ReportId};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
 /// What a caller keeps trying; the member's role allows all of it before the revocation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
     ListContacts,
     DeleteContact,
@@ -22,6 +23,8 @@ pub(super) enum Attempt {
     ListMembers,
     /// A colleague's contact, which the member reaches through a team.
     GetColleagues(ContactId),
+    /// What the tenant service tells operators alone.
+    ListTenants,
 }
 
 impl Attempt {
@@ -66,6 +69,11 @@ impl Attempt {
             Self::GetColleagues(id) => caller
                 .contacts()
                 .get_contact(GetContactRequest { id: id.to_string() })
+                .await
+                .map(drop),
+            Self::ListTenants => caller
+                .tenants()
+                .list_tenants(ListTenantsRequest::default())
                 .await
                 .map(drop),
         }

@@ -11,6 +11,9 @@ use tonic::Status;
 /// What a secret may hold that is written otherwise somewhere: in JSON, in Rust's own quotes, in a row's text, in a link.
 const AWKWARD: [&str; 8] = ["\"", "\\", "'", "%", "{}", "\u{fc}", "\u{1f6aa}", " "];
 
+/// What begins like a secret of ours is one from this length on, in characters: of a key twelve are shown to its owner.
+const SECRET_CHARS_MIN: usize = 24;
+
 /// What must not be found, each by its name, and what was answered meanwhile.
 pub(super) struct Watched {
     /// A password that nobody else has.
@@ -68,6 +71,34 @@ impl Watched {
     }
 }
 
+/// What looks like a secret of the suite, whoever made it for whom: signed tokens, those too that services show each other, and
+/// what begins like a refresh token, an API key or a device's secret and is longer than what is shown of one.
+pub(super) fn shapes_in(text: &str) -> Vec<&'static str> {
+    let is_long = |from: &str| rest_of(from) >= SECRET_CHARS_MIN;
+    let stands = |begins, is_one: fn(&str) -> bool| text.match_indices(begins).any(|(at, _)| is_one(&text[at..]));
+    [
+        ("a signed token", stands("eyJ", is_signed)),
+        ("a refresh token", stands("rhr_", is_long)),
+        ("an API key", stands("rhk_", is_long)),
+        ("a device's secret", stands("rhd_", is_long)),
+    ]
+    .into_iter()
+    .filter_map(|(name, stands)| stands.then_some(name))
+    .collect()
+}
+
+/// How far base64url goes on, in bytes.
+fn rest_of(text: &str) -> usize {
+    text.find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_')
+        .unwrap_or(text.len())
+}
+
+/// Two parts of JSON in base64url, each of which begins with `{"`, and a third (RFC 7515, section 3.1).
+fn is_signed(from: &str) -> bool {
+    let rest = from.get(rest_of(from)..).and_then(|rest| rest.strip_prefix(".eyJ"));
+    rest.is_some_and(|rest| rest.get(rest_of(rest)..).is_some_and(|rest| rest.starts_with('.')))
+}
+
 /// A text as it is, and as it is written by others: quoted once and twice, in a row of PostgreSQL, in a URL, its bytes.
 fn forms(text: &str) -> BTreeSet<String> {
     let json = |text: &str| {
@@ -119,4 +150,30 @@ fn a_secret_is_found_however_it_is_written() {
         assert_eq!(watched.found_in(text), ["a secret"], "{how}");
     }
     assert!(watched.found_in(r#"it's "100%""#).is_empty(), "a part of it is not it");
+}
+
+/// The control: each kind is seen, and what is shown of a key is not taken for it.
+#[test]
+fn a_secret_that_nobody_was_told_of_is_known_by_its_shape() {
+    let secret = "x1-_".repeat(11);
+    for (name, text) in [
+        (
+            "a signed token",
+            "authorization: \"Bearer eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhIn0.c2ln\"".to_owned(),
+        ),
+        ("a refresh token", format!("token=rhr_{secret};")),
+        ("an API key", format!("rhk_{secret}")),
+        ("a device's secret", format!("{{\"device\":\"rhd_{secret}\"}}")),
+    ] {
+        assert_eq!(shapes_in(&text), [name], "{text}");
+    }
+    for text in [
+        "rhk_x1-_x1-_",
+        "eyJhbGciOiJFZERTQSJ9",
+        "eyJhIjoxfQ.eyJzdWIiOiJhIn0",
+        "rhr_",
+        "",
+    ] {
+        assert!(shapes_in(text).is_empty(), "{text}");
+    }
 }
