@@ -8,14 +8,14 @@
 //! - Otherwise, and for a token that was revoked, two parties hold tokens of one family: the session ends.
 //!
 //! That needs every token that was used for as long as its session may live, so a session is refreshed at most twice as often as
-//! its access tokens need ([`REFRESH_EVERY_S`]), beside some in a row; and an account has at most [`SESSIONS_MAX`] sessions.
+//! its access tokens need ([`REFRESH_EVERY_S`]), beside some in a row; and an account has at most 200 sessions ([`room`]).
 
 pub(crate) mod actions;
 pub(crate) mod ended;
 mod failed;
 pub(crate) mod manage;
 pub(crate) mod refresh;
-mod room;
+pub(crate) mod room;
 mod rpc;
 mod store;
 mod wire;
@@ -52,14 +52,6 @@ const REFRESH_EVERY_S: f64 = 150.0;
 /// session at most. One that is opened from another goes on with that one's count: whoever has used up a session gets no second
 /// allowance for the same time by going to another tenant.
 const REFRESHES_FREE: f64 = 10_000.0;
-
-/// Sessions of an account: as others do it, a log-in beyond them ends the one that was refreshed the longest ago, since a refusal
-/// would lock out who has lost them all. Nobody has so many browsers; programs that log in each time are not locked out.
-const SESSIONS_MAX: i64 = 200;
-
-/// Sessions that one log-in ends at most, the oldest of those beyond the bound first: each is an entry in a log, under the clock of
-/// rights. An account that has thousands from before there was a bound loses them with its next log-ins.
-const ROOM_MAX: i64 = 100;
 
 /// What every refresh token begins with, so that scanners find leaked ones.
 const REFRESH_PREFIX: &str = "rhr_";

@@ -5,7 +5,7 @@ use rowhouse_types::{SessionId, TenantId, UserId};
 use sqlx::{Connection as _, PgConnection};
 
 use super::manage::caller;
-use super::store::Arrival;
+use super::store::{Added, Arrival};
 use super::{Attempt, EndReason, Kept, Pair, RefreshToken, Session, ended, failed, room, store};
 use crate::attempt::{self, Attempted, device, origin};
 use crate::audit::{self, Entry};
@@ -48,13 +48,17 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
     let mut conn = state.connection().await?;
     let mut tx = conn.begin().await?;
     match open(&mut tx, ctx, state, attempt, (user, hash.as_deref())).await {
-        Ok(kept) => {
+        Ok((kept, is_beyond)) => {
             let device = match attempted.device() {
                 Some(known) => known.clone(),
                 None => device::issue(&mut tx, user).await?,
             };
             attempt::succeeded(&mut tx, &attempted).await?;
-            let ended = room::make_room(&mut tx, ctx, &kept.session, None).await?;
+            let ended = if is_beyond {
+                room::make_room(&mut tx, ctx, &kept.session, None).await?
+            } else {
+                None
+            };
             tx.commit().await?;
             let signer = state.signing.signer(&mut conn).await?;
             // Others are waited for below, who may need one themselves.
@@ -91,14 +95,14 @@ async fn begin(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<(Attempted
     Ok((attempted, account))
 }
 
-/// Opens a session for somebody whose password was right for a hash.
+/// Opens a session for somebody whose password was right for a hash, and says whether the account had as many before as it may have.
 async fn open(
     conn: &mut PgConnection,
     ctx: &Ctx,
     state: &State,
     attempt: &Attempt,
     (user, hash): (UserId, Option<&str>),
-) -> Result<Kept, Error> {
+) -> Result<(Kept, bool), Error> {
     // Whoever changed the password meanwhile has ended the sessions that they saw, and must not miss this one.
     if !identity::hold(conn, user, hash).await? {
         return Err(Error::LoginFailed);
@@ -114,14 +118,15 @@ async fn open(
     };
     let refresh_token = RefreshToken::generate()?;
     let from = (ctx.address(), &origin::of(ctx)[..]);
-    let ends = store::insert(conn, &session, &refresh_token, from, second_factor).await?;
+    let Added { ends, is_beyond } = store::insert(conn, &session, &refresh_token, from, second_factor).await?;
     let entry = Entry::new("session.open", session.id).by(user).within(tenant);
     audit::record(conn, ctx, entry).await?;
-    Ok(Kept {
+    let kept = Kept {
         session,
         ends,
         refresh_token,
-    })
+    };
+    Ok((kept, is_beyond))
 }
 
 /// Where the person logs in: the tenant they name, else the platform for an operator, else their only tenant.

@@ -115,7 +115,7 @@ pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result
         tenant: Some(tenant),
     };
     let refresh_token = RefreshToken::generate()?;
-    store::insert_beside(&mut tx, &session, (ctx.address(), &origin::of(ctx)), current).await?;
+    let is_beyond = store::insert_beside(&mut tx, &session, (ctx.address(), &origin::of(ctx)), current).await?;
     let ends = store::insert_token(&mut tx, session.id, &refresh_token).await?;
     let kept = Kept {
         session,
@@ -138,7 +138,11 @@ pub(crate) async fn switch(ctx: &Ctx, state: &State, tenant: TenantId) -> Result
         .within(session.tenant)
         .after(json!({ "from": origin }));
     audit::record(&mut tx, ctx, entry).await?;
-    let ended = room::make_room(&mut tx, ctx, &session, Some(current)).await?;
+    let ended = if is_beyond {
+        room::make_room(&mut tx, ctx, &session, Some(current)).await?
+    } else {
+        None
+    };
     tx.commit().await?;
     origin::was_given(ctx, state, origin::Kind::RefreshToken, pair.refresh_token.hash()).await;
     room::settle(ctx, state, ended).await?;

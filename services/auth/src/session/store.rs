@@ -22,22 +22,27 @@ const ARRIVAL: &str = "SELECT EXISTS (SELECT FROM auth.second_factors WHERE iden
         ORDER BY membership.tenant_id LIMIT 2 FOR SHARE OF membership) AS place ON true";
 
 /// With its first token. What of it is told comes from what was inserted: the statement does not see the new row. Answers as
-/// INSERT_TOKEN does.
+/// INSERT_TOKEN does, and whether the account has as many without it as it may have (`room`): of all that were not ended, so rather
+/// too early than too late.
 const INSERT: &str = "WITH session AS (INSERT INTO auth.sessions \
         (id, identity_id, tenant_id, address, second_factor, expires_at, origin) \
         VALUES ($1, $2, $3, $4, $6, now() + make_interval(days => $5), $7) \
         RETURNING id, tenant_id, created_at, expires_at), \
     token AS (INSERT INTO auth.refresh_tokens (token_hash, session_id, expires_at) \
         SELECT $8, session.id, least(session.expires_at, clock_timestamp() + make_interval(days => $9)) FROM session) \
-    SELECT least(session.expires_at, session.created_at + make_interval(secs => policy.session_lifetime_s)) \
+    SELECT least(session.expires_at, session.created_at + make_interval(secs => policy.session_lifetime_s)), \
+    EXISTS (SELECT FROM auth.sessions AS other \
+        WHERE other.identity_id = $2 AND other.revoked_at IS NULL OFFSET 199) \
     FROM session LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id";
 
 /// As old as the one it is opened from, so that a tenant's bound on sessions counts from the log-in; and as often refreshed, since
-/// what it may be refreshed grows with its age.
+/// what it may be refreshed grows with its age. Answers whether the account has as many without it as it may have.
 const INSERT_BESIDE: &str = "INSERT INTO auth.sessions \
     (id, identity_id, tenant_id, address, second_factor, created_at, expires_at, origin, refreshes) \
     SELECT $1, $2, $3, $4, origin.second_factor, origin.created_at, origin.expires_at, $6, origin.refreshes \
-    FROM auth.sessions AS origin WHERE origin.id = $5";
+    FROM auth.sessions AS origin WHERE origin.id = $5 \
+    RETURNING EXISTS (SELECT FROM auth.sessions AS other \
+        WHERE other.identity_id = $2 AND other.revoked_at IS NULL OFFSET 199)";
 
 /// Answers when the session ends by its own time or the tenant's policy, as `rights/store.rs` judges it. That it dies of idleness
 /// is put off by this very token, for longer than any access token is valid.
@@ -172,6 +177,15 @@ pub(super) struct Arrival {
     pub(super) places: Vec<(TenantId, Access)>,
 }
 
+/// What is told of a session that was added.
+#[derive(Debug)]
+pub(super) struct Added {
+    /// When it ends.
+    pub(super) ends: DateTime<Utc>,
+    /// Whether the account had as many before as it may have.
+    pub(super) is_beyond: bool,
+}
+
 /// Whom an attempt to log in was about.
 #[derive(Debug, Default)]
 pub(super) struct About {
@@ -199,16 +213,16 @@ pub(super) async fn arrival(conn: &mut PgConnection, user: UserId, tenant: Optio
     })
 }
 
-/// Adds a session with the token that it can be refreshed with, and says when it ends. `address` and `origin`: where the caller is,
-/// and what stands for that network. `second_factor`: whether it was shown.
+/// Adds a session with the token that it can be refreshed with. `address` and `origin`: where the caller is, and what stands for
+/// that network. `second_factor`: whether it was shown.
 pub(super) async fn insert(
     conn: &mut PgConnection,
     session: &Session,
     token: &RefreshToken,
     (address, origin): (Option<&str>, &[u8]),
     second_factor: bool,
-) -> Result<DateTime<Utc>, Error> {
-    let ends = sqlx::query_scalar(INSERT)
+) -> Result<Added, Error> {
+    let added = sqlx::query_as(INSERT)
         .bind(session.id.uuid())
         .bind(session.user.uuid())
         .bind(session.tenant.map(|tenant| tenant.uuid()))
@@ -218,26 +232,25 @@ pub(super) async fn insert(
         .bind(origin)
         .bind(token.hash())
         .bind(IDLE_DAYS);
-    Ok(ends.fetch_one(conn).await?)
+    let (ends, is_beyond) = added.fetch_one(conn).await?;
+    Ok(Added { ends, is_beyond })
 }
 
-/// Adds a session that ends when `origin` does.
+/// Adds a session that ends when `origin` does. Whether the account had as many before as it may have.
 pub(super) async fn insert_beside(
     conn: &mut PgConnection,
     session: &Session,
     (address, from): (Option<&str>, &[u8]),
     origin: SessionId,
-) -> Result<(), Error> {
-    sqlx::query(INSERT_BESIDE)
+) -> Result<bool, Error> {
+    let is_beyond = sqlx::query_scalar(INSERT_BESIDE)
         .bind(session.id.uuid())
         .bind(session.user.uuid())
         .bind(session.tenant.map(|tenant| tenant.uuid()))
         .bind(address)
         .bind(origin.uuid())
-        .bind(from)
-        .execute(conn)
-        .await?;
-    Ok(())
+        .bind(from);
+    Ok(is_beyond.fetch_one(conn).await?)
 }
 
 /// Adds the token that the session can be refreshed with, and says when the session ends. There is at most one token that was

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Ended;
 use crate::error::Error;
-use crate::session::{EndReason, ROOM_MAX, SESSIONS_MAX};
+use crate::session::EndReason;
 
 const END: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $2 \
     WHERE id = $1 AND revoked_at IS NULL \
@@ -23,16 +23,20 @@ const END_OF_ACCOUNT: &str = "UPDATE auth.sessions SET revoked_at = clock_timest
         AND revoked_at IS NULL ORDER BY id FOR UPDATE) \
     RETURNING id, identity_id, tenant_id, impersonator_id IS NOT NULL";
 
+/// The bounds stand here as numbers: with a bind in the place of one PostgreSQL plans the statement anew each time. Those that stay
+/// come first. The one token that a session would use next is looked up for each: joined, all tokens that there are might be read.
+///
 /// Where the last token of a session has died of idleness nobody misses it, and it is the first to go all the same. One that
 /// somebody is ending or using at this moment is left for the next time, so that nobody waits for anybody.
-const END_BEYOND: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $4 \
+const END_BEYOND: &str = "UPDATE auth.sessions SET revoked_at = clock_timestamp(), revoke_reason = $3 \
     WHERE id = ANY (ARRAY(SELECT id FROM auth.sessions WHERE revoked_at IS NULL AND id IN (SELECT session.id \
-        FROM auth.sessions AS session LEFT JOIN auth.refresh_tokens AS token ON token.session_id = session.id \
-            AND token.used_at IS NULL AND token.revoked_at IS NULL \
+        FROM auth.sessions AS session \
         WHERE session.identity_id = $1 AND session.revoked_at IS NULL AND session.impersonator_id IS NULL \
-        AND session.expires_at > clock_timestamp() AND session.id <> ALL ($2) \
-        ORDER BY coalesce(token.created_at, session.created_at) DESC, session.id DESC OFFSET $3) \
-    ORDER BY id LIMIT $5 FOR UPDATE SKIP LOCKED)) \
+        AND session.expires_at > clock_timestamp() \
+        ORDER BY session.id = ANY ($2) DESC, coalesce((SELECT token.created_at FROM auth.refresh_tokens AS token \
+            WHERE token.session_id = session.id AND token.used_at IS NULL AND token.revoked_at IS NULL), \
+            session.created_at) DESC, session.id DESC OFFSET 200) \
+    ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED)) \
     RETURNING id, identity_id, tenant_id, impersonator_id IS NOT NULL";
 
 /// All of the above, for the test that prepares them.
@@ -88,16 +92,13 @@ pub(crate) async fn end_of_account(
     Ok(rows.into_iter().map(ended).collect())
 }
 
-/// Ends an account's sessions beyond those that it may have, at most [`ROOM_MAX`]. `keep`: of those that it may have, these are some.
+/// Ends an account's sessions beyond those that it may have. `keep`: of those that it may have, these are some.
 pub(crate) async fn end_beyond(conn: &mut PgConnection, user: UserId, keep: &[SessionId]) -> Result<Vec<Ended>, Error> {
     let keep: Vec<Uuid> = keep.iter().map(|session| session.uuid()).collect();
-    let others = SESSIONS_MAX.saturating_sub(i64::try_from(keep.len()).unwrap_or(i64::MAX));
     let rows = sqlx::query_as(END_BEYOND)
         .bind(user.uuid())
         .bind(keep)
-        .bind(others)
         .bind(EndReason::TooMany.as_str())
-        .bind(ROOM_MAX)
         .fetch_all(conn)
         .await?;
     Ok(rows.into_iter().map(ended).collect())

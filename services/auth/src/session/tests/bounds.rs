@@ -1,5 +1,6 @@
 //! What a person can keep of rows: refreshes of a session, and sessions of an account, are bounded.
 
+use futures_util::future::join_all;
 use rowhouse_auth_kit::Role;
 use rowhouse_types::SessionId;
 use serde_json::json;
@@ -10,6 +11,7 @@ use crate::identity::OfferedPassword;
 use crate::rights::Standing;
 use crate::session::manage::switch;
 use crate::session::refresh::refresh;
+use crate::session::room::SESSIONS_MAX;
 use crate::session::{Attempt, Pair, RefreshToken, actions};
 use crate::tests::bench::{Bench, House, PASSWORD, anonymous};
 use crate::tests::logs::{from_there, in_order, line, told};
@@ -130,6 +132,26 @@ async fn of_thousands_from_before_there_was_a_bound_each_log_in_ends_some() {
         bench.login(&house.email, PASSWORD, None).await.unwrap();
         assert_eq!(bench.count(ENDED).await, ended);
     }
+}
+
+#[tokio::test]
+async fn what_log_ins_at_once_have_too_many_the_next_one_ends() {
+    let bench = Bench::start("bounds_at_once").await;
+    let house = bench.house("acme").await;
+    let first = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    others(&bench, &first, SESSIONS_MAX - 2).await;
+    let at_once = join_all((0..4).map(|_| bench.login(&house.email, PASSWORD, None))).await;
+    assert!(
+        at_once.iter().all(Result::is_ok),
+        "{:?}",
+        at_once.into_iter().find_map(Result::err)
+    );
+    let last = bench.login(&house.email, PASSWORD, None).await.unwrap();
+    let left = bench
+        .count("SELECT count(*) FROM auth.sessions WHERE revoked_at IS NULL")
+        .await;
+    assert_eq!(left, i64::from(SESSIONS_MAX));
+    assert_eq!(bench.standing(&last).await, Standing::Good);
 }
 
 #[tokio::test]
