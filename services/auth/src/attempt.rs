@@ -46,7 +46,7 @@ use rowhouse_types::{Email, SessionId, UserId};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::error::Error;
-use crate::identity::{Asker, Chooser, NewPassword, OfferedPassword};
+use crate::identity::{self, Account, Asker, Chooser, NewPassword, OfferedPassword};
 use crate::random;
 use crate::state::State;
 use device::DeviceSecret;
@@ -211,39 +211,48 @@ impl Attempted {
     }
 }
 
-/// Counts an attempt to show the password of the account with this address, or refuses it; then the connection is to be given back
-/// at once, since what was looked at is locked until then. `device`: the secret that is shown.
+/// Counts an attempt to show the password of the account with this address, and answers the account where there is one; or refuses
+/// it, then the connection is to be given back at once, since what was looked at is locked until then. What is sent for somebody
+/// without a device depends on the address alone. `device`: the secret that is shown.
 pub(crate) async fn begin(
     ctx: &Ctx,
     conn: &mut PgConnection,
     email: &Email,
     device: Option<&DeviceSecret>,
-) -> Result<Attempted, Error> {
+) -> Result<(Attempted, Option<Account>), Error> {
     if let Some(secret) = device
         && let Some(attempted) = begin_at_device(conn, email, secret).await?
     {
-        return Ok(attempted);
+        let account = identity::account_at(conn, email.as_str()).await?;
+        return Ok((attempted, account));
     }
     let (account, address) = (email.key(), ctx.address().unwrap_or_default());
     let from = network(address);
     let mut attempted = Attempted::of(of_pair(&account, &from));
     let marks = (&of_reset(&account, &from)[..], &of_recovery(&account)[..]);
-    let (known, recovered) = store::is_known(conn, email, address, marks).await?;
-    if recovered {
-        attempted.pair = Subject::new("recovered", &format!("{account}|{from}"), ADDRESS);
-        attempted.others = vec![Subject::new("address", &from, ADDRESS)];
+    let look = store::look(conn, email, address, &mut attempted.pair, marks).await?;
+    match look.taken {
+        Some(Taken::Wait(wait_s)) => return Err(refused(wait_s)),
+        Some(Taken::Counted(_)) => {
+            attempted.asker = owner(&account);
+            return Ok((attempted, look.account));
+        }
+        None => {}
     }
-    if known || recovered {
+    let of_address = Subject::new("address", &from, ADDRESS);
+    if look.recovered {
+        attempted.pair = Subject::new("recovered", &format!("{account}|{from}"), ADDRESS);
+        attempted.others = vec![of_address];
         attempted.asker = owner(&account);
     } else {
         let domain = email.domain();
-        attempted.others = vec![Subject::new("address", &from, ADDRESS), of_account(&account)];
+        attempted.others = vec![of_address, of_account(&account)];
         attempted.organisation = Some(Organisation {
             all: Subject::new("organisation", &domain, ORGANISATION),
             visitor: Subject::new("visitor", &format!("{domain}|{from}"), VISITOR),
         });
     }
-    count_on(conn, attempted).await
+    Ok((count_on(conn, attempted).await?, look.account))
 }
 
 /// Counts an attempt by its device, or refuses it; `None` where the secret is not good.

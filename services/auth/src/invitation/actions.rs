@@ -154,7 +154,7 @@ async fn prove(
 ) -> Result<Known, Error> {
     let email: Email = open.email.parse().map_err(Error::fault)?;
     let mut conn = state.connection().await?;
-    let attempted = attempt::begin(ctx, &mut conn, &email, acceptance.device.as_ref()).await?;
+    let (attempted, _) = attempt::begin(ctx, &mut conn, &email, acceptance.device.as_ref()).await?;
     // Hashing takes long: no connection waits for it.
     drop(conn);
     let (password, hash) = (&acceptance.password, account.password_hash);

@@ -90,9 +90,7 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
 /// Counts the attempt and looks for the account, on one connection, which is given back before the password is hashed.
 async fn begin(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<(Attempted, Option<Account>), Error> {
     let mut conn = state.connection().await?;
-    let attempted = attempt::begin(ctx, &mut conn, &attempt.email, attempt.device.as_ref()).await?;
-    let account = identity::account_at(&mut conn, attempt.email.as_str()).await?;
-    Ok((attempted, account))
+    attempt::begin(ctx, &mut conn, &attempt.email, attempt.device.as_ref()).await
 }
 
 /// Opens a session for somebody whose password was right for a hash, and says whether the account had as many before as it may have.
