@@ -16,6 +16,7 @@ use crate::state::State;
 
 /// Sessions of an account: as others do it, a log-in beyond them ends the one that was refreshed the longest ago, since a refusal
 /// would lock out who has lost them all. Nobody has so many browsers; programs that log in each time are not locked out.
+/// The statements have the numbers in them, and a test compares the two.
 #[cfg(test)]
 pub(super) const SESSIONS_MAX: u32 = 200;
 

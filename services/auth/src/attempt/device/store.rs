@@ -3,7 +3,7 @@
 use rowhouse_types::{Email, UserId};
 use sqlx::PgConnection;
 
-use super::{DEVICES_MAX, DeviceSecret, LIFETIME_DAYS, WRONG_MAX};
+use super::{DeviceSecret, LIFETIME_DAYS, WRONG_MAX};
 use crate::error::Error;
 
 const IS_GOOD: &str = "SELECT EXISTS (SELECT FROM auth.devices AS device \
@@ -19,11 +19,12 @@ const WAS_RIGHT: &str = "UPDATE auth.devices SET wrong = 0, shown = true, used_a
     WHERE secret_hash = $1";
 
 /// In the place of all but those that stay, of which none is locked: somebody may be logging in with one. The new one is not
-/// among those that go: the statement does not see it.
+/// among those that go: the statement does not see it. How many stay beside it is a number here: with a bind in its place
+/// PostgreSQL plans the statement anew each time.
 const INSERT: &str = "WITH added AS (INSERT INTO auth.devices (secret_hash, identity_id) VALUES ($1, $2)) \
     DELETE FROM auth.devices WHERE secret_hash IN (SELECT secret_hash FROM auth.devices \
     WHERE secret_hash IN (SELECT secret_hash FROM auth.devices WHERE identity_id = $2 \
-        ORDER BY shown DESC, used_at DESC, secret_hash OFFSET $3) \
+        ORDER BY shown DESC, used_at DESC, secret_hash OFFSET 19) \
     FOR UPDATE SKIP LOCKED)";
 
 const FORGET: &str = "DELETE FROM auth.devices WHERE identity_id = $1";
@@ -68,7 +69,7 @@ pub(in crate::attempt) async fn was_right(conn: &mut PgConnection, secret: &Devi
 /// Adds a device of an account, in the place of another where there are as many as may be.
 pub(super) async fn insert(conn: &mut PgConnection, user: UserId, secret: &DeviceSecret) -> Result<(), Error> {
     let added = sqlx::query(INSERT).bind(secret.hash()).bind(user.uuid());
-    added.bind(DEVICES_MAX - 1).execute(conn).await?;
+    added.execute(conn).await?;
     Ok(())
 }
 
@@ -83,4 +84,16 @@ pub(crate) async fn forget(conn: &mut PgConnection, user: UserId) -> Result<(), 
 pub(crate) async fn prune(conn: &mut PgConnection) -> Result<(), Error> {
     sqlx::query(PRUNE).bind(LIFETIME_DAYS).execute(conn).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod rules {
+    use super::*;
+    use crate::attempt::device::DEVICES_MAX;
+
+    #[test]
+    fn the_statement_has_the_bound_in_it() {
+        let beside = format!("secret_hash OFFSET {})", DEVICES_MAX - 1);
+        assert!(INSERT.contains(&beside), "{INSERT}");
+    }
 }
