@@ -198,11 +198,6 @@ impl Attempted {
         }
     }
 
-    /// The secret that was shown and is good.
-    pub(crate) fn device(&self) -> Option<&DeviceSecret> {
-        self.device.as_ref()
-    }
-
     /// What is counted, always in one order. The organisation comes last: all its log-ins wait for that one row, and it is held
     /// until the commit.
     fn subjects(&self) -> impl Iterator<Item = &Subject> {
@@ -418,12 +413,31 @@ pub(crate) async fn give_back(conn: &mut PgConnection, attempted: &Attempted) ->
 /// Takes an attempt back, and those before it: it was right. Last in its transaction, before the clock of rights: who is at the
 /// account waits for it.
 pub(crate) async fn succeeded(conn: &mut PgConnection, attempted: &Attempted) -> Result<(), Error> {
-    store::forget(conn, &attempted.pair).await?;
+    match &attempted.device {
+        Some(secret) => device::was_right(conn, secret, &attempted.pair.digest).await?,
+        None => store::forget(conn, &attempted.pair).await?,
+    }
+    give_back_others(conn, attempted).await
+}
+
+/// As [`succeeded`], of somebody who has logged in: answers the secret of the device, where none was shown that is good a new one.
+pub(crate) async fn logged_in(
+    conn: &mut PgConnection,
+    attempted: &Attempted,
+    user: UserId,
+) -> Result<DeviceSecret, Error> {
+    if let Some(known) = &attempted.device {
+        succeeded(conn, attempted).await?;
+        return Ok(known.clone());
+    }
+    let secret = device::issue(conn, user, &attempted.pair.digest).await?;
+    give_back_others(conn, attempted).await?;
+    Ok(secret)
+}
+
+async fn give_back_others(conn: &mut PgConnection, attempted: &Attempted) -> Result<(), Error> {
     for subject in attempted.subjects().skip(1) {
         store::give_back(conn, subject).await?;
-    }
-    if let Some(secret) = &attempted.device {
-        device::was_right(conn, secret).await?;
     }
     Ok(())
 }

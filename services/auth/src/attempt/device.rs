@@ -79,10 +79,11 @@ impl DeviceSecret {
     }
 }
 
-/// A secret for a device of an account that has logged in, in the transaction that holds the account.
-pub(crate) async fn issue(conn: &mut PgConnection, user: UserId) -> Result<DeviceSecret, Error> {
+/// A secret for a device of an account that has logged in, in the transaction that holds the account. What was counted under
+/// `attempts` is forgotten.
+pub(super) async fn issue(conn: &mut PgConnection, user: UserId, attempts: &[u8]) -> Result<DeviceSecret, Error> {
     let secret = DeviceSecret::generate()?;
-    store::insert(conn, user, &secret).await?;
+    store::insert(conn, user, &secret, attempts).await?;
     Ok(secret)
 }
 

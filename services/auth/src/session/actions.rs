@@ -7,7 +7,7 @@ use sqlx::{Connection as _, PgConnection};
 use super::manage::caller;
 use super::store::{Added, Arrival};
 use super::{Attempt, EndReason, Kept, Pair, RefreshToken, Session, ended, failed, room, store};
-use crate::attempt::{self, Attempted, device, origin};
+use crate::attempt::{self, Attempted, origin};
 use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::identity::{self, Account, Person};
@@ -49,11 +49,7 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
     let mut tx = conn.begin().await?;
     match open(&mut tx, ctx, state, attempt, (user, hash.as_deref())).await {
         Ok((kept, is_beyond)) => {
-            let device = match attempted.device() {
-                Some(known) => known.clone(),
-                None => device::issue(&mut tx, user).await?,
-            };
-            attempt::succeeded(&mut tx, &attempted).await?;
+            let device = attempt::logged_in(&mut tx, &attempted, user).await?;
             let ended = if is_beyond {
                 room::make_room(&mut tx, ctx, &kept.session, None).await?
             } else {

@@ -15,14 +15,19 @@ const COUNT: &str = "UPDATE auth.devices SET wrong = wrong + 1 WHERE secret_hash
 
 const GIVE_BACK: &str = "UPDATE auth.devices SET wrong = greatest(0, wrong - 1) WHERE secret_hash = $1";
 
-const WAS_RIGHT: &str = "UPDATE auth.devices SET wrong = 0, shown = true, used_at = clock_timestamp() \
-    WHERE secret_hash = $1";
+/// With the attempts of the device, which were counted under $2. Those first, as everybody locks them: the device depends on what
+/// they have answered.
+const WAS_RIGHT: &str = "WITH forgot AS (DELETE FROM auth.attempts WHERE subject = $2 RETURNING subject) \
+    UPDATE auth.devices SET wrong = 0, shown = true, used_at = clock_timestamp() \
+    WHERE secret_hash = $1 AND (SELECT count(*) FROM forgot) >= 0";
 
 /// In the place of all but those that stay, of which none is locked: somebody may be logging in with one. The new one is not
 /// among those that go: the statement does not see it. How many stay beside it is a number here: with a bind in its place
-/// PostgreSQL plans the statement anew each time.
-const INSERT: &str = "WITH added AS (INSERT INTO auth.devices (secret_hash, identity_id) VALUES ($1, $2)) \
-    DELETE FROM auth.devices WHERE secret_hash IN (SELECT secret_hash FROM auth.devices \
+/// PostgreSQL plans the statement anew each time. With it go the attempts that were counted under $3, before any device.
+const INSERT: &str = "WITH forgot AS (DELETE FROM auth.attempts WHERE subject = $3 RETURNING subject), \
+    added AS (INSERT INTO auth.devices (secret_hash, identity_id) VALUES ($1, $2)) \
+    DELETE FROM auth.devices WHERE (SELECT count(*) FROM forgot) >= 0 \
+    AND secret_hash IN (SELECT secret_hash FROM auth.devices \
     WHERE secret_hash IN (SELECT secret_hash FROM auth.devices WHERE identity_id = $2 \
         ORDER BY shown DESC, used_at DESC, secret_hash OFFSET 19) \
     FOR UPDATE SKIP LOCKED)";
@@ -60,16 +65,27 @@ pub(in crate::attempt) async fn give_back(conn: &mut PgConnection, secret: &Devi
     Ok(())
 }
 
-/// The password was right: what was wrong before is forgotten, and the secret is good for as long as a new one.
-pub(in crate::attempt) async fn was_right(conn: &mut PgConnection, secret: &DeviceSecret) -> Result<(), Error> {
-    sqlx::query(WAS_RIGHT).bind(secret.hash()).execute(conn).await?;
+/// The password was right: what was wrong before is forgotten, and the secret is good for as long as a new one. `attempts`: what
+/// they are counted under.
+pub(in crate::attempt) async fn was_right(
+    conn: &mut PgConnection,
+    secret: &DeviceSecret,
+    attempts: &[u8],
+) -> Result<(), Error> {
+    let done = sqlx::query(WAS_RIGHT).bind(secret.hash()).bind(attempts);
+    done.execute(conn).await?;
     Ok(())
 }
 
-/// Adds a device of an account, in the place of another where there are as many as may be.
-pub(super) async fn insert(conn: &mut PgConnection, user: UserId, secret: &DeviceSecret) -> Result<(), Error> {
+/// Forgets attempts, and adds a device of an account, in the place of another where there are as many as may be.
+pub(super) async fn insert(
+    conn: &mut PgConnection,
+    user: UserId,
+    secret: &DeviceSecret,
+    attempts: &[u8],
+) -> Result<(), Error> {
     let added = sqlx::query(INSERT).bind(secret.hash()).bind(user.uuid());
-    added.execute(conn).await?;
+    added.bind(attempts).execute(conn).await?;
     Ok(())
 }
 

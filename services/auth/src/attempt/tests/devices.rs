@@ -145,6 +145,20 @@ async fn the_right_password_forgets_the_slips_of_its_device() {
     assert_eq!(bench.count("SELECT wrong::bigint FROM auth.devices").await, 0);
 }
 
+/// They wait for each other's counts and devices, in one order: PostgreSQL ends none for a deadlock.
+#[tokio::test]
+async fn log_ins_at_once_with_one_device_are_all_let_in() {
+    let (bench, email, device) = start("device_at_once").await;
+    for _ in 0..5 {
+        let at_once = join_all((0..4).map(|_| login_at(&bench, HOME, &email, PASSWORD, Some(&device)))).await;
+        for answer in at_once {
+            assert_eq!(answer.unwrap().device.unwrap().expose(), device.expose());
+        }
+        assert_eq!(bench.count("SELECT wrong::bigint FROM auth.devices").await, 0);
+        assert_eq!(bench.count("SELECT count(*) FROM auth.attempts").await, 0);
+    }
+}
+
 #[tokio::test]
 async fn who_was_not_heard_at_a_device_has_not_guessed() {
     let (bench, email, device) = start("device_unheard").await;
