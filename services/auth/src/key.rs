@@ -154,6 +154,16 @@ impl Signing {
         *opened = Some(Arc::clone(&signer));
         Ok(signer)
     }
+
+    /// As [`Self::signer`], where it was asked just before, within a transaction, which key is active: nothing is asked again where
+    /// that one was opened last. [`HONOURED`] allows for the time between.
+    pub(crate) async fn signer_of(&self, active: Option<KeyId>, conn: &mut PgConnection) -> Result<Arc<Signer>, Error> {
+        let opened = self.opened.lock().await.clone();
+        match opened.filter(|known| Some(known.id) == active) {
+            Some(known) => Ok(known),
+            None => self.signer(conn).await,
+        }
+    }
 }
 
 // === impl Signer ===

@@ -48,7 +48,7 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
     let mut conn = state.connection().await?;
     let mut tx = conn.begin().await?;
     match open(&mut tx, ctx, state, attempt, (user, hash.as_deref())).await {
-        Ok((kept, is_beyond)) => {
+        Ok((kept, Added { is_beyond, key, .. })) => {
             let device = attempt::logged_in(&mut tx, &attempted, user).await?;
             let ended = if is_beyond {
                 room::make_room(&mut tx, ctx, &kept.session, None).await?
@@ -56,7 +56,7 @@ async fn log_in(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<Pair, Err
                 None
             };
             tx.commit().await?;
-            let signer = state.signing.signer(&mut conn).await?;
+            let signer = state.signing.signer_of(key, &mut conn).await?;
             // Others are waited for below, who may need one themselves.
             drop(conn);
             origin::was_given(ctx, state, origin::Kind::RefreshToken, kept.refresh_token.hash()).await;
@@ -89,14 +89,14 @@ async fn begin(ctx: &Ctx, state: &State, attempt: &Attempt) -> Result<(Attempted
     attempt::begin(ctx, &mut conn, &attempt.email, attempt.device.as_ref()).await
 }
 
-/// Opens a session for somebody whose password was right for a hash, and says whether the account had as many before as it may have.
+/// Opens a session for somebody whose password was right for a hash.
 async fn open(
     conn: &mut PgConnection,
     ctx: &Ctx,
     state: &State,
     attempt: &Attempt,
     (user, hash): (UserId, Option<&str>),
-) -> Result<(Kept, bool), Error> {
+) -> Result<(Kept, Added), Error> {
     // Whoever changed the password meanwhile has ended the sessions that they saw, and must not miss this one.
     if !identity::hold(conn, user, hash).await? {
         return Err(Error::LoginFailed);
@@ -112,15 +112,15 @@ async fn open(
     };
     let refresh_token = RefreshToken::generate()?;
     let from = (ctx.address(), &origin::of(ctx)[..]);
-    let Added { ends, is_beyond } = store::insert(conn, &session, &refresh_token, from, second_factor).await?;
+    let added = store::insert(conn, &session, &refresh_token, from, second_factor).await?;
     let entry = Entry::new("session.open", session.id).by(user).within(tenant);
     audit::record(conn, ctx, entry).await?;
     let kept = Kept {
         session,
-        ends,
+        ends: added.ends,
         refresh_token,
     };
-    Ok((kept, is_beyond))
+    Ok((kept, added))
 }
 
 /// Where the person logs in: the tenant they name, else the platform for an operator, else their only tenant.

@@ -1,6 +1,7 @@
 //! SQL of sessions and refresh tokens.
 
 use chrono::{DateTime, Utc};
+use rowhouse_auth_kit::KeyId;
 use rowhouse_types::{Email, SessionId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -23,7 +24,7 @@ const ARRIVAL: &str = "SELECT EXISTS (SELECT FROM auth.second_factors WHERE iden
 
 /// With its first token. What of it is told comes from what was inserted: the statement does not see the new row. Answers as
 /// INSERT_TOKEN does, and whether the account has as many without it as it may have (`room`): of all that were not ended, so rather
-/// too early than too late.
+/// too early than too late. And which key signs, so that nobody asks for that apart.
 const INSERT: &str = "WITH session AS (INSERT INTO auth.sessions \
         (id, identity_id, tenant_id, address, second_factor, expires_at, origin) \
         VALUES ($1, $2, $3, $4, $6, now() + make_interval(days => $5), $7) \
@@ -32,7 +33,8 @@ const INSERT: &str = "WITH session AS (INSERT INTO auth.sessions \
         SELECT $8, session.id, least(session.expires_at, clock_timestamp() + make_interval(days => $9)) FROM session) \
     SELECT least(session.expires_at, session.created_at + make_interval(secs => policy.session_lifetime_s)), \
     EXISTS (SELECT FROM auth.sessions AS other \
-        WHERE other.identity_id = $2 AND other.revoked_at IS NULL OFFSET 199) \
+        WHERE other.identity_id = $2 AND other.revoked_at IS NULL OFFSET 199), \
+    (SELECT kid FROM auth.signing_keys WHERE state = 'active') \
     FROM session LEFT JOIN auth.login_policies AS policy ON policy.tenant_id = session.tenant_id";
 
 /// As old as the one it is opened from, so that a tenant's bound on sessions counts from the log-in; and as often refreshed, since
@@ -184,6 +186,8 @@ pub(super) struct Added {
     pub(super) ends: DateTime<Utc>,
     /// Whether the account had as many before as it may have.
     pub(super) is_beyond: bool,
+    /// The key that signs now, where there is one.
+    pub(super) key: Option<KeyId>,
 }
 
 /// Whom an attempt to log in was about.
@@ -232,8 +236,12 @@ pub(super) async fn insert(
         .bind(origin)
         .bind(token.hash())
         .bind(IDLE_DAYS);
-    let (ends, is_beyond) = added.fetch_one(conn).await?;
-    Ok(Added { ends, is_beyond })
+    let (ends, is_beyond, key): (_, _, Option<String>) = added.fetch_one(conn).await?;
+    Ok(Added {
+        ends,
+        is_beyond,
+        key: key.map(|key| key.parse().map_err(Error::fault)).transpose()?,
+    })
 }
 
 /// Adds a session that ends when `origin` does. Whether the account had as many before as it may have.

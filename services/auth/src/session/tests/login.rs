@@ -1,18 +1,28 @@
 //! Who gets in, and what those hear who do not.
 
-use rowhouse_auth_kit::{AccessTokenVerifier, Role};
+use std::time::Duration;
+
+use rowhouse_auth_kit::{AccessTokenVerifier, Role, VerifiedToken};
 use rowhouse_context::Principal;
 use rowhouse_status::Failure;
 use rowhouse_types::TenantId;
 
 use crate::error::Error;
 use crate::identity::OfferedPassword;
-use crate::key;
+use crate::key::{self, Schedule};
 use crate::rights::Standing;
-use crate::session::{Attempt, actions};
+use crate::session::{Attempt, Pair, actions};
 use crate::tenant::{self, Access};
-use crate::tests::bench::{Bench, CONNECTIONS, PASSWORD, ctx, founding, service_ctx};
+use crate::tests::bench::{Bench, CONNECTIONS, PASSWORD, SCHEDULE, ctx, founding, service_ctx};
 use crate::tests::statements::Statements;
+
+/// What a service takes from a pair's access token that has just read the keys.
+async fn verified(bench: &Bench, pair: &Pair) -> VerifiedToken {
+    let verifier = AccessTokenVerifier::new("rowhouse");
+    let keys = key::published(&bench.state).await.unwrap();
+    verifier.set_keys(keys.into_iter().map(|published| (published.kid, published.key)));
+    verifier.verify(&pair.access_token).unwrap()
+}
 
 #[tokio::test]
 async fn a_member_gets_a_token_that_every_service_can_verify() {
@@ -24,10 +34,7 @@ async fn a_member_gets_a_token_that_every_service_can_verify() {
         (house.admin, Some(house.tenant))
     );
 
-    let verifier = AccessTokenVerifier::new("rowhouse");
-    let keys = key::published(&bench.state).await.unwrap();
-    verifier.set_keys(keys.into_iter().map(|published| (published.kid, published.key)));
-    let verified = verifier.verify(&pair.access_token).unwrap();
+    let verified = verified(&bench, &pair).await;
     let Principal::Member { user, session, tenant } = verified.principal else {
         panic!("not a member")
     };
@@ -35,12 +42,13 @@ async fn a_member_gets_a_token_that_every_service_can_verify() {
     assert_eq!(u64::try_from(pair.expires.timestamp()).unwrap(), verified.expires_at_s);
 }
 
-/// Each is a round trip; beside them there are BEGIN, and one for each of two connections when it is given back.
+/// Each is a round trip; beside them there are BEGIN, which a known device has two of, and one for each of two connections when it
+/// is given back.
 #[tokio::test]
-async fn a_log_in_from_where_the_person_is_known_sends_eight_statements() {
+async fn a_log_in_from_where_the_person_is_known_sends_seven_statements_and_at_a_known_device_eleven() {
     let bench = Bench::start("login_statements").await;
     let house = bench.house("acme").await;
-    let attempt = Attempt {
+    let mut attempt = Attempt {
         email: house.email.parse().unwrap(),
         password: OfferedPassword::parse(PASSWORD).unwrap(),
         tenant: None,
@@ -52,11 +60,43 @@ async fn a_log_in_from_where_the_person_is_known_sends_eight_statements() {
     // From then on they are known there.
     actions::login(&call, &bench.state, &attempt).await.unwrap();
     let first = statements.take();
-    actions::login(&call, &bench.state, &attempt).await.unwrap();
+    let pair = actions::login(&call, &bench.state, &attempt).await.unwrap();
     let sent = statements.take();
-    assert_eq!(sent.len(), 8, "{sent:?}");
+    assert_eq!(sent.len(), 7, "{sent:?}");
     // The control: to count a stranger takes more, and that is seen.
     assert!(first.len() > sent.len(), "{first:?}");
+    attempt.device = pair.device;
+    actions::login(&call, &bench.state, &attempt).await.unwrap();
+    let sent = statements.take();
+    assert_eq!(sent.len(), 11, "{sent:?}");
+}
+
+/// Whoever replaces a key does not know which process has opened the one before.
+#[tokio::test]
+async fn a_log_in_is_signed_with_the_key_that_signs_then() {
+    let bench = Bench::start("login_key").await;
+    let house = bench.house("acme").await;
+    let signed_by = async || {
+        let pair = bench.login(&house.email, PASSWORD, None).await.unwrap();
+        verified(&bench, &pair).await.key.as_str().to_owned()
+    };
+    let active = async || -> String {
+        let kid = "SELECT kid FROM auth.signing_keys WHERE state = 'active'";
+        sqlx::query_scalar(kid).fetch_one(&bench.superuser).await.unwrap()
+    };
+    // The first log-in makes the key.
+    let first = signed_by().await;
+    assert_eq!((signed_by().await, active().await), (first.clone(), first.clone()));
+    let at_once = Schedule {
+        published: Duration::ZERO,
+        ..SCHEDULE
+    };
+    let other = bench.scheduled(at_once).await;
+    key::actions::rotate(&service_ctx(), &other).await.unwrap();
+    let second = signed_by().await;
+    assert_eq!(second, active().await);
+    // The control: it is another one.
+    assert_ne!(first, second);
 }
 
 #[tokio::test]
