@@ -39,7 +39,7 @@ const BYTES_MAX: usize = 128;
 #[cfg(test)]
 const DEVICES_MAX: u32 = 20;
 
-/// How long a secret is good from its last use, in days: as long as a session lasts.
+/// How long a secret is good from its last use, which is noted to the hour, in days: as long as a session lasts.
 const LIFETIME_DAYS: i32 = 90;
 
 /// Wrong passwords since the last right one after which a secret is no longer good.

@@ -16,9 +16,10 @@ const COUNT: &str = "UPDATE auth.devices SET wrong = wrong + 1 WHERE secret_hash
 const GIVE_BACK: &str = "UPDATE auth.devices SET wrong = greatest(0, wrong - 1) WHERE secret_hash = $1";
 
 /// With the attempts of the device, which were counted under $2. Those first, as everybody locks them: the device depends on what
-/// they have answered.
+/// they have answered. When it was used is noted to the hour: it is in an index, which is left alone otherwise.
 const WAS_RIGHT: &str = "WITH forgot AS (DELETE FROM auth.attempts WHERE subject = $2 RETURNING subject) \
-    UPDATE auth.devices SET wrong = 0, shown = true, used_at = clock_timestamp() \
+    UPDATE auth.devices SET wrong = 0, shown = true, \
+        used_at = CASE WHEN used_at < clock_timestamp() - interval '1 hour' THEN clock_timestamp() ELSE used_at END \
     WHERE secret_hash = $1 AND (SELECT count(*) FROM forgot) >= 0";
 
 /// In the place of all but those that stay, of which none is locked: somebody may be logging in with one. The new one is not

@@ -233,6 +233,25 @@ async fn devices_are_few_and_those_that_are_shown_stay_the_longest() {
     }
 }
 
+/// Each log-in at a device would write to its indexes.
+#[tokio::test]
+async fn when_a_device_was_used_is_noted_once_an_hour() {
+    let (bench, email, device) = start("device_hour").await;
+    let noted = "SELECT count(*) FROM auth.devices WHERE used_at > now() - interval '10 minutes'";
+    for (minutes, count) in [(50, 0), (70, 1)] {
+        bench
+            .execute(&format!(
+                "UPDATE auth.devices SET used_at = now() - interval '{minutes} minutes', wrong = 1, shown = false"
+            ))
+            .await;
+        login_at(&bench, HOME, &email, PASSWORD, Some(&device)).await.unwrap();
+        assert_eq!(bench.count(noted).await, count, "after {minutes} minutes");
+        // Whether or not, it was shown and the slips are forgotten.
+        let shown = "SELECT count(*) FROM auth.devices WHERE shown AND wrong = 0";
+        assert_eq!(bench.count(shown).await, 1);
+    }
+}
+
 #[tokio::test]
 async fn a_device_is_forgotten_after_ninety_days_and_with_its_account() {
     let (bench, email, device) = start("device_old").await;
