@@ -1,87 +1,61 @@
 //! `cargo xtask bench login`: how many log-ins a second the running suite's auth takes, beside what Argon2id alone allows on these
 //! cores in the same run; what the flood does to auth's memory; and how long others' calls take meanwhile.
 
+mod figures;
 mod hashing;
 mod memory;
+mod people;
 
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::checkout::Checkout;
-use rowhouse_devkit::journey;
 use rowhouse_devkit::resident::Resident;
 use rowhouse_devkit::settings::Process;
-use rowhouse_proto::auth::v1::LoginRequest;
+use rowhouse_devkit::{cluster, journey};
 use rowhouse_proto::crm::v1::GetContactRequest;
-use rowhouse_status::{Reason, wire};
-use serde::Serialize;
 
 use super::house::House;
-use super::load::{self, Measured};
-use super::output::{self, text, verdict};
+use super::load::Measured;
+use super::output;
 use super::pace::paced;
-use super::{CONNECTIONS, members, optimised};
+use super::{members, optimised};
 use crate::run::command;
-use crate::{demo, seed};
+use figures::{Figures, Flood, Round, Rows};
+use people::{People, Way};
 
+/// Hashes and log-ins take turns: they meet the machine's good and bad moments alike.
+const ROUNDS: u32 = 3;
+/// Until connections are open, statements are planned for good and caches hold what they hold.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// Tenants that the accounts belong to.
+const TENANTS: usize = 4;
 /// How often the other caller calls. A hundredth of a few hundred calls is a figure; more would take cores from the hashes.
 const OTHERS_PER_SECOND: f64 = 50.0;
-/// Share of what Argon2id allows that is wanted at least.
-const SHARE_WANTED: f64 = 0.9;
-/// How many times longer others' 99th percentile may be during the flood.
-const SLOWER_WANTED: f64 = 2.0;
 /// What auth may have resident beside what its hashes need, in MiB.
 const MEMORY_WANTED_MIB: f64 = 64.0;
-/// How long somebody waits who was refused for want of room, as the refusal advises.
-const PAUSE: Duration = Duration::from_millis(500);
 /// By how much the flood begins before others are measured, and ends after.
 const MARGIN: Duration = Duration::from_secs(1);
+
+/// What there is of auth's.
+const ROWS: &str = "SELECT (SELECT count(*) FROM auth.sessions), (SELECT count(*) FROM auth.refresh_tokens)";
 
 /// Arguments of `bench login`.
 #[derive(Args, Debug)]
 pub(super) struct Login {
-    /// Callers at once, each with an account of their own; auth lets 24 wait for each of its cores
+    /// Callers at once, each with accounts of their own; auth lets 24 wait for each of its cores
     #[arg(long, default_value_t = 32)]
     callers: usize,
 }
 
-/// Somebody who logs in again and again.
-#[derive(Clone)]
-struct Account {
-    anyone: Caller,
-    request: LoginRequest,
-    refused: Arc<AtomicUsize>,
-}
-
-/// What was measured.
-#[derive(Debug, Serialize)]
-struct Figures {
-    callers: usize,
-    log_ins_per_second: f64,
-    p50_ms: Option<f64>,
-    p99_ms: Option<f64>,
-    /// Log-ins that found no room and came again.
-    refused: usize,
-    /// Hashes at once, in auth and in the reference.
-    hashes_at_once: usize,
-    /// Argon2id with auth's parameters, alone: the mean of before and after.
-    hashes_per_second: f64,
-    share: f64,
-    memory_before_mib: f64,
-    memory_peak_mib: f64,
-    memory_bound_mib: f64,
-    /// Whether the kernel shares cores out by session first (sched(7)): then auth's hashes, however nice, are one of many sessions'
-    /// work with an equal right, and not the work that gives way to all other.
-    is_shared_by_session: bool,
-    others_alone_p50_ms: Option<f64>,
-    others_alone_p99_ms: Option<f64>,
-    others_during_p50_ms: Option<f64>,
-    others_during_p99_ms: Option<f64>,
+/// The same work several times, in turns.
+#[derive(Default)]
+struct Turns {
+    hashes: Vec<Measured>,
+    log_ins: Vec<Measured>,
+    log_ins_with_a_device: Vec<Measured>,
 }
 
 /// Measures and prints; also writes `target/bench/login.json`.
@@ -96,36 +70,42 @@ pub(super) async fn run(login: Login, seconds: u64) -> Result<()> {
     let resident = Resident::open(checkout.clone())?;
     let auth = resident.pid(Process::Auth)?;
     let duration = Duration::from_secs(seconds);
-    let house = House::open(&resident).await?;
-    let refused = Arc::default();
-    let accounts = accounts(&house, login.callers, &refused).await?;
+    let mut houses = Vec::new();
+    for _ in 0..TENANTS {
+        houses.push(House::open(&resident).await?);
+    }
+    let people = gather(&resident, &houses, login.callers, duration).await?;
+    let house = houses.first().context("a tenant")?;
 
-    let before = hashing::measure(duration).await?;
-    let alone = others(&house, duration).await?;
+    let rows_before = rows(&resident).await?;
+    let alone = others(house, duration).await?;
     let memory_before_mib = memory::resident_mib(auth)?;
     memory::forget_peak(auth)?;
-    let flood = load::repeat(&accounts, login.callers, duration, log_in).await?;
-    let (_, during) = tokio::try_join!(
-        load::repeat(&accounts, login.callers, duration + 2 * MARGIN, log_in),
-        async {
-            tokio::time::sleep(MARGIN).await;
-            others(&house, duration).await
-        }
-    )?;
+    let turns = in_turns(&people, duration).await?;
+    let (_, during) = tokio::try_join!(people.flood(duration + 2 * MARGIN, Way::Password), async {
+        tokio::time::sleep(MARGIN).await;
+        others(house, duration).await
+    })?;
     let memory_peak_mib = memory::peak_mib(auth)?;
-    let after = hashing::measure(duration).await?;
 
-    let hashes = Measured::sum(vec![before, after]);
+    let rounds = turns.rounds();
+    let hashes = Measured::sum(turns.hashes);
+    let flood = |name, measured| Flood::new(name, &Measured::sum(measured), &hashes);
     let hashes_at_once = hashing::at_once();
     let figures = Figures {
-        callers: login.callers,
-        log_ins_per_second: flood.per_second(),
-        p50_ms: flood.percentile_ms(0.50),
-        p99_ms: flood.percentile_ms(0.99),
-        refused: refused.load(Ordering::Relaxed),
+        callers: people.callers(),
+        accounts: people.accounts(),
+        tenants: houses.len(),
+        floods: [
+            flood("with the password alone", turns.log_ins),
+            flood("with a known device", turns.log_ins_with_a_device),
+        ],
+        refused: people.refused(),
         hashes_at_once,
         hashes_per_second: hashes.per_second(),
-        share: flood.per_second() / hashes.per_second(),
+        rounds,
+        rows_before,
+        rows_after: rows(&resident).await?,
         memory_before_mib,
         memory_peak_mib,
         memory_bound_mib: hashes_at_once as f64 * hashing::memory_mib() + MEMORY_WANTED_MIB,
@@ -135,46 +115,55 @@ pub(super) async fn run(login: Login, seconds: u64) -> Result<()> {
         others_during_p50_ms: during.percentile_ms(0.50),
         others_during_p99_ms: during.percentile_ms(0.99),
     };
-    print(&figures);
+    figures.print();
     output::write(&checkout, "login", &figures)
 }
 
-/// Members who have logged in once each: from an address that is known nobody's attempts but their own count.
-async fn accounts(house: &House<'_>, count: usize, refused: &Arc<AtomicUsize>) -> Result<Vec<Account>> {
-    let connections = (0..CONNECTIONS).map(|_| Ok(Caller::anonymous(demo::endpoints(house.resident)?)));
-    let connections = connections.collect::<Result<Vec<Caller>>>()?;
-    let emails = house.join(count, "user").await?;
-    let mut accounts = Vec::new();
-    for (email, anyone) in emails.into_iter().zip(connections.iter().cycle()) {
-        let account = Account {
-            anyone: anyone.clone(),
-            request: LoginRequest {
-                email,
-                password: seed::PASSWORD.to_owned(),
-                tenant_id: house.tenant.id.clone(),
-                second_factor: String::new(),
-                device_secret: String::new(),
-            },
-            refused: Arc::clone(refused),
-        };
-        log_in(account.clone(), 0).await?;
-        accounts.push(account);
-    }
-    Ok(accounts)
+/// As many as the log-ins of this run need, which are no more than hashes.
+async fn gather(resident: &Resident, houses: &[House<'_>], callers: usize, duration: Duration) -> Result<People> {
+    let hashes_per_second = hashing::measure(WARM_UP).await?.per_second();
+    let floods = 2 * WARM_UP + 2 * duration * ROUNDS + (duration + 2 * MARGIN);
+    let accounts_each = people::accounts_each(callers, hashes_per_second * floods.as_secs_f64())?;
+    People::join(resident, houses, callers, accounts_each).await
 }
 
-/// One log-in, however often it has to be tried.
-async fn log_in(account: Account, _: usize) -> Result<()> {
-    loop {
-        match account.anyone.auth().login(account.request.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(status) if wire::reason(&status) == Some(Reason::Overloaded) => {
-                account.refused.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(PAUSE).await;
-            }
-            Err(status) => return Err(status).context("Login"),
-        }
+async fn in_turns(people: &People, duration: Duration) -> Result<Turns> {
+    for way in [Way::Password, Way::Device] {
+        people.flood(WARM_UP, way).await?;
     }
+    let mut turns = Turns::default();
+    for _ in 0..ROUNDS {
+        turns.hashes.push(hashing::measure(duration).await?);
+        turns.log_ins.push(people.flood(duration, Way::Password).await?);
+        let with_a_device = people.flood(duration, Way::Device).await?;
+        turns.log_ins_with_a_device.push(with_a_device);
+    }
+    Ok(turns)
+}
+
+// === impl Turns ===
+
+impl Turns {
+    fn rounds(&self) -> Vec<Round> {
+        let log_ins = self.log_ins.iter().zip(&self.log_ins_with_a_device);
+        let all = self.hashes.iter().zip(log_ins);
+        all.map(|(hashes, (log_ins, with_a_device))| Round {
+            hashes: hashes.per_second(),
+            log_ins: log_ins.per_second(),
+            log_ins_with_a_device: with_a_device.per_second(),
+        })
+        .collect()
+    }
+}
+
+/// How many rows log-ins have left until now.
+async fn rows(resident: &Resident) -> Result<Rows> {
+    let control = cluster::connect(&resident.settings().servers.superuser_url(cluster::CONTROL)).await?;
+    let row = control.query_one(ROWS, &[]).await.context("auth's rows")?;
+    Ok(Rows {
+        sessions: row.get(0),
+        refresh_tokens: row.get(1),
+    })
 }
 
 /// Somebody who has long been logged in and reads a contact now and then.
@@ -199,48 +188,4 @@ async fn others(house: &House<'_>, duration: Duration) -> Result<Measured> {
 fn is_shared_by_session() -> bool {
     let setting = fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled");
     setting.is_ok_and(|setting| setting.trim() == "1")
-}
-
-fn print(figures: &Figures) {
-    println!(
-        "\n{} callers: {:.1} log-ins a second, p50 {} ms, p99 {} ms, {} refused for want of room",
-        figures.callers,
-        figures.log_ins_per_second,
-        text(figures.p50_ms, 0),
-        text(figures.p99_ms, 0),
-        figures.refused
-    );
-    println!(
-        "Argon2id alone, {} at once: {:.1} a second; share {:.2} ({SHARE_WANTED} wanted: {})",
-        figures.hashes_at_once,
-        figures.hashes_per_second,
-        figures.share,
-        verdict(figures.share >= SHARE_WANTED)
-    );
-    println!(
-        "auth's resident memory: {:.1} MiB before, {:.1} MiB at most ({:.1} wanted: {})",
-        figures.memory_before_mib,
-        figures.memory_peak_mib,
-        figures.memory_bound_mib,
-        verdict(figures.memory_peak_mib <= figures.memory_bound_mib)
-    );
-    let (alone, during) = (figures.others_alone_p99_ms, figures.others_during_p99_ms);
-    let slower = alone.zip(during).map(|(alone, during)| during / alone);
-    println!("\n{:<34} {:>9} {:>9}", "GetContact, 50 a second", "p50 ms", "p99 ms");
-    for (name, p50, p99) in [
-        ("alone", figures.others_alone_p50_ms, alone),
-        ("during the flood", figures.others_during_p50_ms, during),
-    ] {
-        println!("{name:<34} {:>9} {:>9}", text(p50, 2), text(p99, 2));
-    }
-    println!(
-        "p99 is {} times as long ({SLOWER_WANTED} wanted: {})",
-        text(slower, 2),
-        verdict(slower.is_some_and(|slower| slower <= SLOWER_WANTED))
-    );
-    if figures.is_shared_by_session {
-        println!(
-            "cores are shared out by session here (kernel.sched_autogroup_enabled), which takes hashes' niceness its effect"
-        );
-    }
 }
