@@ -46,7 +46,7 @@ use rowhouse_types::{Email, SessionId, UserId};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::error::Error;
-use crate::identity::{self, Account, Asker, Chooser, NewPassword, OfferedPassword};
+use crate::identity::{Account, Asker, Chooser, NewPassword, OfferedPassword};
 use crate::random;
 use crate::state::State;
 use device::DeviceSecret;
@@ -216,10 +216,9 @@ pub(crate) async fn begin(
     device: Option<&DeviceSecret>,
 ) -> Result<(Attempted, Option<Account>), Error> {
     if let Some(secret) = device
-        && let Some(attempted) = begin_at_device(conn, email, secret).await?
+        && let Some(begun) = begin_at_device(conn, email, secret).await?
     {
-        let account = identity::account_at(conn, email.as_str()).await?;
-        return Ok((attempted, account));
+        return Ok(begun);
     }
     let (account, address) = (email.key(), ctx.address().unwrap_or_default());
     let from = network(address);
@@ -250,29 +249,22 @@ pub(crate) async fn begin(
     Ok((count_on(conn, attempted).await?, look.account))
 }
 
-/// Counts an attempt by its device, or refuses it; `None` where the secret is not good.
+/// Counts an attempt by its device, and answers the account, or refuses it; `None` where the secret is not good.
 async fn begin_at_device(
     conn: &mut PgConnection,
     email: &Email,
     secret: &DeviceSecret,
-) -> Result<Option<Attempted>, Error> {
-    if !device::is_good(conn, email, secret).await? {
-        return Ok(None);
-    }
+) -> Result<Option<(Attempted, Option<Account>)>, Error> {
     let mut attempted = Attempted::single("device", secret.expose(), DEVICE);
-    let mut tx = conn.begin().await?;
-    if let Taken::Wait(wait_s) = store::take(&mut tx, &mut attempted.pair).await? {
-        return Err(refused(wait_s));
+    match device::look(conn, email, secret, &mut attempted.pair).await? {
+        None => Ok(None),
+        Some((Taken::Wait(wait_s), _)) => Err(refused(wait_s)),
+        Some((Taken::Counted(_), account)) => {
+            attempted.asker = owner(&email.key());
+            attempted.device = Some(secret.clone());
+            Ok(Some((attempted, account)))
+        }
     }
-    // Of many at once, the last may find that there were too many.
-    if !device::count(&mut tx, secret).await? {
-        tx.rollback().await?;
-        return Ok(None);
-    }
-    tx.commit().await?;
-    attempted.asker = owner(&email.key());
-    attempted.device = Some(secret.clone());
-    Ok(Some(attempted))
 }
 
 /// Counts an attempt of somebody who is logged in to prove that the account is theirs, or refuses it. `caller`: who, and in which

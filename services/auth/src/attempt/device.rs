@@ -25,8 +25,8 @@ use crate::error::Error;
 use crate::random;
 #[cfg(test)]
 pub(crate) use store::STATEMENTS;
-pub(super) use store::{count, give_back, is_good, was_right};
 pub(crate) use store::{forget, prune};
+pub(super) use store::{give_back, look, was_right};
 
 /// What every secret begins with, so that scanners find leaked ones.
 const PREFIX: &str = "rhd_";

@@ -11,7 +11,7 @@ use crate::identity::Account;
 
 /// Nothing is returned where the subject has to wait. Otherwise the attempt is counted, and where there are more than
 /// `free` the next has to wait: a second, and twice as long with each.
-const TAKE: &str = "INSERT INTO auth.attempts AS attempt (subject, level, at, blocked_until) \
+pub(super) const TAKE: &str = "INSERT INTO auth.attempts AS attempt (subject, level, at, blocked_until) \
     VALUES ($1, 1, clock_timestamp(), clock_timestamp()) \
     ON CONFLICT (subject) DO UPDATE SET at = clock_timestamp(), \
         level = 1 + greatest(0, attempt.level - extract(epoch FROM clock_timestamp() - attempt.at)::float8 / $3), \
@@ -86,6 +86,13 @@ pub(super) struct Look {
 struct LookRow {
     known: bool,
     recovered: bool,
+    #[sqlx(flatten)]
+    found: Found,
+}
+
+/// What came of counting an attempt, and the account that it is at.
+#[derive(sqlx::FromRow)]
+pub(super) struct Found {
     level: Option<f64>,
     at: Option<DateTime<Utc>>,
     id: Option<Uuid>,
@@ -95,10 +102,15 @@ struct LookRow {
     active: Option<bool>,
 }
 
-// === impl LookRow ===
+// === impl Found ===
 
-impl LookRow {
-    fn account(self) -> Option<Account> {
+impl Found {
+    /// `None` where it was not counted.
+    pub(super) fn taken(&self) -> Option<(f64, DateTime<Utc>)> {
+        self.level.zip(self.at)
+    }
+
+    pub(super) fn account(self) -> Option<Account> {
         Some(Account {
             id: UserId::from_uuid(self.id?),
             email: self.email?,
@@ -122,7 +134,7 @@ pub(super) async fn take(conn: &mut PgConnection, subject: &mut Subject) -> Resu
 }
 
 /// Notes when an attempt was counted, or says how long to wait where it was not.
-async fn note(
+pub(super) async fn note(
     conn: &mut PgConnection,
     subject: &mut Subject,
     taken: Option<(f64, DateTime<Utc>)>,
@@ -170,14 +182,14 @@ pub(super) async fn look(
         .fetch_one(&mut *conn)
         .await?;
     let taken = if row.known && !row.recovered {
-        Some(note(conn, pair, row.level.zip(row.at)).await?)
+        Some(note(conn, pair, row.found.taken()).await?)
     } else {
         None
     };
     Ok(Look {
         recovered: row.recovered,
         taken,
-        account: row.account(),
+        account: row.found.account(),
     })
 }
 

@@ -4,14 +4,36 @@ use rowhouse_types::{Email, UserId};
 use sqlx::PgConnection;
 
 use super::{DeviceSecret, LIFETIME_DAYS, WRONG_MAX};
+use crate::attempt::store::{Found, note};
+use crate::attempt::{Subject, Taken};
 use crate::error::Error;
+use crate::identity::Account;
 
-const IS_GOOD: &str = "SELECT EXISTS (SELECT FROM auth.devices AS device \
-    JOIN auth.identities AS identity ON identity.id = device.identity_id \
-    WHERE device.secret_hash = $1 AND identity.email_key = lower($2) AND device.wrong < $3 \
-    AND device.used_at > now() - make_interval(days => $4))";
-
-const COUNT: &str = "UPDATE auth.devices SET wrong = wrong + 1 WHERE secret_hash = $1 AND wrong < $2";
+/// All that is asked before the password is compared, in one statement, which is sent alike whatever there is: whether a secret is
+/// good for the account with an address; then the attempt is counted as by TAKE, in the same words, and nothing is returned of that
+/// where it has to wait; then the device counts a password that may be wrong, and the account is answered. Attempts first, as
+/// everybody locks them: the device depends on what they have answered. Of many at once, the last may find that there were too
+/// many: then the attempt is counted for a secret that is no longer good.
+const LOOK: &str = "WITH good AS MATERIALIZED (SELECT device.secret_hash FROM auth.devices AS device \
+        JOIN auth.identities AS identity ON identity.id = device.identity_id \
+        WHERE device.secret_hash = $5 AND identity.email_key = lower($6) AND device.wrong < $7 \
+        AND device.used_at > now() - make_interval(days => $8)), \
+    taken AS (INSERT INTO auth.attempts AS attempt (subject, level, at, blocked_until) \
+    SELECT $1, 1, clock_timestamp(), clock_timestamp() FROM good \
+    ON CONFLICT (subject) DO UPDATE SET at = clock_timestamp(), \
+        level = 1 + greatest(0, attempt.level - extract(epoch FROM clock_timestamp() - attempt.at)::float8 / $3), \
+        blocked_until = clock_timestamp() + make_interval(secs => CASE \
+            WHEN 1 + greatest(0, attempt.level - extract(epoch FROM clock_timestamp() - attempt.at)::float8 / $3) > $2 \
+            THEN least($4, power(2, least(30, greatest(0, \
+                attempt.level - extract(epoch FROM clock_timestamp() - attempt.at)::float8 / $3 - $2)))) ELSE 0 END) \
+    WHERE attempt.blocked_until <= clock_timestamp() \
+    RETURNING level, at), \
+    counted AS (UPDATE auth.devices SET wrong = wrong + 1 \
+        WHERE secret_hash = $5 AND wrong < $7 AND (SELECT count(*) FROM taken) = 1 RETURNING identity_id) \
+    SELECT EXISTS (SELECT FROM good) AS is_good, taken.level, taken.at, identity.id, identity.email, \
+        identity.display_name, identity.password_hash, identity.state = 'active' AS active \
+    FROM (SELECT) AS always LEFT JOIN taken ON true LEFT JOIN counted ON true \
+    LEFT JOIN auth.identities AS identity ON identity.id = counted.identity_id";
 
 const GIVE_BACK: &str = "UPDATE auth.devices SET wrong = greatest(0, wrong - 1) WHERE secret_hash = $1";
 
@@ -42,22 +64,39 @@ const PRUNE: &str = "DELETE FROM auth.devices WHERE secret_hash = ANY (ARRAY(SEL
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[IS_GOOD, COUNT, GIVE_BACK, WAS_RIGHT, INSERT, FORGET, PRUNE];
+pub(crate) const STATEMENTS: &[&str] = &[LOOK, GIVE_BACK, WAS_RIGHT, INSERT, FORGET, PRUNE];
 
-/// Whether a secret is good for the account with this address.
-pub(in crate::attempt) async fn is_good(
+#[derive(sqlx::FromRow)]
+struct LookRow {
+    is_good: bool,
+    #[sqlx(flatten)]
+    found: Found,
+}
+
+/// Counts a password that may be wrong, before it is looked at, and answers what came of it and the account. `None` where the
+/// secret is not good for the account with this address. `pair`: what is counted.
+pub(in crate::attempt) async fn look(
     conn: &mut PgConnection,
     email: &Email,
     secret: &DeviceSecret,
-) -> Result<bool, Error> {
-    let good = sqlx::query_scalar(IS_GOOD).bind(secret.hash()).bind(email.as_str());
-    Ok(good.bind(WRONG_MAX).bind(LIFETIME_DAYS).fetch_one(conn).await?)
-}
-
-/// Counts a password that may be wrong, before it is looked at. `false` where there were too many: the secret is no longer good.
-pub(in crate::attempt) async fn count(conn: &mut PgConnection, secret: &DeviceSecret) -> Result<bool, Error> {
-    let done = sqlx::query(COUNT).bind(secret.hash()).bind(WRONG_MAX);
-    Ok(done.execute(conn).await?.rows_affected() == 1)
+    pair: &mut Subject,
+) -> Result<Option<(Taken, Option<Account>)>, Error> {
+    let row: LookRow = sqlx::query_as(LOOK)
+        .bind(&pair.digest)
+        .bind(pair.bound.free)
+        .bind(pair.bound.leak_s)
+        .bind(pair.bound.wait_max_s)
+        .bind(secret.hash())
+        .bind(email.as_str())
+        .bind(WRONG_MAX)
+        .bind(LIFETIME_DAYS)
+        .fetch_one(&mut *conn)
+        .await?;
+    let (taken, account) = (row.found.taken(), row.found.account());
+    if !row.is_good || (taken.is_some() && account.is_none()) {
+        return Ok(None);
+    }
+    Ok(Some((note(conn, pair, taken).await?, account)))
 }
 
 /// Takes one back that was not looked at.
@@ -107,6 +146,13 @@ pub(crate) async fn prune(conn: &mut PgConnection) -> Result<(), Error> {
 mod rules {
     use super::*;
     use crate::attempt::device::DEVICES_MAX;
+    use crate::attempt::store::TAKE;
+
+    #[test]
+    fn an_attempt_at_a_device_is_counted_as_any() {
+        let (_, counted) = TAKE.split_once("ON CONFLICT").unwrap();
+        assert!(LOOK.contains(counted), "{LOOK}");
+    }
 
     #[test]
     fn the_statement_has_the_bound_in_it() {

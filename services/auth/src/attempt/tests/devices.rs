@@ -132,6 +132,20 @@ async fn a_device_has_delays_of_its_own_and_after_ten_wrong_passwords_it_is_a_st
     assert_ne!(pair.device.unwrap().expose(), device.expose());
 }
 
+/// The last of many find that there were too many, and are counted as any guess from there.
+#[tokio::test]
+async fn of_guesses_at_once_a_device_has_no_more_than_are_left() {
+    let (bench, email, device) = start("device_last").await;
+    bench.execute("UPDATE auth.devices SET wrong = 8").await;
+    let guess = || login_at(&bench, "203.0.113.9", &email, WRONG, Some(&device));
+    for answer in join_all((0..4).map(|_| guess())).await {
+        assert!(matches!(answer.map(drop), Err(Error::LoginFailed)));
+    }
+    assert_eq!(bench.count("SELECT wrong::bigint FROM auth.devices").await, 10);
+    // The device's own, and those of a stranger: the account from there, the address, the account, the organisation.
+    assert_eq!(bench.count("SELECT count(*) FROM auth.attempts").await, 5);
+}
+
 #[tokio::test]
 async fn the_right_password_forgets_the_slips_of_its_device() {
     let (bench, email, device) = start("device_slips").await;
