@@ -271,11 +271,6 @@ pub(super) fn scope(ctx: &Ctx, method: &'static str, fingerprint: Vec<u8>) -> Pa
     }
 }
 
-/// What is said of a data server that hangs.
-pub(super) fn late() -> Failure {
-    Failure::new(Because::DeadlineExceeded, "the data server did not answer in time")
-}
-
 /// The newest version that the participant has: of several processes of several versions, the oldest decides.
 ///
 /// # Errors

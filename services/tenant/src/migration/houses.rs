@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-use super::actions::{Migrations, late, scope};
+use super::actions::{Migrations, scope};
 use super::{House, peer, store};
 use crate::error::{Error, Result};
 use crate::server;
@@ -83,7 +83,7 @@ impl Migrations {
             let after = begin.take().map(|begin| begin.after).unwrap_or_default();
             let request = peer::house_request(&server, filter, after, left);
             let told = timeout_at(until, peer::houses(&self.peers, ctx, participant, request)).await;
-            match told.unwrap_or_else(|_| Err(late().into())) {
+            match told.unwrap_or_else(|_| Err(peer::late().into())) {
                 Ok(told) => {
                     page.newest = Some(page.newest.map_or(told.newest, |newest| newest.min(told.newest)));
                     page.houses.extend(told.houses);

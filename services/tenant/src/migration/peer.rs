@@ -6,10 +6,10 @@ use rowhouse_client::{IdentifiedChannel, Peer};
 use rowhouse_context::{Ctx, ServiceName};
 use rowhouse_proto::common::v1 as common;
 use rowhouse_proto::common::v1::tenant_participant_service_client::TenantParticipantServiceClient;
+use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{ServerName, TenantId};
 use tokio::time::timeout;
 
-use super::actions::late;
 use super::houses::HouseFilter;
 use super::{Drift, Fault, Fleet, House, Progress, Run, Version, Wave};
 use crate::error::{Error, Result};
@@ -42,6 +42,11 @@ pub(super) struct Houses {
     pub(super) houses: Vec<House>,
     /// The last of them; empty when there are no more.
     pub(super) next: String,
+}
+
+/// What is said of a data server that hangs.
+pub(super) fn late() -> Failure {
+    Failure::new(Reason::DeadlineExceeded, "the data server did not answer in time")
 }
 
 /// Counts houses by version.
