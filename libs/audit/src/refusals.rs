@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use rowhouse_context::{Ctx, Principal, ServiceName};
 use rowhouse_middleware::{Access, Refusal, RefusalLog};
 use rowhouse_types::TenantId;
@@ -28,6 +29,9 @@ const WRITE_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest time to write what is left at the end.
 const LAST_WRITE_MAX: Duration = Duration::from_secs(5);
+
+/// Entries that are written at once: each may wait for a home of its own.
+const WRITTEN_AT_ONCE: usize = 8;
 
 /// How long the same is counted into one entry.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -129,23 +133,32 @@ impl Refusals {
                     }
                     return;
                 }
-                _ = ticks.tick() => {
-                    let now = Instant::now();
-                    self.write(log, |due| due <= now).await;
-                }
+                _ = ticks.tick() => {}
+            }
+            let now = Instant::now();
+            let too_late = async {
+                stop.cancelled().await;
+                tokio::time::sleep(LAST_WRITE_MAX).await;
+            };
+            tokio::select! {
+                () = self.write(log, |due| due <= now) => {}
+                () = too_late => tracing::warn!("some entries were not written to the audit log: there was no time left"),
             }
         }
     }
 
+    /// Some at once: a home that cannot be entered now keeps the entries of a few others waiting, and not those of all.
     async fn write(&self, log: &dyn AuditLog, is_due: impl Fn(Instant) -> bool) {
-        for entry in self.take(is_due) {
+        let entries = stream::iter(self.take(is_due));
+        let written = entries.for_each_concurrent(WRITTEN_AT_ONCE, |entry| async move {
             if let Err(failure) = log.note(&entry).await {
                 metrics::counter!("rowhouse_refusals_lost_total").increment(1);
                 let cause = failure.cause().unwrap_or_default();
                 let (actor, action) = (entry.actor, entry.action);
                 tracing::warn!(%failure, cause, actor, action, "an entry was not written to the audit log");
             }
-        }
+        });
+        written.await;
     }
 
     /// The entries that are due; forgets what has not happened again for a window.
@@ -321,9 +334,14 @@ impl Key {
                 outcome: REFUSED.to_owned(),
                 ..entry
             },
-            What::LetIn { why } => Entry {
+            What::LetIn { why: Some(why) } => Entry {
                 after: Some(json!({ "rpc": count.rpc, "times": times })),
-                reason: Some(why.clone().unwrap_or_else(|| SEVERAL.to_owned())),
+                reason: Some(why.clone()),
+                ..entry
+            },
+            What::LetIn { why: None } => Entry {
+                after: Some(json!({ "rpc": count.rpc, "times": times, "first_reason": count.ctx.reason() })),
+                reason: Some(SEVERAL.to_owned()),
                 ..entry
             },
         }

@@ -59,8 +59,11 @@ pub async fn seal_all(log: &ControlLog, stop: &CancellationToken) -> Result<(), 
     loop {
         let (chains, entries): (Vec<Uuid>, Vec<Uuid>) = log.chains(after).await?.into_iter().unzip();
         oldest = oldest.into_iter().chain(entries).min();
-        let waiting = oldest.map_or(Duration::ZERO, |oldest| waiting(oldest, Utc::now()));
-        metrics::gauge!("rowhouse_audit_waiting_seconds").set(waiting.as_secs_f64());
+        let were_all = i64::try_from(chains.len()).is_ok_and(|count| count < CHAINS_MAX);
+        if were_all {
+            let waiting = oldest.map_or(Duration::ZERO, |oldest| waiting(oldest, Utc::now()));
+            metrics::gauge!("rowhouse_audit_waiting_seconds").set(waiting.as_secs_f64());
+        }
         for together in chains.chunks(CHAINS_TOGETHER_MAX) {
             if stop.is_cancelled() {
                 return outcome;
@@ -72,7 +75,7 @@ pub async fn seal_all(log: &ControlLog, stop: &CancellationToken) -> Result<(), 
             }
         }
         after = chains.last().copied();
-        if i64::try_from(chains.len()).is_ok_and(|count| count < CHAINS_MAX) {
+        if were_all {
             return outcome;
         }
     }

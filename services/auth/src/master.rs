@@ -4,7 +4,10 @@ use rowhouse_config::Env;
 use rowhouse_config::secret::SecretKey;
 use rowhouse_db::ControlDb;
 use rowhouse_seal::{MasterKeys, Sealers};
+use serde_json::json;
 
+use crate::audit::{self, Entry};
+use crate::by_command;
 use crate::error::Error;
 use crate::{key, second_factor};
 
@@ -98,6 +101,12 @@ pub(crate) async fn reseal(db: &ControlDb, master: &MasterKeys) -> Result<Reseal
         &mut resealed,
     )
     .await?;
+    let entry = Entry::new("master_key.reseal", "").after(json!({
+        "secrets": resealed.secrets,
+        "resealed": resealed.resealed,
+        "unopened": resealed.unopened,
+    }));
+    audit::record(&mut connection, &by_command::ctx(), entry).await?;
     Ok(resealed)
 }
 

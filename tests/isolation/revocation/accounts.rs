@@ -7,11 +7,15 @@ use rowhouse_proto::auth::v1::{
     RefreshRequest, RemoveSecondFactorRequest, RequestPasswordResetRequest, ResetPasswordRequest,
     RevokeSessionsRequest, SessionScope,
 };
+use tonic::Code;
 
 use super::hammer::Attempt;
 use super::{Arena, OTHER_PASSWORD};
 use crate::support::second_factor::{SecondFactor, policy};
 use crate::support::world::{Member, PASSWORD};
+
+/// Of the mail with a link for a new password.
+const SUBJECT: &str = "Choose a new password for Rowhouse";
 
 // === impl Arena ===
 
@@ -44,7 +48,9 @@ impl Arena {
             .anyone
             .with_token(&refresh(&second).await?.into_inner().access_token)?;
         let comes_back = async || {
-            ensure!(refresh(&first).await.is_err(), "an old refresh token is good");
+            let refused = refresh(&first).await.err().context("an old refresh token is good")?;
+            // Any other code would not say that the session has ended everywhere.
+            ensure!(refused.code() == Code::Unauthenticated, "{refused:?}");
             Ok(())
         };
         self.take("an old refresh token", &session, Attempt::ALL, comes_back)
@@ -125,9 +131,9 @@ impl Arena {
 
     /// The token of a link that was not mailed before.
     async fn link_for_reset(&self, email: &str) -> Result<String> {
-        let is_reset =
-            |mail: &Mail| mail.to.iter().any(|to| to == email) && mail.subject.to_lowercase().contains("password");
-        let before = self.world.suite.mails()?.iter().filter(|mail| is_reset(mail)).count();
+        // That a password was changed is told by mail too.
+        let is_link = |mail: &&Mail| mail.to.iter().any(|to| to == email) && mail.subject == SUBJECT;
+        let before = self.world.suite.mails()?.iter().filter(is_link).count();
         let request = RequestPasswordResetRequest {
             email: email.to_owned(),
         };
@@ -135,7 +141,7 @@ impl Arena {
         let mut token = None;
         wait::until("a link for a new password", journey::BACKGROUND_MAX, || {
             let found = self.world.suite.mails().and_then(|mails| {
-                let newest = mails.iter().filter(|mail| is_reset(mail)).nth(before);
+                let newest = mails.iter().filter(is_link).nth(before);
                 token = newest.map(journey::link_token).transpose()?;
                 Ok(token.is_some())
             });

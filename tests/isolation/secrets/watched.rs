@@ -72,10 +72,15 @@ impl Watched {
 }
 
 /// What looks like a secret of the suite, whoever made it for whom: signed tokens, those too that services show each other, and
-/// what begins like a refresh token, an API key or a device's secret and is longer than what is shown of one.
+/// what begins like a refresh token, an API key or a device's secret and is longer than what is shown of one. As text, and as bytes
+/// in hexadecimal.
 pub(super) fn shapes_in(text: &str) -> Vec<&'static str> {
     let is_long = |from: &str| rest_of(from) >= SECRET_CHARS_MIN;
-    let stands = |begins, is_one: fn(&str) -> bool| text.match_indices(begins).any(|(at, _)| is_one(&text[at..]));
+    let stands = |begins: &str, is_one: fn(&str) -> bool| {
+        let as_text = text.match_indices(begins).any(|(at, _)| is_one(&text[at..]));
+        let mut as_bytes = text.match_indices(&hex(begins)).map(|(at, _)| from_hex(&text[at..]));
+        as_text || as_bytes.any(|from| is_one(&from))
+    };
     [
         ("a signed token", stands("eyJ", is_signed)),
         ("a refresh token", stands("rhr_", is_long)),
@@ -85,6 +90,18 @@ pub(super) fn shapes_in(text: &str) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(name, stands)| stands.then_some(name))
     .collect()
+}
+
+/// As PostgreSQL writes a column of bytes.
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What is written so from here on, as far as it is text.
+fn from_hex(written: &str) -> String {
+    let digits = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok();
+    let bytes = written.as_bytes().chunks_exact(2).map_while(digits);
+    bytes.take_while(u8::is_ascii).map(char::from).collect()
 }
 
 /// How far base64url goes on, in bytes.
@@ -164,6 +181,11 @@ fn a_secret_that_nobody_was_told_of_is_known_by_its_shape() {
         ("a refresh token", format!("token=rhr_{secret};")),
         ("an API key", format!("rhk_{secret}")),
         ("a device's secret", format!("{{\"device\":\"rhd_{secret}\"}}")),
+        ("an API key", format!("(7,\\x{})", hex(&format!("rhk_{secret}")))),
+        (
+            "a signed token",
+            format!("\\x{}", hex("eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhIn0.c2ln")),
+        ),
     ] {
         assert_eq!(shapes_in(&text), [name], "{text}");
     }

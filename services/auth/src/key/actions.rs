@@ -135,10 +135,7 @@ pub(crate) async fn revoke_all(db: &ControlDb, sealers: &Sealers, reason: &Reaso
     let (ctx, next) = (by_command::ctx(), make(sealers)?);
     let mut tx = db.begin().await?;
     store::lock(&mut tx).await?;
-    let known = store::all(&mut tx).await?.into_iter();
-    let honoured: Vec<KnownKey> = known
-        .filter(|key| !matches!(key.state, KeyState::Retired | KeyState::Revoked))
-        .collect();
+    let honoured = store::in_use(&mut tx).await?;
     for key in &honoured {
         store::revoke(&mut tx, key.id).await?;
         audit::record(&mut tx, &ctx, revoked(key, reason)).await?;

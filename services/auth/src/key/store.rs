@@ -52,6 +52,9 @@ const FIND: &str = "SELECT kid, state, created_at, activates_at, retires_at FROM
 const ALL: &str = "SELECT kid, state, created_at, activates_at, retires_at FROM auth.signing_keys \
     ORDER BY created_at DESC, kid LIMIT 100";
 
+const IN_USE: &str = "SELECT kid, state, created_at, activates_at, retires_at FROM auth.signing_keys \
+    WHERE state IN ('pending', 'active', 'published') ORDER BY created_at, kid";
+
 const SEALED: &str = "SELECT kid, public_key, sealed_private_key FROM auth.signing_keys WHERE sealed_private_key <> ''";
 
 /// The same secret under another key. What has ended meanwhile stays empty.
@@ -75,6 +78,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     COUNT_PUBLISHED,
     FIND,
     ALL,
+    IN_USE,
     SEALED,
     RESEAL,
 ];
@@ -111,6 +115,12 @@ fn sealed((id, public, sealed): (String, Vec<u8>, Vec<u8>)) -> Result<SealedKey,
 pub(super) async fn active(conn: &mut PgConnection) -> Result<Option<SealedKey>, Error> {
     let row = sqlx::query_as(ACTIVE).fetch_optional(conn).await?;
     row.map(sealed).transpose()
+}
+
+/// The keys that verify.
+pub(super) async fn in_use(conn: &mut PgConnection) -> Result<Vec<KnownKey>, Error> {
+    let rows: Vec<Row> = sqlx::query_as(IN_USE).fetch_all(conn).await?;
+    rows.into_iter().map(known).collect()
 }
 
 /// The keys that have a private half.

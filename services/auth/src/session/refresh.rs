@@ -38,7 +38,7 @@ pub(crate) async fn refresh(ctx: &Ctx, state: &State, token: &RefreshToken) -> R
 }
 
 /// A token of a session that is over is told to the log of the session's tenant, or the platform's: whoever has it should not, or
-/// has not noticed. One that nobody has made is nobody's, and one that is merely too old says nothing.
+/// has not noticed. So is that of one which is over by its age. A token that nobody has made is nobody's.
 async fn exchange(ctx: &Ctx, state: &State, token: &RefreshToken) -> Result<Kept, Error> {
     let mut tx = state.begin().await?;
     let known = store::of_token(&mut tx, token).await?;
