@@ -1,6 +1,6 @@
-//! The audit logs that are told of a change of an account: those of the tenants whose member its person is, which all let them in by
-//! it, and the platform's where it is an operator's or nobody's member. No tenant is told of another: neither of its sessions, nor
-//! from where somebody acts in it.
+//! The audit logs that are told of a change of an account: those of the tenants whose member its person is, which all let them in
+//! by it, and the platform's where it is an operator's or nobody's member. No tenant is told of another: neither of its sessions,
+//! nor from where somebody acts in it.
 
 use std::collections::BTreeMap;
 

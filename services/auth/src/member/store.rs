@@ -221,8 +221,8 @@ pub(crate) async fn tenants_of(
     rows.into_iter().map(membership).collect()
 }
 
-/// Whose audit logs are told of a person's account: of the tenants whose active member they are, and `None` for the platform's where
-/// they are an operator.
+/// Whose audit logs are told of a person's account: of the tenants whose active member they are, and `None` for the platform's
+/// where they are an operator.
 pub(crate) async fn logs_of(conn: &mut PgConnection, user: UserId) -> Result<Vec<Option<TenantId>>, Error> {
     let logs: Vec<Option<Uuid>> = sqlx::query_scalar(LOGS_OF).bind(user.uuid()).fetch_all(conn).await?;
     Ok(logs.into_iter().map(|log| log.map(TenantId::from_uuid)).collect())

@@ -89,7 +89,7 @@ async fn every_house_is_told_once_and_each_server_asked_once_for_a_page() {
 async fn houses_are_filtered_by_what_is_left_to_do_by_server_and_by_tenant() {
     let bench = bench("houses_filter").await;
     for house in [1, 4, 12] {
-        bench.fakes.effects().houses[house].version = NEWEST;
+        bench.fakes.effects().houses[house].bring_on();
     }
     let filter = HouseFilter {
         behind_only: true,
