@@ -315,8 +315,7 @@ impl Drop for Connection {
             // The task would wait for the answers that are still due, for ever where the server hangs.
             self.stop.cancel();
         }
-        let was_ended = self.dirty || self.client.is_closed();
-        if let Some(place) = self.place.as_mut().filter(|_| was_ended) {
+        if let Some(place) = self.place.as_mut().filter(|_| self.dirty) {
             place.cut();
         }
     }

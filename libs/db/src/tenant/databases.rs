@@ -38,8 +38,8 @@ pub struct OwnDatabases {
     pub open_max: usize,
     /// Connections to each.
     pub connections_max: u32,
-    /// Connections to all of those on one server. Where there are so many, a pool that nobody uses makes room, and whoever finds
-    /// no such pool waits.
+    /// Connections to all of those on one server. Where there are so many, or nearly so many behind a pooler, a pool that nobody
+    /// uses makes room for a database that has none.
     pub server_connections_max: u32,
     /// How long a connection stays that nobody uses, and a pool.
     pub idle_max: Duration,
@@ -118,8 +118,10 @@ impl Databases {
         deadline: Instant,
     ) -> Result<Borrowed, Error> {
         let opened = self.opened(home, server);
-        if server.own_places().run_short() && opened.pool.state().idle_connections == 0 {
-            self.make_room_beside(home);
+        // Who has one is served by it, and could not use what others give up: that is for those who have none.
+        let has_none = opened.pool.state().connections == 0;
+        if has_none && opened.share.asks_for_room() && !self.make_room_beside(home) {
+            opened.share.asks_no_more();
         }
         let _wait = Wait::begin("connection");
         match tokio::time::timeout_at(told_before(deadline), opened.pool.get_owned()).await {
@@ -130,17 +132,16 @@ impl Databases {
         }
     }
 
-    /// Closes one pool of the home's server that nobody uses, the one that was used longest ago. Its places are free when its
-    /// connections are gone, at the pooler too.
-    fn make_room_beside(&self, home: &Home) {
+    /// Closes one pool of the home's server that has connections and that nobody uses, the one that was used longest ago. Its
+    /// places are free when its connections are gone, at the pooler too. Whether there was one.
+    fn make_room_beside(&self, home: &Home) -> bool {
         let mut open = lock(&self.open);
         let beside = |(server, tenant): &(String, TenantId)| server == home.server.as_str() && *tenant != home.tenant;
-        let idle = open.iter().filter(|(key, used)| beside(key) && !used.is_in_use());
+        let idle = open.iter().filter(|(key, used)| beside(key) && used.holds_idly());
         let oldest = idle.min_by_key(|(_, used)| used.last).map(|(key, _)| key.clone());
-        if let Some(oldest) = oldest {
-            open.remove(&oldest);
-            report(&open);
-        }
+        let was_closed = oldest.and_then(|oldest| open.remove(&oldest)).is_some();
+        report(&open);
+        was_closed
     }
 
     /// Databases that have a pool now.
@@ -155,7 +156,7 @@ impl Databases {
             used.last = Instant::now();
             return used.opened.clone();
         }
-        let share = server.own_places().share();
+        let share = server.own_places().share(home.tenant);
         let target = self.target(home, server, share.clone());
         while open.len() >= self.bounds.open_max.max(1) {
             let Some(oldest) = oldest(&open) else { break };
@@ -238,6 +239,11 @@ impl Used {
     fn is_in_use(&self) -> bool {
         let state = self.opened.pool.state();
         state.connections > state.idle_connections || Arc::strong_count(&self.opened.waiting) > 1
+    }
+
+    /// Whether it has connections, and uses none.
+    fn holds_idly(&self) -> bool {
+        self.opened.pool.state().connections > 0 && !self.is_in_use()
     }
 }
 

@@ -4,10 +4,12 @@
 //! PostgreSQL no connection for the lanes, whose tenants are their neighbours on the server. So the sum is bounded here, and over
 //! all processes it is so many times as large.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use rowhouse_types::TenantId;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -30,8 +32,8 @@ pub(super) struct OwnPlaces {
     reserved: u32,
     /// How long a pooler keeps the server connection behind one of ours that has ended.
     lingers: Duration,
-    /// How many are taken only because it does.
-    lingering: Arc<AtomicUsize>,
+    /// By database, whatever became of the pool that it had.
+    owners: Arc<Mutex<HashMap<TenantId, Weak<Owner>>>>,
     tasks: TaskTracker,
     runtime: Handle,
     stop: CancellationToken,
@@ -41,10 +43,18 @@ pub(super) struct OwnPlaces {
 #[derive(Clone)]
 pub(crate) struct OwnShare {
     places: OwnPlaces,
+    owner: Arc<Owner>,
+}
+
+/// What is known of one database.
+#[derive(Default)]
+struct Owner {
     /// Connections that it has or is about to have.
-    held: Arc<AtomicUsize>,
+    held: AtomicUsize,
     /// Whether it was refused a place, or waits for one, since it was last given one.
-    lacks: Arc<AtomicBool>,
+    lacks: AtomicBool,
+    /// Whether somebody was asked to make room for its first connection, which is not there yet nor refused.
+    has_asked: AtomicBool,
 }
 
 /// One connection's. Given back on drop.
@@ -65,30 +75,30 @@ impl OwnPlaces {
             free: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS))),
             reserved: most / RESERVED_ONE_IN,
             lingers: bounds.pooler_idle,
-            lingering: Arc::default(),
+            owners: Arc::default(),
             tasks: tasks.clone(),
             runtime: Handle::current(),
             stop: stop.clone(),
         }
     }
 
-    /// One database's share.
-    pub(super) fn share(&self) -> OwnShare {
+    /// One database's share: the same as that of a pool which it had before and of which a transaction still has a connection.
+    pub(super) fn share(&self, tenant: TenantId) -> OwnShare {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.retain(|_, owner| owner.strong_count() > 0);
+        let owner = owners.get(&tenant).and_then(Weak::upgrade).unwrap_or_default();
+        owners.insert(tenant, Arc::downgrade(&owner));
         OwnShare {
             places: self.clone(),
-            held: Arc::default(),
-            lacks: Arc::default(),
+            owner,
         }
     }
 
-    /// Whether there is none, not even of those that are reserved, and no more than one is about to be free: then somebody who does
-    /// not need his should give it back.
-    pub(super) fn run_short(&self) -> bool {
-        self.are_taken() && self.lingering.load(Ordering::Relaxed) <= 1
-    }
-
-    fn are_taken(&self) -> bool {
-        self.free.available_permits() == 0
+    /// Whether somebody who does not need his should give it back for the next one that is taken. Behind a pooler it comes back too
+    /// late for whoever asks, so already where no more are free than are reserved: those are what is ready meanwhile.
+    fn run_short(&self) -> bool {
+        let ready = if self.lingers.is_zero() { 0 } else { self.reserved };
+        self.free.available_permits() <= usize::try_from(ready).unwrap_or(usize::MAX)
     }
 
     /// One that leaves what is reserved.
@@ -102,14 +112,12 @@ impl OwnPlaces {
         if self.lingers.is_zero() {
             return;
         }
-        self.lingering.fetch_add(1, Ordering::Relaxed);
         let places = self.clone();
         let lingering = async move {
             places
                 .stop
                 .run_until_cancelled(tokio::time::sleep(places.lingers))
                 .await;
-            places.lingering.fetch_sub(1, Ordering::Relaxed);
             drop(permit);
         };
         self.tasks.spawn_on(lingering, &self.runtime);
@@ -125,7 +133,7 @@ impl OwnShare {
     /// # Errors
     /// [`Error::Busy`].
     pub(crate) async fn take(&self) -> Result<OwnPlace, Error> {
-        let others = self.held.fetch_add(1, Ordering::Relaxed);
+        let others = self.owner.held.fetch_add(1, Ordering::Relaxed);
         let mut place = OwnPlace {
             permit: None,
             is_connected: false,
@@ -137,7 +145,10 @@ impl OwnShare {
             self.places.unreserved()
         };
         let is_lacking = place.permit.is_none();
-        self.lacks.store(is_lacking, Ordering::Relaxed);
+        self.owner.lacks.store(is_lacking, Ordering::Relaxed);
+        if is_lacking && others == 0 {
+            self.asks_no_more();
+        }
         if is_lacking { Err(Error::Busy) } else { Ok(place) }
     }
 
@@ -146,13 +157,24 @@ impl OwnShare {
         if let Ok(permit) = free().try_acquire_owned() {
             return Some(permit);
         }
-        self.lacks.store(true, Ordering::Relaxed);
+        self.owner.lacks.store(true, Ordering::Relaxed);
         tokio::time::timeout(WAIT_MAX, free().acquire_owned()).await.ok()?.ok()
     }
 
     /// Whether it is a place that keeps the database from another connection, and not the server.
     pub(super) fn lacks(&self) -> bool {
-        self.lacks.load(Ordering::Relaxed)
+        self.owner.lacks.load(Ordering::Relaxed)
+    }
+
+    /// Whether a pool that nobody uses should make room for the first connection of this database. Said once for each that it comes
+    /// to need, however many calls wait for it: else they would have every neighbour give up his.
+    pub(super) fn asks_for_room(&self) -> bool {
+        self.places.run_short() && !self.owner.has_asked.swap(true, Ordering::Relaxed)
+    }
+
+    /// It has its connection, or was refused one; or nobody made room.
+    pub(super) fn asks_no_more(&self) {
+        self.owner.has_asked.store(false, Ordering::Relaxed);
     }
 }
 
@@ -162,9 +184,11 @@ impl OwnPlace {
     /// A pooler has a connection to the server behind it from now on, and keeps that for a while.
     pub(crate) fn connected(&mut self) {
         self.is_connected = true;
+        self.share.asks_no_more();
     }
 
-    /// It ends in the middle of something, or was ended from the other side, so that a pooler keeps nothing of it.
+    /// It ends in the middle of something, so that a pooler ends its own too. One that was ended from the other side while nobody
+    /// used it is none of those: it may be the network that did, and the pooler keeps its own.
     pub(crate) fn cut(&mut self) {
         self.is_connected = false;
     }
@@ -172,9 +196,12 @@ impl OwnPlace {
 
 impl Drop for OwnPlace {
     fn drop(&mut self) {
-        self.share.held.fetch_sub(1, Ordering::Relaxed);
-        if let Some(permit) = self.permit.take().filter(|_| self.is_connected) {
+        self.share.owner.held.fetch_sub(1, Ordering::Relaxed);
+        let Some(permit) = self.permit.take() else { return };
+        if self.is_connected {
             self.share.places.linger(permit);
+        } else {
+            self.share.asks_no_more();
         }
     }
 }
@@ -196,6 +223,14 @@ mod tests {
         OwnPlaces::new(bounds, &TaskTracker::new(), &CancellationToken::new())
     }
 
+    fn share(places: &OwnPlaces) -> OwnShare {
+        places.share(TenantId::generate())
+    }
+
+    fn are_taken(places: &OwnPlaces) -> bool {
+        places.free.available_permits() == 0
+    }
+
     /// As many as it is given at once.
     async fn all(share: &OwnShare) -> Vec<OwnPlace> {
         let mut places = Vec::new();
@@ -208,21 +243,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_busy_leaves_a_place_to_those_who_have_none() {
         let places = places(8, Duration::ZERO);
-        let busy = all(&places.share()).await;
+        let busy = all(&share(&places)).await;
         assert_eq!(busy.len(), 6, "a quarter is reserved");
-        let (second, third) = (places.share(), places.share());
+        let (second, third) = (share(&places), share(&places));
         let (_one, _other) = (second.take().await.unwrap(), third.take().await.unwrap());
-        assert!(places.are_taken());
+        assert!(are_taken(&places));
         assert_eq!(second.take().await.err(), Some(Error::Busy), "it has one");
         let begun = Instant::now();
-        assert_eq!(places.share().take().await.err(), Some(Error::Busy));
+        assert_eq!(share(&places).take().await.err(), Some(Error::Busy));
         assert!(begun.elapsed() >= WAIT_MAX);
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_has_none_waits_until_one_is_given_back() {
         let places = places(1, Duration::ZERO);
-        let (one, other) = (places.share(), places.share());
+        let (one, other) = (share(&places), share(&places));
         let held = one.take().await.unwrap();
         let waiting = tokio::spawn({
             let other = other.clone();
@@ -234,20 +269,20 @@ mod tests {
         let place = waiting.await.unwrap().unwrap();
         assert!(!other.lacks());
         drop(place);
-        assert!(!places.are_taken());
+        assert!(!are_taken(&places));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_taken_as_long_as_the_pooler_keeps_its_connection() {
         let places = places(1, LINGERS);
-        let share = places.share();
+        let share = share(&places);
         let mut held = share.take().await.unwrap();
         held.connected();
         drop(held);
         tokio::time::sleep(LINGERS - Duration::from_millis(1)).await;
-        assert!(places.are_taken());
+        assert!(are_taken(&places));
         tokio::time::sleep(Duration::from_millis(2)).await;
-        assert!(!places.are_taken());
+        assert!(!are_taken(&places));
         // What was never connected, or was cut, leaves nothing at the pooler.
         for was_connected in [false, true] {
             let mut place = share.take().await.unwrap();
@@ -256,7 +291,61 @@ mod tests {
                 place.cut();
             }
             drop(place);
-            assert!(!places.are_taken());
+            assert!(!are_taken(&places));
+        }
+    }
+
+    /// Else a pool that is opened anew while old transactions go on would have what is reserved for others, each time.
+    #[tokio::test(start_paused = true)]
+    async fn a_database_whose_pool_was_closed_has_what_its_transactions_still_hold() {
+        let places = places(8, Duration::ZERO);
+        let tenant = TenantId::generate();
+        let held = places.share(tenant).take().await.unwrap();
+        let busy = all(&share(&places)).await;
+        assert_eq!(busy.len(), 5, "a quarter is reserved");
+        assert_eq!(places.share(tenant).take().await.err(), Some(Error::Busy), "it has one");
+        drop(share(&places).take().await.unwrap());
+        drop(held);
+        places.share(tenant).take().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_is_asked_for_while_places_are_left_where_they_come_back_late() {
+        for (lingers, expected) in [(Duration::ZERO, false), (LINGERS, true)] {
+            let places = places(8, lingers);
+            let (busy, other) = (share(&places), share(&places));
+            let _held = all(&busy).await;
+            assert_eq!(other.asks_for_room(), expected, "two are free, and reserved");
+        }
+        // Straight to PostgreSQL they come back at once, so there it is time when there is none.
+        let places = places(1, Duration::ZERO);
+        let _held = share(&places).take().await.unwrap();
+        assert!(share(&places).asks_for_room());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_is_asked_for_once_for_each_first_connection() {
+        let places = places(1, Duration::ZERO);
+        let (one, other) = (share(&places), share(&places));
+        let held = one.take().await.unwrap();
+        // Until it is refused.
+        assert!(other.asks_for_room());
+        assert!(!other.asks_for_room(), "a second call waits for the same");
+        assert_eq!(other.take().await.err(), Some(Error::Busy));
+        assert!(other.asks_for_room());
+        // Until it is connected, or could not be.
+        drop(held);
+        for is_reached in [false, true] {
+            let mut place = other.take().await.unwrap();
+            assert!(!other.asks_for_room(), "it is about to be connected");
+            if is_reached {
+                place.connected();
+            } else {
+                drop(place);
+            }
+            // Somebody has the only place again.
+            let _held = one.take().await;
+            assert!(other.asks_for_room());
         }
     }
 }

@@ -140,6 +140,74 @@ async fn where_all_places_are_taken_a_pool_that_nobody_uses_makes_room() {
     }
 }
 
+/// The control is a tenant that has no connection: for that one the neighbour gives up his.
+#[tokio::test]
+async fn only_who_has_no_connection_takes_one_from_a_pool_that_has_any() {
+    let bench = Bench::start("own_saturated", 1).await;
+    let superuser = bench.superuser().await;
+    let mut tenants = Vec::new();
+    for _ in 0..4 {
+        tenants.push(bench.tenant_in(DATABASE).await);
+    }
+    let [busy, neighbour, third, fourth] = tenants[..] else {
+        panic!("four tenants")
+    };
+    let bounds = OwnDatabases {
+        connections_max: 1,
+        server_connections_max: 2,
+        idle_max: LONG * 3,
+        pooler_idle: Duration::ZERO,
+        ..OwnDatabases::default()
+    };
+    let db = connect(&bench, bounds).await;
+    let held = open(&db, busy).await;
+    list(&db, neighbour).await;
+    // It has all that it may have, and could not use another's.
+    lanes::list(&db, busy, SHORT).await.unwrap_err();
+    assert_eq!(db.own_databases_open(), 2);
+    assert_eq!(connections(&superuser, neighbour).await, 1);
+    list(&db, third).await;
+    until(|| async { connections(&superuser, neighbour).await == 0 }).await;
+
+    // While nobody is idle, one is refused, whose pool stays, older than the next and without a connection to give up.
+    let in_use = open(&db, third).await;
+    assert_eq!(lanes::list(&db, neighbour, LONG).await, Err(Error::Busy));
+    in_use.commit().await.unwrap();
+    list(&db, third).await;
+    assert_eq!(lanes::list(&db, fourth, LONG).await, Ok(0));
+    until(|| async { connections(&superuser, third).await == 0 }).await;
+    held.commit().await.unwrap();
+    db.shutdown().await;
+}
+
+/// What ends a connection that nobody uses may be the network, and then a pooler keeps its own. The control has none in between.
+#[tokio::test]
+async fn a_connection_that_was_ended_while_it_was_idle_counts_as_long_as_a_pooler_would_keep_its_own() {
+    let bench = Bench::start("own_ended", 1).await;
+    let (tenant, superuser) = (bench.tenant_in(DATABASE).await, bench.superuser().await);
+    for pooler_idle in [Duration::ZERO, LONG * 3] {
+        let bounds = OwnDatabases {
+            server_connections_max: 1,
+            idle_max: LONG * 3,
+            pooler_idle,
+            ..OwnDatabases::default()
+        };
+        let db = connect(&bench, bounds).await;
+        list(&db, tenant).await;
+        let end = format!(
+            "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE usename = '{}'",
+            schema(tenant)
+        );
+        superuser.query_one(&end, &[]).await.unwrap();
+        until(|| async { connections(&superuser, tenant).await == 0 }).await;
+        let listed = lanes::list(&db, tenant, LONG).await;
+        let expected = if pooler_idle.is_zero() { Ok(0) } else { Err(Error::Busy) };
+        assert_eq!(listed, expected);
+        db.shutdown().await;
+        until(|| async { connections(&superuser, tenant).await == 0 }).await;
+    }
+}
+
 /// Beside a transaction that goes on, and another that comes now and then.
 #[tokio::test]
 async fn a_pool_that_is_in_use_gives_back_the_connections_that_it_does_not_need() {
