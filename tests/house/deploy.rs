@@ -208,16 +208,20 @@ fn what_the_manifests_take_of_postgresql_is_added_up_in_the_readme() {
         replicas(&manifest("pgbouncer", "pgbouncer.yaml")),
         replicas(&manifest("crm", "serve.yaml")),
     );
-    let sum = |more| (poolers + more) * each_pooler + (processes + more) * each_process;
     let readme = fs::read_to_string(root().join("deploy/README.md")).expect("the README");
-    // A Deployment that is rolled out has one pod more.
-    let said = format!(
-        "{poolers} * {each_pooler} + {processes} * {each_process} = **{}**",
-        sum(0)
+    let says = |poolers: usize, processes: usize, rest: &str| {
+        let sum = poolers * each_pooler + processes * each_process;
+        let said = format!("{poolers} * {each_pooler} + {processes} * {each_process} = **{sum}**{rest}");
+        assert!(readme.contains(&said), "{said}");
+        sum
+    };
+    says(poolers, processes, " connections");
+    // A Deployment that is rolled out has one pod more, and PgBouncer keeps for a while what each pod of crm had that has ended.
+    let rolled_out = says(poolers + 1, 2 * processes, " while both are rolled out");
+    assert!(
+        readme.contains(&format!("- *Each replica of crm* {each_process} to tenants' own")),
+        "{each_process}"
     );
-    assert!(readme.contains(&said), "{said}");
-    let said = format!("**{}** while both are rolled out", sum(1));
-    assert!(readme.contains(&said), "{said}");
     let server = fs::read_to_string(root().join("deploy/kubernetes/components/dev-servers/postgres/postgres.yaml"));
     let server = server.expect("a server for development");
     let most = server
@@ -226,7 +230,7 @@ fn what_the_manifests_take_of_postgresql_is_added_up_in_the_readme() {
         .and_then(|rest| rest.split('"').next());
     let most: usize = most.and_then(|most| most.parse().ok()).expect("its max_connections");
     // As much again is for those who come to it directly, and the control database.
-    assert!(most >= 2 * sum(1), "{most} of {}", sum(1));
+    assert!(most >= 2 * rolled_out, "{most} of {rolled_out}");
 }
 
 #[test]
@@ -284,6 +288,29 @@ fn statements_are_kept_where_the_pooler_keeps_them() {
         setting(&pooler, "max_prepared_statements")
     );
     assert!(tools.contains(&line), "what runs on a laptop is what runs in a cluster");
+}
+
+/// crm's ConfigMap says that statements are kept, and a pod of crm may start at any time and read it.
+#[test]
+fn crm_is_told_of_a_pooler_when_its_last_older_pod_has_gone() {
+    let component = "app.kubernetes.io/component";
+    let config = manifest("crm", "config.yaml");
+    assert!(config.contains(&format!("    {component}: configuration\n")));
+    let pooler = manifest("pgbouncer", "pgbouncer.yaml");
+    assert!(pooler.contains(&format!("    {component}: pooler\n")));
+    let readme = fs::read_to_string(root().join("deploy/README.md")).expect("the README");
+    let recipe = readme.split("## To roll out a new version").nth(1);
+    let recipe = recipe.expect("how to roll out a new version");
+    let steps = [
+        format!("apply -l '{component} notin (service,migrate,configuration)'"),
+        format!("rollout status deployment -l {component}=pooler"),
+        format!("apply -l '{component}!=service'"),
+    ];
+    let at: Vec<usize> = steps
+        .iter()
+        .map(|step| recipe.find(step.as_str()).unwrap_or_else(|| panic!("{step}")))
+        .collect();
+    assert!(at.is_sorted(), "an older PgBouncer mixes up what is kept");
 }
 
 #[test]
