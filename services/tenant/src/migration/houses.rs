@@ -54,7 +54,8 @@ struct Cursor {
 
 impl Migrations {
     /// Which version houses have, by data server: each is asked once for a page, and only until that is full. One that does not
-    /// answer keeps no other from it, unless it is the only one that the filter leaves.
+    /// answer keeps no other from it, unless it is the only one that the filter leaves. Only the first of a page is said to hang,
+    /// once it has had half of the deadline; where another does, the page ends before it.
     pub(crate) async fn list_houses(&self, ctx: &Ctx, query: &HouseQuery) -> Result<HousePage> {
         let (participant, filter) = (query.participant, &query.filter);
         if self.peers.participant(participant).is_none() {
@@ -72,24 +73,28 @@ impl Migrations {
         // Whoever hangs has half of the time: the caller shall hear of the others, and go on behind it with a call of its own.
         let until = Instant::now() + ctx.time_left() / 2;
         let size = usize::try_from(query.size).unwrap_or(usize::MAX);
+        let token_at = |server, after| self.tokens.seal(&scope, &Cursor { server, after });
         let mut page = HousePage::default();
         for (index, server) in servers.into_iter().enumerate() {
             let left = size.saturating_sub(page.houses.len());
             if left == 0 || (index > 0 && Instant::now() >= until) {
-                let after = String::new();
-                page.next_page_token = self.tokens.seal(&scope, &Cursor { server, after });
+                page.next_page_token = token_at(server, String::new());
                 break;
             }
             let after = begin.take().map(|begin| begin.after).unwrap_or_default();
             let request = peer::house_request(&server, filter, after, left);
             let told = timeout_at(until, peer::houses(&self.peers, ctx, participant, request)).await;
+            // Those before it may have left it next to nothing of the time. On the next page it is the first, and has all of that.
+            if index > 0 && told.is_err() {
+                page.next_page_token = token_at(server, String::new());
+                break;
+            }
             match told.unwrap_or_else(|_| Err(peer::late().into())) {
                 Ok(told) => {
                     page.newest = Some(page.newest.map_or(told.newest, |newest| newest.min(told.newest)));
                     page.houses.extend(told.houses);
                     if !told.next.is_empty() {
-                        let after = told.next;
-                        page.next_page_token = self.tokens.seal(&scope, &Cursor { server, after });
+                        page.next_page_token = token_at(server, told.next);
                         break;
                     }
                 }

@@ -13,6 +13,9 @@ use crate::migration::houses::{HouseFilter, HousePage, HouseQuery};
 /// More than any test has.
 const PAGES_MAX: usize = 20;
 
+/// Of half of it a server that answers needs little.
+const HASTY: Duration = Duration::from_secs(6);
+
 fn server(name: &str) -> ServerName {
     name.parse().unwrap()
 }
@@ -28,6 +31,12 @@ fn query(size: u32, token: &str, filter: HouseFilter) -> HouseQuery {
 
 async fn list(bench: &Bench, ctx: &Ctx, query: &HouseQuery) -> HousePage {
     bench.migrations.list_houses(ctx, query).await.unwrap()
+}
+
+/// Another call of the same caller.
+fn again(ctx: &Ctx, left: Duration) -> Ctx {
+    let principal = ctx.principal().clone();
+    Ctx::new(RequestId::generate(), principal, None, Instant::now() + left)
 }
 
 /// Every page of a list.
@@ -209,14 +218,32 @@ async fn a_server_that_is_away_is_named_and_the_others_are_told() {
 async fn a_server_that_hangs_takes_half_of_the_time_and_the_next_page_goes_on_behind_it() {
     let bench = bench("houses_hang").await;
     bench.fakes.plan_on("data1", Mishap::HangsBefore);
-    let hasty = ctx(Duration::from_secs(6));
+    let hasty = ctx(HASTY);
     let first = list(&bench, &hasty, &query(100, "", HouseFilter::default())).await;
     assert_eq!((first.unreachable.len(), first.houses.len()), (1, 0));
     assert!(!first.next_page_token.is_empty() && hasty.time_left() > Duration::ZERO);
-    let principal = hasty.principal().clone();
-    let again = Ctx::new(RequestId::generate(), principal, None, Instant::now() + LONG);
     let query = query(100, &first.next_page_token, HouseFilter::default());
-    let second = list(&bench, &again, &query).await;
+    let second = list(&bench, &again(&hasty, LONG), &query).await;
     assert_eq!(named([&second]), expected(&bench, |house| house.server == "data2"));
+    assert!(second.unreachable.is_empty() && second.next_page_token.is_empty());
+}
+
+/// It has had what was left of the time, which may be next to nothing.
+#[tokio::test]
+async fn a_server_that_is_not_the_first_of_a_page_is_not_said_to_hang_before_it_is() {
+    let bench = bench("houses_late").await;
+    bench.fakes.plan_on("data2", Mishap::HangsBefore);
+    let hasty = ctx(HASTY);
+    let first = list(&bench, &hasty, &query(100, "", HouseFilter::default())).await;
+    assert_eq!(named([&first]), expected(&bench, |house| house.server == "data1"));
+    assert_eq!((first.unreachable.len(), first.next_page_token.is_empty()), (0, false));
+    // The control: as the first it has half of the time.
+    let behind = query(100, &first.next_page_token, HouseFilter::default());
+    let hung = list(&bench, &again(&hasty, HASTY), &behind).await;
+    assert_eq!(hung.unreachable, [server("data2")]);
+    assert!(hung.houses.is_empty() && hung.next_page_token.is_empty());
+    bench.fakes.heal();
+    let second = list(&bench, &again(&hasty, LONG), &behind).await;
+    assert_eq!(named([&first, &second]), expected(&bench, |_| true));
     assert!(second.unreachable.is_empty() && second.next_page_token.is_empty());
 }
