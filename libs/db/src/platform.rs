@@ -14,7 +14,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/platform");
 /// The schema.
 const SCHEMA: &str = "rowhouse";
 
-/// Longest wait for a connection. A server that does not answer must not keep those waiting that come after it.
+/// Longest wait for a connection. A run that sees to several servers ends without one that does not answer.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// What stands at the database and not in a schema, so that a copy of the database does not inherit it. TEMPORARY: a

@@ -4,10 +4,11 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use futures_util::future::join_all;
 use rowhouse_auth_kit::ServiceVerifier;
 use rowhouse_client::Identity;
 use rowhouse_config::Secret;
@@ -29,85 +30,86 @@ use crate::request;
 /// How often every home is visited for what it is to forget. A visit costs about two milliseconds.
 const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// What of a run has failed.
+/// What of a run has failed, on whichever server.
 #[derive(Default)]
 struct Failures {
-    first: Option<anyhow::Error>,
+    first: Mutex<Option<anyhow::Error>>,
 }
 
 /// Brings schema `rowhouse` of each data server to the newest version, seals by the present master key what a previous one has
 /// sealed, then brings on every home that is behind, or only schema `rowhouse` in tenants' own databases, and bounds the logins of
-/// these. A server that fails keeps no other from it.
+/// these. Servers go side by side: one that fails or hangs keeps no other from any of it, only the run from its end.
 ///
 /// # Errors
 /// When a server does not answer, a migration fails, or a password is sealed by another key; what does not need that was done.
 pub async fn migrate(config: MigrateConfig) -> Result<()> {
-    let mut failures = Failures::default();
-    // On the others this code may not touch homes.
-    let mut current = BTreeMap::new();
-    for (server, url) in config.data_owner_urls {
-        let migrated = rowhouse_db::migrate_platform(&url).await;
-        let migrated = migrated.with_context(|| format!("schema rowhouse of {server} was not migrated"));
-        if failures.keep(migrated).is_some() {
-            current.insert(server, url);
-        }
-    }
-    let provisioner = provisioner(&current, config.data_master_keys.as_ref()).await;
-    if let Some(provisioner) = failures.keep(provisioner) {
-        let provisioner = provisioner.with_login_connections_max(config.own_login_connections_max);
-        reseal(&provisioner, &mut failures).await;
-        if config.homes {
-            bring_on(&provisioner, &mut failures).await;
-        } else {
-            leave_homes(&provisioner, &mut failures).await;
-        }
-        // Last: what comes before gives logins to the databases that have none.
-        let bounded = provisioner.bound_logins().await;
-        failures.keep(
-            bounded.context("not every login of a tenant's own database has ROWHOUSE_DATA_OWN_LOGIN_CONNECTIONS_MAX"),
+    let failures = Failures::default();
+    let servers = config.data_owner_urls.iter();
+    let servers = servers.map(|(server, url)| migrate_server(&config, server, url, &failures));
+    let resealed: Option<Vec<Resealed>> = join_all(servers).await.into_iter().collect();
+    // Whoever reads it takes the previous keys away, so it is not said while a server was left out.
+    if let Some(done) = resealed {
+        tracing::info!(
+            logins = done.iter().map(|on| on.logins).sum::<usize>(),
+            resealed = done.iter().map(|on| on.resealed).sum::<usize>(),
+            "ROWHOUSE_DATA_MASTER_KEY has sealed every password of tenants' own databases"
         );
-        provisioner.shutdown().await;
     }
     failures.finish()
 }
 
-/// Where it fails, what comes after it is done all the same.
-async fn reseal(provisioner: &Provisioner, failures: &mut Failures) {
-    let resealed = failures.keep(reseal_logins(provisioner).await);
-    // Whoever reads it takes the previous keys away, so it is not said while a server was left out.
-    if let Some(done) = resealed.filter(|_| failures.first.is_none()) {
-        tracing::info!(
-            logins = done.logins,
-            resealed = done.resealed,
-            "ROWHOUSE_DATA_MASTER_KEY has sealed every password of tenants' own databases"
-        );
+/// All of it on one server. `None` where not every password was sealed anew.
+async fn migrate_server(config: &MigrateConfig, server: &str, url: &Secret, failures: &Failures) -> Option<Resealed> {
+    let migrated = rowhouse_db::migrate_platform(url).await;
+    let migrated = migrated.with_context(|| format!("schema rowhouse of {server} was not migrated"));
+    // Without that this code may not touch homes.
+    failures.keep(migrated)?;
+    let alone = BTreeMap::from([(server.to_owned(), url.clone())]);
+    let provisioner = provisioner(&alone, config.data_master_keys.as_ref()).await;
+    let provisioner = failures.keep(provisioner)?;
+    let provisioner = provisioner.with_login_connections_max(config.own_login_connections_max);
+    // Where a part fails, what comes after it is done all the same.
+    let resealed = failures.keep(reseal_logins(&provisioner, server).await);
+    if config.homes {
+        bring_on(&provisioner, server, failures).await;
+    } else {
+        leave_homes(&provisioner, server, failures).await;
     }
+    // Last: what comes before gives logins to the databases that have none.
+    let bounded = provisioner.bound_logins().await;
+    failures.keep(bounded.with_context(|| {
+        format!("not every login of a tenant's own database on {server} has ROWHOUSE_DATA_OWN_LOGIN_CONNECTIONS_MAX")
+    }));
+    provisioner.shutdown().await;
+    resealed
 }
 
-async fn bring_on(provisioner: &Provisioner, failures: &mut Failures) {
-    let migrated = provisioner.migrate_all().await.context("not every home was migrated");
-    let migrated = failures.keep(migrated);
-    if let Some(homes) = migrated.filter(|_| failures.first.is_none()) {
-        tracing::info!(homes, "homes are at the newest version");
-    }
-}
-
-/// A tenant's own database has schema `rowhouse` beside its home, and `serve` wants the newest of it, whichever the home has.
-async fn leave_homes(provisioner: &Provisioner, failures: &mut Failures) {
-    let migrated = provisioner.migrate_platforms().await;
-    let migrated = migrated.context("schema rowhouse was not migrated in every database of a tenant's own");
-    if failures.keep(migrated).is_some() {
-        tracing::info!("homes are left to MigrationService, as ROWHOUSE_MIGRATE_HOMES says");
-    }
-}
-
-async fn reseal_logins(provisioner: &Provisioner) -> Result<Resealed> {
+async fn reseal_logins(provisioner: &Provisioner, server: &str) -> Result<Resealed> {
     let resealed = provisioner.reseal_logins().await;
     let what = match &resealed {
         Err(ProvisionError::Unopened { .. }) => "a key is missing in ROWHOUSE_DATA_MASTER_KEYS_PREVIOUS",
         _ => "ROWHOUSE_DATA_MASTER_KEY has not sealed every password of tenants' own databases",
     };
-    resealed.context(what)
+    resealed.with_context(|| format!("data server {server}: {what}"))
+}
+
+async fn bring_on(provisioner: &Provisioner, server: &str, failures: &Failures) {
+    let migrated = provisioner.migrate_all().await.context("not every home was migrated");
+    if let Some(homes) = failures.keep(migrated) {
+        tracing::info!(server, homes, "homes are at the newest version");
+    }
+}
+
+/// A tenant's own database has schema `rowhouse` beside its home, and `serve` wants the newest of it, whichever the home has.
+async fn leave_homes(provisioner: &Provisioner, server: &str, failures: &Failures) {
+    let migrated = provisioner.migrate_platforms().await;
+    let migrated = migrated.context("schema rowhouse was not migrated in every database of a tenant's own");
+    if failures.keep(migrated).is_some() {
+        tracing::info!(
+            server,
+            "homes are left to MigrationService, as ROWHOUSE_MIGRATE_HOMES says"
+        );
+    }
 }
 
 /// Serves the tenant service's orders until SIGTERM, and has homes forget what is over.
@@ -173,15 +175,16 @@ async fn server(config: &ProvisionConfig, provisioner: &Provisioner) -> Result<S
 
 impl Failures {
     /// What has come of a part of the run, where it has not failed.
-    fn keep<T>(&mut self, outcome: Result<T>) -> Option<T> {
+    fn keep<T>(&self, outcome: Result<T>) -> Option<T> {
         match outcome {
             Ok(done) => Some(done),
             Err(error) => {
+                let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
                 // One error is answered with. The log has the others.
-                if self.first.is_some() {
+                if first.is_some() {
                     tracing::error!(error = format!("{error:#}"), "{error}");
                 } else {
-                    self.first = Some(error);
+                    *first = Some(error);
                 }
                 None
             }
@@ -189,6 +192,7 @@ impl Failures {
     }
 
     fn finish(self) -> Result<()> {
-        self.first.map_or(Ok(()), Err)
+        let first = self.first.into_inner().unwrap_or_else(PoisonError::into_inner);
+        first.map_or(Ok(()), Err)
     }
 }

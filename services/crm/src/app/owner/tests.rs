@@ -287,6 +287,50 @@ async fn migrate_names_a_server_that_fails_and_sees_to_the_others() {
     assert!(resealed.unwrap().is_some());
 }
 
+/// Servers go side by side, through all of it.
+#[tokio::test]
+async fn a_server_that_hangs_in_the_first_step_keeps_no_other_from_the_last() {
+    let (databases, hung) = tokio::join!(Databases::empty("crm_hangs"), Databases::empty("crm_hung"));
+    let (databases, hung) = (databases.unwrap(), hung.unwrap());
+    // The first by name hangs.
+    let both = [("data0", &hung), ("data1", &databases)];
+    let both = BTreeMap::from(both.map(|(name, of)| (name.to_owned(), Secret::new(of.data_url(Login::Owner)))));
+    migrate(migrating(&both, master_keys(b'A', b""))).await.unwrap();
+    let builder = provisioner(&both, Some(&master_keys(b'A', b""))).await.unwrap();
+    let (tenant, server) = (TenantId::generate(), "data1".parse().unwrap());
+    let prepared = builder
+        .prepare(tenant, &server, Placement::Database, OperationId::generate())
+        .await;
+    prepared.unwrap();
+    builder.shutdown().await;
+
+    let mut holder = PgConnection::connect(&hung.data_superuser_url()).await.unwrap();
+    let hold = "SELECT pg_advisory_lock(hashtextextended('rowhouse.schema', 0))";
+    sqlx::raw_sql(hold).execute(&mut holder).await.unwrap();
+    let mut owner = PgConnection::connect(&databases.data_url(Login::Owner)).await.unwrap();
+    let bounded = async {
+        let mut bound: i32 = 0;
+        while bound != 5 {
+            bound = sqlx::query_scalar("SELECT rolconnlimit FROM pg_roles WHERE rolname = $1")
+                .bind(format!("t_{}", tenant.uuid().simple()))
+                .fetch_one(&mut owner)
+                .await
+                .unwrap();
+        }
+    };
+    let rebounding = MigrateConfig {
+        own_login_connections_max: 5,
+        ..migrating(&both, master_keys(b'A', b""))
+    };
+    let mut run = Box::pin(migrate(rebounding));
+    tokio::select! {
+        ended = &mut run => panic!("the control: data0 hangs, and not {ended:?}"),
+        done = timeout(LONG, bounded) => done.expect("data1 waited for data0"),
+    }
+    holder.close().await.unwrap();
+    timeout(LONG, run).await.expect("nothing hangs any more").unwrap();
+}
+
 #[tokio::test]
 async fn migrate_bounds_the_logins_of_databases_that_are_there() {
     let databases = Databases::empty("crm_bound").await.unwrap();
