@@ -2,8 +2,10 @@
 //! whoever uses what has ended. What is damaged, unknown or beyond a bound is no refusal in this sense.
 //!
 //! Only who has shown a token that verified is told of: this layer stands inside of authentication, and [`tell`] is handed a
-//! principal. A token of a signing key that was revoked is answered as one that does not hold, and is not told: it may be anybody's
-//! who has the key.
+//! principal. Where rights say that a token's key was revoked it is answered as one that does not hold, and is not told: it may be
+//! anybody's who has the key. But until the published keys are read again, half a minute at most, such a token verifies, and what
+//! it alone decides (TENANT_MISMATCH, AUDIENCE_MISMATCH, IMPERSONATION_FORBIDS) is answered before rights are asked. So until then
+//! whoever has the key can have these told in another's name.
 
 use axum::extract::Request;
 use axum::response::Response;

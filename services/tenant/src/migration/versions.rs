@@ -19,7 +19,7 @@ use crate::operation::peers::Peers;
 use crate::server;
 
 /// How often participants are asked, each about each data server: that long at most services go on with the statements of an older
-/// version. It costs a participant two queries that read the lines of its houses and homes.
+/// version. It costs a participant three queries that read the lines of its houses and homes: versions, faults and older homes.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest time for one answer.

@@ -41,7 +41,7 @@ impl Provisioner {
             let migrated = self.migrate_server(&name, order).await;
             (name, migrated)
         });
-        of_all(join_all(servers).await)
+        of_all(join_all(servers).await, "homes were not migrated")
     }
 
     /// Brings schema `rowhouse` in every database of a tenant's own to the newest version, as [`Self::migrate_all`] does, and no
@@ -55,7 +55,8 @@ impl Provisioner {
             let migrated = self.migrate_platforms_of(&name).await;
             (name, migrated.map(|()| 0))
         });
-        of_all(join_all(servers).await).map(drop)
+        let failure = "schema rowhouse was not migrated in every database of a tenant's own";
+        of_all(join_all(servers).await, failure).map(drop)
     }
 
     async fn migrate_platforms_of(&self, name: &str) -> Result<(), ProvisionError> {
@@ -128,7 +129,12 @@ impl Provisioner {
 
 /// What servers have come to, in the order of their names: how many houses were brought on, or the first failure. The log has the
 /// others.
-fn of_all(servers: Vec<(String, Result<usize, ProvisionError>)>) -> Result<usize, ProvisionError> {
+///
+/// `failure`: what the log says of those.
+fn of_all(
+    servers: Vec<(String, Result<usize, ProvisionError>)>,
+    failure: &'static str,
+) -> Result<usize, ProvisionError> {
     let (mut migrated, mut failed) = (0, None);
     for (server, outcome) in servers {
         let error = match outcome {
@@ -143,7 +149,7 @@ fn of_all(servers: Vec<(String, Result<usize, ProvisionError>)>) -> Result<usize
             },
         };
         if failed.is_some() {
-            tracing::error!(server, error = with_sources(&error), "homes were not migrated");
+            tracing::error!(server, error = with_sources(&error), "{failure}");
         } else {
             failed = Some(error);
         }
