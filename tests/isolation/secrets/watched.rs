@@ -78,7 +78,8 @@ pub(super) fn shapes_in(text: &str) -> Vec<&'static str> {
     let is_long = |from: &str| rest_of(from) >= SECRET_CHARS_MIN;
     let stands = |begins: &str, is_one: fn(&str) -> bool| {
         let as_text = text.match_indices(begins).any(|(at, _)| is_one(&text[at..]));
-        let mut as_bytes = text.match_indices(&hex(begins)).map(|(at, _)| from_hex(&text[at..]));
+        let begins = hex(begins);
+        let mut as_bytes = text.match_indices(&begins).map(|(at, _)| from_hex(&text[at..]));
         as_text || as_bytes.any(|from| is_one(&from))
     };
     [
