@@ -310,7 +310,7 @@ async fn a_new_connection_has_nothing_of_the_one_before() {
     // Where the end has been noticed by now, nobody hears of it.
     let first = serving.read(&LIST).await;
     assert!(matches!(first, Ok(_) | Err(Error::Unavailable(_))), "{first:?}");
-    for later in usize::from(first.is_ok())..2 {
+    for later in i64::from(first.is_ok())..2 {
         serving.read(&LIST).await.unwrap();
         assert_eq!(serving.kept(LIST.sql()).await, runs(later));
     }
