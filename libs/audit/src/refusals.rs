@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Longest time to write what is left at the end.
 const LAST_WRITE_MAX: Duration = Duration::from_secs(5);
 
-/// Entries that are written at once: each may wait for a home of its own.
-const WRITTEN_AT_ONCE: usize = 8;
+/// Tenants whose entries are written at once: each may wait for its home.
+const WRITTEN_AT_ONCE: usize = 4;
 
 /// How long the same is counted into one entry.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -147,15 +148,23 @@ impl Refusals {
         }
     }
 
-    /// Some at once: a home that cannot be entered now keeps the entries of a few others waiting, and not those of all.
+    /// A tenant's one after the other, and those of some at once: a home that cannot be entered now keeps few others waiting.
     async fn write(&self, log: &dyn AuditLog, is_due: impl Fn(Instant) -> bool) {
-        let entries = stream::iter(self.take(is_due));
-        let written = entries.for_each_concurrent(WRITTEN_AT_ONCE, |entry| async move {
-            if let Err(failure) = log.note(&entry).await {
-                metrics::counter!("rowhouse_refusals_lost_total").increment(1);
-                let cause = failure.cause().unwrap_or_default();
-                let (actor, action) = (entry.actor, entry.action);
-                tracing::warn!(%failure, cause, actor, action, "an entry was not written to the audit log");
+        let mut tenants: HashMap<Option<TenantId>, Vec<Entry>> = HashMap::new();
+        for entry in self.take(is_due) {
+            tenants.entry(entry.tenant).or_default().push(entry);
+        }
+        let left = Left(tenants.values().map(Vec::len).sum::<usize>().into());
+        let written = stream::iter(tenants.into_values()).for_each_concurrent(WRITTEN_AT_ONCE, async |entries| {
+            for entry in entries {
+                let noted = log.note(&entry).await;
+                left.0.fetch_sub(1, Ordering::Relaxed);
+                if let Err(failure) = noted {
+                    lost(1);
+                    let cause = failure.cause().unwrap_or_default();
+                    let (actor, action) = (entry.actor, entry.action);
+                    tracing::warn!(%failure, cause, actor, action, "an entry was not written to the audit log");
+                }
             }
         });
         written.await;
@@ -166,6 +175,21 @@ impl Refusals {
         let mut entries = lock(&self.let_in).take(self.service, &is_due);
         entries.extend(lock(&self.refused).take(self.service, &is_due));
         entries
+    }
+}
+
+/// Entries that are still to be written: lost where they are given up.
+struct Left(AtomicUsize);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        lost(*self.0.get_mut());
+    }
+}
+
+fn lost(entries: usize) {
+    if entries > 0 {
+        metrics::counter!("rowhouse_refusals_lost_total").increment(entries as u64);
     }
 }
 

@@ -172,7 +172,10 @@ fn no_flood_hides_who_was_let_in() {
         .find(|entry| entry.reason.as_deref() == Some(SEVERAL))
         .unwrap();
     let times = PER_TENANT_MAX * 2;
-    assert_eq!(beyond.after, Some(json!({ "rpc": "A/List", "times": times })));
+    assert_eq!(
+        beyond.after,
+        Some(json!({ "rpc": "A/List", "times": times, "first_reason": "ticket 100" }))
+    );
     assert_eq!(of(late).count(), 1, "by name, whoever else was let in");
     let refused = entries.iter().filter(|entry| entry.outcome == REFUSED);
     assert_eq!(

@@ -32,6 +32,8 @@ pub(super) struct OwnPlaces {
     reserved: u32,
     /// How long a pooler keeps the server connection behind one of ours that has ended.
     lingers: Duration,
+    /// How many places come back when that time is over.
+    lingering: Arc<AtomicUsize>,
     /// By database, whatever became of the pool that it had.
     owners: Arc<Mutex<HashMap<TenantId, Weak<Owner>>>>,
     tasks: TaskTracker,
@@ -75,6 +77,7 @@ impl OwnPlaces {
             free: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS))),
             reserved: most / RESERVED_ONE_IN,
             lingers: bounds.pooler_idle,
+            lingering: Arc::default(),
             owners: Arc::default(),
             tasks: tasks.clone(),
             runtime: Handle::current(),
@@ -95,10 +98,13 @@ impl OwnPlaces {
     }
 
     /// Whether somebody who does not need his should give it back for the next one that is taken. Behind a pooler it comes back too
-    /// late for whoever asks, so already where no more are free than are reserved: those are what is ready meanwhile.
+    /// late for whoever asks, so already where no more are free than are reserved: those are what is ready meanwhile. What was given
+    /// up and is on its way counts, or who cannot connect, and gives his place back at once, would have one neighbour after the other
+    /// give up theirs.
     fn run_short(&self) -> bool {
         let ready = if self.lingers.is_zero() { 0 } else { self.reserved };
-        self.free.available_permits() <= usize::try_from(ready).unwrap_or(usize::MAX)
+        let coming = self.free.available_permits() + self.lingering.load(Ordering::Relaxed);
+        coming <= usize::try_from(ready).unwrap_or(usize::MAX)
     }
 
     /// One that leaves what is reserved.
@@ -113,12 +119,14 @@ impl OwnPlaces {
             return;
         }
         let places = self.clone();
+        places.lingering.fetch_add(1, Ordering::Relaxed);
         let lingering = async move {
             places
                 .stop
                 .run_until_cancelled(tokio::time::sleep(places.lingers))
                 .await;
             drop(permit);
+            places.lingering.fetch_sub(1, Ordering::Relaxed);
         };
         self.tasks.spawn_on(lingering, &self.runtime);
     }
@@ -146,10 +154,11 @@ impl OwnShare {
         };
         let is_lacking = place.permit.is_none();
         self.owner.lacks.store(is_lacking, Ordering::Relaxed);
-        if is_lacking && others == 0 {
+        if is_lacking {
             self.asks_no_more();
+            return Err(Error::Busy);
         }
-        if is_lacking { Err(Error::Busy) } else { Ok(place) }
+        Ok(place)
     }
 
     async fn first(&self) -> Option<OwnedSemaphorePermit> {
@@ -168,8 +177,10 @@ impl OwnShare {
 
     /// Whether a pool that nobody uses should make room for the first connection of this database. Said once for each that it comes
     /// to need, however many calls wait for it: else they would have every neighbour give up his.
+    /// Nor where transactions hold connections of a pool that was closed: then what comes is no first one.
     pub(super) fn asks_for_room(&self) -> bool {
-        self.places.run_short() && !self.owner.has_asked.swap(true, Ordering::Relaxed)
+        let has_none = self.owner.held.load(Ordering::Relaxed) == 0;
+        has_none && self.places.run_short() && !self.owner.has_asked.swap(true, Ordering::Relaxed)
     }
 
     /// It has its connection, or was refused one; or nobody made room.
@@ -323,6 +334,25 @@ mod tests {
         assert!(share(&places).asks_for_room());
     }
 
+    /// A database that refuses its connections costs the others one pool, not all.
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_connect_asks_no_more_while_what_was_given_up_is_on_its_way() {
+        let places = places(4, LINGERS);
+        let (neighbour, broken) = (share(&places), share(&places));
+        let mut held = all(&neighbour).await;
+        held.iter_mut().for_each(OwnPlace::connected);
+        assert_eq!(held.len(), 3, "a quarter is reserved");
+        let mut asked = 0;
+        for _ in 0..5 {
+            if broken.asks_for_room() {
+                asked += 1;
+                held.pop();
+            }
+            drop(broken.take().await.unwrap());
+        }
+        assert_eq!((asked, held.len()), (1, 2));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn room_is_asked_for_once_for_each_first_connection() {
         let places = places(1, Duration::ZERO);
@@ -340,9 +370,8 @@ mod tests {
             assert!(!other.asks_for_room(), "it is about to be connected");
             if is_reached {
                 place.connected();
-            } else {
-                drop(place);
             }
+            drop(place);
             // Somebody has the only place again.
             let _held = one.take().await;
             assert!(other.asks_for_room());

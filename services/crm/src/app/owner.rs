@@ -179,13 +179,10 @@ impl Failures {
         match outcome {
             Ok(done) => Some(done),
             Err(error) => {
+                // At once: another server may hang, and what is answered comes last.
+                tracing::error!(error = format!("{error:#}"), "{error}");
                 let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-                // One error is answered with. The log has the others.
-                if first.is_some() {
-                    tracing::error!(error = format!("{error:#}"), "{error}");
-                } else {
-                    *first = Some(error);
-                }
+                first.get_or_insert(error);
                 None
             }
         }
