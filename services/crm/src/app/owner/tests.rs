@@ -436,11 +436,12 @@ async fn an_operator_hears_of_homes_that_fail_also_where_a_key_is_missing() {
     let refused = migrate(migrating(&urls, master_keys(b'B', b""))).await.unwrap_err();
     let told = format!("{refused:#}");
     assert!(told.contains("ROWHOUSE_DATA_MASTER_KEYS_PREVIOUS"), "{told}");
-    assert_eq!(errors.lines(), ["ERROR not every home was migrated"]);
+    // Each as it comes, what is answered with too: another server might hang for ever.
+    let key = "ERROR data server data1: a key is missing in ROWHOUSE_DATA_MASTER_KEYS_PREVIOUS";
+    assert_eq!(errors.lines(), [key, "ERROR not every home was migrated"]);
     let entries = errors.take();
-    assert!(entries[0].field("error").unwrap().contains("SQLSTATE"), "{entries:?}");
-    // What is answered with is not logged here as well.
+    assert!(entries[1].field("error").unwrap().contains("SQLSTATE"), "{entries:?}");
     let refused = migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap_err();
     assert!(format!("{refused:#}").contains("not every home was migrated"));
-    assert_eq!(errors.entries(), []);
+    assert_eq!(errors.lines(), ["ERROR not every home was migrated"]);
 }
