@@ -1,6 +1,7 @@
 //! The commands for whoever may run the process beside its database: platform operators, accounts that need somebody from outside,
 //! master keys that are replaced or lost. What they do stands in `operator::command`, `break_glass`, `master` and `key::actions`;
-//! here is what is read from the command line, and what is said on standard error. Passwords go to standard output, or into a file that only its owner can read.
+//! here is what is read from the command line, and what is said on standard error. Passwords go to standard output, or into a file
+//! that only its owner can read.
 
 use std::error::Error;
 use std::path::PathBuf;

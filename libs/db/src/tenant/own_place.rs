@@ -98,9 +98,9 @@ impl OwnPlaces {
     }
 
     /// Whether somebody who does not need his should give it back for the next one that is taken. Behind a pooler it comes back too
-    /// late for whoever asks, so already where no more are free than are reserved: those are what is ready meanwhile. What was given
-    /// up and is on its way counts, or who cannot connect, and gives his place back at once, would have one neighbour after the other
-    /// give up theirs.
+    /// late for whoever asks, so already where no more are free than are reserved: those are what is ready meanwhile. What was
+    /// given up and is on its way counts, or who cannot connect, and gives his place back at once, would have one neighbour after
+    /// the other give up theirs.
     fn run_short(&self) -> bool {
         let ready = if self.lingers.is_zero() { 0 } else { self.reserved };
         let coming = self.free.available_permits() + self.lingering.load(Ordering::Relaxed);
