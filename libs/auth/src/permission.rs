@@ -8,11 +8,11 @@ use crate::scope::Scope;
 /// Longest permission or grant, in bytes.
 const PERMISSION_BYTES_MAX: usize = 100;
 
-/// What an RPC needs: `resource:action`, both of `a-z` and `_`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Permission {
-    resource: String,
-    action: String,
+/// What an RPC needs: `resource:action`, both of `a-z` and `_`. Borrowed, because every call is asked for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permission<'a> {
+    resource: &'a str,
+    action: &'a str,
 }
 
 /// What a role gives: a permission in which either side may be `*`, standing for any, and how far it reaches. `@all` is
@@ -39,24 +39,16 @@ pub struct ParsePermissionError;
 
 // === impl Permission ===
 
-impl FromStr for Permission {
-    type Err = ParsePermissionError;
+impl<'a> TryFrom<&'a str> for Permission<'a> {
+    type Error = ParsePermissionError;
 
-    fn from_str(text: &str) -> Result<Self, ParsePermissionError> {
-        match text.parse::<Grant>()? {
-            Grant {
-                resource: Some(resource),
-                action: Some(action),
-                scope: Scope::All,
-            } if !text.contains('@') => Ok(Self { resource, action }),
-            _ => Err(ParsePermissionError),
+    fn try_from(text: &'a str) -> Result<Self, ParsePermissionError> {
+        let (resource, action) = sides(text)?;
+        if is_word(resource) && is_word(action) {
+            Ok(Self { resource, action })
+        } else {
+            Err(ParsePermissionError)
         }
-    }
-}
-
-impl fmt::Display for Permission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.resource, self.action)
     }
 }
 
@@ -79,9 +71,9 @@ impl Grant {
 
     /// Whether this grant gives `permission`, however far.
     #[must_use]
-    pub fn allows(&self, permission: &Permission) -> bool {
-        side_covers(self.resource.as_deref(), Some(&permission.resource))
-            && side_covers(self.action.as_deref(), Some(&permission.action))
+    pub fn allows(&self, permission: Permission<'_>) -> bool {
+        side_covers(self.resource.as_deref(), Some(permission.resource))
+            && side_covers(self.action.as_deref(), Some(permission.action))
     }
 }
 
@@ -94,10 +86,7 @@ impl FromStr for Grant {
     type Err = ParsePermissionError;
 
     fn from_str(text: &str) -> Result<Self, ParsePermissionError> {
-        if text.len() > PERMISSION_BYTES_MAX {
-            return Err(ParsePermissionError);
-        }
-        let (resource, rest) = text.split_once(':').ok_or(ParsePermissionError)?;
+        let (resource, rest) = sides(text)?;
         let (action, scope) = match rest.split_once('@') {
             Some((action, scope)) => (action, scope.parse().map_err(|_| ParsePermissionError)?),
             None => (rest, Scope::All),
@@ -110,13 +99,24 @@ impl FromStr for Grant {
     }
 }
 
+/// What stands before the colon, and behind it.
+fn sides(text: &str) -> Result<(&str, &str), ParsePermissionError> {
+    if text.len() > PERMISSION_BYTES_MAX {
+        return Err(ParsePermissionError);
+    }
+    text.split_once(':').ok_or(ParsePermissionError)
+}
+
 fn side(text: &str) -> Result<Option<String>, ParsePermissionError> {
-    let word = |c: char| c.is_ascii_lowercase() || c == '_';
     match text {
         "*" => Ok(None),
-        _ if !text.is_empty() && text.chars().all(word) => Ok(Some(text.to_owned())),
+        _ if is_word(text) => Ok(Some(text.to_owned())),
         _ => Err(ParsePermissionError),
     }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 impl fmt::Display for Grant {
@@ -146,13 +146,13 @@ impl Grants {
     /// anything.
     #[must_use]
     pub fn scope(&self, permission: &str) -> Option<Scope> {
-        let permission = permission.parse().ok()?;
-        self.giving(&permission).map(Grant::scope)
+        let permission = Permission::try_from(permission).ok()?;
+        self.giving(permission).map(Grant::scope)
     }
 
     /// The grant that gives a permission the farthest.
     #[must_use]
-    pub fn giving(&self, permission: &Permission) -> Option<&Grant> {
+    pub fn giving(&self, permission: Permission<'_>) -> Option<&Grant> {
         let giving = self.grants.iter().filter(|grant| grant.allows(permission));
         giving.max_by_key(|grant| grant.scope)
     }

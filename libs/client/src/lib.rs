@@ -33,4 +33,4 @@ pub use quota::{Quotas, RateExceeded};
 pub use request::{request, request_as_user};
 pub use rights::authority::RightsAuthority;
 pub use rights::client::RightsClient;
-pub use rights::{Rights, RightsError, RightsQuery, RightsSource, Standing, reach};
+pub use rights::{Rights, RightsError, RightsQuery, RightsSource, Standing, reach, reaches};

@@ -54,12 +54,31 @@ pub struct Rights {
 /// given by no grant with a scope: part of what has no parts is nothing.
 #[must_use]
 pub fn reach(grants: &Grants, user: UserId, team: &Owners, permission: &Permission) -> Option<Reach> {
-    match grants.scope(permission.name)? {
-        Scope::All => Some(Reach::All),
-        _ if !permission.scoped => None,
-        Scope::Team => Some(Reach::owners(team.iter().chain([user]))),
-        Scope::Own => Some(Reach::owners([user])),
-    }
+    Some(match scope(grants, permission)? {
+        Scope::All => Reach::All,
+        Scope::Team => Reach::owners(team.iter().chain([user])),
+        Scope::Own => Reach::owners([user]),
+    })
+}
+
+/// Whether somebody's [`reach`] has the records of `owner` in it; without one, whether they have the permission at all. It puts no
+/// set of people together for an answer about one.
+#[must_use]
+pub fn reaches(grants: &Grants, user: UserId, team: &Owners, permission: &Permission, owner: Option<UserId>) -> bool {
+    let Some(scope) = scope(grants, permission) else {
+        return false;
+    };
+    owner.is_none_or(|owner| match scope {
+        Scope::All => true,
+        Scope::Team => owner == user || team.include(owner),
+        Scope::Own => owner == user,
+    })
+}
+
+/// How far the grants give a permission.
+fn scope(grants: &Grants, permission: &Permission) -> Option<Scope> {
+    let scope = grants.scope(permission.name)?;
+    (permission.scoped || scope == Scope::All).then_some(scope)
 }
 
 /// Whether a principal may act at all.
@@ -114,8 +133,18 @@ mod tests {
         let team = Owners::from_iter([mate]);
         let reached = |grant: &str, permission: &str| {
             let permission = policy::permission(permission).unwrap();
-            let reach = reach(&Grants::read([grant]), user, &team, permission)?;
-            Some([user, mate, other].map(|owner| reach.includes(owner)))
+            let grants = Grants::read([grant]);
+            let reach = reach(&grants, user, &team, permission);
+            let reaches = |owner| reaches(&grants, user, &team, permission, owner);
+            // Both ways of asking are one rule.
+            assert_eq!(reaches(None), reach.is_some(), "{grant}");
+            let included = [user, mate, other].map(|owner| reach.as_ref().is_some_and(|reach| reach.includes(owner)));
+            assert_eq!(
+                [user, mate, other].map(|owner| reaches(Some(owner))),
+                included,
+                "{grant}"
+            );
+            reach.map(|_| included)
         };
         for (grant, owners) in [
             ("contacts:read@own", Some([true, false, false])),
@@ -138,8 +167,11 @@ mod tests {
             ("members:read@own", false),
             ("*:*@team", false),
         ] {
-            let reach = reach(&Grants::read([grant]), user, &none, members);
+            let grants = Grants::read([grant]);
+            let reach = reach(&grants, user, &none, members);
             assert_eq!(reach.is_some(), given, "{grant}");
+            assert_eq!(reaches(&grants, user, &none, members, None), given, "{grant}");
+            assert_eq!(reaches(&grants, user, &none, members, Some(user)), given, "{grant}");
         }
     }
 }

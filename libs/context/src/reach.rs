@@ -40,7 +40,7 @@ impl Reach {
     pub fn includes(&self, owner: UserId) -> bool {
         match self {
             Self::All => true,
-            Self::Owners(owners) => owners.users.binary_search(&owner).is_ok(),
+            Self::Owners(owners) => owners.include(owner),
         }
     }
 }
@@ -51,6 +51,12 @@ impl Owners {
     /// Them, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = UserId> {
         self.users.iter().copied()
+    }
+
+    /// Whether `user` is one of them.
+    #[must_use]
+    pub fn include(&self, user: UserId) -> bool {
+        self.users.binary_search(&user).is_ok()
     }
 }
 

@@ -48,13 +48,16 @@ pub struct Permission {
     pub rpcs: &'static [&'static str],
 }
 
-/// The permissions of the suite, by name.
+/// The permissions of the suite, by name in ascending order.
 pub const PERMISSIONS: &[Permission] = include!(concat!(env!("OUT_DIR"), "/permission_table.rs"));
 
 /// Finds what is known of a permission, by its name.
 #[must_use]
 pub fn permission(name: &str) -> Option<&'static Permission> {
-    PERMISSIONS.iter().find(|permission| permission.name == name)
+    let at = PERMISSIONS
+        .binary_search_by(|permission| permission.name.cmp(name))
+        .ok()?;
+    PERMISSIONS.get(at)
 }
 
 /// Finds the policy of an RPC.

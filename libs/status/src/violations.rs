@@ -14,16 +14,16 @@ pub struct Violations {
 // === impl Violations ===
 
 impl Violations {
-    /// Notes a fault. `field`: the path as in the proto.
-    pub fn add(&mut self, field: &str, description: impl Display) {
+    /// Notes a fault. `field`: the path as in the proto, written only here.
+    pub fn add(&mut self, field: impl Display, description: impl Display) {
         self.found.push(Violation {
-            field: field.to_owned(),
+            field: field.to_string(),
             description: description.to_string(),
         });
     }
 
     /// Takes the value of a parse, or notes its fault.
-    pub fn take<T, E: Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
+    pub fn take<T, E: Display>(&mut self, field: impl Display, parsed: Result<T, E>) -> Option<T> {
         match parsed {
             Ok(value) => Some(value),
             Err(fault) => {

@@ -4,6 +4,7 @@
 //! texts never name one thing.
 
 use std::fmt;
+use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -23,6 +24,9 @@ pub struct Id<K> {
 pub struct ParseIdError {
     kind: &'static str,
 }
+
+/// What of a text is still to be printed by the id that was read from it: compared as it is printed, and not kept.
+struct Canonical<'a>(&'a str);
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident, $alias:ident, $prefix:literal;)*) => {$(
@@ -100,7 +104,7 @@ impl<K: StaticType> FromStr for Id<K> {
         let fault = ParseIdError { kind: K::TYPE };
         let parsed: TypeSafeId<K> = text.parse().map_err(|_| fault.clone())?;
         let id = Self::from_uuid(parsed.uuid());
-        if id.to_string() == text { Ok(id) } else { Err(fault) }
+        if Canonical(text).is_of(&id) { Ok(id) } else { Err(fault) }
     }
 }
 
@@ -160,6 +164,21 @@ impl<'de, K: StaticType> serde::Deserialize<'de> for Id<K> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+// === impl Canonical ===
+
+impl Canonical<'_> {
+    fn is_of(mut self, id: &impl fmt::Display) -> bool {
+        write!(self, "{id}").is_ok() && self.0.is_empty()
+    }
+}
+
+impl fmt::Write for Canonical<'_> {
+    fn write_str(&mut self, printed: &str) -> fmt::Result {
+        self.0 = self.0.strip_prefix(printed).ok_or(fmt::Error)?;
+        Ok(())
     }
 }
 

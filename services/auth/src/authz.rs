@@ -104,8 +104,8 @@ impl Known {
             return obstacle;
         }
         let given = self.facts.member.as_ref().and_then(|held| {
-            let wanted = permission.name.parse().ok()?;
-            let grant = held.grants.giving(&wanted)?.clone();
+            let wanted = rowhouse_auth_kit::Permission::try_from(permission.name).ok()?;
+            let grant = held.grants.giving(wanted)?.clone();
             let reach = reach(&held.grants, self.who.user, &self.facts.team, permission)?;
             Some((grant, reach))
         });

@@ -2,7 +2,7 @@
 
 mod rpc;
 
-use rowhouse_auth_kit::{Grant, Scope};
+use rowhouse_auth_kit::{Grant, Permission, Scope};
 use rowhouse_proto::policy::PERMISSIONS;
 
 pub(crate) use rpc::CatalogRpc;
@@ -13,7 +13,7 @@ pub(crate) fn gives_something(grant: &Grant) -> bool {
     let mut of_tenants = PERMISSIONS.iter().filter(|known| known.of_tenants);
     of_tenants.any(|known| {
         let reaches = known.scoped || grant.scope() == Scope::All;
-        reaches && known.name.parse().is_ok_and(|permission| grant.allows(&permission))
+        reaches && Permission::try_from(known.name).is_ok_and(|permission| grant.allows(permission))
     })
 }
 

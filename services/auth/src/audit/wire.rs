@@ -68,8 +68,8 @@ pub(super) fn known(
     let mut known = BTreeMap::new();
     // One more than can be right is enough to refuse.
     for (at, head) in heads.iter().enumerate().take(services.len() + 1) {
-        let service = violations.take(&format!("known[{at}].service"), named(&head.service, services));
-        let hash: Option<Hash> = violations.take(&format!("known[{at}].hash"), head.hash.parse());
+        let service = violations.take(format_args!("known[{at}].service"), named(&head.service, services));
+        let hash: Option<Hash> = violations.take(format_args!("known[{at}].hash"), head.hash.parse());
         if head.number < 1 {
             violations.add(&format!("known[{at}].number"), "must be 1 or more");
         }

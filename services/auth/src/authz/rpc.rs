@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rowhouse_client::{Rights, reach};
+use rowhouse_client::{Rights, reaches};
 use rowhouse_middleware::ctx;
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_proto::auth::v1::authz_service_server::AuthzService;
@@ -76,6 +76,5 @@ fn sees_programs<T>(request: &Request<T>) -> bool {
 }
 
 fn may((user, rights): (UserId, &Rights), question: Question) -> bool {
-    let reach = reach(&rights.grants, user, &rights.team, question.permission);
-    reach.is_some_and(|reach| question.owner.is_none_or(|owner| reach.includes(owner)))
+    reaches(&rights.grants, user, &rights.team, question.permission, question.owner)
 }

@@ -1,5 +1,7 @@
 //! Permissions and what decides about them, as messages.
 
+use std::fmt;
+
 use rowhouse_auth_kit::{Grant, Scope};
 use rowhouse_proto::auth::v1 as proto;
 use rowhouse_proto::policy::{PERMISSIONS, Permission, permission};
@@ -22,10 +24,10 @@ pub(super) struct Question {
 }
 
 /// Reads a question. `path`: what stands before its fields' names.
-fn read(check: &proto::CheckRequest, path: &str, violations: &mut Violations) -> Option<Question> {
+fn read(check: &proto::CheckRequest, path: fmt::Arguments<'_>, violations: &mut Violations) -> Option<Question> {
     let known = permission(&check.permission).ok_or(UNKNOWN);
-    let permission = violations.take(&format!("{path}permission"), known);
-    let owner = violations.take(&format!("{path}owner_id"), optional(&check.owner_id));
+    let permission = violations.take(format_args!("{path}permission"), known);
+    let owner = violations.take(format_args!("{path}owner_id"), optional(&check.owner_id));
     permission
         .zip(owner)
         .map(|(permission, owner)| Question { permission, owner })
@@ -33,7 +35,7 @@ fn read(check: &proto::CheckRequest, path: &str, violations: &mut Violations) ->
 
 pub(super) fn check(request: &proto::CheckRequest) -> Result<Question, Failure> {
     let mut violations = Violations::default();
-    let question = read(request, "", &mut violations);
+    let question = read(request, format_args!(""), &mut violations);
     violations.finish(question)
 }
 
@@ -48,14 +50,14 @@ pub(super) fn checks(request: &proto::BatchCheckRequest) -> Result<Vec<Question>
     let mut questions = Vec::with_capacity(count);
     for (at, name) in names.iter().enumerate() {
         let known = permission(name).ok_or(UNKNOWN);
-        let permission = violations.take(&format!("permissions[{at}]"), known);
+        let permission = violations.take(format_args!("permissions[{at}]"), known);
         questions.push(permission.map(|permission| Question {
             permission,
             owner: None,
         }));
     }
     for (at, check) in checks.iter().enumerate() {
-        questions.push(read(check, &format!("checks[{at}]."), &mut violations));
+        questions.push(read(check, format_args!("checks[{at}]."), &mut violations));
     }
     violations.finish(questions.into_iter().collect())
 }
@@ -73,7 +75,7 @@ pub(super) fn question(request: &proto::ExplainRequest) -> Result<(UserId, Quest
         permission: request.permission.clone(),
         owner_id: request.owner_id.clone(),
     };
-    let question = read(&check, "", &mut violations);
+    let question = read(&check, format_args!(""), &mut violations);
     violations.finish(user.zip(question))
 }
 

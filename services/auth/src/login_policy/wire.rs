@@ -60,7 +60,7 @@ fn domains(texts: &[String], violations: &mut Violations) -> Option<Vec<Domain>>
         return None;
     }
     let texts = texts.iter().enumerate();
-    let read = texts.map(|(at, text)| violations.take(&format!("login_policy.mail_domains[{at}]"), text.parse()));
+    let read = texts.map(|(at, text)| violations.take(format_args!("login_policy.mail_domains[{at}]"), text.parse()));
     let mut domains: Vec<Domain> = read.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
     domains.sort();
     domains.dedup();

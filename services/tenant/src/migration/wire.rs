@@ -207,7 +207,7 @@ fn waves(violations: &mut Violations, waves: &[proto::MigrationWave]) -> Option<
     }
     let (mut read, mut percent) = (Vec::new(), 0);
     for (index, wave) in waves.iter().enumerate() {
-        let wave = violations.take(&format!("waves[{index}]"), read_wave(wave, percent))?;
+        let wave = violations.take(format_args!("waves[{index}]"), read_wave(wave, percent))?;
         if let Wave::Percent(of) = wave {
             percent = of;
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rowhouse_auth_kit::{Grants, Role, Scope};
-use rowhouse_client::reach;
+use rowhouse_client::reaches;
 use rowhouse_context::Owners;
 use rowhouse_proto::policy::{PERMISSIONS, Permission, permission};
 use rowhouse_types::UserId;
@@ -143,8 +143,7 @@ impl Question {
     pub(super) fn decide(&self) -> bool {
         let holder = &self.holder;
         permission(self.permission)
-            .and_then(|permission| reach(&holder.grants, holder.user, &holder.mates, permission))
-            .is_some_and(|reach| self.owner.is_none_or(|owner| reach.includes(owner)))
+            .is_some_and(|permission| reaches(&holder.grants, holder.user, &holder.mates, permission, self.owner))
     }
 }
 
