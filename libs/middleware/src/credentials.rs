@@ -82,16 +82,28 @@ pub(crate) fn once<'a>(headers: &'a HeaderMap, key: &Key) -> Once<'a> {
     match (values.next(), values.next(), headers.contains_key(&key.binary)) {
         (None, _, false) => Once::Absent,
         (Some(value), None, false) if value.len() <= CREDENTIAL_BYTES_MAX => {
-            value.to_str().map_or(Once::Damaged, Once::Text)
+            visible(value.as_bytes()).map_or(Once::Damaged, Once::Text)
         }
         _ => Once::Damaged,
     }
 }
 
+/// The text where it is visible ASCII.
+fn visible(bytes: &[u8]) -> Option<&str> {
+    let is_visible = every(bytes, |byte| matches!(byte, b' '..=b'~' | b'\t'));
+    is_visible.then(|| str::from_utf8(bytes).ok()).flatten()
+}
+
 /// Whether the text could be a token at all: base64url and dots.
 fn is_token(text: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !text.is_empty() && text.bytes().all(known)
+    !text.is_empty() && every(text.as_bytes(), known)
+}
+
+/// Whether all bytes are so. `all` would stop at the first that is not, and therefore look at one at a time; nearly every token is
+/// good, so that there is nothing to stop at.
+fn every(bytes: &[u8], is: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |all, byte| all & is(*byte))
 }
 
 // === impl Key ===
@@ -115,6 +127,22 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_byte_that_is_none_of_a_token_is_found_wherever_it_stands() {
+        let token = "aZ0.-_".repeat(20);
+        assert!(is_token(&token) && !is_token(""));
+        for at in 0..token.len() {
+            for byte in [b' ', b'+', b'/', b'=', b'\t', 0x7f] {
+                let mut damaged = token.clone().into_bytes();
+                damaged[at] = byte;
+                let text = str::from_utf8(&damaged).unwrap();
+                assert!(!is_token(text), "{text:?}");
+                assert_eq!(visible(&damaged).is_some(), byte != 0x7f, "{text:?}");
+            }
+        }
+        assert_eq!(visible("é".as_bytes()), None);
+    }
 
     #[test]
     fn both_forms_of_a_name_are_looked_for() {

@@ -118,6 +118,11 @@ impl Visit for Members<'_> {
 
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly every text. What must be escaped is one byte in UTF-8, and no other character has that byte.
+        if !text.bytes().any(|byte| must_be_escaped(byte.into())) {
+            self.text.push_str(text);
+            return Ok(());
+        }
         for part in text.split_inclusive(must_be_escaped) {
             match part.strip_suffix(must_be_escaped) {
                 None => self.text.push_str(part),

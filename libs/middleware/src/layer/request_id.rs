@@ -26,7 +26,9 @@ pub(crate) async fn layer<N: Next>(mut request: Box<Request>, next: N) -> Respon
         }
     };
     // An id's characters are all allowed in a header.
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+    if let Ok(mut value) = HeaderValue::from_str(id.as_str()) {
+        // Never sent again: in HPACK's table it would only push out what is (RFC 7541, 6.2.3).
+        value.set_sensitive(true);
         response.headers_mut().insert(metadata::REQUEST_ID, value);
     }
     response
