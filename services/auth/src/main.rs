@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use rowhouse_auth::config::{MigrateConfig, ServeConfig};
 use rowhouse_auth::{App, commands};
 use rowhouse_server::cli::Cli;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::new("rowhouse-auth")

@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use rowhouse_crm::config::{MigrateConfig, ProvisionConfig, ServeConfig};
 use rowhouse_crm::{App, app};
 use rowhouse_server::cli::Cli;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     Cli::new("rowhouse-crm")

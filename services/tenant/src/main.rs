@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use rowhouse_server::cli::Cli;
 use rowhouse_tenant::App;
 use rowhouse_tenant::config::{MigrateConfig, ServeConfig};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     Cli::new("rowhouse-tenant")

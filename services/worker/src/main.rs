@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use rowhouse_server::cli::{Cli, Outcome, Process};
 use rowhouse_worker::App;
 use rowhouse_worker::config::{MigrateConfig, ServeConfig};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     Cli::new("rowhouse-worker")
