@@ -104,7 +104,7 @@ impl<K: StaticType> FromStr for Id<K> {
         let fault = ParseIdError { kind: K::TYPE };
         let parsed: TypeSafeId<K> = text.parse().map_err(|_| fault.clone())?;
         let id = Self::from_uuid(parsed.uuid());
-        if Canonical(text).is_of(&id) { Ok(id) } else { Err(fault) }
+        if Canonical(text).spells(&id) { Ok(id) } else { Err(fault) }
     }
 }
 
@@ -170,7 +170,7 @@ impl<'de, K: StaticType> serde::Deserialize<'de> for Id<K> {
 // === impl Canonical ===
 
 impl Canonical<'_> {
-    fn is_of(mut self, id: &impl fmt::Display) -> bool {
+    fn spells(mut self, id: &impl fmt::Display) -> bool {
         write!(self, "{id}").is_ok() && self.0.is_empty()
     }
 }
