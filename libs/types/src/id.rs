@@ -104,7 +104,11 @@ impl<K: StaticType> FromStr for Id<K> {
         let fault = ParseIdError { kind: K::TYPE };
         let parsed: TypeSafeId<K> = text.parse().map_err(|_| fault.clone())?;
         let id = Self::from_uuid(parsed.uuid());
-        if Canonical(text).spells(&id) { Ok(id) } else { Err(fault) }
+        if Canonical(text).spells(&id) {
+            Ok(id)
+        } else {
+            Err(fault)
+        }
     }
 }
 

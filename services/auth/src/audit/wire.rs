@@ -35,7 +35,7 @@ pub(super) fn list_query(
     let mut text = |field: &str, text: String| {
         if text.chars().count() > TEXT_MAX || text.chars().any(char::is_control) {
             violations.add(
-                &format!("filter.{field}"),
+                format_args!("filter.{field}"),
                 format!("must be at most {TEXT_MAX} characters, none of them a control character"),
             );
         }
@@ -71,12 +71,12 @@ pub(super) fn known(
         let service = violations.take(format_args!("known[{at}].service"), named(&head.service, services));
         let hash: Option<Hash> = violations.take(format_args!("known[{at}].hash"), head.hash.parse());
         if head.number < 1 {
-            violations.add(&format!("known[{at}].number"), "must be 1 or more");
+            violations.add(format_args!("known[{at}].number"), "must be 1 or more");
         }
         if let Some((service, hash)) = service.zip(hash) {
             let number = head.number;
             if known.insert(service, Head { number, hash }).is_some() {
-                violations.add(&format!("known[{at}].service"), "must be named once");
+                violations.add(format_args!("known[{at}].service"), "must be named once");
             }
         }
     }

@@ -154,7 +154,7 @@ fn read_limits(violations: &mut Violations, field: &str, limits: Option<common::
         }
         let (least, most) = range.into_inner();
         violations.add(
-            &format!("{field}.{name}"),
+            format_args!("{field}.{name}"),
             format!("must be {least} to {most}, or absent"),
         );
         None
