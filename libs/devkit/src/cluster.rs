@@ -34,6 +34,22 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The list of this one.
+    pub(crate) fn alone(self) -> &'static [Self] {
+        match self {
+            Self::Control => &[Self::Control],
+            Self::Data => &[Self::Data],
+        }
+    }
+
+    /// What tests clone.
+    pub(crate) fn template(self) -> &'static str {
+        match self {
+            Self::Control => CONTROL_TEMPLATE,
+            Self::Data => DATA_TEMPLATE,
+        }
+    }
+
     /// The logins that may connect.
     fn logins(self) -> &'static [Login] {
         match self {

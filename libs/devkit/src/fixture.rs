@@ -31,13 +31,15 @@ pub fn servers() -> Result<Servers> {
     Servers::read(Path::new(&file))
 }
 
-/// A pair of databases (control, data) of one test; dropped on drop, as well as can be, with those of tenants that have
-/// one of their own.
+/// A pair of databases (control, data) of one test, or one of them; dropped on drop, as well as can be, with those of tenants
+/// that have one of their own.
 #[derive(Debug)]
 pub struct Databases {
     servers: Servers,
     control: String,
     data: String,
+    /// Which of them were made.
+    kinds: &'static [Kind],
     second: Option<OwnServer>,
 }
 
@@ -48,7 +50,15 @@ impl Databases {
     /// # Errors
     /// When the servers are not there or a database cannot be cloned.
     pub async fn create(name: &str) -> Result<Self> {
-        Self::make(name, Some((cluster::CONTROL_TEMPLATE, cluster::DATA_TEMPLATE))).await
+        Self::make(name, &[Kind::Control, Kind::Data], true).await
+    }
+
+    /// Clones one template. A database is some hundred files to copy and to remove, and most tests look into one alone.
+    ///
+    /// # Errors
+    /// As [`Databases::create`].
+    pub async fn create_only(kind: Kind, name: &str) -> Result<Self> {
+        Self::make(name, kind.alone(), true).await
     }
 
     /// A pair without any schema, owned by `rowhouse_owner`, with the suite's grants: for tests of the migrators.
@@ -56,25 +66,44 @@ impl Databases {
     /// # Errors
     /// As [`Databases::create`].
     pub async fn empty(name: &str) -> Result<Self> {
-        Self::make(name, None).await
+        Self::make(name, &[Kind::Control, Kind::Data], false).await
     }
 
-    async fn make(name: &str, templates: Option<(&str, &str)>) -> Result<Self> {
+    /// One of such a pair.
+    ///
+    /// # Errors
+    /// As [`Databases::create`].
+    pub async fn empty_only(kind: Kind, name: &str) -> Result<Self> {
+        Self::make(name, kind.alone(), false).await
+    }
+
+    async fn make(name: &str, kinds: &'static [Kind], is_migrated: bool) -> Result<Self> {
         let servers = servers()?;
         let unique = unique(name);
         // Made before the databases: dropping it cleans up what was made when the second one fails.
-        let pair = Self {
+        let databases = Self {
             servers,
             control: format!("{unique}_control"),
             data: format!("{unique}_data"),
+            kinds,
             second: None,
         };
-        let (control, data) = templates.unzip();
-        tokio::try_join!(
-            cluster::ensure_database(&pair.servers, &pair.control, Kind::Control, control),
-            cluster::ensure_database(&pair.servers, &pair.data, Kind::Data, data),
-        )?;
-        Ok(pair)
+        let make = async |kind: Kind| {
+            if !kinds.contains(&kind) {
+                return Ok(());
+            }
+            let template = is_migrated.then(|| kind.template());
+            cluster::ensure_database(&databases.servers, databases.name(kind), kind, template).await
+        };
+        tokio::try_join!(make(Kind::Control), make(Kind::Data))?;
+        Ok(databases)
+    }
+
+    fn name(&self, kind: Kind) -> &str {
+        match kind {
+            Kind::Control => &self.control,
+            Kind::Data => &self.data,
+        }
     }
 
     /// Starts a second data server, on a cluster of its own. Its database has no schema: a template cannot be cloned from one
@@ -159,15 +188,22 @@ impl Drop for Databases {
     fn drop(&mut self) {
         let servers = self.servers.clone();
         // Those of a second data server go with its cluster.
-        let names = [self.control.clone(), self.data.clone()];
+        let made: Vec<(Kind, String)> = self
+            .kinds
+            .iter()
+            .map(|kind| (*kind, self.name(*kind).to_owned()))
+            .collect();
         // A thread of its own: the test's runtime may be the one that is dropping us. What fails here goes away with the
         // test's cluster.
         let dropping = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
-                for name in &names {
+                for (kind, name) in &made {
                     // The control database has no such registry.
-                    let own = cluster::tenants_databases(&servers, name).await.unwrap_or_default();
+                    let own = match kind {
+                        Kind::Control => Vec::new(),
+                        Kind::Data => cluster::tenants_databases(&servers, name).await.unwrap_or_default(),
+                    };
                     for name in &own {
                         cluster::drop_database(&servers, name).await?;
                     }

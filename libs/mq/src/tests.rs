@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lapin::options::BasicGetOptions;
 use rowhouse_config::Secret;
+use rowhouse_devkit::cluster::Kind;
 use rowhouse_devkit::fixture::{Databases, VirtualHost};
 use serde_json::json;
 use sqlx::PgPool;
@@ -70,7 +71,7 @@ impl World {
 
     /// A world whose broker is reached through a proxy.
     async fn through(name: &str, proxy: Option<&Proxy>) -> Self {
-        let databases = Databases::empty(name).await.unwrap();
+        let databases = Databases::empty_only(Kind::Control, name).await.unwrap();
         let pool = PgPoolOptions::new()
             .max_connections(8)
             .connect(&databases.control_superuser_url())

@@ -11,6 +11,7 @@ use rowhouse_client::{LimitsClient, Peer};
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, Reach, RequestId, ServiceName};
 use rowhouse_db::ControlDb;
+use rowhouse_devkit::cluster::Kind;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::{Delivery, Ledger, Wake};
@@ -42,11 +43,7 @@ pub(crate) struct World {
 impl World {
     /// A freshly migrated schema, reached with the service's own login.
     pub(crate) async fn new(name: &str) -> Self {
-        let databases = Databases::empty(name).await.unwrap();
-        let owner = Secret::new(databases.control_url(Login::Owner));
-        rowhouse_db::migrate_control(&owner, "worker", &crate::MIGRATIONS)
-            .await
-            .unwrap();
+        let databases = Databases::create_only(Kind::Control, name).await.unwrap();
         let own = Secret::new(databases.control_url(Login::ControlWorker));
         let control = ControlDb::connect(&own, 12).await.unwrap();
         Self {

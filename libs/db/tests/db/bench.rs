@@ -10,9 +10,8 @@ use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::testing::{StaticDirectory, master_keys, own_login};
 use rowhouse_db::{
     Error, Home, Lanes, MasterKeys, Mode, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, TenantMigrations,
-    migrate_platform,
 };
-use rowhouse_devkit::cluster;
+use rowhouse_devkit::cluster::{self, Kind};
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_types::{OperationId, Placement, ServerName, TenantId};
@@ -34,10 +33,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// A database with the schema `rowhouse` and no home; `TenantDb` has `connections`.
     pub(crate) async fn start(name: &str, connections: u32) -> Self {
-        let databases = Databases::empty(name).await.unwrap();
-        migrate_platform(&Secret::new(databases.data_url(Login::Owner)))
-            .await
-            .unwrap();
+        let databases = Databases::create_only(Kind::Data, name).await.unwrap();
         let directory = Arc::new(StaticDirectory::default());
         let db = connect(&databases, &directory, connections, 1..=2).await;
         Self {

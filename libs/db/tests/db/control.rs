@@ -2,7 +2,7 @@
 
 use rowhouse_config::Secret;
 use rowhouse_db::{ControlDb, migrate_control};
-use rowhouse_devkit::cluster;
+use rowhouse_devkit::cluster::{self, Kind};
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use sqlx::migrate::Migrator;
@@ -14,7 +14,7 @@ static SECOND: Migrator = sqlx::migrate!("./tests/migrations/second");
 
 #[tokio::test]
 async fn a_schema_is_migrated_by_many_at_once_and_used_by_its_login_only() {
-    let databases = Databases::empty("control").await.unwrap();
+    let databases = Databases::empty_only(Kind::Control, "control").await.unwrap();
     let owner = Secret::new(databases.control_url(Login::Owner));
     let migrating = (0..4).map(|_| migrate_control(&owner, "tenant", &FIRST));
     for outcome in futures_util::future::join_all(migrating).await {
@@ -51,7 +51,7 @@ async fn a_schema_is_migrated_by_many_at_once_and_used_by_its_login_only() {
 /// waits for the lock first.
 #[tokio::test]
 async fn a_grant_waits_for_another_that_is_not_yet_committed() {
-    let databases = Databases::empty("control_grants").await.unwrap();
+    let databases = Databases::empty_only(Kind::Control, "control_grants").await.unwrap();
     let owner = Secret::new(databases.control_url(Login::Owner));
     migrate_control(&owner, "tenant", &FIRST).await.unwrap();
     let mut other = cluster::connect(&databases.control_url(Login::Owner)).await.unwrap();

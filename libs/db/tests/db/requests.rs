@@ -3,6 +3,7 @@
 use rowhouse_config::Secret;
 use rowhouse_db::ControlDb;
 use rowhouse_db::requests::{Claimed, Once, RequestTable};
+use rowhouse_devkit::cluster::Kind;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_types::IdempotencyKey;
 use sqlx::PgPool;
@@ -20,7 +21,7 @@ struct Bench {
 
 impl Bench {
     async fn start(name: &str) -> Self {
-        let databases = Databases::empty(name).await.unwrap();
+        let databases = Databases::empty_only(Kind::Control, name).await.unwrap();
         let url = Secret::new(databases.control_superuser_url());
         let bench = Self {
             pool: ControlDb::connect(&url, 4).await.unwrap().pool().clone(),

@@ -12,6 +12,7 @@ use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::ControlDb;
 use rowhouse_db::paging::PageTokens;
+use rowhouse_devkit::cluster::Kind;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
@@ -83,7 +84,7 @@ pub(crate) struct House {
 impl Bench {
     pub(crate) async fn start(name: &str) -> Self {
         rowhouse_server::provider::install();
-        let databases = Databases::create(name).await.unwrap();
+        let databases = Databases::create_only(Kind::Control, name).await.unwrap();
         let superuser = PgPoolOptions::new().max_connections(4);
         let superuser = superuser.connect_lazy(&databases.control_superuser_url()).unwrap();
         let state = Self::state_on(&databases, "A").await;

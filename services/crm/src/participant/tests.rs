@@ -6,8 +6,9 @@ use futures_util::future::join_all;
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::testing::master_keys;
-use rowhouse_db::{Batch, BatchOrder, migrate_platform};
+use rowhouse_db::{Batch, BatchOrder};
 use rowhouse_devkit::cluster;
+use rowhouse_devkit::cluster::Kind;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_types::HomeState;
@@ -23,9 +24,8 @@ struct Bench {
 
 impl Bench {
     async fn start(name: &str, builds_max: usize) -> Self {
-        let databases = Databases::empty(name).await.unwrap();
+        let databases = Databases::create_only(Kind::Data, name).await.unwrap();
         let url = Secret::new(databases.data_url(Login::Owner));
-        migrate_platform(&url).await.unwrap();
         // Two names of one server: what is bounded is bounded by name.
         let urls = ["data1", "data2"].map(|name| (name.to_owned(), url.clone())).into();
         let provisioner = Provisioner::connect(ServiceName::Crm, &urls, MIGRATIONS, &master_keys(b'A', b""))
@@ -276,7 +276,7 @@ async fn a_busy_server_keeps_no_other_waiting() {
 
 #[tokio::test]
 async fn a_data_server_that_is_away_takes_no_other_from_the_provisioner() {
-    let databases = Databases::empty("crm_away").await.unwrap();
+    let databases = Databases::empty_only(Kind::Data, "crm_away").await.unwrap();
     // Nobody listens on port 1; by its name it is the first.
     let away = Secret::new("postgres://rowhouse_owner:none@127.0.0.1:1/postgres".to_owned());
     let here = Secret::new(databases.data_url(Login::Owner));

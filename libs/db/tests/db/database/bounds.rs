@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rowhouse_db::testing::{StaticDirectory, master_keys};
 use rowhouse_db::{Lanes, OwnDatabases, TenantDb, TenantDbConfig, TenantTx, migrate_platform};
+use rowhouse_devkit::cluster::Kind;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::pooler::{Particulars, Pooler};
 use rowhouse_devkit::servers::LanePools;
@@ -52,7 +53,7 @@ struct Small {
 
 impl Small {
     async fn start(name: &str) -> Self {
-        let mut databases = Databases::empty(name).await.unwrap();
+        let mut databases = Databases::empty_only(Kind::Data, name).await.unwrap();
         databases.add_second_data().await.unwrap();
         let data = databases.data_server(SECOND_DATA_SERVER).unwrap();
         let owner = data.url(Login::Owner);

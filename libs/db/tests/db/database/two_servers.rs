@@ -2,6 +2,7 @@
 
 use rowhouse_db::Provisioner;
 use rowhouse_db::testing::{master_keys, own_login};
+use rowhouse_devkit::cluster::Kind;
 use rowhouse_devkit::fixture::Databases;
 
 use super::*;
@@ -10,9 +11,7 @@ use crate::notes::NEWEST;
 
 /// A server beside the bench's.
 async fn beside(name: &str) -> (Databases, Provisioner) {
-    let databases = Databases::empty(name).await.unwrap();
-    let url = Secret::new(databases.data_url(Login::Owner));
-    rowhouse_db::migrate_platform(&url).await.unwrap();
+    let databases = Databases::create_only(Kind::Data, name).await.unwrap();
     let provisioner = provisioner(&databases, NEWEST).await;
     (databases, provisioner)
 }
@@ -148,7 +147,7 @@ async fn on_another_cluster_nobody_waits_for_who_works_here_and_nothing_of_it_is
     let bench = Bench::start("own_here", 1).await;
     let tenant = bench.tenant_in(DATABASE).await;
     bench.insert(tenant, "own").await.unwrap();
-    let mut databases = Databases::empty("own_there").await.unwrap();
+    let mut databases = Databases::empty_only(Kind::Data, "own_there").await.unwrap();
     databases.add_second_data().await.unwrap();
     let there = databases.data_server("data2").unwrap();
     rowhouse_db::migrate_platform(&Secret::new(there.url(Login::Owner)))

@@ -9,6 +9,7 @@ use rowhouse_config::Secret;
 use rowhouse_config::section::{Identity, Listen, Telemetry};
 use rowhouse_context::{Ctx, Principal, RequestId};
 use rowhouse_db::testing::{master_keys, own_login};
+use rowhouse_devkit::cluster::Kind;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::log::Log;
 use rowhouse_devkit::port;
@@ -106,7 +107,7 @@ async fn prepare_once_up(
 
 #[tokio::test]
 async fn only_the_tenant_service_is_served() {
-    let databases = Databases::empty("crm_provision").await.unwrap();
+    let databases = Databases::empty_only(Kind::Data, "crm_provision").await.unwrap();
     let (internal, admin) = (port::reserve().unwrap(), port::reserve().unwrap());
     let config = config(&databases, internal.port(), admin.port());
     let migrating = MigrateConfig {
@@ -164,7 +165,7 @@ async fn only_the_tenant_service_is_served() {
 
 #[tokio::test]
 async fn homes_forget_at_once_and_until_the_process_ends() {
-    let databases = Databases::empty("crm_forgets").await.unwrap();
+    let databases = Databases::empty_only(Kind::Data, "crm_forgets").await.unwrap();
     let urls = BTreeMap::from([("data1".to_owned(), Secret::new(databases.data_url(Login::Owner)))]);
     migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap();
     let provisioner = provisioner(&urls, Some(&master_keys(b'A', b""))).await.unwrap();
@@ -221,7 +222,7 @@ async fn count(owner: &mut PgConnection, sql: &'static str) -> i64 {
 /// The run of MigrationService that comes after it brings them on, in waves.
 #[tokio::test]
 async fn homes_are_left_alone_where_the_environment_says_so_and_databases_of_tenants_are_not() {
-    let databases = Databases::empty("crm_leaves_homes").await.unwrap();
+    let databases = Databases::empty_only(Kind::Data, "crm_leaves_homes").await.unwrap();
     let main = Secret::new(databases.data_url(Login::Owner));
     let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
     migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap();
@@ -259,7 +260,7 @@ async fn homes_are_left_alone_where_the_environment_says_so_and_databases_of_ten
 
 #[tokio::test]
 async fn migrate_names_a_server_that_fails_and_sees_to_the_others() {
-    let databases = Databases::empty("crm_servers").await.unwrap();
+    let databases = Databases::empty_only(Kind::Data, "crm_servers").await.unwrap();
     let main = Secret::new(databases.data_url(Login::Owner));
     let good = BTreeMap::from([("data1".to_owned(), main.clone())]);
     migrate(migrating(&good, master_keys(b'A', b""))).await.unwrap();
@@ -290,7 +291,10 @@ async fn migrate_names_a_server_that_fails_and_sees_to_the_others() {
 /// Servers go side by side, through all of it.
 #[tokio::test]
 async fn a_server_that_hangs_in_the_first_step_keeps_no_other_from_the_last() {
-    let (databases, hung) = tokio::join!(Databases::empty("crm_hangs"), Databases::empty("crm_hung"));
+    let (databases, hung) = tokio::join!(
+        Databases::empty_only(Kind::Data, "crm_hangs"),
+        Databases::empty_only(Kind::Data, "crm_hung")
+    );
     let (databases, hung) = (databases.unwrap(), hung.unwrap());
     // The first by name hangs.
     let both = [("data0", &hung), ("data1", &databases)];
@@ -333,7 +337,7 @@ async fn a_server_that_hangs_in_the_first_step_keeps_no_other_from_the_last() {
 
 #[tokio::test]
 async fn migrate_bounds_the_logins_of_databases_that_are_there() {
-    let databases = Databases::empty("crm_bound").await.unwrap();
+    let databases = Databases::empty_only(Kind::Data, "crm_bound").await.unwrap();
     let main = Secret::new(databases.data_url(Login::Owner));
     let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
     let migrating = |own_login_connections_max| MigrateConfig {
@@ -363,7 +367,7 @@ async fn migrate_bounds_the_logins_of_databases_that_are_there() {
 
 #[tokio::test]
 async fn migrate_seals_anew_what_a_previous_key_has_sealed_and_says_when_that_one_is_missing() {
-    let databases = Databases::empty("crm_reseal").await.unwrap();
+    let databases = Databases::empty_only(Kind::Data, "crm_reseal").await.unwrap();
     let main = Secret::new(databases.data_url(Login::Owner));
     let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
     let migrate_by = |keys| migrate(migrating(&urls, keys));
@@ -411,7 +415,7 @@ async fn migrate_seals_anew_what_a_previous_key_has_sealed_and_says_when_that_on
 
 #[tokio::test]
 async fn an_operator_hears_of_homes_that_fail_also_where_a_key_is_missing() {
-    let databases = Databases::empty("crm_both_fail").await.unwrap();
+    let databases = Databases::empty_only(Kind::Data, "crm_both_fail").await.unwrap();
     let main = Secret::new(databases.data_url(Login::Owner));
     let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
     migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap();

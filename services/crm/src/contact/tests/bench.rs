@@ -12,9 +12,8 @@ use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, Reach, RequestId, ServiceName};
 use rowhouse_db::paging::PageTokens;
 use rowhouse_db::testing::{StaticDirectory, master_keys};
-use rowhouse_db::{
-    Home, Lanes, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, TenantMigrations, migrate_platform,
-};
+use rowhouse_db::{Home, Lanes, OwnDatabases, Provisioner, TenantDb, TenantDbConfig, TenantMigrations};
+use rowhouse_devkit::cluster::Kind;
 use rowhouse_devkit::fixture::Databases;
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
@@ -265,11 +264,7 @@ impl Bench {
 
 /// Databases in which homes can be built.
 pub(super) async fn databases(name: &str) -> Databases {
-    let databases = Databases::empty(name).await.unwrap();
-    migrate_platform(&Secret::new(databases.data_url(Login::Owner)))
-        .await
-        .unwrap();
-    databases
+    Databases::create_only(Kind::Data, name).await.unwrap()
 }
 
 /// Who builds and migrates homes there, as a release with these migrations.

@@ -9,6 +9,7 @@ use rowhouse_client::Peer;
 use rowhouse_config::Secret;
 use rowhouse_context::{Ctx, Principal, RequestId, ServiceName};
 use rowhouse_db::paging::PageTokens;
+use rowhouse_devkit::cluster;
 use rowhouse_devkit::fixture::{self, Databases};
 use rowhouse_devkit::servers::Login;
 use rowhouse_mq::Wake;
@@ -71,17 +72,17 @@ pub(crate) struct Process {
 
 impl Bench {
     pub(crate) async fn start(name: &str) -> Self {
-        let databases = Databases::empty(name).await.unwrap();
-        let owner = Secret::new(databases.control_url(Login::Owner));
-        rowhouse_db::migrate_control(&owner, "tenant", &crate::MIGRATIONS)
-            .await
-            .unwrap();
+        let databases = Databases::create_only(cluster::Kind::Control, name).await.unwrap();
         let fakes = Fakes::start().await;
         let pool = connect(&databases.control_url(Login::ControlTenant)).await;
         let superuser = connect(&databases.control_superuser_url()).await;
         let (sagas, tenants, servers, peers) = service(pool.clone(), &fakes, Refill::new());
         let migrations = Migrations::new(pool.clone(), peers.clone(), PageTokens::new(&[9; 32]));
-        // As `migrate` does, without an operator.
+        // The template's server is that of whole suites. As `migrate` does, without an operator.
+        sqlx::query("DELETE FROM tenant.servers")
+            .execute(&superuser)
+            .await
+            .unwrap();
         let mut connection = pool.acquire().await.unwrap();
         let data1 = crate::server::store::insert(&mut connection, &server("data1", 5_000)).await;
         assert!(data1.unwrap().is_some());
