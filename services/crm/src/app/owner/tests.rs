@@ -166,7 +166,7 @@ async fn only_the_tenant_service_is_served() {
 #[tokio::test]
 async fn homes_forget_at_once_and_until_the_process_ends() {
     let databases = Databases::empty_only(Kind::Data, "crm_forgets").await.unwrap();
-    let urls = BTreeMap::from([("data1".to_owned(), Secret::new(databases.data_url(Login::Owner)))]);
+    let (_, urls) = alone(&databases);
     migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap();
     let provisioner = provisioner(&urls, Some(&master_keys(b'A', b""))).await.unwrap();
     let (tenant, server) = (TenantId::generate(), "data1".parse().unwrap());
@@ -219,21 +219,32 @@ async fn count(owner: &mut PgConnection, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(owner).await.unwrap()
 }
 
-/// The run of MigrationService that comes after it brings them on, in waves.
-#[tokio::test]
-async fn homes_are_left_alone_where_the_environment_says_so_and_databases_of_tenants_are_not() {
-    let databases = Databases::empty_only(Kind::Data, "crm_leaves_homes").await.unwrap();
+/// The database alone, as server `data1`: its URL for the owner, and what `migrate` is told.
+fn alone(databases: &Databases) -> (Secret, BTreeMap<String, Secret>) {
     let main = Secret::new(databases.data_url(Login::Owner));
-    let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
-    migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap();
-    let builder = provisioner(&urls, Some(&master_keys(b'A', b""))).await.unwrap();
-    for placement in [Placement::Schema, Placement::Shared, Placement::Database] {
+    (main.clone(), BTreeMap::from([("data1".to_owned(), main)]))
+}
+
+/// Migrates servers that are empty, and builds homes on `data1`. Passwords are sealed by master key `A`.
+async fn built<const N: usize>(urls: &BTreeMap<String, Secret>, placements: [Placement; N]) -> [TenantId; N] {
+    migrate(migrating(urls, master_keys(b'A', b""))).await.unwrap();
+    let builder = provisioner(urls, Some(&master_keys(b'A', b""))).await.unwrap();
+    let tenants = placements.map(|_| TenantId::generate());
+    for (tenant, placement) in tenants.into_iter().zip(placements) {
         let (server, operation) = ("data1".parse().unwrap(), OperationId::generate());
-        let tenant = TenantId::generate();
         let prepared = builder.prepare(tenant, &server, placement, operation).await;
         prepared.unwrap();
     }
     builder.shutdown().await;
+    tenants
+}
+
+/// The run of MigrationService that comes after it brings them on, in waves.
+#[tokio::test]
+async fn homes_are_left_alone_where_the_environment_says_so_and_databases_of_tenants_are_not() {
+    let databases = Databases::empty_only(Kind::Data, "crm_leaves_homes").await.unwrap();
+    let (main, urls) = alone(&databases);
+    built(&urls, [Placement::Schema, Placement::Shared, Placement::Database]).await;
     // As they are when code with newer migrations of both comes. Tables of homes are there: to make them again would fail.
     let mut owner = PgConnection::connect(main.expose()).await.unwrap();
     let older = "UPDATE rowhouse.houses SET version = 0, deferred_version = 0;
@@ -261,24 +272,11 @@ async fn homes_are_left_alone_where_the_environment_says_so_and_databases_of_ten
 #[tokio::test]
 async fn migrate_names_a_server_that_fails_and_sees_to_the_others() {
     let databases = Databases::empty_only(Kind::Data, "crm_servers").await.unwrap();
-    let main = Secret::new(databases.data_url(Login::Owner));
-    let good = BTreeMap::from([("data1".to_owned(), main.clone())]);
-    migrate(migrating(&good, master_keys(b'A', b""))).await.unwrap();
-    let builder = provisioner(&good, Some(&master_keys(b'A', b""))).await.unwrap();
-    let tenant = TenantId::generate();
-    let prepared = builder
-        .prepare(
-            tenant,
-            &"data1".parse().unwrap(),
-            Placement::Database,
-            OperationId::generate(),
-        )
-        .await;
-    prepared.unwrap();
-    builder.shutdown().await;
+    let (main, good) = alone(&databases);
+    let [tenant] = built(&good, [Placement::Database]).await;
 
     // The first of both is a database that is not there.
-    let mut both = good.clone();
+    let mut both = good;
     let absent = databases.servers().login_url(Login::Owner, "absent");
     both.insert("data0".to_owned(), Secret::new(absent));
     let refused = migrate(migrating(&both, master_keys(b'B', b"A"))).await.unwrap_err();
@@ -299,14 +297,7 @@ async fn a_server_that_hangs_in_the_first_step_keeps_no_other_from_the_last() {
     // The first by name hangs.
     let both = [("data0", &hung), ("data1", &databases)];
     let both = BTreeMap::from(both.map(|(name, of)| (name.to_owned(), Secret::new(of.data_url(Login::Owner)))));
-    migrate(migrating(&both, master_keys(b'A', b""))).await.unwrap();
-    let builder = provisioner(&both, Some(&master_keys(b'A', b""))).await.unwrap();
-    let (tenant, server) = (TenantId::generate(), "data1".parse().unwrap());
-    let prepared = builder
-        .prepare(tenant, &server, Placement::Database, OperationId::generate())
-        .await;
-    prepared.unwrap();
-    builder.shutdown().await;
+    let [tenant] = built(&both, [Placement::Database]).await;
 
     let mut holder = PgConnection::connect(&hung.data_superuser_url()).await.unwrap();
     let hold = "SELECT pg_advisory_lock(hashtextextended('rowhouse.schema', 0))";
@@ -338,20 +329,12 @@ async fn a_server_that_hangs_in_the_first_step_keeps_no_other_from_the_last() {
 #[tokio::test]
 async fn migrate_bounds_the_logins_of_databases_that_are_there() {
     let databases = Databases::empty_only(Kind::Data, "crm_bound").await.unwrap();
-    let main = Secret::new(databases.data_url(Login::Owner));
-    let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
+    let (main, urls) = alone(&databases);
+    let [tenant] = built(&urls, [Placement::Database]).await;
     let migrating = |own_login_connections_max| MigrateConfig {
         own_login_connections_max,
         ..migrating(&urls, master_keys(b'A', b""))
     };
-    migrate(migrating(32)).await.unwrap();
-    let builder = provisioner(&urls, Some(&master_keys(b'A', b""))).await.unwrap();
-    let (tenant, server) = (TenantId::generate(), "data1".parse().unwrap());
-    let prepared = builder
-        .prepare(tenant, &server, Placement::Database, OperationId::generate())
-        .await;
-    prepared.unwrap();
-    builder.shutdown().await;
     let mut owner = PgConnection::connect(main.expose()).await.unwrap();
     for most in [32, 5] {
         migrate(migrating(most)).await.unwrap();
@@ -368,18 +351,9 @@ async fn migrate_bounds_the_logins_of_databases_that_are_there() {
 #[tokio::test]
 async fn migrate_seals_anew_what_a_previous_key_has_sealed_and_says_when_that_one_is_missing() {
     let databases = Databases::empty_only(Kind::Data, "crm_reseal").await.unwrap();
-    let main = Secret::new(databases.data_url(Login::Owner));
-    let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
+    let (main, urls) = alone(&databases);
+    let [tenant, older] = built(&urls, [Placement::Database; 2]).await;
     let migrate_by = |keys| migrate(migrating(&urls, keys));
-    migrate_by(master_keys(b'A', b"")).await.unwrap();
-    let builder = provisioner(&urls, Some(&master_keys(b'A', b""))).await.unwrap();
-    let (tenant, older) = (TenantId::generate(), TenantId::generate());
-    for tenant in [tenant, older] {
-        let (server, operation) = ("data1".parse().unwrap(), OperationId::generate());
-        let prepared = builder.prepare(tenant, &server, Placement::Database, operation).await;
-        prepared.unwrap();
-    }
-    builder.shutdown().await;
     let opened_by = async |key: u8, tenant| {
         let (_, password) = own_login(&main, &master_keys(key, b"").present, tenant).await.ok()??;
         Some(password.expose().to_owned())
@@ -416,18 +390,8 @@ async fn migrate_seals_anew_what_a_previous_key_has_sealed_and_says_when_that_on
 #[tokio::test]
 async fn an_operator_hears_of_homes_that_fail_also_where_a_key_is_missing() {
     let databases = Databases::empty_only(Kind::Data, "crm_both_fail").await.unwrap();
-    let main = Secret::new(databases.data_url(Login::Owner));
-    let urls = BTreeMap::from([("data1".to_owned(), main.clone())]);
-    migrate(migrating(&urls, master_keys(b'A', b""))).await.unwrap();
-    let builder = provisioner(&urls, Some(&master_keys(b'A', b""))).await.unwrap();
-    for placement in [Placement::Database, Placement::Schema] {
-        let (server, operation) = ("data1".parse().unwrap(), OperationId::generate());
-        let prepared = builder
-            .prepare(TenantId::generate(), &server, placement, operation)
-            .await;
-        prepared.unwrap();
-    }
-    builder.shutdown().await;
+    let (main, urls) = alone(&databases);
+    built(&urls, [Placement::Database, Placement::Schema]).await;
     // Its tables are there: to make them again fails.
     let mut owner = PgConnection::connect(main.expose()).await.unwrap();
     sqlx::query("UPDATE rowhouse.houses SET version = 0, deferred_version = 0 WHERE placement = 'schema'")
