@@ -93,11 +93,15 @@ impl Callers {
             role: "tenant_admin".to_owned(),
             ..ServiceAccount::default()
         });
-        let request = CreateServiceAccountRequest { service_account };
+        let request = CreateServiceAccountRequest {
+            service_account,
+            ..CreateServiceAccountRequest::default()
+        };
         let program = accounts.create_service_account(request).await?.into_inner();
         let request = CreateApiKeyRequest {
             service_account_id: program.id,
             lifetime_days: 1,
+            ..CreateApiKeyRequest::default()
         };
         let key = accounts.create_api_key(request).await?.into_inner().key;
         let (asking, administrator) = world.tenant_in(Placement::Schema, "asking").await?;

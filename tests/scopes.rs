@@ -89,11 +89,11 @@ impl Cast {
                 permissions: permissions.iter().map(|text| (*text).to_owned()).collect(),
                 ..Role::default()
             });
-            administrator
-                .caller
-                .roles()
-                .create_role(CreateRoleRequest { role })
-                .await?;
+            let request = CreateRoleRequest {
+                role,
+                ..CreateRoleRequest::default()
+            };
+            administrator.caller.roles().create_role(request).await?;
         }
         let mut members = Vec::new();
         for (name, role, _) in PEOPLE {
@@ -176,10 +176,11 @@ async fn teams(administrator: &Caller, members: &[(&str, Member)]) -> Result<()>
             parent_id: parent.map(|(_, id)| id.clone()).unwrap_or_default(),
             ..Team::default()
         });
-        made.push((
-            name,
-            teams.create_team(CreateTeamRequest { team }).await?.into_inner().id,
-        ));
+        let request = CreateTeamRequest {
+            team,
+            ..CreateTeamRequest::default()
+        };
+        made.push((name, teams.create_team(request).await?.into_inner().id));
     }
     for (name, _, team) in PEOPLE {
         let Some((team, manager)) = team else { continue };

@@ -180,8 +180,12 @@ impl Arena {
                 parent_id: parent_id.to_owned(),
                 ..Team::default()
             });
+            let request = CreateTeamRequest {
+                team,
+                ..CreateTeamRequest::default()
+            };
             let mut teams = self.administrator().teams();
-            Ok(teams.create_team(CreateTeamRequest { team }).await?.into_inner())
+            Ok(teams.create_team(request).await?.into_inner())
         };
         let above = team("Above", "").await?;
         let beneath = team("Beneath", &above.id).await?;
@@ -319,6 +323,7 @@ impl Arena {
         };
         let create = CreateRoleRequest {
             role: Some(role.clone()),
+            ..CreateRoleRequest::default()
         };
         self.administrator().roles().create_role(create).await?;
         self.set_role(&self.house.manager, "auditor").await?;

@@ -152,15 +152,19 @@ async fn factors(world: &World, house: &House, caller: &Caller, watched: &mut Wa
         role: "user".to_owned(),
         ..ServiceAccount::default()
     });
-    let account = accounts
-        .create_service_account(CreateServiceAccountRequest { service_account })
-        .await?;
+    let request = CreateServiceAccountRequest {
+        service_account,
+        ..CreateServiceAccountRequest::default()
+    };
+    let account = accounts.create_service_account(request).await?;
     let request = CreateApiKeyRequest {
         service_account_id: account.into_inner().id,
         lifetime_days: 1,
+        request_id: Uuid::new_v4().to_string(),
     };
-    let key = accounts.create_api_key(request).await?.into_inner().key;
+    let key = accounts.create_api_key(request.clone()).await?.into_inner().key;
     watched.secret("an API key", key.clone());
+    watched.refused(accounts.create_api_key(request).await)?;
     let exchange = ExchangeApiKeyRequest { key: key.clone() };
     let token = world
         .anyone

@@ -11,6 +11,7 @@ use rowhouse_proto::crm::v1::{DeleteContactRequest, ListContactsRequest};
 use rowhouse_types::ContactId;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+use uuid::Uuid;
 
 use crate::support::world::{PLACEMENTS, World, slug_in};
 
@@ -62,13 +63,21 @@ async fn a_role_in(world: &World, placement: Placement) -> Result<()> {
     ensure!(opens, "{catalog:?}");
 
     let mut roles = administrator.caller.roles();
+    let create = |permission: &str| CreateRoleRequest {
+        role: auditor(&[permission]),
+        ..CreateRoleRequest::default()
+    };
     for (permission, refusal) in [("contacts:fly", "FIELD_INVALID"), ("*:*", "PERMISSION_MISSING")] {
-        let role = auditor(&[permission]);
-        let refused = roles.create_role(CreateRoleRequest { role }).await.unwrap_err();
+        let refused = roles.create_role(create(permission)).await.unwrap_err();
         ensure!(reason(&refused) == refusal, "{refused:?}");
     }
-    let role = auditor(&["contacts:read"]);
-    roles.create_role(CreateRoleRequest { role }).await?;
+    let create = CreateRoleRequest {
+        request_id: Uuid::new_v4().to_string(),
+        ..create("contacts:read")
+    };
+    let made = roles.create_role(create.clone()).await?.into_inner();
+    let again = roles.create_role(create).await?.into_inner();
+    ensure!(again == made, "a call that is repeated answers what it made: {again:?}");
     let address = format!("ada@{}.example", tenant.slug);
     journey::invite(&administrator.caller, &address, "auditor").await?;
     let ada = world.join(&tenant.id, &address).await?;

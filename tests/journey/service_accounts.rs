@@ -12,6 +12,7 @@ use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::{GetContactRequest, ListContactsRequest};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+use uuid::Uuid;
 
 use crate::support::world::{PLACEMENTS, World, slug_in};
 
@@ -25,16 +26,21 @@ async fn key(administrator: &Caller, account: &str) -> Result<(String, String)> 
     let request = CreateApiKeyRequest {
         service_account_id: account.to_owned(),
         lifetime_days: 30,
+        request_id: Uuid::new_v4().to_string(),
     };
-    let created = administrator
-        .service_accounts()
-        .create_api_key(request)
-        .await?
-        .into_inner();
+    let mut accounts = administrator.service_accounts();
+    let created = accounts.create_api_key(request.clone()).await?.into_inner();
     let listed = created.api_key.context("the key as it is listed")?;
     ensure!(
         created.key.starts_with(&listed.prefix),
         "it is recognised by its first characters"
+    );
+    let again = accounts.create_api_key(request).await.unwrap_err();
+    let details = again.get_error_details();
+    let named = details.resource_info().map(|about| about.resource_name.as_str());
+    ensure!(
+        again.code() == Code::AlreadyExists && named == Some(listed.id.as_str()),
+        "a call that is repeated names the key and does not tell it: {again:?}"
     );
     Ok((listed.id, created.key))
 }
@@ -71,9 +77,17 @@ async fn program_in(world: &World, placement: Placement) -> Result<()> {
         role: "manager".to_owned(),
         ..ServiceAccount::default()
     });
-    let request = CreateServiceAccountRequest { service_account };
+    let request = CreateServiceAccountRequest {
+        service_account,
+        request_id: Uuid::new_v4().to_string(),
+    };
     let mut accounts = administrator.service_accounts();
-    let account = accounts.create_service_account(request).await?.into_inner();
+    let account = accounts.create_service_account(request.clone()).await?.into_inner();
+    let again = accounts.create_service_account(request).await?.into_inner();
+    ensure!(
+        again == account,
+        "a call that is repeated answers what it made: {again:?}"
+    );
     let (first_id, first) = key(administrator, &account.id).await?;
     let importer = program(world, &first).await?;
     let known = importer.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rowhouse_context::NoTenant;
 use rowhouse_db::control::is_away;
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::TenantId;
+use rowhouse_types::{ApiKeyId, TenantId};
 
 use crate::second_factor::CODE;
 use crate::team::Obstacle;
@@ -157,6 +157,14 @@ pub(crate) enum Error {
         /// How many it can have.
         most: u32,
     },
+    /// An earlier call with this request id has made a key, which is told once.
+    #[error(
+        "an earlier call with this request id made an API key, which is told only once; revoke it and make another"
+    )]
+    ApiKeyTold {
+        /// The key's id.
+        key: ApiKeyId,
+    },
     /// Somebody has the role, or would get it.
     #[error(
         "somebody has the role or is invited to it (members: {members}, open invitations: {invitations}, service accounts: {service_accounts})"
@@ -228,7 +236,8 @@ impl Error {
             | Self::EmailTaken
             | Self::RoleExists
             | Self::TeamExists
-            | Self::ServiceAccountExists => Reason::ResourceAlreadyExists,
+            | Self::ServiceAccountExists
+            | Self::ApiKeyTold { .. } => Reason::ResourceAlreadyExists,
             Self::TenantChoiceRequired | Self::CodeMissing | Self::Field { .. } | Self::RoleUnknown { .. } => {
                 Reason::FieldInvalid
             }
@@ -280,6 +289,9 @@ impl From<Error> for Failure {
                 "service_account.display_name",
                 "must be a name that no service account of the tenant has",
             ),
+            Error::ApiKeyTold { key } => Self::new(error.reason(), error.to_string())
+                .about("API key", key)
+                .in_field("request_id", "must be new to make another key"),
             Error::RequestIdReused => Self::request_id_reused(),
             Error::PageToken => Self::page_token_invalid(),
             Error::MemberExists => {
@@ -332,10 +344,13 @@ mod tests {
 
     #[test]
     fn refusals_of_one_field_name_it_beside_their_reason() {
+        let key = ApiKeyId::generate();
+        let told = Error::ApiKeyTold { key };
         for (error, reason, field) in [
             (Error::PageToken, Reason::PageTokenInvalid, "page_token"),
             (Error::RequestIdReused, Reason::RequestIdReused, "request_id"),
             (Error::MemberExists, Reason::ResourceAlreadyExists, "email"),
+            (told, Reason::ResourceAlreadyExists, "request_id"),
             (Error::TenantChoiceRequired, Reason::FieldInvalid, "tenant_id"),
             (Error::CodeMissing, Reason::FieldInvalid, "code"),
         ] {

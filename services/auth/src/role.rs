@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use rowhouse_auth_kit::{Grants, Role};
-use rowhouse_types::{Etag, Text};
+use rowhouse_types::{Etag, IdempotencyKey, Text};
 
 use crate::error::Error;
 pub(crate) use rpc::RoleRpc;
@@ -92,6 +92,8 @@ pub(crate) struct NewRole {
     pub(crate) name: RoleName,
     pub(crate) title: RoleTitle,
     pub(crate) grants: Grants,
+    /// By what the call is recognised when it comes again.
+    pub(crate) request: Option<IdempotencyKey>,
 }
 
 /// A change of a role.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rowhouse_config::Secret;
-use rowhouse_types::{ApiKeyId, Etag, ServiceAccountId, SessionId, TenantId, Text, UserId};
+use rowhouse_types::{ApiKeyId, Etag, IdempotencyKey, ServiceAccountId, SessionId, TenantId, Text, UserId};
 
 use crate::error::Error;
 use crate::random;
@@ -84,6 +84,8 @@ pub(crate) struct ParseAccountStateError;
 pub(crate) struct NewAccount {
     pub(crate) name: AccountName,
     pub(crate) role: TenantRole,
+    /// By what the call is recognised when it comes again.
+    pub(crate) request: Option<IdempotencyKey>,
 }
 
 /// A change of a service account. What is `None` stays.
@@ -94,6 +96,16 @@ pub(crate) struct Change {
     pub(crate) role: Option<TenantRole>,
     pub(crate) state: Option<AccountState>,
     pub(crate) etag: Option<Etag>,
+}
+
+/// A key that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewKey {
+    pub(crate) account: ServiceAccountId,
+    /// For how many days it is good.
+    pub(crate) days: i32,
+    /// By what the call is recognised when it comes again.
+    pub(crate) request: Option<IdempotencyKey>,
 }
 
 /// A key as it is listed.

@@ -12,7 +12,7 @@ mod tree;
 mod wire;
 
 use chrono::{DateTime, Utc};
-use rowhouse_types::{Etag, TeamId, Text, UserId};
+use rowhouse_types::{Etag, IdempotencyKey, TeamId, Text, UserId};
 
 pub(crate) use rpc::TeamRpc;
 #[cfg(test)]
@@ -47,6 +47,8 @@ pub(crate) struct Team {
 pub(crate) struct NewTeam {
     pub(crate) name: TeamName,
     pub(crate) parent: Option<TeamId>,
+    /// By what the call is recognised when it comes again.
+    pub(crate) request: Option<IdempotencyKey>,
 }
 
 /// A change of a team. What is `None` stays.

@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod bench;
 pub(crate) mod logs;
+pub(crate) mod repeated;
 pub(crate) mod statements;
 pub(crate) mod times;
 

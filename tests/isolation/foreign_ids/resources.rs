@@ -236,10 +236,11 @@ async fn new_team(administrator: &Caller, name: &str) -> Result<String> {
         display_name: name.to_owned(),
         ..auth::Team::default()
     });
-    let created = administrator
-        .teams()
-        .create_team(auth::CreateTeamRequest { team })
-        .await?;
+    let request = auth::CreateTeamRequest {
+        team,
+        ..auth::CreateTeamRequest::default()
+    };
+    let created = administrator.teams().create_team(request).await?;
     Ok(created.into_inner().id)
 }
 
@@ -304,13 +305,16 @@ async fn new_robot(administrator: &Caller, name: &str) -> Result<(String, String
         role: "user".to_owned(),
         ..auth::ServiceAccount::default()
     });
-    let created = accounts
-        .create_service_account(auth::CreateServiceAccountRequest { service_account })
-        .await?;
+    let request = auth::CreateServiceAccountRequest {
+        service_account,
+        ..auth::CreateServiceAccountRequest::default()
+    };
+    let created = accounts.create_service_account(request).await?;
     let id = created.into_inner().id;
     let key = auth::CreateApiKeyRequest {
         service_account_id: id.clone(),
         lifetime_days: 1,
+        ..auth::CreateApiKeyRequest::default()
     };
     let key = accounts.create_api_key(key).await?.into_inner();
     Ok((id, key.api_key.unwrap_or_default().id))

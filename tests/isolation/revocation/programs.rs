@@ -35,11 +35,15 @@ impl Arena {
             role: "manager".to_owned(),
             ..ServiceAccount::default()
         });
-        let request = CreateServiceAccountRequest { service_account };
+        let request = CreateServiceAccountRequest {
+            service_account,
+            ..CreateServiceAccountRequest::default()
+        };
         let account = accounts.create_service_account(request).await?.into_inner();
         let request = CreateApiKeyRequest {
             service_account_id: account.id.clone(),
             lifetime_days: 1,
+            ..CreateApiKeyRequest::default()
         };
         let created = accounts.create_api_key(request).await?.into_inner();
         let exchange = ExchangeApiKeyRequest { key: created.key };

@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use rowhouse_types::{Email, SessionId, UserId};
-use sqlx::PgConnection;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::QueryAs;
+use sqlx::{FromRow, PgConnection, Postgres};
 use uuid::Uuid;
 
 use super::{Subject, Taken};
@@ -121,15 +123,22 @@ impl Found {
     }
 }
 
-/// Counts an attempt and notes when, or says how long to wait where it must not be made yet.
-pub(super) async fn take(conn: &mut PgConnection, subject: &mut Subject) -> Result<Taken, Error> {
-    let taken: Option<(f64, DateTime<Utc>)> = sqlx::query_as(TAKE)
+/// A statement that counts an attempt, with the binds by which [`TAKE`] does: whatever counts in the same words has them as its
+/// first, and its own behind them.
+pub(super) fn counting<'q, O>(sql: &'static str, subject: &'q Subject) -> QueryAs<'q, Postgres, O, PgArguments>
+where
+    O: for<'r> FromRow<'r, PgRow>,
+{
+    sqlx::query_as(sql)
         .bind(&subject.digest)
         .bind(subject.bound.free)
         .bind(subject.bound.leak_s)
         .bind(subject.bound.wait_max_s)
-        .fetch_optional(&mut *conn)
-        .await?;
+}
+
+/// Counts an attempt and notes when, or says how long to wait where it must not be made yet.
+pub(super) async fn take(conn: &mut PgConnection, subject: &mut Subject) -> Result<Taken, Error> {
+    let taken: Option<(f64, DateTime<Utc>)> = counting(TAKE, subject).fetch_optional(&mut *conn).await?;
     note(conn, subject, taken).await
 }
 
@@ -170,11 +179,7 @@ pub(super) async fn look(
     pair: &mut Subject,
     (reset, recovered): (&[u8], &[u8]),
 ) -> Result<Look, Error> {
-    let row: LookRow = sqlx::query_as(LOOK)
-        .bind(&pair.digest)
-        .bind(pair.bound.free)
-        .bind(pair.bound.leak_s)
-        .bind(pair.bound.wait_max_s)
+    let row: LookRow = counting(LOOK, pair)
         .bind(email.as_str())
         .bind(address)
         .bind(reset)

@@ -87,6 +87,7 @@ async fn the_grant_that_gives_a_permission_is_named_or_what_stands_in_its_way() 
         name: "auditor".parse().unwrap(),
         title: RoleTitle::parse_required("Auditor").unwrap(),
         grants: Grants::read(["contacts:read", "reports:*"]),
+        request: None,
     };
     role::actions::create(&admin, &bench.state, &auditor).await.unwrap();
     let user = bench.member(&house, "ada@acme.example", Role::User).await;

@@ -3,7 +3,7 @@
 use rowhouse_auth_kit::Grants;
 use rowhouse_context::{Ctx, Principal};
 use rowhouse_db::paging::{Page, PageScope};
-use rowhouse_db::requests::{Claimed, Once};
+use rowhouse_db::requests::Once;
 use rowhouse_types::{ApiKeyId, Etag, InvitationId, Limits, TenantId, UserId};
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
@@ -33,15 +33,10 @@ pub(crate) async fn invite(ctx: &Ctx, state: &State, invite: &Invite) -> Result<
         .await?
         .admit(&invite.email, "email")?;
     let id = InvitationId::generate();
-    if let Some(once) = recognised_by(ctx, invite) {
-        match request::TABLE.claim(&mut tx, tenant.uuid(), &once, id.uuid()).await? {
-            Claimed::First => {}
-            Claimed::Reused => return Err(Error::RequestIdReused),
-            Claimed::Repeated(id) => {
-                let sent = invitation::find(&mut tx, tenant, InvitationId::from_uuid(id)).await?;
-                return sent.ok_or_else(|| Error::fault("the invitation of a repeated call is gone"));
-            }
-        }
+    let once = recognised_by(ctx, invite);
+    if let Some(earlier) = request::made_before(&mut tx, tenant, once.as_ref(), id.uuid()).await? {
+        let sent = invitation::find(&mut tx, tenant, InvitationId::from_uuid(earlier)).await?;
+        return sent.ok_or_else(|| Error::fault("the invitation of a repeated call is gone"));
     }
     if store::has_address(&mut tx, tenant, invite.email.as_str()).await? {
         return Err(Error::MemberExists);
@@ -87,7 +82,7 @@ async fn may_mail(conn: &mut PgConnection, tenant: TenantId, limits: &Limits) ->
     }
 }
 
-/// How a call that names a request id is recognised when it comes again.
+/// How a call that names a request id is recognised when it comes again, in the form that older code wrote too.
 fn recognised_by(ctx: &Ctx, invite: &Invite) -> Option<Once> {
     let asked = format!("{}|{}|{}", ctx.principal().actor(), invite.email.key(), invite.role);
     invite.request.map(|key| Once::new("InviteMember", key, &asked))

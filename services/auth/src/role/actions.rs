@@ -3,9 +3,11 @@
 use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
+use rowhouse_db::requests::Once;
 use rowhouse_types::{Etag, ServiceAccountId, TenantId};
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::{Change, Holders, Known, Listed, NewRole, OWN_ROLES_MAX, OwnRole, RoleName, TenantRole, covers, store};
 use crate::audit::{self, Entry};
@@ -13,7 +15,7 @@ use crate::error::Error;
 use crate::handed_on::Ended;
 use crate::rights::{self, Query, Rights, Standing, Subject};
 use crate::state::State;
-use crate::{invitation, operator, service_account, tenant};
+use crate::{invitation, operator, request, service_account, tenant};
 
 /// Adds a role.
 pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewRole) -> Result<Listed, Error> {
@@ -21,6 +23,12 @@ pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewRole) -> Result<Li
     let mut tx = state.begin().await?;
     tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
     covers(&held(&mut tx, ctx, tenant).await?, &new.grants)?;
+    // A role has no id but its name, which the call says: what is remembered is only that it was made.
+    let once = recognised_by(ctx, new);
+    let earlier = request::made_before(&mut tx, tenant, once.as_ref(), Uuid::now_v7()).await?;
+    if earlier.is_some() {
+        return own(&mut tx, tenant, &new.name).await;
+    }
     if store::count(&mut tx, tenant).await? >= i64::from(OWN_ROLES_MAX) {
         return Err(Error::TooManyRoles { most: OWN_ROLES_MAX });
     }
@@ -38,12 +46,13 @@ pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewRole) -> Result<Li
 pub(crate) async fn get(ctx: &Ctx, state: &State, name: &TenantRole) -> Result<Listed, Error> {
     let tenant = ctx.tenant()?;
     let mut conn = state.connection().await?;
-    let role = match name {
-        TenantRole::BuiltIn(role) => Known::BuiltIn(*role),
-        TenantRole::Own(name) => Known::Own(find(&mut conn, tenant, name).await?),
-    };
-    let holders = holders(&mut conn, tenant, name.as_str()).await?;
-    Ok(Listed { role, holders })
+    match name {
+        TenantRole::Own(name) => own(&mut conn, tenant, name).await,
+        TenantRole::BuiltIn(role) => Ok(Listed {
+            role: Known::BuiltIn(*role),
+            holders: holders(&mut conn, tenant, name.as_str()).await?,
+        }),
+    }
 }
 
 /// A page of roles, those that every tenant has first, then its own by name.
@@ -180,6 +189,19 @@ pub(crate) async fn held(conn: &mut PgConnection, ctx: &Ctx, tenant: TenantId) -
         Standing::TenantUnknown => Err(Error::TenantNotReady),
         Standing::SecondFactorNotShown => Err(Error::SecondFactorNotShown),
     }
+}
+
+/// How a call that names a request id is recognised when it comes again.
+fn recognised_by(ctx: &Ctx, new: &NewRole) -> Option<Once> {
+    let content = json!([new.name.as_str(), new.title.as_str(), new.grants.to_strings()]);
+    request::recognised_by(ctx, "CreateRole", new.request, &content)
+}
+
+/// One of the tenant's own roles, and who has it.
+async fn own(conn: &mut PgConnection, tenant: TenantId, name: &RoleName) -> Result<Listed, Error> {
+    let role = Known::Own(find(conn, tenant, name).await?);
+    let holders = holders(conn, tenant, name.as_str()).await?;
+    Ok(Listed { role, holders })
 }
 
 async fn find(conn: &mut PgConnection, tenant: TenantId, name: &RoleName) -> Result<OwnRole, Error> {

@@ -1,6 +1,7 @@
 //! Roles of tenants' own on a real database.
 
 mod programs;
+mod repeated;
 
 use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::Ctx;
@@ -21,6 +22,7 @@ fn role(name: &str, permissions: &[&str]) -> NewRole {
         name: name.parse().unwrap(),
         title: RoleTitle::parse_required(name).unwrap(),
         grants: Grants::read(permissions),
+        request: None,
     }
 }
 

@@ -17,8 +17,14 @@ pub(super) fn new_role(request: &proto::CreateRoleRequest) -> Result<NewRole, Fa
     let name = violations.take("role.name", role.name.parse());
     let title = violations.take("role.display_name", RoleTitle::parse_required(&role.display_name));
     let grants = grants(&role.permissions, &mut violations);
-    let read = name.zip(title).zip(grants);
-    violations.finish(read.map(|((name, title), grants)| NewRole { name, title, grants }))
+    let request_id = violations.take("request_id", optional(&request.request_id));
+    let read = name.zip(title).zip(grants).zip(request_id);
+    violations.finish(read.map(|(((name, title), grants), request)| NewRole {
+        name,
+        title,
+        grants,
+        request,
+    }))
 }
 
 /// What a role is to give. Each permission must be one of the catalogue, or stand for some of it.
@@ -142,8 +148,11 @@ mod tests {
 
     #[test]
     fn every_fault_of_a_new_role_is_named_at_once() {
-        let new = |role| new_role(&proto::CreateRoleRequest { role });
-        assert_eq!(faults(&new(None).unwrap_err()), ["role"]);
+        let new = |role, request_id: &str| {
+            let request_id = request_id.to_owned();
+            new_role(&proto::CreateRoleRequest { role, request_id })
+        };
+        assert_eq!(faults(&new(None, "").unwrap_err()), ["role"]);
         let wrong = message(
             "user",
             "",
@@ -158,7 +167,7 @@ mod tests {
             ],
         );
         assert_eq!(
-            faults(&new(Some(wrong)).unwrap_err()),
+            faults(&new(Some(wrong), "twice").unwrap_err()),
             [
                 "role.name",
                 "role.display_name",
@@ -167,12 +176,13 @@ mod tests {
                 "role.permissions[3]",
                 "role.permissions[4]",
                 "role.permissions[5]",
-                "role.permissions[6]"
+                "role.permissions[6]",
+                "request_id"
             ]
         );
         let many = vec!["contacts:read"; PERMISSIONS_MAX + 1];
         for permissions in [[].as_slice(), &many] {
-            let refused = new(Some(message("sales_lead", "Sales lead", permissions))).unwrap_err();
+            let refused = new(Some(message("sales_lead", "Sales lead", permissions)), "").unwrap_err();
             assert_eq!(faults(&refused), ["role.permissions"]);
         }
         let good = message(
@@ -180,7 +190,7 @@ mod tests {
             "Sales lead",
             &["reports:*", "contacts:read", "contacts:read"],
         );
-        let good = new(Some(good)).unwrap();
+        let good = new(Some(good), "").unwrap();
         assert_eq!(
             good.grants.to_strings(),
             ["contacts:read", "reports:*"],

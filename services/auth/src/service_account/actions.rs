@@ -2,8 +2,9 @@
 
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
+use rowhouse_db::requests::Once;
 use rowhouse_types::{Etag, ServiceAccountId, TenantId};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 
 use super::{ACCOUNTS_MAX, AccountState, Change, NewAccount, ServiceAccount, store, user_of};
@@ -14,7 +15,7 @@ use crate::member::actions::{may_give, with_keys};
 use crate::rights::{self, Subject};
 use crate::role::TenantRole;
 use crate::state::State;
-use crate::{invitation, tenant};
+use crate::{invitation, request, tenant};
 
 /// Adds a service account.
 pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewAccount) -> Result<ServiceAccount, Error> {
@@ -22,10 +23,15 @@ pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewAccount) -> Result
     let mut tx = state.begin().await?;
     tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
     may_give(&mut tx, ctx, tenant, &new.role, "service_account.role").await?;
+    let id = ServiceAccountId::generate();
+    let once = recognised_by(ctx, new);
+    if let Some(earlier) = request::made_before(&mut tx, tenant, once.as_ref(), id.uuid()).await? {
+        return find(&mut tx, tenant, ServiceAccountId::from_uuid(earlier)).await;
+    }
     if store::count(&mut tx, tenant).await? >= i64::from(ACCOUNTS_MAX) {
         return Err(Error::TooManyServiceAccounts { most: ACCOUNTS_MAX });
     }
-    let account = store::insert(&mut tx, tenant, new).await?;
+    let account = store::insert(&mut tx, tenant, id, new).await?;
     let account = account.ok_or(Error::ServiceAccountExists)?;
     let entry = Entry::new("service_account.create", account.id).after(Value::Object(facts(&account)));
     audit::record(&mut tx, ctx, entry).await?;
@@ -131,6 +137,12 @@ pub(crate) async fn delete(ctx: &Ctx, state: &State, id: ServiceAccountId, etag:
     let version = rights::bump(&mut tx, &with_keys([Subject::User(user_of(id))], &ended.keys)).await?;
     tx.commit().await?;
     state.clock.acknowledge(ctx, version).await
+}
+
+/// How a call that names a request id is recognised when it comes again.
+fn recognised_by(ctx: &Ctx, new: &NewAccount) -> Option<Once> {
+    let content = json!([new.name.as_str(), new.role.as_str()]);
+    request::recognised_by(ctx, "CreateServiceAccount", new.request, &content)
 }
 
 pub(super) async fn find(

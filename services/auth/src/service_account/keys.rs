@@ -2,12 +2,13 @@
 
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
+use rowhouse_db::requests::Once;
 use rowhouse_status::Reason;
 use rowhouse_types::{ApiKeyId, ServiceAccountId, TenantId};
 use serde_json::json;
 
 use super::actions::find;
-use super::{ApiKey, KEYS_MAX, KeyHolder, ListedKey, session_of, store, user_of};
+use super::{ApiKey, KEYS_MAX, KeyHolder, ListedKey, NewKey, session_of, store, user_of};
 use crate::attempt::failed::{self, Failed};
 use crate::attempt::origin::{self, Kind};
 use crate::audit::{self, Entry};
@@ -16,35 +17,44 @@ use crate::key::AccessToken;
 use crate::member::actions::may_give;
 use crate::rights::{self, Query, Rights, Standing, Subject};
 use crate::state::State;
-use crate::tenant;
+use crate::{request, tenant};
 
 /// The RPC that exchanges one.
 const EXCHANGE: &str = "rowhouse.auth.v1.ServiceAccountService/ExchangeApiKey";
 
-/// Makes a key that is good for so many days. Whoever has it can do what the account can, so only who holds all of that may,
-/// and it ends when they no longer do.
-pub(crate) async fn create(
-    ctx: &Ctx,
-    state: &State,
-    account: ServiceAccountId,
-    days: i32,
-) -> Result<(ListedKey, ApiKey), Error> {
+/// Makes a key. Whoever has it can do what the account can, so only who holds all of that may, and it ends when they no longer do.
+///
+/// A call that is repeated is refused, with the id of the key that there is. It does not take that key's place: a call that comes
+/// late or twice would end the one that its caller has by then, and a call that is repeated must do nothing.
+pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewKey) -> Result<(ListedKey, ApiKey), Error> {
     let tenant = ctx.tenant()?;
     let creator = ctx.principal().user().ok_or(Error::Revoked)?;
     let key = ApiKey::generate()?;
     let mut tx = state.begin().await?;
     tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
-    let known = find(&mut tx, tenant, account).await?;
-    may_give(&mut tx, ctx, tenant, &known.role, "service_account_id").await?;
-    if store::count_keys(&mut tx, tenant, account).await? >= i64::from(KEYS_MAX) {
+    let account = find(&mut tx, tenant, new.account).await?;
+    may_give(&mut tx, ctx, tenant, &account.role, "service_account_id").await?;
+    let id = ApiKeyId::generate();
+    let once = recognised_by(ctx, new);
+    if let Some(earlier) = request::made_before(&mut tx, tenant, once.as_ref(), id.uuid()).await? {
+        let key = ApiKeyId::from_uuid(earlier);
+        return Err(Error::ApiKeyTold { key });
+    }
+    if store::count_keys(&mut tx, tenant, new.account).await? >= i64::from(KEYS_MAX) {
         return Err(Error::TooManyApiKeys { most: KEYS_MAX });
     }
-    let listed = store::insert_key(&mut tx, tenant, account, (&key, days), creator).await?;
+    let listed = store::insert_key(&mut tx, tenant, id, (new, &key), creator).await?;
     let entry = Entry::new("api_key.create", listed.id)
-        .after(json!({ "service_account": account.to_string(), "expires": listed.expires }));
+        .after(json!({ "service_account": new.account.to_string(), "expires": listed.expires }));
     audit::record(&mut tx, ctx, entry).await?;
     tx.commit().await?;
     Ok((listed, key))
+}
+
+/// How a call that names a request id is recognised when it comes again: the key itself is not among it.
+fn recognised_by(ctx: &Ctx, new: &NewKey) -> Option<Once> {
+    let content = json!([new.account, new.days]);
+    request::recognised_by(ctx, "CreateApiKey", new.request, &content)
 }
 
 /// A page of an account's keys, the latest first.

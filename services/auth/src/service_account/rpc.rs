@@ -80,8 +80,8 @@ impl ServiceAccountService for ServiceAccountRpc {
         request: Request<proto::CreateApiKeyRequest>,
     ) -> Answer<proto::CreateApiKeyResponse> {
         let ctx = ctx(&request)?;
-        let (account, days) = wire::new_key(request.get_ref())?;
-        let created = keys::create(&ctx, &self.state, account, days).await;
+        let new = wire::new_key(request.get_ref())?;
+        let created = keys::create(&ctx, &self.state, &new).await;
         let (listed, key) = created.map_err(Failure::from)?;
         Ok(Response::new(proto::CreateApiKeyResponse {
             api_key: Some(wire::key(&listed)),

@@ -5,7 +5,7 @@ use rowhouse_types::{ApiKeyId, Etag, ServiceAccountId, TenantId, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{ACCOUNTS_MAX, ApiKey, KeyHolder, ListedKey, NewAccount, ServiceAccount, USE_KNOWN};
+use super::{ACCOUNTS_MAX, ApiKey, KeyHolder, ListedKey, NewAccount, NewKey, ServiceAccount, USE_KNOWN};
 use crate::error::Error;
 use crate::handed_on::in_order;
 use crate::role::TenantRole;
@@ -162,7 +162,7 @@ fn account((id, name, role, state, created, updated, revision): Row) -> Result<S
     })
 }
 
-fn key((id, account, prefix, created, expires, revoked, used): KeyRow) -> ListedKey {
+fn listed((id, account, prefix, created, expires, revoked, used): KeyRow) -> ListedKey {
     ListedKey {
         id: ApiKeyId::from_uuid(id),
         account: ServiceAccountId::from_uuid(account),
@@ -178,11 +178,12 @@ fn key((id, account, prefix, created, expires, revoked, used): KeyRow) -> Listed
 pub(super) async fn insert(
     conn: &mut PgConnection,
     tenant: TenantId,
+    id: ServiceAccountId,
     new: &NewAccount,
 ) -> Result<Option<ServiceAccount>, Error> {
     let row: Option<Row> = sqlx::query_as(INSERT)
         .bind(tenant.uuid())
-        .bind(ServiceAccountId::generate().uuid())
+        .bind(id.uuid())
         .bind(new.name.as_str())
         .bind(new.role.as_str())
         .fetch_optional(conn)
@@ -301,25 +302,25 @@ pub(super) async fn count_keys(conn: &mut PgConnection, tenant: TenantId, id: Se
     Ok(count.fetch_one(conn).await?)
 }
 
-/// Adds a key that is good for so many days.
+/// Adds a key. `key`: itself, of which the hash is kept.
 pub(super) async fn insert_key(
     conn: &mut PgConnection,
     tenant: TenantId,
-    account: ServiceAccountId,
-    (new, days): (&ApiKey, i32),
+    id: ApiKeyId,
+    (new, key): (&NewKey, &ApiKey),
     creator: UserId,
 ) -> Result<ListedKey, Error> {
     let row: KeyRow = sqlx::query_as(INSERT_KEY)
         .bind(tenant.uuid())
-        .bind(account.uuid())
-        .bind(ApiKeyId::generate().uuid())
-        .bind(new.shown())
-        .bind(new.hash())
-        .bind(days)
+        .bind(new.account.uuid())
+        .bind(id.uuid())
+        .bind(key.shown())
+        .bind(key.hash())
+        .bind(new.days)
         .bind(creator.uuid())
         .fetch_one(conn)
         .await?;
-    Ok(key(row))
+    Ok(listed(row))
 }
 
 /// At most `limit` keys of an account before `before`, the latest first.
@@ -337,7 +338,7 @@ pub(super) async fn keys(
         .bind(limit)
         .fetch_all(conn)
         .await?;
-    Ok(rows.into_iter().map(key).collect())
+    Ok(rows.into_iter().map(listed).collect())
 }
 
 pub(super) async fn find_key(
@@ -346,13 +347,13 @@ pub(super) async fn find_key(
     id: ApiKeyId,
 ) -> Result<Option<ListedKey>, Error> {
     let row = sqlx::query_as(FIND_KEY).bind(tenant.uuid()).bind(id.uuid());
-    Ok(row.fetch_optional(conn).await?.map(key))
+    Ok(row.fetch_optional(conn).await?.map(listed))
 }
 
 /// Ends a key.
 pub(super) async fn revoke_key(conn: &mut PgConnection, tenant: TenantId, id: ApiKeyId) -> Result<ListedKey, Error> {
     let row = sqlx::query_as(REVOKE_KEY).bind(tenant.uuid()).bind(id.uuid());
-    Ok(key(row.fetch_one(conn).await?))
+    Ok(listed(row.fetch_one(conn).await?))
 }
 
 /// Ends the keys that somebody has made and so knows, of whichever accounts, and those that were made with such keys; under the

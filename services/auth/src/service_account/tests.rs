@@ -4,6 +4,7 @@ mod failed;
 mod flood;
 mod handed_on;
 mod prune;
+mod repeated;
 
 use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::{Ctx, Principal};
@@ -23,7 +24,7 @@ use crate::rights::{Query, Rights, Standing};
 use crate::role::{self, NewRole, RoleTitle, TenantRole};
 use crate::session;
 use crate::tenant::Access;
-use crate::tests::bench::{Bench, House, PASSWORD, anonymous, ctx};
+use crate::tests::bench::{Bench, House, PASSWORD, anonymous, ctx, key_of};
 
 async fn start(name: &str) -> (Bench, House, Ctx) {
     let bench = Bench::start(name).await;
@@ -36,6 +37,7 @@ fn new(name: &str, role: Role) -> NewAccount {
     NewAccount {
         name: AccountName::parse_required(name).unwrap(),
         role: TenantRole::BuiltIn(role),
+        request: None,
     }
 }
 
@@ -51,7 +53,7 @@ fn change(id: ServiceAccountId) -> Change {
 
 async fn robot(bench: &Bench, by: &Ctx, role: Role) -> (ServiceAccount, ListedKey, ApiKey) {
     let account = create(by, &bench.state, &new("Importer", role)).await.unwrap();
-    let (listed, key) = keys::create(by, &bench.state, account.id, 30).await.unwrap();
+    let (listed, key) = keys::create(by, &bench.state, &key_of(account.id, 30)).await.unwrap();
     (account, listed, key)
 }
 
@@ -95,7 +97,9 @@ async fn a_key_gives_a_token_with_the_accounts_rights_until_it_is_revoked() {
     assert!(seen[0].used.is_some() && key.expose().starts_with(&seen[0].prefix));
     assert!(!bench.dump().await.contains(key.expose()), "a key is kept nowhere");
 
-    let (other_listed, other) = keys::create(&admin, &bench.state, account.id, 1).await.unwrap();
+    let (other_listed, other) = keys::create(&admin, &bench.state, &key_of(account.id, 1))
+        .await
+        .unwrap();
     keys::revoke(&admin, &bench.state, listed.id).await.unwrap();
     assert!(matches!(exchanges(&bench, &key).await, Err(Error::ApiKeyInvalid)));
     let ended = rights(&bench, house.tenant, account.id, listed.id).await;
@@ -171,6 +175,7 @@ async fn nobody_makes_or_takes_over_an_account_that_can_do_more_than_they() {
         name: "integrator".parse().unwrap(),
         title: RoleTitle::parse_required("Integrator").unwrap(),
         grants: Grants::read(["service_accounts:*", "contacts:read@own"]),
+        request: None,
     };
     role::actions::create(&admin, state, &role).await.unwrap();
     let user = bench.member(&house, "ada@acme.example", Role::User).await;
@@ -203,14 +208,14 @@ async fn nobody_makes_or_takes_over_an_account_that_can_do_more_than_they() {
     };
     for refused in [
         create(&by, state, &new("More", Role::User)).await.map(drop),
-        keys::create(&by, state, mighty.id, 1).await.map(drop),
+        keys::create(&by, state, &key_of(mighty.id, 1)).await.map(drop),
         update(&by, state, &raise).await.map(drop),
         update(&by, state, &lower).await.map(drop),
         delete(&by, state, mighty.id, None).await,
     ] {
         assert!(matches!(refused, Err(Error::RoleNotCovered { .. })), "{refused:?}");
     }
-    keys::create(&by, state, own.id, 1).await.unwrap();
+    keys::create(&by, state, &key_of(own.id, 1)).await.unwrap();
     // A key that others may have is ended by whoever may.
     keys::revoke(&by, state, key.id).await.unwrap();
     // A role that a service account has is held.
@@ -242,8 +247,8 @@ async fn a_key_ends_with_the_rights_of_whoever_knows_it() {
     };
     for way in ["demoted", "disabled", "removed"] {
         let by = bench.ctx_of(other, house.tenant).await;
-        let (listed, key) = keys::create(&by, state, account.id, 1).await.unwrap();
-        let kept = keys::create(&admin, state, account.id, 1).await.unwrap().1;
+        let (listed, key) = keys::create(&by, state, &key_of(account.id, 1)).await.unwrap();
+        let kept = keys::create(&admin, state, &key_of(account.id, 1)).await.unwrap().1;
         let sent = member::actions::invite(&by, state, &invite_to("mole@acme.example")).await;
         let sent = sent.unwrap().id;
         match way {
@@ -296,7 +301,7 @@ async fn a_key_ends_with_the_rights_of_whoever_knows_it() {
 
     // A role that gives more: who made the keys could perhaps not have made them for it.
     let small = create(&admin, state, &new("Small", Role::User)).await.unwrap();
-    let (listed, key) = keys::create(&admin, state, small.id, 1).await.unwrap();
+    let (listed, key) = keys::create(&admin, state, &key_of(small.id, 1)).await.unwrap();
     let renamed = Change {
         name: Some(AccountName::parse_required("Smaller").unwrap()),
         ..change(small.id)
@@ -377,12 +382,12 @@ async fn accounts_and_keys_are_bounded_named_once_and_listed_in_pages() {
     let taken = create(&admin, state, &new("IMPORTER", Role::User)).await;
     assert!(matches!(taken, Err(Error::ServiceAccountExists)), "{taken:?}");
     for _ in 1..KEYS_MAX {
-        keys::create(&admin, state, account.id, 1).await.unwrap();
+        keys::create(&admin, state, &key_of(account.id, 1)).await.unwrap();
     }
-    let more = keys::create(&admin, state, account.id, 1).await.map(drop);
+    let more = keys::create(&admin, state, &key_of(account.id, 1)).await.map(drop);
     assert!(matches!(more, Err(Error::TooManyApiKeys { .. })), "{more:?}");
     keys::revoke(&admin, state, first.id).await.unwrap();
-    keys::create(&admin, state, account.id, 1).await.unwrap();
+    keys::create(&admin, state, &key_of(account.id, 1)).await.unwrap();
     let (mut seen, mut token) = (Vec::new(), String::new());
     loop {
         let page = keys::list(&admin, state, account.id, 4, &token).await.unwrap();
@@ -424,7 +429,7 @@ async fn nobody_meets_another_tenants_accounts_or_keys() {
             get(&there, state, id).await.map(drop),
             update(&there, state, &change(id)).await.map(drop),
             delete(&there, state, id, None).await,
-            keys::create(&there, state, id, 1).await.map(drop),
+            keys::create(&there, state, &key_of(id, 1)).await.map(drop),
             keys::list(&there, state, id, 10, "").await.map(drop),
         ] {
             assert!(

@@ -7,7 +7,7 @@ use rowhouse_status::{Failure, Violations};
 use rowhouse_types::{ApiKeyId, Etag, ServiceAccountId, TenantId};
 
 use super::{
-    AccountName, AccountState, ApiKey, Change, LIFETIME_DAYS, LIFETIME_DAYS_DEFAULT, ListedKey, NewAccount,
+    AccountName, AccountState, ApiKey, Change, LIFETIME_DAYS, LIFETIME_DAYS_DEFAULT, ListedKey, NewAccount, NewKey,
     ServiceAccount, user_of,
 };
 use crate::error::Error;
@@ -21,7 +21,9 @@ pub(super) fn new_account(request: &proto::CreateServiceAccountRequest) -> Resul
     let name = AccountName::parse_required(&account.display_name);
     let name = violations.take("service_account.display_name", name);
     let role = violations.take("service_account.role", account.role.parse());
-    violations.finish(name.zip(role).map(|(name, role)| NewAccount { name, role }))
+    let request_id = violations.take("request_id", optional(&request.request_id));
+    let read = name.zip(role).zip(request_id);
+    violations.finish(read.map(|((name, role), request)| NewAccount { name, role, request }))
 }
 
 /// The change that a mask and its values ask for. Without a mask, the fields that are set count (AIP-134).
@@ -76,8 +78,7 @@ pub(super) fn removal(
     violations.finish(id.zip(etag))
 }
 
-/// Whose key to make, and for how many days it is good.
-pub(super) fn new_key(request: &proto::CreateApiKeyRequest) -> Result<(ServiceAccountId, i32), Failure> {
+pub(super) fn new_key(request: &proto::CreateApiKeyRequest) -> Result<NewKey, Failure> {
     let mut violations = Violations::default();
     let account = violations.take("service_account_id", request.service_account_id.parse());
     let days = match request.lifetime_days {
@@ -89,7 +90,9 @@ pub(super) fn new_key(request: &proto::CreateApiKeyRequest) -> Result<(ServiceAc
         }
     };
     let days = violations.take("lifetime_days", days);
-    violations.finish(account.zip(days))
+    let request_id = violations.take("request_id", optional(&request.request_id));
+    let read = account.zip(days).zip(request_id);
+    violations.finish(read.map(|((account, days), request)| NewKey { account, days, request }))
 }
 
 /// Whose keys to list, and how many.

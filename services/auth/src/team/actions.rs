@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use rowhouse_auth_kit::{Grants, Scope};
 use rowhouse_context::Ctx;
 use rowhouse_db::paging::{Page, PageScope};
+use rowhouse_db::requests::Once;
 use rowhouse_types::{Etag, TeamId, TenantId, UserId};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -13,18 +14,22 @@ use crate::audit::{self, Entry};
 use crate::error::Error;
 use crate::rights::{self, Subject};
 use crate::state::State;
-use crate::{member, role, tenant};
+use crate::{member, request, role, tenant};
 
 /// Adds a team. It has nobody in it, so it changes nobody's rights.
 pub(crate) async fn create(ctx: &Ctx, state: &State, new: &NewTeam) -> Result<Team, Error> {
     let tenant = ctx.tenant()?;
     let mut tx = state.begin().await?;
     tenant::lock(&mut tx, tenant).await?.ok_or(Error::TenantNotReady)?;
+    let id = TeamId::generate();
+    let once = recognised_by(ctx, new);
+    if let Some(earlier) = request::made_before(&mut tx, tenant, once.as_ref(), id.uuid()).await? {
+        return find(&mut tx, tenant, TeamId::from_uuid(earlier)).await;
+    }
     let (tree, count) = store::tree(&mut tx, tenant).await?;
     if u32::try_from(count).is_ok_and(|count| count >= TEAMS_MAX) {
         return Err(Obstacle::TooMany.into());
     }
-    let id = TeamId::generate();
     if let Some(parent) = new.parent {
         find(&mut tx, tenant, parent).await?;
     }
@@ -221,6 +226,12 @@ async fn may_reorganise(conn: &mut PgConnection, ctx: &Ctx, tenant: TenantId) ->
         }
     }
     Ok(())
+}
+
+/// How a call that names a request id is recognised when it comes again.
+fn recognised_by(ctx: &Ctx, new: &NewTeam) -> Option<Once> {
+    let content = json!([new.name.as_str(), new.parent]);
+    request::recognised_by(ctx, "CreateTeam", new.request, &content)
 }
 
 async fn find(conn: &mut PgConnection, tenant: TenantId, id: TeamId) -> Result<Team, Error> {

@@ -1,5 +1,7 @@
 //! Teams on a real database: whom they let reach what, and who may change them.
 
+mod repeated;
+
 use rowhouse_auth_kit::{Grants, Role};
 use rowhouse_context::Ctx;
 use rowhouse_types::{TeamId, TenantId, UserId};
@@ -16,6 +18,7 @@ async fn team(bench: &Bench, by: &Ctx, name: &str, parent: Option<TeamId>) -> Te
     let new = NewTeam {
         name: TeamName::parse_required(name).unwrap(),
         parent,
+        request: None,
     };
     create(by, &bench.state, &new).await.unwrap()
 }
@@ -106,6 +109,7 @@ async fn a_manager_reaches_the_teams_beneath_and_a_member_their_own_team() {
         name: "dock_lead".parse().unwrap(),
         title: RoleTitle::parse_required("Dock lead").unwrap(),
         grants: Grants::read(["contacts:read@team"]),
+        request: None,
     };
     role::actions::create(&admin, &bench.state, &new).await.unwrap();
     let give = member::Change {
@@ -184,6 +188,7 @@ async fn who_holds_something_for_their_teams_only_moves_nobody_between_teams() {
         name: name.parse().unwrap(),
         title: RoleTitle::parse_required("Lead").unwrap(),
         grants: Grants::read(grants),
+        request: None,
     };
     let state = &bench.state;
     for role in [
@@ -246,6 +251,7 @@ async fn teams_form_a_tree_with_names_of_their_own() {
     let new = |name: &str, parent| NewTeam {
         name: TeamName::parse_required(name).unwrap(),
         parent,
+        request: None,
     };
     let refused = create(&admin, state, &new("deep", Some(chain[DEPTH_MAX - 1].id))).await;
     assert!(matches!(refused, Err(Error::Team(Obstacle::TooDeep))), "{refused:?}");
@@ -348,6 +354,7 @@ async fn nobody_meets_another_tenants_teams_or_members() {
         let named = |name: &str| NewTeam {
             name: TeamName::parse_required(name).unwrap(),
             parent: Some(id),
+            request: None,
         };
         for refused in [
             get(&there, state, id).await.map(drop),

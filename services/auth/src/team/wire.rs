@@ -15,7 +15,9 @@ pub(super) fn new_team(request: &proto::CreateTeamRequest) -> Result<NewTeam, Fa
     let mut violations = Violations::default();
     let name = violations.take("team.display_name", TeamName::parse_required(&team.display_name));
     let parent = violations.take("team.parent_id", optional(&team.parent_id));
-    violations.finish(name.zip(parent).map(|(name, parent)| NewTeam { name, parent }))
+    let request_id = violations.take("request_id", optional(&request.request_id));
+    let read = name.zip(parent).zip(request_id);
+    violations.finish(read.map(|((name, parent), request)| NewTeam { name, parent, request }))
 }
 
 /// The change that a mask and its values ask for. Without a mask, the fields that are set count (AIP-134).
@@ -106,6 +108,24 @@ mod tests {
                 paths: paths.iter().map(|path| (*path).to_owned()).collect(),
             }),
         })
+    }
+
+    #[test]
+    fn a_new_team_may_have_a_request_id() {
+        let new = |request_id: &str| {
+            let display_name = "North".to_owned();
+            new_team(&proto::CreateTeamRequest {
+                team: Some(proto::Team {
+                    display_name,
+                    ..proto::Team::default()
+                }),
+                request_id: request_id.to_owned(),
+            })
+        };
+        assert_eq!(new("").unwrap().request, None);
+        let id = "0197a6de-1c8f-7c1e-a4a5-5f0e9d6f3b21";
+        assert_eq!(new(id).unwrap().request, Some(id.parse().unwrap()));
+        assert_eq!(new("twice").unwrap_err().violations()[0].field, "request_id");
     }
 
     #[test]

@@ -38,7 +38,7 @@ use crate::master::{self, Purpose, master_keys};
 use crate::member::Invite;
 use crate::rights::{Clock, News, Query, Renewal, Rights, Standing, Version};
 use crate::role::TenantRole;
-use crate::service_account::{AccountName, NewAccount};
+use crate::service_account::{AccountName, NewAccount, NewKey};
 use crate::session::{Attempt, Pair};
 use crate::state::State;
 use crate::team::{self, NewTeam, TeamName};
@@ -184,6 +184,7 @@ impl Bench {
         let new = NewTeam {
             name: TeamName::parse_required("A team").unwrap(),
             parent: None,
+            request: None,
         };
         let id = team::actions::create(by, &self.state, &new).await.unwrap().id;
         for (at, user) in people.iter().enumerate() {
@@ -196,7 +197,8 @@ impl Bench {
     /// A service account.
     pub(crate) async fn program(&self, by: &Ctx, name: &str, role: TenantRole) -> ServiceAccountId {
         let name = AccountName::parse_required(name).unwrap();
-        let new = NewAccount { name, role };
+        let request = None;
+        let new = NewAccount { name, role, request };
         let made = service_account::actions::create(by, &self.state, &new).await;
         made.unwrap().id
     }
@@ -456,6 +458,12 @@ pub(crate) fn acceptance(token: Token, password: &str) -> Acceptance {
         password: OfferedPassword::parse(password).unwrap(),
         device: None,
     }
+}
+
+/// A key that a call makes which is not repeated.
+pub(crate) fn key_of(account: ServiceAccountId, days: i32) -> NewKey {
+    let request = None;
+    NewKey { account, days, request }
 }
 
 pub(crate) fn ctx(principal: Principal, tenant: Option<TenantId>) -> Ctx {

@@ -31,6 +31,22 @@ async fn connections(superuser: &Client, tenant: TenantId) -> i64 {
     count(superuser, &sql).await
 }
 
+/// One connection to all such databases of the server. After it has ended it counts for `pooler_idle`.
+fn one_place(pooler_idle: Duration) -> OwnDatabases {
+    OwnDatabases {
+        server_connections_max: 1,
+        idle_max: LONG * 3,
+        pooler_idle,
+        ..OwnDatabases::default()
+    }
+}
+
+/// Asks for the one connection where whoever had it gives it up or has lost it. Who asks is refused where that one counts still.
+async fn takes_over(db: &TenantDb, tenant: TenantId, pooler_idle: Duration) {
+    let expected = if pooler_idle.is_zero() { Ok(0) } else { Err(Error::Busy) };
+    assert_eq!(lanes::list(db, tenant, LONG).await, expected);
+}
+
 #[tokio::test]
 async fn a_pool_that_nobody_uses_is_closed_and_opened_again() {
     let bench = Bench::start("own_idle", 1).await;
@@ -124,17 +140,9 @@ async fn where_all_places_are_taken_a_pool_that_nobody_uses_makes_room() {
     let superuser = bench.superuser().await;
     let (first, second) = (bench.tenant_in(DATABASE).await, bench.tenant_in(DATABASE).await);
     for pooler_idle in [Duration::ZERO, LONG * 3] {
-        let bounds = OwnDatabases {
-            server_connections_max: 1,
-            idle_max: LONG * 3,
-            pooler_idle,
-            ..OwnDatabases::default()
-        };
-        let db = connect(&bench, bounds).await;
+        let db = connect(&bench, one_place(pooler_idle)).await;
         list(&db, first).await;
-        let listed = lanes::list(&db, second, LONG).await;
-        let expected = if pooler_idle.is_zero() { Ok(0) } else { Err(Error::Busy) };
-        assert_eq!(listed, expected);
+        takes_over(&db, second, pooler_idle).await;
         until(|| async { connections(&superuser, first).await == 0 }).await;
         db.shutdown().await;
     }
@@ -186,13 +194,7 @@ async fn a_connection_that_was_ended_while_it_was_idle_counts_as_long_as_a_poole
     let bench = Bench::start("own_ended", 1).await;
     let (tenant, superuser) = (bench.tenant_in(DATABASE).await, bench.superuser().await);
     for pooler_idle in [Duration::ZERO, LONG * 3] {
-        let bounds = OwnDatabases {
-            server_connections_max: 1,
-            idle_max: LONG * 3,
-            pooler_idle,
-            ..OwnDatabases::default()
-        };
-        let db = connect(&bench, bounds).await;
+        let db = connect(&bench, one_place(pooler_idle)).await;
         list(&db, tenant).await;
         let end = format!(
             "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE usename = '{}'",
@@ -200,9 +202,7 @@ async fn a_connection_that_was_ended_while_it_was_idle_counts_as_long_as_a_poole
         );
         superuser.query_one(&end, &[]).await.unwrap();
         until(|| async { connections(&superuser, tenant).await == 0 }).await;
-        let listed = lanes::list(&db, tenant, LONG).await;
-        let expected = if pooler_idle.is_zero() { Ok(0) } else { Err(Error::Busy) };
-        assert_eq!(listed, expected);
+        takes_over(&db, tenant, pooler_idle).await;
         db.shutdown().await;
         until(|| async { connections(&superuser, tenant).await == 0 }).await;
     }

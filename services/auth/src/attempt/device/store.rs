@@ -4,7 +4,7 @@ use rowhouse_types::{Email, UserId};
 use sqlx::PgConnection;
 
 use super::{DeviceSecret, LIFETIME_DAYS, WRONG_MAX};
-use crate::attempt::store::{Found, note};
+use crate::attempt::store::{Found, counting, note};
 use crate::attempt::{Subject, Taken};
 use crate::error::Error;
 use crate::identity::Account;
@@ -81,11 +81,7 @@ pub(in crate::attempt) async fn look(
     secret: &DeviceSecret,
     pair: &mut Subject,
 ) -> Result<Option<(Taken, Option<Account>)>, Error> {
-    let row: LookRow = sqlx::query_as(LOOK)
-        .bind(&pair.digest)
-        .bind(pair.bound.free)
-        .bind(pair.bound.leak_s)
-        .bind(pair.bound.wait_max_s)
+    let row: LookRow = counting(LOOK, pair)
         .bind(secret.hash())
         .bind(email.as_str())
         .bind(WRONG_MAX)

@@ -5,7 +5,7 @@ use super::*;
 use crate::login_policy;
 use crate::role::TenantRole;
 use crate::service_account::{self, AccountName, AccountState, NewAccount, keys, user_of};
-use crate::tests::bench::House;
+use crate::tests::bench::{House, key_of};
 
 const EMAIL: &str = "ada@acme.example";
 
@@ -143,9 +143,10 @@ async fn a_service_account_is_explained_to_who_may_see_it_and_is_asked_for_no_se
     let new = NewAccount {
         name: AccountName::parse_required("Importer").unwrap(),
         role: TenantRole::BuiltIn(Role::Manager),
+        request: None,
     };
     let account = service_account::actions::create(&admin, state, &new).await.unwrap();
-    let (key, _) = keys::create(&admin, state, account.id, 1).await.unwrap();
+    let (key, _) = keys::create(&admin, state, &key_of(account.id, 1)).await.unwrap();
     let (user, session) = (user_of(account.id), service_account::session_of(key.id));
     let explained = known(&admin, state, user, true).await.unwrap();
     let owners = [user, house.admin];

@@ -12,7 +12,7 @@ use crate::member::{self, Invite, MemberState};
 use crate::rights::Standing;
 use crate::role::TenantRole;
 use crate::service_account::{self, ApiKey, keys};
-use crate::tests::bench::{Bench, House, PASSWORD, anonymous};
+use crate::tests::bench::{Bench, House, PASSWORD, anonymous, key_of};
 
 fn why() -> Reason {
     Reason::parse_required("somebody else is in it").unwrap()
@@ -32,7 +32,7 @@ async fn start(name: &str) -> (Bench, House, UserId) {
 
 /// What somebody hands on: a key of a service account, and an invitation.
 async fn hand_on(bench: &Bench, by: &Ctx, account: ServiceAccountId, to: &str) -> (ApiKeyId, ApiKey, InvitationId) {
-    let (listed, key) = keys::create(by, &bench.state, account, 30).await.unwrap();
+    let (listed, key) = keys::create(by, &bench.state, &key_of(account, 30)).await.unwrap();
     let invite = Invite {
         email: to.parse().unwrap(),
         role: TenantRole::BuiltIn(Role::User),
@@ -174,7 +174,7 @@ async fn what_is_being_handed_on_meanwhile_is_waited_for_and_ends_too() {
     let by = Bench::ctx_in(&here);
     let account = bench.program(&by, "Importer", TenantRole::BuiltIn(Role::User)).await;
     let (db, state) = (bench.state.db.clone(), bench.state.clone());
-    let making = async move { keys::create(&by, &state, account, 30).await.map(drop) };
+    let making = async move { keys::create(&by, &state, &key_of(account, 30)).await.map(drop) };
     let disabling = async move { disable(&db, &ada(), &why()).await };
     let rows = format!("auth.tenants WHERE id = '{}'", house.tenant.uuid());
     let (made, disabled) = bench.meet(&rows, making, disabling).await;

@@ -12,7 +12,7 @@ use crate::member::actions::{get, invite, leave, remove};
 use crate::rights::Standing;
 use crate::role::TenantRole;
 use crate::service_account::{self, keys};
-use crate::tests::bench::{Bench, House, PASSWORD, ctx, founding, service_ctx};
+use crate::tests::bench::{Bench, House, PASSWORD, ctx, founding, key_of, service_ctx};
 use crate::{impersonation, login_policy, session, tenant};
 
 const EMAIL: &str = "ada@acme.example";
@@ -90,7 +90,7 @@ async fn what_ends_with_a_membership_is_the_same_whoever_ends_it() {
         let again = tenant::actions::create_first_administrator(&service_ctx(), state, &again).await;
         let again = again.unwrap();
         let account = bench.program(&admin, "Importer", TenantRole::BuiltIn(Role::User)).await;
-        let (key, _) = keys::create(&ada, state, account, 30).await.unwrap();
+        let (key, _) = keys::create(&ada, state, &key_of(account, 30)).await.unwrap();
         assert_eq!(of_member(&bench, &house, user).await, [1; 6], "{name}, before");
 
         let (tenant, ended_by) = (house.tenant, if is_left { ada } else { admin });
@@ -175,7 +175,7 @@ async fn nobody_leaves_in_a_members_place() {
         by: opened.opened.by,
     };
     let account = bench.program(&admin, "Importer", TenantRole::BuiltIn(Role::User)).await;
-    let (key, _) = keys::create(&admin, state, account, 30).await.unwrap();
+    let (key, _) = keys::create(&admin, state, &key_of(account, 30)).await.unwrap();
     let by_key = Principal::Member {
         user: service_account::user_of(account),
         session: service_account::session_of(key.id),

@@ -15,7 +15,7 @@ use crate::rights::Standing;
 use crate::role::{self, TenantRole};
 use crate::service_account::{self, AccountName, ApiKey, NewAccount, keys};
 use crate::session::Pair;
-use crate::tests::bench::{Bench, House, PASSWORD, anonymous, ctx};
+use crate::tests::bench::{Bench, House, PASSWORD, anonymous, ctx, key_of};
 
 const ROOT: &str = "root@rowhouse.example";
 
@@ -68,10 +68,11 @@ async fn what_they_have_opened_and_made_in_tenants_ends_and_nothing_of_others_do
     let new = NewAccount {
         name: AccountName::parse_required("Importer").unwrap(),
         role: TenantRole::BuiltIn(Role::User),
+        request: None,
     };
     let account = service_account::actions::create(&admin, state, &new).await.unwrap().id;
-    let (_, theirs) = keys::create(&there, state, account, 30).await.unwrap();
-    let (_, anothers) = keys::create(&admin, state, account, 30).await.unwrap();
+    let (_, theirs) = keys::create(&there, state, &key_of(account, 30)).await.unwrap();
+    let (_, anothers) = keys::create(&admin, state, &key_of(account, 30)).await.unwrap();
     let mut sent = Vec::new();
     for (by, email) in [(&there, "mole@globex.example"), (&admin, "ada@globex.example")] {
         let invite = Invite {
@@ -143,12 +144,13 @@ async fn what_they_are_making_meanwhile_is_waited_for_and_ends_too() {
     let new = NewAccount {
         name: AccountName::parse_required("Importer").unwrap(),
         role: TenantRole::BuiltIn(Role::User),
+        request: None,
     };
     let account = service_account::actions::create(&admin, &bench.state, &new)
         .await
         .unwrap()
         .id;
-    let (_, key) = keys::create(&admin, &bench.state, account, 30).await.unwrap();
+    let (_, key) = keys::create(&admin, &bench.state, &key_of(account, 30)).await.unwrap();
     bench
         .execute("UPDATE auth.api_keys SET created_by = gen_random_uuid()")
         .await;

@@ -11,7 +11,7 @@ use crate::member::{self, Invite};
 use crate::operator::command::revoke;
 use crate::role::TenantRole;
 use crate::service_account::{ApiKey, keys};
-use crate::tests::bench::{Bench, PASSWORD, anonymous, ctx};
+use crate::tests::bench::{Bench, PASSWORD, anonymous, ctx, key_of};
 
 pub(super) async fn invite(bench: &Bench, by: &Ctx, email: &str) -> InvitationId {
     let invite = Invite {
@@ -37,12 +37,12 @@ async fn what_was_made_with_their_keys_ends_too() {
                 .await,
         );
     }
-    let (first, _) = keys::create(&operator, state, accounts[0], 30).await.unwrap();
+    let (first, _) = keys::create(&operator, state, &key_of(accounts[0], 30)).await.unwrap();
     let by_first = Bench::ctx_with(other.tenant, accounts[0], first.id);
-    let (second, second_key) = keys::create(&by_first, state, accounts[1], 30).await.unwrap();
+    let (second, second_key) = keys::create(&by_first, state, &key_of(accounts[1], 30)).await.unwrap();
     let by_second = Bench::ctx_with(other.tenant, accounts[1], second.id);
-    let (_, third_key) = keys::create(&by_second, state, accounts[2], 30).await.unwrap();
-    let (_, anothers) = keys::create(&admin, state, accounts[2], 30).await.unwrap();
+    let (_, third_key) = keys::create(&by_second, state, &key_of(accounts[2], 30)).await.unwrap();
+    let (_, anothers) = keys::create(&admin, state, &key_of(accounts[2], 30)).await.unwrap();
     let sent = invite(&bench, &by_second, "mole@globex.example").await;
     let sent_by_another = invite(&bench, &admin, "ada@globex.example").await;
     // What was made with it outlives it, until the role ends.
@@ -83,7 +83,9 @@ async fn invitations_are_locked_before_keys_and_keys_before_sessions() {
     let importer = bench
         .program(&operator, "Importer", TenantRole::BuiltIn(Role::TenantAdmin))
         .await;
-    keys::create(&operator, &bench.state, importer, 30).await.unwrap();
+    keys::create(&operator, &bench.state, &key_of(importer, 30))
+        .await
+        .unwrap();
     invite(&bench, &operator, "ada@acme.example").await;
     let mut holding = bench.superuser.begin().await.unwrap();
     sqlx::raw_sql("SELECT id FROM auth.api_keys FOR UPDATE")

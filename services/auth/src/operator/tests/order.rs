@@ -12,7 +12,7 @@ use crate::member;
 use crate::operator::command::revoke;
 use crate::role::TenantRole;
 use crate::service_account::{AccountState, Change, actions, keys};
-use crate::tests::bench::{Bench, House, ctx};
+use crate::tests::bench::{Bench, House, ctx, key_of};
 
 /// The operator, who has made a key of the first account; with that key one of the second was made.
 struct Met {
@@ -33,9 +33,11 @@ async fn met(name: &str, role: Role) -> Met {
     let admin = bench.ctx_of(other.admin, other.tenant).await;
     let first = bench.program(&admin, "First", TenantRole::BuiltIn(role)).await;
     let second = bench.program(&admin, "Second", TenantRole::BuiltIn(role)).await;
-    let (by_operator, _) = keys::create(&operator, &bench.state, first, 30).await.unwrap();
+    let (by_operator, _) = keys::create(&operator, &bench.state, &key_of(first, 30)).await.unwrap();
     let by_first = Bench::ctx_with(other.tenant, first, by_operator.id);
-    let (handed_on, _) = keys::create(&by_first, &bench.state, second, 30).await.unwrap();
+    let (handed_on, _) = keys::create(&by_first, &bench.state, &key_of(second, 30))
+        .await
+        .unwrap();
     Met {
         bench,
         email: house.email,
@@ -106,7 +108,7 @@ async fn who_removes_a_member_locks_the_links_from_them_and_to_them_in_one_order
         ))
         .await;
     let by_mallory = bench.ctx_of(mallory, other.tenant).await;
-    keys::create(&by_mallory, &bench.state, met.accounts[0], 30)
+    keys::create(&by_mallory, &bench.state, &key_of(met.accounts[0], 30))
         .await
         .unwrap();
     let by_first = Bench::ctx_with(other.tenant, met.accounts[0], met.keys[0]);
@@ -124,7 +126,7 @@ async fn what_a_program_makes_with_their_key_meanwhile_is_waited_for_and_ends_to
     let met = met("operator_meets_create", Role::User).await;
     let (state, account) = (met.bench.state.clone(), met.accounts[1]);
     let by_first = Bench::ctx_with(met.other.tenant, met.accounts[0], met.keys[0]);
-    let create = async move { keys::create(&by_first, &state, account, 30).await.map(drop) };
+    let create = async move { keys::create(&by_first, &state, &key_of(account, 30)).await.map(drop) };
     // A key refers to its account: it waits where it has been found that it may be made.
     let rows = format!("auth.service_accounts WHERE id = '{}'", account.uuid());
     met.meets_the_end(&rows, create).await;
@@ -141,7 +143,7 @@ async fn what_a_program_would_make_with_their_key_after_the_end_is_not_made() {
     let by_first = Bench::ctx_with(tenant, met.accounts[0], met.keys[0]);
     let (db, email) = (state.db.clone(), met.email.parse().unwrap());
     let end = async move { revoke(&db, &email, &why()).await };
-    let create = async move { keys::create(&by_first, &state, account, 30).await.map(drop) };
+    let create = async move { keys::create(&by_first, &state, &key_of(account, 30)).await.map(drop) };
     // The end has taken the role and waits for a key; what is made meanwhile waits for the role.
     let (ended, made) = met.bench.meet(&met.handed_on(), end, create).await;
     assert!(ended.unwrap());

@@ -16,7 +16,7 @@ use crate::second_factor::actions::{confirm, set_up};
 use crate::service_account::keys;
 use crate::state::State;
 use crate::tests::app::{App, wrong};
-use crate::tests::bench::{Bench, PASSWORD};
+use crate::tests::bench::{Bench, PASSWORD, key_of};
 
 const NO_PASSWORD: &str = "not that one, surely";
 
@@ -205,7 +205,7 @@ async fn a_program_has_no_password_and_makes_nobody_an_operator() {
     let importer = bench
         .program(&admin, "Importer", TenantRole::BuiltIn(Role::TenantAdmin))
         .await;
-    let (key, _) = keys::create(&admin, &bench.state, importer, 30).await.unwrap();
+    let (key, _) = keys::create(&admin, &bench.state, &key_of(importer, 30)).await.unwrap();
     // As if the policy of the call had let it in.
     let by_program = Bench::ctx_with(house.tenant, importer, key.id);
     let refused = grant(&by_program, &bench.state, &asked(&house.email, PASSWORD, None)).await;

@@ -5,7 +5,7 @@ use rowhouse_types::ServiceAccountId;
 
 use super::*;
 use crate::service_account;
-use crate::tests::bench::{anonymous, ctx};
+use crate::tests::bench::{anonymous, ctx, key_of};
 
 /// What the log says of whom a change of a role concerns.
 async fn logged(bench: &Bench, role: &str) -> serde_json::Value {
@@ -104,7 +104,7 @@ async fn what_members_have_handed_on_ends_when_their_role_loses_something() {
     let deputy = bench.ctx_of(deputy, house.tenant).await;
     let importer = bench.program(&admin, "Importer", own("writer")).await;
     let robot = bench.program(&admin, "Robot", own("deputy")).await;
-    let (own_key, _) = service_account::keys::create(&admin, &bench.state, robot, 1)
+    let (own_key, _) = service_account::keys::create(&admin, &bench.state, &key_of(robot, 1))
         .await
         .unwrap();
     let principal = Principal::Member {
@@ -115,7 +115,7 @@ async fn what_members_have_handed_on_ends_when_their_role_loses_something() {
     let robot = ctx(principal, Some(house.tenant));
     let mut keys = Vec::new();
     for by in [&deputy, &robot, &admin] {
-        let made = service_account::keys::create(by, &bench.state, importer, 1).await;
+        let made = service_account::keys::create(by, &bench.state, &key_of(importer, 1)).await;
         keys.push(made.unwrap().1);
     }
     for (by, email) in [(&deputy, "eve@acme.example"), (&admin, "ada@acme.example")] {

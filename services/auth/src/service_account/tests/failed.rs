@@ -20,8 +20,8 @@ async fn a_key_that_is_good_no_more_is_told_to_the_log_of_its_tenant_and_an_inve
     let (bench, house, admin) = start("robot_failed").await;
     let state = &bench.state;
     let (account, revoked, revoked_key) = robot(&bench, &admin, Role::User).await;
-    let (expired, expired_key) = keys::create(&admin, state, account.id, 1).await.unwrap();
-    let (disabled, disabled_key) = keys::create(&admin, state, account.id, 1).await.unwrap();
+    let (expired, expired_key) = keys::create(&admin, state, &key_of(account.id, 1)).await.unwrap();
+    let (disabled, disabled_key) = keys::create(&admin, state, &key_of(account.id, 1)).await.unwrap();
     for key in [&revoked_key, &expired_key, &disabled_key] {
         exchanges(&bench, key).await.unwrap();
     }
@@ -44,7 +44,7 @@ async fn a_key_that_is_good_no_more_is_told_to_the_log_of_its_tenant_and_an_inve
     refused(&bench, &ApiKey::generate().unwrap()).await;
     // What was removed with its account is as if it had never been.
     let gone = create(&admin, state, &new("Gone", Role::User)).await.unwrap();
-    let (_, gone_key) = keys::create(&admin, state, gone.id, 1).await.unwrap();
+    let (_, gone_key) = keys::create(&admin, state, &key_of(gone.id, 1)).await.unwrap();
     delete(&admin, state, gone.id, None).await.unwrap();
     refused(&bench, &gone_key).await;
 

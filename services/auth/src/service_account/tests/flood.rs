@@ -84,8 +84,12 @@ async fn a_neighbour_in_the_network_is_counted_too_and_another_network_is_not() 
 async fn nobodys_inventions_stop_a_program_where_it_has_been_or_anywhere_else() {
     let (bench, _, admin) = start("robot_flood_owner").await;
     let (account, _, known) = robot(&bench, &admin, Role::User).await;
-    let (listed, gone) = keys::create(&admin, &bench.state, account.id, 1).await.unwrap();
-    let (_, newcomer) = keys::create(&admin, &bench.state, account.id, 1).await.unwrap();
+    let (listed, gone) = keys::create(&admin, &bench.state, &key_of(account.id, 1))
+        .await
+        .unwrap();
+    let (_, newcomer) = keys::create(&admin, &bench.state, &key_of(account.id, 1))
+        .await
+        .unwrap();
     for key in [&known, &gone] {
         present(&bench.state, OFFICE, key).await.unwrap();
     }

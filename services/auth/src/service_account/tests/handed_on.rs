@@ -34,10 +34,10 @@ async fn handed_on(bench: &Bench, by: &Ctx, admin: &Ctx, role: &TenantRole) -> H
         };
         accounts.push(create(admin, state, &new).await.unwrap().id);
     }
-    let (first, _) = keys::create(by, state, accounts[0], 30).await.unwrap();
+    let (first, _) = keys::create(by, state, &key_of(accounts[0], 30)).await.unwrap();
     let by_first = Bench::ctx_with(by.tenant().unwrap(), accounts[0], first.id);
-    let made = keys::create(&by_first, state, accounts[1], 30).await.unwrap();
-    let (_, kept) = keys::create(admin, state, accounts[1], 30).await.unwrap();
+    let made = keys::create(&by_first, state, &key_of(accounts[1], 30)).await.unwrap();
+    let (_, kept) = keys::create(admin, state, &key_of(accounts[1], 30)).await.unwrap();
     let invite = member::Invite {
         email: "mole@acme.example".parse().unwrap(),
         role: role.clone(),
@@ -123,6 +123,7 @@ async fn what_was_made_with_a_key_of_a_member_ends_when_their_role_loses_somethi
             name: name.parse().unwrap(),
             title: RoleTitle::parse_required(name).unwrap(),
             grants: Grants::read(grants),
+            request: None,
         };
         role::actions::create(&admin, state, &role).await.unwrap();
     }

@@ -7,7 +7,7 @@ use crate::housekeeping::tidy;
 
 /// Makes a key as if this account had made it; answers its id.
 async fn made_by(bench: &Bench, admin: &Ctx, of: ServiceAccountId, by: Option<ServiceAccountId>) -> ApiKeyId {
-    let (listed, _) = keys::create(admin, &bench.state, of, 30).await.unwrap();
+    let (listed, _) = keys::create(admin, &bench.state, &key_of(of, 30)).await.unwrap();
     if let Some(by) = by {
         let sql = format!(
             "UPDATE auth.api_keys SET created_by = '{}' WHERE id = '{}'",
