@@ -141,10 +141,9 @@ impl Provisioner {
         } else {
             Wall::Number(tenant)
         };
-        house::create(connection, &schema).await?;
-        let migrations = self.migrations.between(0, kind.version);
-        house::migrate(connection, &schema, wall, house::LOCK_TIMEOUT, migrations).await?;
-        house::finish(connection, &schema, self.migrations.between(0, kind.deferred_version)).await?;
+        let migrations = |until| self.migrations.between(0, until);
+        let (all, finished) = (migrations(kind.version), migrations(kind.deferred_version));
+        house::build(connection, &schema, wall, all, finished).await?;
         house::run(connection, SEARCH_PATH.to_owned()).await?;
         let mut pictures = pictures(connection, &[&schema]).await?;
         Ok(picture(&mut pictures, &schema, Some(tenant)))

@@ -18,6 +18,19 @@ pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// other source; an empty setting, which is what another transaction leaves behind, is nobody's.
 const POLICY: &str = "tenant_id = NULLIF(current_setting('rowhouse.tenant_id', true), '')::uuid";
 
+/// The tables of the schema `$1`, partitions too, as `entry`. By what depends on the schema, for which `pg_depend` has an index:
+/// `pg_class` has none that begins with the schema, and what is looked for there costs more the more homes there are.
+macro_rules! tables_of_schema {
+    () => {
+        "(SELECT class.oid, class.relname::text AS name, class.relkind = 'p' AS is_partitioned
+          FROM pg_catalog.pg_depend AS inside
+          JOIN pg_catalog.pg_class AS class ON class.oid = inside.objid AND class.relkind IN ('r', 'p')
+          WHERE inside.refclassid = 'pg_catalog.pg_namespace'::regclass AND inside.refobjid = to_regnamespace($1)
+              AND inside.classid = 'pg_catalog.pg_class'::regclass) AS entry"
+    };
+}
+pub(super) use tables_of_schema;
+
 /// What keeps a house's tenants apart from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wall {
@@ -40,16 +53,38 @@ pub(super) fn pooled_name(number: i64) -> String {
     format!("pooled_{number:02}")
 }
 
-/// Creates the schema and lets transactions that have entered use it.
-pub(super) async fn create(connection: &mut PgConnection, schema: &str) -> Result<(), ProvisionError> {
+/// Builds a house: the schema, which transactions that have entered may use, its tables, and the wall around each. Whoever signs
+/// up may be waiting for every one of its round trips, so there are three.
+///
+/// `finished`: migrations whose deferred steps are done at once: nobody is there yet whom they could keep waiting.
+pub(super) async fn build(
+    connection: &mut PgConnection,
+    schema: &str,
+    wall: Wall,
+    migrations: impl Iterator<Item = &'static Migration>,
+    finished: impl Iterator<Item = &'static Migration>,
+) -> Result<(), ProvisionError> {
+    let steps: Vec<String> = finished
+        .flat_map(|migration| migration.deferred)
+        .map(|step| match step {
+            Deferred::Index { .. } => index(schema, step, ""),
+            Deferred::Validate { table, constraint } => validation(schema, table, constraint),
+        })
+        .collect();
     run(
         connection,
-        format!("CREATE SCHEMA {schema}; GRANT USAGE ON SCHEMA {schema} TO rowhouse_tenant"),
+        format!(
+            "CREATE SCHEMA {schema}; GRANT USAGE ON SCHEMA {schema} TO rowhouse_tenant; {} {}",
+            script(schema, LOCK_TIMEOUT, migrations),
+            steps.join("; ")
+        ),
     )
-    .await
+    .await?;
+    let tables = tables(connection, schema).await?;
+    enclose(connection, schema, wall, &tables).await
 }
 
-/// Runs migrations inside the schema, then puts the wall around every table.
+/// Runs migrations inside the schema, then puts the wall around every table: the number where it is missing, the policy anew.
 ///
 /// `lock_timeout`: longest wait for a lock.
 pub(super) async fn migrate(
@@ -59,40 +94,28 @@ pub(super) async fn migrate(
     lock_timeout: Duration,
     migrations: impl Iterator<Item = &'static Migration>,
 ) -> Result<(), ProvisionError> {
-    let bounds = bounds(lock_timeout);
-    run(connection, format!("{bounds}; SET LOCAL search_path = {schema}, ext")).await?;
     if wall == Wall::Policy {
+        run(connection, bounds(lock_timeout)).await?;
         unforce(connection, schema).await?;
     }
-    for migration in migrations {
-        sqlx::raw_sql(migration.sql).execute(&mut *connection).await?;
+    run(connection, script(schema, lock_timeout, migrations)).await?;
+    let mut tables = tables(connection, schema).await?;
+    if let Wall::Number(_) = wall {
+        let numbered = numbered(connection, schema).await?;
+        tables.retain(|table| !numbered.contains(table));
     }
-    let tables = tables(connection, schema).await?;
-    match wall {
-        Wall::Number(tenant) => number(connection, schema, &tables, tenant).await?,
-        Wall::Policy => {
-            for table in &tables {
-                force(connection, schema, table).await?;
-            }
-        }
-    }
-    Ok(())
+    enclose(connection, schema, wall, &tables).await
 }
 
-/// Does the deferred steps of migrations in a house that nobody uses yet.
-pub(super) async fn finish(
-    connection: &mut PgConnection,
-    schema: &str,
-    migrations: impl Iterator<Item = &'static Migration>,
-) -> Result<(), ProvisionError> {
-    for step in migrations.flat_map(|migration| migration.deferred) {
-        let sql = match step {
-            Deferred::Index { .. } => index(schema, step, ""),
-            Deferred::Validate { table, constraint } => validation(schema, table, constraint),
-        };
-        run(connection, sql).await?;
+/// Migrations as one message.
+fn script(schema: &str, lock_timeout: Duration, migrations: impl Iterator<Item = &'static Migration>) -> String {
+    let mut script = format!("{}; SET LOCAL search_path = {schema}, ext;\n", bounds(lock_timeout));
+    for migration in migrations {
+        script.push_str(migration.sql);
+        // It may end in a comment, and its last statement without a semicolon.
+        script.push_str("\n;\n");
     }
-    Ok(())
+    script
 }
 
 /// Validates a constraint of a shared house. The owner is bound by the policy too: a foreign key that is checked under
@@ -106,13 +129,7 @@ pub(super) async fn validate_shared(
     let mut tx = connection.begin().await?;
     unforce(&mut tx, schema).await?;
     run(&mut tx, validation(schema, table, constraint)).await?;
-    for table in tables(&mut tx, schema).await? {
-        run(
-            &mut tx,
-            format!("ALTER TABLE {schema}.{table} FORCE ROW LEVEL SECURITY"),
-        )
-        .await?;
-    }
+    alter_each(&mut tx, schema, "FORCE ROW LEVEL SECURITY").await?;
     tx.commit().await?;
     Ok(())
 }
@@ -147,13 +164,11 @@ pub(super) async fn drop_tables(
     schema: &str,
     tables_max: i64,
 ) -> Result<usize, ProvisionError> {
-    let tables: Vec<String> = sqlx::query_scalar(
-        "SELECT format('%I.%I', $1, relname)
-         FROM pg_catalog.pg_class
-         WHERE relnamespace = to_regnamespace($1) AND relkind IN ('r', 'p')
-         ORDER BY relkind = 'p', relname
-         LIMIT $2",
-    )
+    let tables: Vec<String> = sqlx::query_scalar(concat!(
+        "SELECT format('%I.%I', $1, entry.name) FROM ",
+        tables_of_schema!(),
+        " ORDER BY entry.is_partitioned, entry.name LIMIT $2"
+    ))
     .bind(schema)
     .bind(tables_max)
     .fetch_all(&mut *connection)
@@ -177,11 +192,11 @@ pub(super) async fn drop(connection: &mut PgConnection, schema: &str) -> Result<
 
 /// Tables of the schema, by name, which are plain.
 pub(super) async fn tables(connection: &mut PgConnection, schema: &str) -> Result<Vec<String>, ProvisionError> {
-    let tables: Vec<String> = sqlx::query_scalar(
-        "SELECT relname::text FROM pg_catalog.pg_class
-         WHERE relnamespace = to_regnamespace($1) AND relkind IN ('r', 'p')
-         ORDER BY relname",
-    )
+    let tables: Vec<String> = sqlx::query_scalar(concat!(
+        "SELECT entry.name FROM ",
+        tables_of_schema!(),
+        " ORDER BY entry.name"
+    ))
     .bind(schema)
     .fetch_all(connection)
     .await?;
@@ -197,48 +212,63 @@ pub(super) async fn tables(connection: &mut PgConnection, schema: &str) -> Resul
     Ok(tables)
 }
 
-/// `CHECK (tenant_id = '<this tenant>')` on each table that has none yet, all in one message: whoever signs up may be
-/// waiting. A new table is empty, so this is instant.
-async fn number(
+/// Puts the wall around these tables, all in one message.
+async fn enclose(
     connection: &mut PgConnection,
     schema: &str,
+    wall: Wall,
     tables: &[String],
-    tenant: TenantId,
 ) -> Result<(), ProvisionError> {
-    let walled: Vec<String> = sqlx::query_scalar(
-        "SELECT class.relname::text
-         FROM pg_catalog.pg_class AS class
-         JOIN pg_catalog.pg_constraint AS wall ON wall.conrelid = class.oid
-         WHERE class.relnamespace = to_regnamespace($1) AND wall.contype = 'c' AND wall.conname = class.relname || $2",
-    )
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let walls = tables.iter().map(|table| match wall {
+        Wall::Number(tenant) => number(schema, table, tenant),
+        Wall::Policy => force(schema, table),
+    });
+    run(connection, walls.collect::<Vec<_>>().join("; ")).await
+}
+
+/// Tables that have the house's number on them.
+async fn numbered(connection: &mut PgConnection, schema: &str) -> Result<Vec<String>, ProvisionError> {
+    let walled = sqlx::query_scalar(concat!(
+        "SELECT entry.name FROM ",
+        tables_of_schema!(),
+        " JOIN pg_catalog.pg_constraint AS wall ON wall.conrelid = entry.oid
+          WHERE wall.contype = 'c' AND wall.conname = entry.name || $2"
+    ))
     .bind(schema)
     .bind(HOUSE_WALL)
-    .fetch_all(&mut *connection)
+    .fetch_all(connection)
     .await?;
-    let open = tables.iter().filter(|table| !walled.contains(table));
-    let checks: Vec<String> = open
-        .map(|table| {
-            format!(
-                "ALTER TABLE {schema}.{table} ADD CONSTRAINT {table}{HOUSE_WALL} CHECK (tenant_id = '{}'::uuid)",
-                tenant.uuid()
-            )
-        })
-        .collect();
-    run(connection, checks.join(";")).await
+    Ok(walled)
+}
+
+/// `CHECK (tenant_id = '<this tenant>')`. A new table is empty, so this is instant.
+fn number(schema: &str, table: &str, tenant: TenantId) -> String {
+    format!(
+        "ALTER TABLE {schema}.{table} ADD CONSTRAINT {table}{HOUSE_WALL} CHECK (tenant_id = '{}'::uuid)",
+        tenant.uuid()
+    )
 }
 
 /// Enables and forces row-level security, with the one policy.
-async fn force(connection: &mut PgConnection, schema: &str, table: &str) -> Result<(), ProvisionError> {
+fn force(schema: &str, table: &str) -> String {
     let wall = format!("{table}{HOUSE_WALL}");
-    run(
-        connection,
-        format!(
-            "ALTER TABLE {schema}.{table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-             DROP POLICY IF EXISTS {wall} ON {schema}.{table};
-             CREATE POLICY {wall} ON {schema}.{table} USING ({POLICY}) WITH CHECK ({POLICY})"
-        ),
+    format!(
+        "ALTER TABLE {schema}.{table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+         DROP POLICY IF EXISTS {wall} ON {schema}.{table};
+         CREATE POLICY {wall} ON {schema}.{table} USING ({POLICY}) WITH CHECK ({POLICY})"
     )
-    .await
+}
+
+/// Changes every table of the schema, in the order of their names.
+async fn alter_each(connection: &mut PgConnection, schema: &str, change: &str) -> Result<(), ProvisionError> {
+    let tables = tables(connection, schema).await?;
+    let changes = tables
+        .iter()
+        .map(|table| format!("ALTER TABLE {schema}.{table} {change}"));
+    run(connection, changes.collect::<Vec<_>>().join("; ")).await
 }
 
 fn bounds(lock_timeout: Duration) -> String {
@@ -259,14 +289,7 @@ fn bounds(lock_timeout: Duration) -> String {
 /// being chosen, a sign-up would wait for a whole migration, or build one more house.
 async fn unforce(connection: &mut PgConnection, schema: &str) -> Result<(), ProvisionError> {
     registry::lock_tenants_in(connection, schema).await?;
-    for table in tables(connection, schema).await? {
-        run(
-            connection,
-            format!("ALTER TABLE {schema}.{table} NO FORCE ROW LEVEL SECURITY"),
-        )
-        .await?;
-    }
-    Ok(())
+    alter_each(connection, schema, "NO FORCE ROW LEVEL SECURITY").await
 }
 
 /// Has this transaction see the house as one that has entered for the tenant does, with the owner's rights.
@@ -283,7 +306,8 @@ pub(super) async fn look_into(
     .await
 }
 
-/// Runs statements of this room. Whatever is put into them is a uuid, or a name of letters, digits and underscores.
+/// Runs statements of this room. Whatever is put into them is a migration's text, a uuid, or a name of letters, digits and
+/// underscores.
 pub(super) async fn run(connection: &mut PgConnection, sql: String) -> Result<(), ProvisionError> {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
     Ok(())

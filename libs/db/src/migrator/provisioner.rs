@@ -324,10 +324,8 @@ impl Provisioner {
             version: newest,
             deferred_version: self.migrations.deferred_until(newest),
         };
-        house::create(tx, &built.schema).await?;
         let migrations = || self.migrations.after(0);
-        house::migrate(tx, &built.schema, wall, house::LOCK_TIMEOUT, migrations()).await?;
-        house::finish(tx, &built.schema, migrations()).await?;
+        house::build(tx, &built.schema, wall, migrations(), migrations()).await?;
         registry::insert_house(tx, self.participant, &built).await?;
         Ok(built)
     }

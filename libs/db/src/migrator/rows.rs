@@ -52,13 +52,12 @@ struct Table {
 /// The tables, those that refer to others before those.
 async fn in_order(connection: &mut PgConnection, schema: &str) -> Result<Vec<Table>, ProvisionError> {
     let mut waiting = house::tables(connection, schema).await?;
-    let mut references: Vec<(String, String)> = sqlx::query_as(
-        "SELECT child.relname::text, parent.relname::text
-         FROM pg_catalog.pg_constraint AS reference
-         JOIN pg_catalog.pg_class AS child ON child.oid = reference.conrelid
-         JOIN pg_catalog.pg_class AS parent ON parent.oid = reference.confrelid
-         WHERE reference.contype = 'f' AND reference.connamespace = to_regnamespace($1)",
-    )
+    let mut references: Vec<(String, String)> = sqlx::query_as(concat!(
+        "SELECT entry.name, parent.relname::text FROM ",
+        house::tables_of_schema!(),
+        " JOIN pg_catalog.pg_constraint AS reference ON reference.conrelid = entry.oid AND reference.contype = 'f'
+          JOIN pg_catalog.pg_class AS parent ON parent.oid = reference.confrelid"
+    ))
     .bind(schema)
     .fetch_all(&mut *connection)
     .await?;

@@ -147,6 +147,49 @@ async fn claiming_is_an_update_without_ddl() {
     );
 }
 
+/// Lines of the catalogues that are no home's, and statistics that know of them.
+const CROWD: &str = "
+    CREATE SCHEMA crowd;
+    DO $$ BEGIN FOR number IN 1..2000 LOOP
+        EXECUTE format('CREATE TYPE crowd.pair_%s AS (a int, b int)', number);
+        EXECUTE format('CREATE DOMAIN crowd.positive_%s AS int CHECK (value > 0)', number);
+    END LOOP; END $$;
+    ANALYZE pg_class; ANALYZE pg_constraint; ANALYZE pg_depend";
+
+/// A server has thousands of homes: what is looked for among the tables of all of them gets slower with every one.
+#[tokio::test]
+async fn a_spare_costs_the_same_however_many_homes_there_are() {
+    let bench = Bench::start("spare_crowd", 1).await;
+    let superuser = bench.superuser().await;
+    superuser.batch_execute(CROWD).await.unwrap();
+    // A session that ends says what it has read.
+    let end = "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity
+               WHERE usename = 'rowhouse_owner' AND datname = current_database()";
+    // Not from the view, which reads pg_class itself.
+    let lines = "SELECT sum(pg_stat_get_tuples_returned(name::regclass))::bigint
+                 FROM unnest('{pg_class, pg_constraint, pg_depend}'::text[]) AS name";
+    superuser.batch_execute(end).await.unwrap();
+    let before = count(&superuser, lines).await;
+    let provisioner = provisioner(&bench.databases, COLOURED).await;
+    provisioner
+        .prepare_spare(TenantId::generate(), &server(), Placement::Schema)
+        .await
+        .unwrap();
+    superuser.batch_execute(end).await.unwrap();
+    let read = count(&superuser, lines).await - before;
+    assert!(read < 2_000, "{read} lines were read one after the other");
+
+    // The control: what goes by the schema's number reads all of them.
+    let scan = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('crowd')";
+    assert_eq!(count(&superuser, scan).await, 2_000);
+    superuser
+        .execute("SELECT pg_stat_force_next_flush()", &[])
+        .await
+        .unwrap();
+    let read = count(&superuser, lines).await - before - read;
+    assert!(read > 2_000, "{read}");
+}
+
 #[tokio::test]
 async fn of_claims_at_once_one_wins() {
     let bench = Bench::start("spare_race", 1).await;
