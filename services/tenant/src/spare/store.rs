@@ -17,6 +17,16 @@ pub(crate) const LEASE: Duration = Duration::from_secs(30);
 /// much later. A look is two queries at each participant, and one process after the other has some of them looked at.
 const CURRENT: Duration = Duration::from_secs(300);
 
+/// Begins a statement whose commit nobody waits for; it must name `unhurried` in its FROM. A builder would wait for two for each
+/// home: the lease's, and the one that offers the home. What a server that falls takes along is built, or looked at, once more,
+/// which does no harm: participants have finished a home before it is offered, and answer a repeated call with it. The commit that
+/// issues an id is waited for, since homes are built for it elsewhere; and so is that of a sign-up.
+macro_rules! unhurried {
+    () => {
+        "WITH unhurried AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)) "
+    };
+}
+
 /// Longest error text that is kept, in characters.
 const ERROR_CHARS_MAX: usize = 500;
 
@@ -92,8 +102,9 @@ pub(crate) async fn count(connection: &mut PgConnection, stock: &Stock) -> Resul
 /// Takes the lease of a spare that is to be built and that no living process builds.
 pub(crate) async fn take(pool: &PgPool, stock: &Stock) -> Result<Option<Spare>> {
     let lease = Uuid::new_v4();
-    let row: Option<SpareRow> = sqlx::query_as(
-        "WITH due AS (
+    let row: Option<SpareRow> = sqlx::query_as(concat!(
+        unhurried!(),
+        ", due AS (
              SELECT tenant_id FROM tenant.spares
              WHERE server = $1 AND placement = $2 AND state = 'building' AND next_at <= now()
                  AND (lease_until IS NULL OR lease_until <= now())
@@ -102,9 +113,9 @@ pub(crate) async fn take(pool: &PgPool, stock: &Stock) -> Result<Option<Spare>> 
              FOR UPDATE SKIP LOCKED
          )
          UPDATE tenant.spares SET lease_id = $3, lease_until = now() + make_interval(secs => $4)
-         FROM due WHERE spares.tenant_id = due.tenant_id
-         RETURNING spares.tenant_id, spares.attempts",
-    )
+         FROM due, unhurried WHERE spares.tenant_id = due.tenant_id
+         RETURNING spares.tenant_id, spares.attempts"
+    ))
     .bind(stock.server.as_str())
     .bind(stock.placement.as_str())
     .bind(lease)
@@ -140,8 +151,9 @@ pub(crate) async fn is_one_due(pool: &PgPool, stock: &Stock) -> Result<bool> {
 /// Takes a spare that is ready and that nobody has had looked at for as long as it is taken to be current: of several the one
 /// that has waited longest. Whatever comes of it, the next look is as much later. It stays on offer meanwhile.
 pub(crate) async fn take_ready(pool: &PgPool, stock: &Stock) -> Result<Option<TenantId>> {
-    let id: Option<Uuid> = sqlx::query_scalar(
-        "WITH due AS (
+    let id: Option<Uuid> = sqlx::query_scalar(concat!(
+        unhurried!(),
+        ", due AS (
              SELECT tenant_id FROM tenant.spares
              WHERE server = $1 AND placement = $2 AND state = 'ready' AND next_at <= now()
              ORDER BY next_at
@@ -149,9 +161,9 @@ pub(crate) async fn take_ready(pool: &PgPool, stock: &Stock) -> Result<Option<Te
              FOR UPDATE SKIP LOCKED
          )
          UPDATE tenant.spares SET next_at = now() + make_interval(secs => $3)
-         FROM due WHERE spares.tenant_id = due.tenant_id
-         RETURNING spares.tenant_id",
-    )
+         FROM due, unhurried WHERE spares.tenant_id = due.tenant_id
+         RETURNING spares.tenant_id"
+    ))
     .bind(stock.server.as_str())
     .bind(stock.placement.as_str())
     .bind(CURRENT.as_secs_f64())
@@ -162,12 +174,13 @@ pub(crate) async fn take_ready(pool: &PgPool, stock: &Stock) -> Result<Option<Te
 
 /// Offers a spare to those who sign up; false where the lease is no longer ours.
 pub(crate) async fn mark_ready(pool: &PgPool, spare: &Spare) -> Result<bool> {
-    let done = sqlx::query(
+    let done = sqlx::query(concat!(
+        unhurried!(),
         "UPDATE tenant.spares
          SET state = 'ready', attempts = 0, last_error = NULL, lease_id = NULL, lease_until = NULL,
              next_at = now() + make_interval(secs => $3)
-         WHERE tenant_id = $1 AND lease_id = $2",
-    )
+         FROM unhurried WHERE tenant_id = $1 AND lease_id = $2"
+    ))
     .bind(spare.tenant.uuid())
     .bind(spare.lease)
     .bind(CURRENT.as_secs_f64())

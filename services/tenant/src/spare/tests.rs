@@ -1,5 +1,7 @@
 //! Spares on a real database, with a participant that fails and hangs.
 
+mod commits;
+
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
