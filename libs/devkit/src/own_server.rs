@@ -62,6 +62,7 @@ impl OwnServer {
             programs: &programs,
             data: &data,
             account: Account::unprivileged()?,
+            // Only tests have one.
             profile: Profile::Test,
         };
         let endpoint = postgres::endpoint(port.port(), copy(first, &cluster, &folder).await?);

@@ -17,6 +17,8 @@ pub enum Profile {
     Dev,
     /// `cargo xtask test`: fast, thrown away.
     Test,
+    /// `cargo xtask bench` on servers of its own: durable, since what is measured would be, and thrown away.
+    Bench,
 }
 
 impl Profile {
@@ -25,7 +27,13 @@ impl Profile {
         match self {
             Self::Dev => "dev",
             Self::Test => "test",
+            Self::Bench => "bench",
         }
+    }
+
+    /// Whether what PostgreSQL or RabbitMQ has acknowledged outlives a machine that falls.
+    pub fn is_durable(self) -> bool {
+        self != Self::Test
     }
 }
 

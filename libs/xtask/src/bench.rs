@@ -10,6 +10,7 @@ mod house;
 mod kept;
 mod load;
 mod login;
+mod memory;
 mod optimised;
 mod orders;
 mod output;

@@ -27,7 +27,7 @@ pub(crate) struct Test {
 
 /// Builds, tests against private servers, lints; the servers are stopped whatever happens.
 pub(crate) async fn run(test: Test) -> Result<()> {
-    on_private_servers(async |checkout, stack, steps| {
+    on_private_servers(Profile::Test, async |checkout, stack, steps| {
         let tools = steps.step("tools", Tools::ensure(checkout)).await?;
         let servers = start(checkout, stack, steps).await?;
         let tests = steps
@@ -50,7 +50,7 @@ pub(crate) async fn run(test: Test) -> Result<()> {
 
 /// Builds and runs tests against private servers, with nextest's arguments and variables for the tests.
 pub(crate) async fn tests_with(arguments: Vec<String>, variables: &[(&str, String)]) -> Result<()> {
-    on_private_servers(async |checkout, stack, steps| {
+    on_private_servers(Profile::Test, async |checkout, stack, steps| {
         let servers = start(checkout, stack, steps).await?;
         steps
             .step("tests", tests(&arguments, variables, checkout, &servers))
@@ -59,13 +59,15 @@ pub(crate) async fn tests_with(arguments: Vec<String>, variables: &[(&str, Strin
     .await
 }
 
-/// Does the work and stops the servers that it has started, whatever happens.
+/// Does the work and stops the servers that it has started, whatever happens. Tests and benches take turns: one would slow down the
+/// other.
 pub(crate) async fn on_private_servers(
+    profile: Profile,
     work: impl AsyncFnOnce(&Checkout, &Stack, &mut Steps) -> Result<()>,
 ) -> Result<()> {
     let checkout = Checkout::find()?;
-    let stack = Stack::open(&checkout, Profile::Test)?;
-    let _lock = stack.lock()?;
+    let _turn = Stack::open(&checkout, Profile::Test)?.lock()?;
+    let stack = Stack::open(&checkout, profile)?;
     // Of a run that was killed.
     servers::stop(&stack, false);
     stack.forget()?;

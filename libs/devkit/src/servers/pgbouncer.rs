@@ -108,7 +108,7 @@ fn private(
     let keeps_statements = find::pgbouncer_keeps_statements(program);
     let aliases = match plan.stack.profile() {
         Profile::Dev => aliases(database, &postgres.endpoint, DEV_LANES),
-        Profile::Test => String::new(),
+        Profile::Test | Profile::Bench => String::new(),
     };
     let launch = Launch {
         process: name.to_owned(),
@@ -167,12 +167,12 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    /// In tests every test has a database of its own, so many small pools that go away soon, within PostgreSQL's 300
-    /// connections; in dev one database, twenty connections.
+    /// In tests every test has a database of its own, as each of a bench's suites: many small pools that go away soon, within
+    /// PostgreSQL's 300 connections; in dev one database, twenty connections.
     fn of(profile: Profile) -> Self {
         match profile {
             Profile::Dev => Self { size: 20, idle_s: 600 },
-            Profile::Test => Self { size: 8, idle_s: 5 },
+            Profile::Test | Profile::Bench => Self { size: 8, idle_s: 5 },
         }
     }
 }

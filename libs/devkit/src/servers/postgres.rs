@@ -15,7 +15,7 @@ use crate::stack::{Profile, Stack};
 /// `initdb` takes half a second; a slow disk with sync may need a minute.
 const INITDB_BOUND: Duration = Duration::from_secs(180);
 
-/// For both profiles. Every tenant has a schema of some dozen objects, and dropping or dumping takes a lock on each:
+/// For every profile. Every tenant has a schema of some dozen objects, and dropping or dumping takes a lock on each:
 /// hence the locks. TCP only, so that no socket file is in the way.
 const SETTINGS: [(&str, &str); 9] = [
     ("listen_addresses", "127.0.0.1"),
@@ -132,10 +132,10 @@ impl Cluster<'_> {
     /// `folder`: the cluster's.
     pub(crate) fn server(&self, folder: &Path, port: u16) -> Launch {
         let mut arguments: Vec<OsString> = vec!["-D".into(), folder.into(), "-p".into(), port.to_string().into()];
-        let extra = if self.profile == Profile::Test {
-            TEST_SETTINGS.as_slice()
-        } else {
+        let extra = if self.profile.is_durable() {
             &[]
+        } else {
+            TEST_SETTINGS.as_slice()
         };
         for (name, value) in SETTINGS.iter().chain(extra) {
             arguments.extend(["-c".into(), format!("{name}={value}").into()]);

@@ -110,9 +110,10 @@ fn settings(amqp_port: u16, management_port: u16, password: &str) -> String {
 
 /// What the plain configuration has no word for: tests do not wait for the disk.
 fn advanced(profile: Profile) -> String {
-    match profile {
-        Profile::Dev => "[].\n".to_owned(),
-        Profile::Test => "[{ra, [{wal_sync_method, none}]}].\n".to_owned(),
+    if profile.is_durable() {
+        "[].\n".to_owned()
+    } else {
+        "[{ra, [{wal_sync_method, none}]}].\n".to_owned()
     }
 }
 

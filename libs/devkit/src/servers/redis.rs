@@ -42,12 +42,12 @@ pub(super) fn plan(plan: &mut Plan<'_>, given: Option<String>, program: Option<&
     })
 }
 
-/// Redis only saves refills, so losing it is harmless: dev keeps a snapshot, tests nothing. It must not write its title
+/// Redis only saves refills, so losing it is harmless: dev keeps a snapshot, all else nothing. It must not write its title
 /// over its environment, or its mark would be gone.
 fn settings(profile: Profile, port: u16, password: &str, folder: &Path) -> String {
     let save = match profile {
         Profile::Dev => "60 100",
-        Profile::Test => "\"\"",
+        Profile::Test | Profile::Bench => "\"\"",
     };
     format!(
         "bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir \"{}\"\nsave {save}\nappendonly no\nmaxmemory 256mb\n\

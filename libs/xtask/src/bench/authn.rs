@@ -23,8 +23,9 @@ use super::{CALLERS, optimised};
 use crate::run::command;
 use parts::Part;
 
-/// What is compared takes turns: both meet the machine's good and bad moments.
-const ROUNDS: usize = 3;
+/// What is compared takes turns: both meet the machine's good and bad moments. At half load the median of the rounds counts: a
+/// machine that stands still for a moment makes the 99th percentile of that round, on whichever side.
+const ROUNDS: usize = 5;
 /// Until connections are open and caches hold the token and its rights.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Share of the bare server's calls that is wanted at least.
@@ -40,9 +41,11 @@ struct Side {
     per_second: f64,
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
-    /// At half of what the server with the stack can do; from when a call was meant to begin.
+    /// At half of what the server with the stack can do, from when a call was meant to begin: the median of the rounds.
     half_load_p50_ms: Option<f64>,
     half_load_p99_ms: Option<f64>,
+    /// The 99th percentile of all rounds together.
+    half_load_all_p99_ms: Option<f64>,
 }
 
 /// What was measured.
@@ -77,7 +80,7 @@ pub(super) async fn run(seconds: u64) -> Result<()> {
         let callers = callers(&house, echo).await?;
         load::repeat(&callers, CALLERS, duration, get).await
     });
-    let [bare_full, stack_full] = full.await?;
+    let [bare_full, stack_full] = full.await?.map(Measured::sum);
     let half_load_per_second = stack_full.per_second() / 2.0;
     let half = in_turns(both, async |echo| {
         let callers = callers(&house, echo).await?;
@@ -88,12 +91,12 @@ pub(super) async fn run(seconds: u64) -> Result<()> {
 
     let token = house.log_in(&house.administrator).await?.access_token;
     let parts = parts::measure(&resident, &token).await?;
-    let half_p99 = [&bare_half, &stack_half].map(|half| half.percentile_ms(0.99));
+    let half_p99 = [&bare_half, &stack_half].map(|half| median_ms(half, 0.99));
     let figures = Figures {
         share: stack_full.per_second() / bare_full.per_second(),
         sides: [
-            side("tonic alone", &bare_full, &bare_half),
-            side("through the stack", &stack_full, &stack_half),
+            side("tonic alone", &bare_full, bare_half),
+            side("through the stack", &stack_full, stack_half),
         ],
         half_load_per_second,
         half_load_p99_above_ms: half_p99
@@ -121,41 +124,53 @@ async fn get(caller: Caller, _: usize) -> Result<()> {
 }
 
 /// The same work on both, several times.
-async fn in_turns(both: [&Echo; 2], work: impl AsyncFn(&Echo) -> Result<Measured>) -> Result<[Measured; 2]> {
+async fn in_turns(both: [&Echo; 2], work: impl AsyncFn(&Echo) -> Result<Measured>) -> Result<[Vec<Measured>; 2]> {
     let [one, other] = both;
     let (mut of_one, mut of_other) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         of_one.push(work(one).await?);
         of_other.push(work(other).await?);
     }
-    Ok([Measured::sum(of_one), Measured::sum(of_other)])
+    Ok([of_one, of_other])
 }
 
-fn side(name: &'static str, full: &Measured, half: &Measured) -> Side {
+/// The median of the rounds' percentiles.
+fn median_ms(rounds: &[Measured], percentile: f64) -> Option<f64> {
+    let mut all: Vec<f64> = rounds
+        .iter()
+        .filter_map(|round| round.percentile_ms(percentile))
+        .collect();
+    all.sort_unstable_by(f64::total_cmp);
+    all.get(all.len() / 2).copied()
+}
+
+fn side(name: &'static str, full: &Measured, half: Vec<Measured>) -> Side {
     Side {
         name,
         per_second: full.per_second(),
         p50_ms: full.percentile_ms(0.50),
         p99_ms: full.percentile_ms(0.99),
-        half_load_p50_ms: half.percentile_ms(0.50),
-        half_load_p99_ms: half.percentile_ms(0.99),
+        half_load_p50_ms: median_ms(&half, 0.50),
+        half_load_p99_ms: median_ms(&half, 0.99),
+        half_load_all_p99_ms: Measured::sum(half).percentile_ms(0.99),
     }
 }
 
 fn print(figures: &Figures) {
     println!(
-        "\n{:<34} {:>9} {:>9} {:>9} {:>16} {:>16}",
-        "GetContact, a constant", "1/s", "p50 ms", "p99 ms", "half load p50", "half load p99"
+        "\n{:<34} {:>9} {:>9} {:>9} {:>16} {:>16} {:>16}",
+        "GetContact, a constant", "1/s", "p50 ms", "p99 ms", "half load p50", "half load p99", "of all rounds"
     );
     for side in &figures.sides {
         println!(
-            "{:<34} {:>9.0} {:>9} {:>9} {:>16} {:>16}",
+            "{:<34} {:>9.0} {:>9} {:>9} {:>16} {:>16} {:>16}",
             side.name,
             side.per_second,
             text(side.p50_ms, 2),
             text(side.p99_ms, 2),
             text(side.half_load_p50_ms, 2),
             text(side.half_load_p99_ms, 2),
+            text(side.half_load_all_p99_ms, 2),
         );
     }
     println!(

@@ -16,13 +16,13 @@ use rowhouse_devkit::checkout::Checkout;
 use rowhouse_devkit::cluster::{self, Kind};
 use rowhouse_devkit::servers::{self, Login, Servers};
 use rowhouse_devkit::settings::DATA_SERVER;
-use rowhouse_devkit::stack::Stack;
+use rowhouse_devkit::stack::{Profile, Stack};
 use rowhouse_types::TenantId;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::output::verdict;
-use super::{homes, optimised, output};
+use super::{homes, memory, optimised, output};
 use crate::run::command;
 use crate::test::on_private_servers;
 
@@ -54,16 +54,21 @@ const FIRST: Migration = Migration {
         GRANT SELECT, INSERT ON notes, more_1, more_2 TO rowhouse_tenant;",
     deferred: &[],
 };
+const SECOND: Migration = Migration {
+    version: 2,
+    name: "colour",
+    sql: "ALTER TABLE notes ADD COLUMN colour text NOT NULL DEFAULT 'none';",
+    deferred: &[],
+};
+const THIRD: Migration = Migration {
+    version: 3,
+    name: "size",
+    sql: "ALTER TABLE notes ADD COLUMN size text NOT NULL DEFAULT 'none';",
+    deferred: &[],
+};
 const OLDER: TenantMigrations = TenantMigrations::new(&[FIRST]);
-const NEWER: TenantMigrations = TenantMigrations::new(&[
-    FIRST,
-    Migration {
-        version: 2,
-        name: "colour",
-        sql: "ALTER TABLE notes ADD COLUMN colour text NOT NULL DEFAULT 'none';",
-        deferred: &[],
-    },
-]);
+const NEWER: TenantMigrations = TenantMigrations::new(&[FIRST, SECOND]);
+const NEWEST: TenantMigrations = TenantMigrations::new(&[FIRST, SECOND, THIRD]);
 
 /// What was measured.
 #[derive(Debug, Default, Serialize)]
@@ -75,6 +80,10 @@ struct Figures {
     /// Homes that got a column.
     migrated: usize,
     migrate_seconds: f64,
+    /// The most memory that the migrator has had resident meanwhile.
+    migrate_peak_mib: f64,
+    /// The same of a run over all homes.
+    migrate_all_peak_mib: f64,
     /// psql, one session for each of the processes.
     psql_sessions_seconds: f64,
     /// psql, a process for each home.
@@ -89,7 +98,7 @@ pub(super) async fn run() -> Result<()> {
         optimised.args(["bench", "fleet"]);
         return command(optimised).await;
     }
-    on_private_servers(async |checkout, stack, _| {
+    on_private_servers(Profile::Bench, async |checkout, stack, _| {
         let figures = measure(stack).await?;
         print(&figures);
         output::write(checkout, "fleet", &figures)
@@ -109,10 +118,7 @@ async fn measure(stack: &Stack) -> Result<Figures> {
     let newer = Provisioner::connect(ServiceName::Crm, &urls, NEWER, &master_keys).await?;
 
     let tenants = build(&older, BEHIND).await?;
-    let begun = Instant::now();
-    let migrated = newer.migrate_all().await?;
-    let migrate_seconds = begun.elapsed().as_secs_f64();
-    ensure!(migrated == BEHIND, "{migrated} homes were migrated");
+    let (migrate_seconds, migrate_peak_mib) = migrate(&newer, BEHIND).await?;
 
     let schemas: Vec<String> = tenants
         .iter()
@@ -122,11 +128,16 @@ async fn measure(stack: &Stack) -> Result<Figures> {
     let psql_loop_seconds = psql(&servers, &schemas, "colour_3", true).await?;
 
     build(&newer, HOMES - BEHIND).await?;
+    let look_ms = look(&newer).await?;
+    let newest = Provisioner::connect(ServiceName::Crm, &urls, NEWEST, &master_keys).await?;
+    let (_, migrate_all_peak_mib) = migrate(&newest, HOMES).await?;
     Ok(Figures {
         homes: HOMES,
-        look_ms: look(&newer).await?,
-        migrated,
+        look_ms,
+        migrated: BEHIND,
         migrate_seconds,
+        migrate_peak_mib,
+        migrate_all_peak_mib,
         psql_sessions_seconds,
         psql_loop_seconds,
     })
@@ -157,6 +168,21 @@ fn print(figures: &Figures) {
         "{slower:.2} of the loop of psql ({})",
         verdict_of(slower, SLOWER_WANTED)
     );
+    println!(
+        "the migrator had at most {:.1} MiB resident over {} homes and {:.1} MiB over {}",
+        figures.migrate_peak_mib, figures.migrated, figures.migrate_all_peak_mib, figures.homes
+    );
+}
+
+/// Brings so many homes on: how long it took in seconds, and how many MiB this process had resident at most.
+async fn migrate(provisioner: &Provisioner, homes: usize) -> Result<(f64, f64)> {
+    let own = i32::try_from(std::process::id())?;
+    memory::forget_peak(own)?;
+    let begun = Instant::now();
+    let migrated = provisioner.migrate_all().await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    ensure!(migrated == homes, "{migrated} homes were migrated");
+    Ok((seconds, memory::peak_mib(own)?))
 }
 
 async fn build(provisioner: &Provisioner, count: usize) -> Result<Vec<TenantId>> {

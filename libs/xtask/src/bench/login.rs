@@ -3,7 +3,6 @@
 
 mod figures;
 mod hashing;
-mod memory;
 mod people;
 
 use std::fs;
@@ -19,9 +18,9 @@ use rowhouse_proto::crm::v1::GetContactRequest;
 
 use super::house::House;
 use super::load::Measured;
-use super::output;
 use super::pace::paced;
 use super::{members, optimised};
+use super::{memory, output};
 use crate::run::command;
 use figures::{Figures, Flood, Round, Rows};
 use people::{People, Way};

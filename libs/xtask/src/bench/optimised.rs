@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use rowhouse_devkit::checkout::Checkout;
+use rowhouse_devkit::stack::Profile;
 use rowhouse_devkit::{fixture, servers, template};
 
 use crate::build::services;
@@ -30,7 +31,7 @@ pub(super) async fn build(checkout: &Checkout, feature: Option<&str>) -> Result<
 ///
 /// `arguments`: of the copy, which finds the servers in [`fixture::TEST_STACK`].
 pub(super) async fn with_suites(arguments: &[String]) -> Result<()> {
-    on_private_servers(async |checkout, stack, _| {
+    on_private_servers(Profile::Bench, async |checkout, stack, _| {
         // The templates are migrated by the usual binaries; what is measured is optimised, and so is who measures.
         services(checkout, false).await?;
         services(checkout, true).await?;

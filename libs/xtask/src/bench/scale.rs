@@ -17,6 +17,7 @@ use anyhow::Result;
 use clap::Args;
 use rowhouse_devkit::checkout::Checkout;
 use rowhouse_devkit::fixture;
+use rowhouse_devkit::stack::Profile;
 
 use super::optimised;
 use crate::run::command;
@@ -54,8 +55,10 @@ pub(super) async fn run(scale: &Scale, seconds: u64) -> Result<()> {
         optimised.args(scale.arguments(seconds));
         return command(optimised).await;
     }
-    on_private_servers(async |checkout, stack, _| tenant_tx::measure(checkout, stack, &scale.tenants, duration).await)
-        .await
+    on_private_servers(Profile::Bench, async |checkout, stack, _| {
+        tenant_tx::measure(checkout, stack, &scale.tenants, duration).await
+    })
+    .await
 }
 
 /// How many homes have to be built.

@@ -1,4 +1,5 @@
-//! The DDL of a home of crm by itself: no service, no registry, one transaction and one message each.
+//! The DDL of a home of crm by itself: no service, no registry, one transaction and one message each. Deferred steps are left out:
+//! that is an index less than a home has.
 
 use std::fs;
 use std::time::Instant;
@@ -70,8 +71,11 @@ impl Ddl {
             "BEGIN; CREATE SCHEMA {schema}; GRANT USAGE ON SCHEMA {schema} TO rowhouse_tenant;
              SET LOCAL search_path = {schema}, ext; {migrations};
              DO $$ DECLARE part record; BEGIN
-                 FOR part IN SELECT relname FROM pg_catalog.pg_class
-                             WHERE relnamespace = to_regnamespace('{schema}') AND relkind = 'r' LOOP
+                 FOR part IN SELECT relname FROM pg_catalog.pg_depend
+                             JOIN pg_catalog.pg_class ON pg_class.oid = objid AND relkind = 'r'
+                             WHERE classid = 'pg_catalog.pg_class'::regclass
+                                 AND refclassid = 'pg_catalog.pg_namespace'::regclass
+                                 AND refobjid = to_regnamespace('{schema}') LOOP
                      EXECUTE format('ALTER TABLE {schema}.%I ADD CONSTRAINT %I CHECK (tenant_id = ''{tenant}''::uuid)',
                          part.relname, part.relname || '_house');
                  END LOOP;

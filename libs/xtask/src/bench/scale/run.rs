@@ -157,13 +157,13 @@ where
     Ok(())
 }
 
-/// What the back ends of the URL's database hold for themselves, but the one that asks.
+/// What the server's back ends hold for themselves, those of the control database too, but the one that asks.
 pub(super) async fn private_memory(superuser_url: &str) -> Result<Private> {
     let superuser = cluster::connect(superuser_url).await?;
     let rows = superuser
         .query(
             "SELECT pid, usename = 'rowhouse_app' FROM pg_stat_activity \
-             WHERE backend_type = 'client backend' AND datname = current_database() AND pid <> pg_backend_pid()",
+             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
             &[],
         )
         .await?;
