@@ -1,8 +1,9 @@
-//! Bounded text: what people type into one-line fields.
+//! Bounded text: what people type into one-line fields, and into `x-reason`.
 
 use std::fmt;
 
-/// One line of text without control characters, trimmed, of at most `MAX` characters.
+/// One line of text, trimmed, of at most `MAX` characters, none of them one that [`is_unseen`]. What shows nothing at all is the
+/// empty text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Text<const MAX: usize> {
     text: String,
@@ -11,7 +12,7 @@ pub struct Text<const MAX: usize> {
 /// Why a text is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseTextError {
-    /// Nothing but white space where something is required.
+    /// Nothing that can be seen where something is required.
     #[error("must not be empty")]
     Empty,
     /// Too many characters.
@@ -20,9 +21,11 @@ pub enum ParseTextError {
         /// The bound, in characters.
         max: usize,
     },
-    /// A control character, a line break, or a character that reverses the direction of what follows.
-    #[error("must not contain control characters")]
-    Control,
+    /// A character that [`is_unseen`].
+    #[error(
+        "must not contain control characters, line breaks, changes of direction, or characters of no width but joiners"
+    )]
+    Unseen,
 }
 
 // === impl Text ===
@@ -31,17 +34,17 @@ impl<const MAX: usize> Text<MAX> {
     /// Reads a text that may be empty.
     ///
     /// # Errors
-    /// [`ParseTextError::TooLong`] over `MAX` characters; [`ParseTextError::Control`] for NUL, line breaks, other
-    /// control characters and bidirectional overrides (Unicode UAX 9), with which a name can pose as another.
+    /// [`ParseTextError::TooLong`] over `MAX` characters; [`ParseTextError::Unseen`] for NUL, line breaks and other characters
+    /// that [`is_unseen`], with which a name can pose as another.
     pub fn parse_optional(text: &str) -> Result<Self, ParseTextError> {
         let text = text.trim();
-        let overrides = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if text.chars().any(|c| c.is_control() || overrides(c)) {
-            return Err(ParseTextError::Control);
+        if text.chars().any(is_unseen) {
+            return Err(ParseTextError::Unseen);
         }
         if text.chars().count() > MAX {
             return Err(ParseTextError::TooLong { max: MAX });
         }
+        let text = if text.chars().all(is_blank) { "" } else { text };
         Ok(Self { text: text.to_owned() })
     }
 
@@ -58,6 +61,13 @@ impl<const MAX: usize> Text<MAX> {
         }
     }
 
+    /// Takes a text that was parsed before it was stored. It is not parsed again: what is refused since then stays what was
+    /// entered, and can be read.
+    #[must_use]
+    pub fn stored(text: String) -> Self {
+        Self { text }
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -69,6 +79,46 @@ impl<const MAX: usize> fmt::Display for Text<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// Whether a line with this character can read other than it is: controls, breaks of lines (U+2028 and U+2029 are no controls),
+/// changes of direction (`Bidi_Control` of Unicode UAX 9), and what has no width and no task within a line (U+200B, U+2060 to
+/// U+206F, U+FEFF). Joiners (U+200C, U+200D) are none of it: Persian and many emoji are not written without.
+#[must_use]
+pub fn is_unseen(character: char) -> bool {
+    let is_format = matches!(
+        character,
+        '\u{61c}'
+            | '\u{200b}'
+            | '\u{200e}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+    );
+    character.is_control() || is_format
+}
+
+/// Whether a character alone leaves the paper white: white space, what Unicode has fonts ignore (`Default_Ignorable_Code_Point`:
+/// joiners, fillers, selectors of variants, tags), and the pattern of Braille without dots. Beside others each has its task.
+fn is_blank(character: char) -> bool {
+    let is_ignorable = matches!(
+        character,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200c}'..='\u{200d}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    );
+    character.is_whitespace() || is_ignorable
 }
 
 #[cfg(test)]
@@ -85,14 +135,69 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_control_are_refused() {
-        assert_eq!(Text::<9>::parse_required("  "), Err(ParseTextError::Empty));
-        for text in ["a\0b", "a\nb", "a\u{202e}b", "\u{1b}[1m"] {
+    fn what_a_line_does_not_show_is_refused() {
+        let controls = ["a\0b", "a\nb", "a\u{1b}[1mb", "a\u{85}b"].map(str::to_owned);
+        let breaks = ['\u{2028}', '\u{2029}'];
+        let directions = [
+            '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}',
+        ];
+        let no_width = ['\u{200b}', '\u{2060}', '\u{2065}', '\u{206f}', '\u{feff}'];
+        let unseen = breaks.into_iter().chain(directions).chain(no_width);
+        for text in controls.into_iter().chain(unseen.map(|c| format!("a{c}b"))) {
             assert_eq!(
-                Text::<9>::parse_optional(text),
-                Err(ParseTextError::Control),
+                Text::<9>::parse_optional(&text),
+                Err(ParseTextError::Unseen),
                 "{text:?}"
             );
+            assert_eq!(
+                Text::<9>::parse_required(&text),
+                Err(ParseTextError::Unseen),
+                "{text:?}"
+            );
+        }
+        for alone in ["\u{200b}", "\u{feff}", "\u{202e}"] {
+            assert_eq!(
+                Text::<9>::parse_required(alone),
+                Err(ParseTextError::Unseen),
+                "{alone:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_has_a_task_within_a_line_stays() {
+        for text in [
+            "\u{645}\u{6cc}\u{200c}\u{631}\u{648}\u{645}",
+            "\u{1f469}\u{200d}\u{1f4bb}",
+            "\u{2764}\u{fe0f}",
+            "Haupt\u{ad}bahn\u{ad}hof",
+            "e\u{301}",
+        ] {
+            assert_eq!(Text::<20>::parse_required(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn what_shows_nothing_is_empty() {
+        for text in [
+            "",
+            "  ",
+            "\u{a0}",
+            "\u{200d}",
+            "\u{200c} \u{fe0f}",
+            "\u{3164}",
+            "\u{2800}\u{ad}",
+            "\u{e0041}",
+        ] {
+            assert_eq!(Text::<9>::parse_required(text), Err(ParseTextError::Empty), "{text:?}");
+            assert_eq!(Text::<9>::parse_optional(text).unwrap().as_str(), "", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_stored_is_read_as_it_was() {
+        for text in ["a\u{200b}b", "\u{200d}", "abcdefghij"] {
+            assert_eq!(Text::<9>::stored(text.to_owned()).as_str(), text);
         }
     }
 }

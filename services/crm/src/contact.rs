@@ -19,7 +19,6 @@ pub(crate) mod wire;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use rowhouse_types::email::EMAIL_BYTES_MAX;
-use rowhouse_types::text::ParseTextError;
 use rowhouse_types::{ContactId, Email, Etag, Text, UserId};
 
 /// A contact as stored.
@@ -56,8 +55,8 @@ pub(crate) struct Patch {
     pub(crate) owner: Option<UserId>,
 }
 
-/// An e-mail address, or that there is none. Its text was an [`Email`] when it was written; what [`Email`] has come to refuse since
-/// then stays what the member has entered.
+/// An e-mail address, or that there is none. Its text was an [`Email`] when it was written; what [`Email`] and [`Text`] have come
+/// to refuse since then stays what the member has entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OptionalEmail {
     address: Option<Text<EMAIL_BYTES_MAX>>,
@@ -99,19 +98,22 @@ impl OptionalEmail {
     /// Reads an address or an empty text.
     pub(crate) fn parse(text: &str) -> Result<Self, ParseOptionalEmailError> {
         // Text first: it refuses the overrides with which an address can pose as another, which RFC 6531 would allow.
-        let read = Self::stored(text).map_err(|_| ParseOptionalEmailError)?;
-        if let Some(address) = &read.address {
-            address.as_str().parse::<Email>().map_err(|_| ParseOptionalEmailError)?;
+        let read = Text::parse_optional(text).map_err(|_| ParseOptionalEmailError)?;
+        if !read.as_str().is_empty() {
+            read.as_str().parse::<Email>().map_err(|_| ParseOptionalEmailError)?;
         }
-        Ok(read)
+        Ok(Self::of(read))
     }
 
-    /// Reads what was parsed before it was stored.
-    pub(crate) fn stored(text: &str) -> Result<Self, ParseTextError> {
-        let text = Text::parse_optional(text)?;
-        Ok(Self {
+    /// Takes what was parsed before it was stored.
+    pub(crate) fn stored(text: String) -> Self {
+        Self::of(Text::stored(text))
+    }
+
+    fn of(text: Text<EMAIL_BYTES_MAX>) -> Self {
+        Self {
             address: (!text.as_str().is_empty()).then_some(text),
-        })
+        }
     }
 
     /// The address, or an empty text.

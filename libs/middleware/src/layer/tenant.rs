@@ -16,7 +16,7 @@ use http::HeaderMap;
 use rowhouse_context::{Ctx, Principal, RequestId, metadata};
 use rowhouse_proto::policy::Audience;
 use rowhouse_status::{Failure, Reason};
-use rowhouse_types::TenantId;
+use rowhouse_types::{TenantId, Text};
 use std::net::IpAddr;
 use tonic::transport::server::TcpConnectInfo;
 
@@ -35,8 +35,8 @@ static TENANT_ID: Key = Key::new(metadata::TENANT_ID, "x-tenant-id-bin");
 /// Where proxies add the address that they were called from.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// Longest `x-reason`, in characters.
-const REASON_CHARACTERS_MAX: usize = 500;
+/// What `x-reason` holds: the same as the field `reason` of requests, since both become part of the audit log.
+type Why = Text<500>;
 
 /// Puts the [`Ctx`] of the call into the request's extensions, or answers what is wrong with the tenant.
 pub(crate) async fn layer<N: Next>(shared: &Shared, mut request: Box<Request>, next: N) -> Response<N::Body> {
@@ -165,8 +165,8 @@ fn named_tenant(headers: &HeaderMap) -> Result<Option<TenantId>, Failure> {
     })
 }
 
-/// `x-reason`, which becomes part of the audit log; a blank one says nothing. UTF-8 is taken, since operators write in their own
-/// language.
+/// `x-reason`, which becomes part of the audit log; one that shows nothing says nothing. UTF-8 is taken, since operators write in
+/// their own language.
 fn reason(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let mut values = headers.get_all(metadata::REASON).iter();
     let text = match (values.next(), values.next()) {
@@ -174,26 +174,16 @@ fn reason(headers: &HeaderMap) -> Result<Option<String>, Failure> {
         (Some(value), None) => std::str::from_utf8(value.as_bytes()).ok(),
         (Some(_), Some(_)) => None,
     };
-    match text.map(str::trim) {
-        Some("") => Ok(None),
-        Some(text) if text.chars().count() <= REASON_CHARACTERS_MAX && !text.chars().any(is_unseen) => {
-            Ok(Some(text.to_owned()))
-        }
-        _ => Err(Failure::new(
+    let Some(text) = text else {
+        return Err(Failure::new(
             Reason::MetadataInvalid,
-            "x-reason must be sent once: 1 to 500 characters, none of them a control or an invisible character",
-        )),
+            "x-reason must be sent once, in UTF-8",
+        ));
+    };
+    match Why::parse_optional(text) {
+        Ok(why) => Ok((!why.as_str().is_empty()).then(|| why.to_string())),
+        Err(fault) => Err(Failure::new(Reason::MetadataInvalid, format!("x-reason {fault}"))),
     }
-}
-
-/// Controls, and what makes a line of the log read other than it is: breaks of lines, changes of direction, and what is not seen.
-/// Joiners (U+200C, U+200D) stay, since some scripts are not written without.
-fn is_unseen(character: char) -> bool {
-    let is_format = matches!(
-        character,
-        '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
-    );
-    character.is_control() || is_format
 }
 
 fn reason_required() -> Failure {

@@ -151,6 +151,11 @@ async fn an_operator_names_the_tenant_and_says_why() {
         ("empty reason", named.clone().with("x-reason", ""), "REASON_REQUIRED"),
         ("blank reason", named.clone().with("x-reason", "  "), "REASON_REQUIRED"),
         (
+            "nothing that is seen",
+            named.clone().with("x-reason", "\u{200d} \u{3164}"),
+            "REASON_REQUIRED",
+        ),
+        (
             "only a binary reason",
             named.clone().with("x-reason-bin", "AAAA"),
             "REASON_REQUIRED",

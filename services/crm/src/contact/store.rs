@@ -129,7 +129,7 @@ pub(super) async fn create(
 pub(super) fn created(earlier: Known) -> Result<Contact> {
     let id = ContactId::from_uuid(earlier.resource);
     let answer: Answer = earlier.answer()?;
-    Ok(answer.into_contact(id)?)
+    Ok(answer.into_contact(id))
 }
 
 /// Changes the details that the patch holds. `None`: there is no such contact within `reach`. Not changed: its revision is

@@ -66,11 +66,11 @@ fn contact(row: &Row, first: usize) -> Result<Contact, Error> {
     Ok(Contact {
         id: row.at(first)?,
         details: Details {
-            display_name: text(&row.at::<String>(first + 1)?)?,
-            email: OptionalEmail::stored(&row.at::<String>(first + 2)?).map_err(unreadable)?,
-            phone: text(&row.at::<String>(first + 3)?)?,
-            company: text(&row.at::<String>(first + 4)?)?,
-            job_title: text(&row.at::<String>(first + 5)?)?,
+            display_name: Text::stored(row.at(first + 1)?),
+            email: OptionalEmail::stored(row.at(first + 2)?),
+            phone: Text::stored(row.at(first + 3)?),
+            company: Text::stored(row.at(first + 4)?),
+            job_title: Text::stored(row.at(first + 5)?),
         },
         owner: row.at(first + 6)?,
         etag: Etag::from_revision(row.at(first + 7)?),
@@ -78,15 +78,6 @@ fn contact(row: &Row, first: usize) -> Result<Contact, Error> {
         updated_at: row.at(first + 9)?,
         deleted_at: row.at(first + 10)?,
     })
-}
-
-fn text<const MAX: usize>(text: &str) -> Result<Text<MAX>, Error> {
-    Text::parse_optional(text).map_err(unreadable)
-}
-
-/// A stored value that was not written by this code. The value is not told.
-fn unreadable(fault: impl std::fmt::Display) -> Error {
-    Error::Fault(format!("a stored contact cannot be read: {fault}"))
 }
 
 // === impl Outcome ===
@@ -153,15 +144,15 @@ impl Answer {
     }
 
     /// The contact as the create answered it.
-    pub(super) fn into_contact(self, id: ContactId) -> Result<Contact, Error> {
+    pub(super) fn into_contact(self, id: ContactId) -> Contact {
         let details = Details {
-            display_name: text(&self.display_name)?,
-            email: OptionalEmail::stored(&self.email).map_err(unreadable)?,
-            phone: text(&self.phone)?,
-            company: text(&self.company)?,
-            job_title: text(&self.job_title)?,
+            display_name: Text::stored(self.display_name),
+            email: OptionalEmail::stored(self.email),
+            phone: Text::stored(self.phone),
+            company: Text::stored(self.company),
+            job_title: Text::stored(self.job_title),
         };
-        Ok(Contact::new(id, details, self.owner_id, self.create_time))
+        Contact::new(id, details, self.owner_id, self.create_time)
     }
 }
 
@@ -185,6 +176,6 @@ mod tests {
         );
         let stored = serde_json::to_value(Answer::of(&contact)).unwrap();
         let read: Answer = serde_json::from_value(stored).unwrap();
-        assert_eq!(read.into_contact(contact.id).unwrap(), contact);
+        assert_eq!(read.into_contact(contact.id), contact);
     }
 }

@@ -173,8 +173,9 @@ async fn awkward_text_is_kept_as_it_is() {
     let ctx = bench.ctx(bench.one);
     for name in [
         "O'Hara; DROP TABLE contacts; --",
-        "\u{e4}o\u{308} \u{200b}zero",
-        "\u{645}\u{631}\u{62d}\u{628}\u{627}",
+        // Composed and decomposed letters, and joiners.
+        "\u{e4}o\u{308} \u{1f469}\u{200d}\u{1f4bb}",
+        "\u{645}\u{631}\u{62d}\u{628}\u{627} \u{645}\u{6cc}\u{200c}\u{631}\u{648}\u{645}",
         "100% _under\\score_ $1 {brace}",
         &"\u{1f469}".repeat(200),
     ] {
@@ -184,6 +185,24 @@ async fn awkward_text_is_kept_as_it_is() {
         assert_eq!(created.details.display_name.as_str(), name);
         assert_eq!(bench.contacts.get(&ctx, created.id).await.unwrap(), created);
     }
+}
+
+#[tokio::test]
+async fn a_contact_with_text_that_is_refused_by_now_is_still_read() {
+    let bench = Bench::start("crm_text_before").await;
+    let ctx = bench.ctx(bench.one);
+    let created = bench.contacts.create(&ctx, named("Ada").once()).await.unwrap();
+    bench
+        .execute(
+            bench.one,
+            r"UPDATE contacts SET display_name = U&'A\200Bda', email = U&'a\202Eda@example.com', company = U&'\2028'",
+        )
+        .await;
+    let read = bench.contacts.get(&ctx, created.id).await.unwrap();
+    let details = &read.details;
+    assert_eq!(details.display_name.as_str(), "A\u{200b}da");
+    assert_eq!(details.email.as_str(), "a\u{202e}da@example.com");
+    assert_eq!(details.company.as_str(), "\u{2028}");
 }
 
 #[tokio::test]
