@@ -343,6 +343,25 @@ mod tests {
         );
     }
 
+    /// A hash that looked at the first 72 bytes alone, as bcrypt does, would take the one for the other.
+    #[tokio::test]
+    async fn the_longest_password_counts_to_its_last_character() {
+        // No character takes more bytes, and none follows another in a way that could be guessed.
+        let letter = |at: u32| char::from_u32(0x2_0000 + at * at % 40_009).unwrap();
+        let ending = |last: char| -> String { (1..256).map(letter).chain([last]).collect() };
+        let (own, other) = (ending('\u{20000}'), ending('\u{20001}'));
+        assert_eq!((own.chars().count(), own.len()), (PASSWORD_CHARACTERS_MAX, 1_024));
+        let chosen = NewPassword::parse(&own).unwrap();
+        assert!(chosen.is_same(&offered(&own)));
+        assert!(!chosen.is_same(&offered(&other)));
+        let hasher = Hasher::new(1).unwrap();
+        let chooser = Chooser::new("password", "", "");
+        let hash = hasher.hash(&ctx(Duration::from_secs(60)), &chosen, &chooser).await;
+        let hash = hash.unwrap();
+        assert_eq!(tried(&hasher, &own, Some(&hash)).await, (true, 1));
+        assert_eq!(tried(&hasher, &other, Some(&hash)).await, (false, 1));
+    }
+
     /// Whether a password is right for a hash, and how many hashes it took to say so.
     async fn tried(hasher: &Hasher, text: &str, hash: Option<&str>) -> (bool, u64) {
         let before = hasher.runs();

@@ -301,6 +301,27 @@ async fn teams_form_a_tree_with_names_of_their_own() {
     assert_eq!(seen, chain.iter().map(|team| team.id).collect::<Vec<_>>());
 }
 
+/// Whoever moves a team holds the tenant's row, so the second sees where the first has put its team. Both wait for the rows that
+/// they change, after they have looked: without the tenant's, both would have seen the tree as it was.
+#[tokio::test]
+async fn of_two_teams_that_are_moved_beneath_each_other_at_once_one_stays() {
+    let bench = Bench::start("team_circle").await;
+    let house = bench.house("acme").await;
+    let admin = bench.ctx_of(house.admin, house.tenant).await;
+    let north = team(&bench, &admin, "North", None).await;
+    let south = team(&bench, &admin, "South", None).await;
+    let beneath = |id, above| {
+        let (state, ctx) = (bench.state.clone(), admin.clone());
+        async move { update(&ctx, &state, &moved(id, Some(above))).await }
+    };
+    let (first, second) = bench
+        .meet("auth.teams", beneath(north.id, south.id), beneath(south.id, north.id))
+        .await;
+    assert_eq!(first.unwrap().parent, Some(south.id));
+    assert!(matches!(second, Err(Error::Team(Obstacle::Circle))), "{second:?}");
+    assert_eq!(get(&admin, &bench.state, south.id).await.unwrap().parent, None);
+}
+
 #[tokio::test]
 async fn who_is_in_a_team_is_listed_in_pages() {
     let bench = Bench::start("team_members").await;

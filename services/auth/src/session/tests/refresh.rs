@@ -1,12 +1,13 @@
 //! Families of refresh tokens (T12), one rule at a time: no forks, no benign log-outs, nothing stolen stays alive.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use rowhouse_context::Principal;
 
 use crate::error::Error;
 use crate::rights::{Query, Standing};
 use crate::session::refresh::refresh;
-use crate::session::{Pair, RefreshToken};
+use crate::session::{IDLE_DAYS, Pair, RefreshToken};
 use crate::tenant::Access;
 use crate::tests::bench::{Bench, House, PASSWORD, anonymous};
 
@@ -41,6 +42,21 @@ async fn live_tokens(bench: &Bench) -> i64 {
     bench
         .count("SELECT count(*) FROM auth.refresh_tokens WHERE used_at IS NULL AND revoked_at IS NULL")
         .await
+}
+
+/// When the session ends, and when the token does by which it goes on.
+async fn ends(bench: &Bench, pair: &Pair) -> (DateTime<Utc>, DateTime<Utc>) {
+    let ends = "SELECT session.expires_at, token.expires_at FROM auth.sessions AS session \
+        JOIN auth.refresh_tokens AS token ON token.session_id = session.id \
+        WHERE session.id = $1 AND token.used_at IS NULL AND token.revoked_at IS NULL";
+    let ends = sqlx::query_as(ends).bind(pair.session.id.uuid());
+    ends.fetch_one(&bench.superuser).await.unwrap()
+}
+
+/// By the clock that the ends are told by.
+async fn now(bench: &Bench) -> DateTime<Utc> {
+    let now = sqlx::query_scalar("SELECT clock_timestamp()");
+    now.fetch_one(&bench.superuser).await.unwrap()
 }
 
 #[tokio::test]
@@ -141,6 +157,30 @@ async fn after_the_grace_a_used_token_ends_the_family() {
         Err(Error::RefreshTokenInvalid)
     ));
     assert_eq!(standing(&bench, &pair).await, Standing::Revoked);
+}
+
+#[tokio::test]
+async fn a_token_lasts_as_long_as_one_may_be_idle_and_never_beyond_its_session() {
+    let (bench, _, pair) = start("refresh_ends").await;
+    let (session_ends, _) = ends(&bench, &pair).await;
+    let idle = TimeDelta::days(i64::from(IDLE_DAYS));
+    let before = now(&bench).await;
+    let second = use_up(&bench, &pair.refresh_token).await.unwrap();
+    let after = now(&bench).await;
+    let (session, token) = ends(&bench, &pair).await;
+    assert_eq!(session, session_ends, "a refresh does not move it");
+    assert!((before + idle..=after + idle).contains(&token), "{token}");
+    assert!(token < session, "the control: the session has longer to live");
+
+    bench
+        .execute("UPDATE auth.sessions SET expires_at = now() + interval '1 day'")
+        .await;
+    let (session_ends, _) = ends(&bench, &pair).await;
+    use_up(&bench, &second.refresh_token).await.unwrap();
+    assert_eq!(ends(&bench, &pair).await, (session_ends, session_ends));
+    // An answer that was lost and is given again, too.
+    use_up(&bench, &second.refresh_token).await.unwrap();
+    assert_eq!(ends(&bench, &pair).await, (session_ends, session_ends));
 }
 
 #[tokio::test]
