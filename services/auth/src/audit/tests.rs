@@ -1,5 +1,6 @@
 //! The log of a control schema: sealed as it is written, read by filters, and whatever is done to it shows.
 
+mod actions;
 mod sealing;
 
 use rowhouse_audit::{AuditLog as _, Batch, Chain, Check, ControlLog, Entry, FaultKind, Place, Query};
