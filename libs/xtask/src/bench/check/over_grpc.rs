@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rowhouse_auth_kit::Role;
 use rowhouse_devkit::caller::Caller;
 use rowhouse_proto::auth::v1::{BatchCheckRequest, CheckRequest};
 use rowhouse_proto::policy::PERMISSIONS;
 use rowhouse_types::UserId;
 use serde::Serialize;
 
+use super::policy::{Relation, answer};
 use crate::bench::echo::Echo;
 use crate::bench::house::House;
 use crate::bench::load::{self, Measured};
@@ -45,6 +47,8 @@ struct Asked {
     manager: String,
     check: Arc<[CheckRequest]>,
     batch: Arc<BatchCheckRequest>,
+    /// What the policy answers each question of `check`.
+    expected: Vec<bool>,
 }
 
 /// Measures both.
@@ -52,15 +56,17 @@ pub(super) async fn measure(house: &House<'_>, bare: &Echo, duration: Duration) 
     let managers = house.join(1, "manager").await?;
     let manager = managers.into_iter().next().context("a manager")?;
     let user_id = house.log_in(&manager).await?.user_id;
-    let questions = questions(&user_id);
+    let (questions, expected): (Vec<_>, Vec<_>) = questions(&user_id).into_iter().unzip();
     let asked = Asked {
         manager,
+        expected,
         batch: Arc::new(BatchCheckRequest {
             permissions: Vec::new(),
             checks: questions.iter().cycle().take(BATCH).cloned().collect(),
         }),
         check: questions.into(),
     };
+    answers_are_right(house, &asked).await?;
     let check = in_turns(house, bare, (&asked.manager, duration), async |callers, time| {
         check(callers, &asked, time).await
     });
@@ -71,17 +77,54 @@ pub(super) async fn measure(house: &House<'_>, bare: &Echo, duration: Duration) 
     Ok(vec![check, line("BatchCheck of 1,000", BATCH, batch.await?)])
 }
 
-/// Each permission that a tenant's role can give, about any record, one's own and another's.
-fn questions(user_id: &str) -> Vec<CheckRequest> {
-    let owners = [String::new(), user_id.to_owned(), UserId::generate().to_string()];
+/// Each permission that a tenant's role can give, about any record, one's own and another's, with the manager's answer.
+fn questions(user_id: &str) -> Vec<(CheckRequest, bool)> {
+    let another = UserId::generate().to_string();
+    let owners = [
+        ("", Relation::Any),
+        (user_id, Relation::Own),
+        (another.as_str(), Relation::Other),
+    ];
+    let grants = Role::Manager.grants().to_strings();
     let of_tenants = PERMISSIONS.iter().filter(|permission| permission.of_tenants);
     let each = of_tenants.flat_map(|permission| {
-        owners.iter().map(|owner_id| CheckRequest {
-            permission: permission.name.to_owned(),
-            owner_id: owner_id.clone(),
+        let grants = &grants;
+        owners.iter().map(move |(owner_id, relation)| {
+            let question = CheckRequest {
+                permission: permission.name.to_owned(),
+                owner_id: (*owner_id).to_owned(),
+            };
+            (question, answer(grants, permission, *relation))
         })
     });
     each.collect()
+}
+
+/// Has every question answered once, one by one and in a batch, as the policy answers it: what is measured then is no error that
+/// comes quickly.
+async fn answers_are_right(house: &House<'_>, asked: &Asked) -> Result<()> {
+    let yes = asked.expected.iter().filter(|allowed| **allowed).count();
+    ensure!(
+        (1..asked.expected.len()).contains(&yes),
+        "{yes} answers are yes: all are alike"
+    );
+    let token = house.log_in(&asked.manager).await?.access_token;
+    let callers = members(house.resident, &token)?;
+    let caller = callers.first().context("a caller")?;
+    for (question, expected) in asked.check.iter().zip(&asked.expected) {
+        let answered = caller.authz().check(question.clone()).await.context("Check")?;
+        let allowed = answered.get_ref().allowed;
+        ensure!(allowed == *expected, "Check answers {allowed}: {question:?}");
+    }
+    let batch = BatchCheckRequest::clone(&asked.batch);
+    let answered = caller.authz().batch_check(batch).await.context("BatchCheck")?;
+    let allowed = &answered.get_ref().allowed;
+    let expected = asked.expected.iter().cycle().take(BATCH);
+    ensure!(
+        allowed.iter().eq(expected),
+        "BatchCheck answers otherwise than the policy: {allowed:?}"
+    );
+    Ok(())
 }
 
 /// Work on auth and on the bare server, several times: what came of it there and here.

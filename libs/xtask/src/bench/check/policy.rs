@@ -124,7 +124,7 @@ impl Question {
             Relation::Mate => holder.mates.iter().next(),
             Relation::Other => Some(UserId::generate()),
         };
-        let texts = holder.grants.to_strings();
+        let grants = holder.grants.to_strings();
         Self {
             holder: Arc::clone(holder),
             // The catalogue's own text, which lives as long as the program.
@@ -135,7 +135,7 @@ impl Question {
                 .unwrap_or_default(),
             owner,
             relation,
-            allowed: texts.iter().any(|grant| gives(grant, permission.name, relation)),
+            allowed: answer(&grants, permission, relation),
         }
     }
 
@@ -145,6 +145,13 @@ impl Question {
         permission(self.permission)
             .is_some_and(|permission| reaches(&holder.grants, holder.user, &holder.mates, permission, self.owner))
     }
+}
+
+/// What the grants' texts answer, where somebody asks about a record that is theirs or is not. One that is about no record with
+/// an owner is given whole or not at all, whoever is named.
+pub(super) fn answer(grants: &[String], permission: &Permission, relation: Relation) -> bool {
+    let relation = if permission.scoped { relation } else { Relation::Whole };
+    grants.iter().any(|grant| gives(grant, permission.name, relation))
 }
 
 /// Whether a grant's text gives a permission for such a record.
@@ -178,6 +185,14 @@ impl Relation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_owner_is_given_whole_whoever_is_named() {
+        let grants = ["members:read@team".to_owned(), "contacts:read@own".to_owned()];
+        let asked = |name: &str, relation| answer(&grants, permission(name).unwrap(), relation);
+        assert!(!asked("members:read", Relation::Own));
+        assert!(asked("contacts:read", Relation::Own) && !asked("contacts:read", Relation::Other));
+    }
 
     #[test]
     fn our_decision_is_what_the_grants_say() {
