@@ -4,6 +4,7 @@ mod certificates;
 mod end_of_tenant;
 mod foreign_ids;
 mod hostile_names;
+mod hostile_texts;
 mod hostile_tokens;
 mod impersonation;
 mod interleaved;

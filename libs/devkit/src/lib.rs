@@ -10,7 +10,7 @@
 //! - [`smtp`]: a mail server that accepts everything and lets it be read.
 //! - [`caller`], [`journey`]: typed clients of the suite, and its main job step by step.
 //! - [`authority`]: certificates for tests of TLS. [`volume`]: files as a pod has them. [`clock`]: clocks that differ.
-//! - [`log`]: what a test's thread logs.
+//! - [`log`]: what a test's thread logs. [`hostile`]: texts that no field may stumble over.
 //! - [`torture`]: the frame of a torture test: seed, rounds, its line of result.
 //! - [`checkout`], [`stack`], [`port`], [`mark`], [`spawn`], [`wait`], [`secrets`]: what these stand on.
 //!
@@ -23,6 +23,7 @@ pub mod clock;
 pub mod cluster;
 pub mod fixture;
 pub mod gate;
+pub mod hostile;
 pub mod http;
 pub mod journey;
 pub mod log;

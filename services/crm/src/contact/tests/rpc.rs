@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
+use rowhouse_devkit::hostile;
 use rowhouse_proto::crm::v1 as proto;
 use rowhouse_proto::crm::v1::contact_service_server::ContactService as _;
 use rowhouse_proto::crm::v1::export_service_server::ExportService as _;
@@ -109,33 +110,6 @@ fn reason_and_field<T>(outcome: Result<T, Status>) -> (Code, String, String) {
     (status.code(), info.reason.clone(), field.unwrap_or_default())
 }
 
-/// Texts that no field may make a fault of ours.
-fn hostile() -> Vec<String> {
-    let short = [
-        "a\0b",
-        "\u{1b}[31m",
-        "a\r\nb",
-        "\u{202e}evil",
-        "\u{2066}",
-        "'; DROP TABLE contacts; --",
-        "\\",
-        "%_%",
-        "\u{200b}",
-        "e\u{301}",
-        "$1",
-        "-1",
-        "*",
-        "null",
-    ];
-    let long = [
-        "x".repeat(1 << 20),
-        "\u{1f469}".repeat(1 << 18),
-        "(".repeat(1_000),
-        "NOT ".repeat(500),
-    ];
-    short.iter().map(|text| (*text).to_owned()).chain(long).collect()
-}
-
 #[tokio::test]
 async fn a_contact_goes_through_its_life() {
     let bench = Bench::start("crm_rpc_life").await;
@@ -166,7 +140,7 @@ async fn no_text_in_any_field_is_a_fault_of_ours_and_nothing_is_half_written() {
     let caller = Caller::new(&bench, bench.one);
     let known = caller.create(ada(), "").await.unwrap();
     let mut written = 1;
-    for text in hostile() {
+    for text in hostile::texts() {
         let contacts = [
             proto::Contact {
                 display_name: text.clone(),
@@ -246,7 +220,7 @@ async fn no_text_in_any_field_is_a_fault_of_ours_and_nothing_is_half_written() {
 async fn a_refusal_is_no_longer_than_it_needs_to_be() {
     let bench = Bench::start("crm_rpc_short").await;
     let caller = Caller::new(&bench, bench.one);
-    for text in hostile() {
+    for text in hostile::texts() {
         let Err(status) = caller.get(&text).await else {
             panic!("was accepted");
         };
@@ -325,7 +299,7 @@ async fn a_stream_cannot_go_on_behind_what_is_no_id_of_a_contact() {
     let caller = Caller::new(&bench, bench.one);
     let rpc = ExportRpc::new(bench.contacts.clone());
     let other_kind = TenantId::generate().to_string();
-    for after_id in hostile().into_iter().chain([other_kind, "contact_".to_owned()]) {
+    for after_id in hostile::texts().into_iter().chain([other_kind, "contact_".to_owned()]) {
         let short: String = after_id.chars().take(20).collect();
         let request = caller.request(proto::StreamContactsRequest { after_id });
         let refused = reason_and_field(rpc.stream_contacts(request).await);
