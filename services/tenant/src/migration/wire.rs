@@ -21,7 +21,7 @@ const TENANTS_MAX: usize = 1_000;
 
 /// Houses that are migrated at once on each data server: where nobody says, and at most.
 const PARALLELISM_DEFAULT: u8 = 2;
-const PARALLELISM_MAX: u8 = 8;
+pub(super) const PARALLELISM_MAX: u8 = 8;
 
 /// Houses that may fail at most.
 const FAILURE_BUDGET_MAX: i32 = 1_000_000;

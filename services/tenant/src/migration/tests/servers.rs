@@ -49,6 +49,33 @@ fn failures(run: &Run) -> u32 {
     away.map_or(0, |away| away.failures)
 }
 
+/// The largest number last: what is recorded only grows.
+#[tokio::test]
+async fn each_server_has_as_many_calls_at_once_as_the_run_says_and_no_more() {
+    let bench = bench("migration_parallel").await;
+    let behind = bench.fakes.effects().houses.clone();
+    let runner = bench.migration_runner();
+    for parallelism in [1, 2, wire::PARALLELISM_MAX] {
+        bench.fakes.effects().houses.clone_from(&behind);
+        bench.fakes.plan("migrate_batch", Mishap::Waits);
+        let mut new = new_run(vec![Wave::Percent(100)]);
+        new.plan.parallelism = parallelism;
+        let id = bench.migrations.start(&ctx(LONG), new).await.unwrap().id;
+        let (before, both) = (bench.fakes.called("migrate_batch"), 2 * u32::from(parallelism));
+        runner.look().await.unwrap();
+        bench.fakes.until_called("migrate_batch", before + both).await;
+        // Calls share a connection and come in order: one too many would have come before what is asked now.
+        bench.migrations.plan(&ctx(LONG), ServiceName::Crm).await.unwrap();
+        let wanted = ["data1", "data2"].map(|server| (server.to_owned(), u32::from(parallelism)));
+        assert_eq!(bench.fakes.most_migrating(), BTreeMap::from(wanted.clone()));
+        bench.fakes.heal();
+        let done = until(&bench, &runner, id, State::Done).await;
+        assert_eq!((done.migrated(), migrated(&bench)), (15, 15));
+        assert_eq!(bench.fakes.most_migrating(), BTreeMap::from(wanted), "in every round");
+    }
+    runner.stop().await;
+}
+
 #[tokio::test]
 async fn a_server_that_hangs_keeps_no_other_waiting() {
     let bench = bench("migration_hangs").await;

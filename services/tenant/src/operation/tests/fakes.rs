@@ -35,6 +35,16 @@ pub(crate) enum Mishap {
     HangsBefore,
     /// It is done, and no answer comes.
     HangsAfter,
+    /// It is done and answered once [`Fakes::heal`] is called.
+    Waits,
+}
+
+/// The calls that migrate houses of one data server.
+#[derive(Clone, Copy, Debug, Default)]
+struct Migrating {
+    now: u32,
+    /// The most that there were at once.
+    most: u32,
 }
 
 /// What the fakes have done.
@@ -66,6 +76,8 @@ pub(crate) struct Effects {
     pub(crate) houses: Vec<FakeHouse>,
     /// Tenants whose homes cannot be reached.
     pub(crate) unreachable: BTreeSet<String>,
+    /// By data server.
+    migrating: BTreeMap<String, Migrating>,
     mishaps: BTreeMap<&'static str, Mishap>,
     /// What goes wrong with a data server.
     servers: BTreeMap<&'static str, Mishap>,
@@ -83,6 +95,13 @@ pub(crate) struct Fakes {
 struct Shared {
     effects: Arc<Mutex<Effects>>,
     hanging: Arc<Notify>,
+    healed: Arc<Notify>,
+}
+
+/// A call that migrates houses, as long as it is under way.
+struct UnderWay<'a> {
+    effects: &'a Mutex<Effects>,
+    server: String,
 }
 
 // === impl Fakes ===
@@ -121,11 +140,12 @@ impl Fakes {
         self.effects().servers.insert(server, mishap);
     }
 
-    /// From now on all is well. Calls that hang go on hanging.
+    /// From now on all is well. Calls that hang go on hanging; those that wait do not.
     pub(crate) fn heal(&self) {
         let mut effects = self.effects();
         effects.mishaps.clear();
         effects.servers.clear();
+        self.shared.healed.notify_waiters();
     }
 
     /// Waits until a call hangs.
@@ -136,6 +156,13 @@ impl Fakes {
     /// How many calls of `method` came.
     pub(crate) fn called(&self, method: &str) -> u32 {
         self.effects().calls.get(method).copied().unwrap_or_default()
+    }
+
+    /// The most calls that have migrated houses at once, by data server.
+    pub(crate) fn most_migrating(&self) -> BTreeMap<String, u32> {
+        let effects = self.effects();
+        let most = effects.migrating.iter();
+        most.map(|(server, calls)| (server.clone(), calls.most)).collect()
     }
 
     /// Waits until so many calls of `method` came; what they do unless they fail or hang, is done then.
@@ -160,26 +187,39 @@ impl Shared {
 
     /// As [`Self::serve`], for a call about the houses of a data server.
     async fn serve_on<T>(&self, server: &str, method: &'static str, act: impl FnOnce(&mut Effects) -> T) -> Answer<T> {
-        let done = {
+        // Asked for before it is counted, so that a `heal` that follows is heard.
+        let healed = self.healed.notified();
+        let mishap = {
             let mut effects = self.effects.lock().unwrap();
             *effects.calls.entry(method).or_default() += 1;
             let mishap = effects.servers.get(server).or_else(|| effects.mishaps.get(method));
             match mishap.copied() {
-                Some(Mishap::Fails) => return Err(Status::unavailable("planned")),
-                Some(Mishap::HangsBefore) => None,
-                Some(Mishap::HangsAfter) => {
-                    act(&mut effects);
-                    None
-                }
-                None => Some(act(&mut effects)),
+                None => return Ok(Response::new(act(&mut effects))),
+                Some(mishap) => mishap,
             }
         };
-        match done {
-            Some(answer) => Ok(Response::new(answer)),
-            None => {
-                self.hanging.notify_one();
-                pending().await
+        match mishap {
+            Mishap::Fails => return Err(Status::unavailable("planned")),
+            Mishap::HangsBefore => {}
+            Mishap::HangsAfter => drop(act(&mut self.effects.lock().unwrap())),
+            Mishap::Waits => {
+                healed.await;
+                return Ok(Response::new(act(&mut self.effects.lock().unwrap())));
             }
+        }
+        self.hanging.notify_one();
+        pending().await
+    }
+
+    /// Counts a call that migrates houses, until it is dropped.
+    fn under_way(&self, server: &str) -> UnderWay<'_> {
+        let mut effects = self.effects.lock().unwrap();
+        let calls = effects.migrating.entry(server.to_owned()).or_default();
+        calls.now += 1;
+        calls.most = calls.most.max(calls.now);
+        UnderWay {
+            effects: &self.effects,
+            server: server.to_owned(),
         }
     }
 
@@ -199,6 +239,17 @@ impl Shared {
             home.clone()
         })
         .await
+    }
+}
+
+// === impl UnderWay ===
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut effects = self.effects.lock().unwrap();
+        if let Some(calls) = effects.migrating.get_mut(&self.server) {
+            calls.now -= 1;
+        }
     }
 }
 
@@ -348,6 +399,7 @@ impl TenantParticipantService for Shared {
         request: Request<common::MigrateBatchRequest>,
     ) -> Answer<common::MigrateBatchResponse> {
         let request = request.into_inner();
+        let _under_way = self.under_way(&request.server);
         let act = |effects: &mut Effects| fleet::migrate(&mut effects.houses, &request);
         self.serve_on(&request.server, "migrate_batch", act).await
     }
