@@ -4,7 +4,7 @@ use rowhouse_context::Ctx;
 use rowhouse_db::paging::PageTokens;
 use rowhouse_types::Limits;
 
-use crate::operation::tests::{Bench, LONG, ctx, new_tenant, server as traits};
+use crate::operation::tests::{Audited, Bench, LONG, ctx, entry, new_tenant, server as traits};
 use crate::plan::actions::Plans;
 use crate::plan::spread::Spread;
 use crate::plan::{self, NewPlan, PlanName};
@@ -59,11 +59,12 @@ async fn a_change_without_a_field_for_why_is_audited_with_the_reason_of_its_meta
     let bench = Bench::start("metadata_reason").await;
     let ctx = ctx(LONG).with_origin(Some(WHY.to_owned()), None);
     change_everything(&bench, &ctx).await;
-    let audited: Vec<(String, String, Option<String>)> =
-        sqlx::query_as("SELECT action, outcome, reason FROM tenant.audit WHERE tenant_id IS NULL ORDER BY audit_id")
-            .fetch_all(&bench.superuser)
-            .await
-            .unwrap();
+    let audited: Vec<Audited> = sqlx::query_as(
+        "SELECT action, outcome, actor, reason FROM tenant.audit WHERE tenant_id IS NULL ORDER BY audit_id",
+    )
+    .fetch_all(&bench.superuser)
+    .await
+    .unwrap();
     let expected = [
         ("tenant.create", "accepted"),
         ("tenant.create", "done"),
@@ -74,6 +75,6 @@ async fn a_change_without_a_field_for_why_is_audited_with_the_reason_of_its_meta
         ("plan.update", "done"),
         ("plan.delete", "done"),
     ]
-    .map(|(action, outcome)| (action.to_owned(), outcome.to_owned(), Some(WHY.to_owned())));
+    .map(|(action, outcome)| entry(&ctx, action, outcome, Some(WHY)));
     assert_eq!(audited, expected);
 }

@@ -16,7 +16,7 @@ use super::actions::{DriftQuery, NewRun};
 use super::runner::Runner;
 use super::*;
 use crate::error::{Error, Result};
-use crate::operation::tests::{Bench, FakeHouse, LONG, Mishap, NEWEST, ctx};
+use crate::operation::tests::{Bench, FakeHouse, LONG, Mishap, NEWEST, ctx, entry};
 use crate::tenant::Reason;
 
 fn reason() -> Reason {
@@ -261,6 +261,34 @@ async fn a_run_is_paused_resumed_and_cancelled_and_what_has_ended_stays_so() {
         Because::ResourceNotFound
     );
     runner.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_turns_a_run_stands_in_the_log_once_with_why() {
+    let (bench, _) = bench("migration_audit").await;
+    let operators = [(); 4].map(|()| ctx(LONG));
+    let [starts, pauses, resumes, cancels] = &operators;
+    let whys = ["a column is added", "a rush", "it is over", "another way"];
+    let [_, rush, over, another] = whys.map(|why| Reason::parse_required(why).unwrap());
+    let runs = &bench.migrations;
+    let id = runs.start(starts, new_run(vec![Wave::Percent(100)])).await.unwrap().id;
+    // What changes nothing, or is refused, is none of their doing.
+    for _ in 0..2 {
+        runs.pause(pauses, id, &rush).await.unwrap();
+    }
+    runs.resume(resumes, id, &over).await.unwrap();
+    runs.cancel(cancels, id, &another).await.unwrap();
+    runs.resume(resumes, id, &over).await.unwrap_err();
+
+    let turns = [
+        ("migration.start", "accepted"),
+        ("migration.pause", "done"),
+        ("migration.resume", "done"),
+        ("migration.cancel", "done"),
+    ];
+    let expected = turns.iter().zip(&operators).zip(whys);
+    let expected = expected.map(|(((action, outcome), operator), why)| entry(operator, action, outcome, Some(why)));
+    assert_eq!(bench.audited(None, id).await, expected.collect::<Vec<_>>());
 }
 
 #[tokio::test]

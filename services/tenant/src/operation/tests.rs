@@ -6,6 +6,6 @@ mod fakes;
 mod fleet;
 mod together;
 
-pub(crate) use bench::{Bench, GRACE, LONG, cache, ctx, new_tenant, server, turn};
+pub(crate) use bench::{Audited, Bench, GRACE, LONG, cache, ctx, entry, new_tenant, server, turn, turn_as};
 pub(crate) use fakes::Mishap;
 pub(crate) use fleet::{FakeHouse, NEWEST};

@@ -16,7 +16,7 @@ use super::spread::{HOME_MAX, Spread};
 use super::{Change, DisplayName, NewPlan, Plan, PlanName, TenantPlan, store};
 use crate::directory;
 use crate::error::Result;
-use crate::operation::tests::{Bench, LONG, Mishap, ctx, new_tenant};
+use crate::operation::tests::{Bench, LONG, Mishap, ctx, entry, new_tenant};
 use crate::tenant::{Reason, State, Tenant};
 
 fn plans(bench: &Bench) -> (Plans, Spread) {
@@ -126,18 +126,26 @@ async fn overrides_hold_instead_of_the_plan_and_end_with_the_next_assignment() {
     assert_eq!((before.plan.as_str(), before.limits), ("standard", Limits::default()));
 
     create(&plans, "small", seats(3)).await;
-    let assigned = assign(&plans, tenant.id, "small", seats(9)).await.unwrap();
-    assert_eq!(assigned.limits, seats(9));
-    let assigned = assign(&plans, tenant.id, "small", Limits::default());
-    assert_eq!(assigned.await.unwrap().limits, seats(3));
+    let operators = [ctx(LONG), ctx(LONG)];
+    let whys = ["a favour", "no more favours"];
+    let overrides = [(seats(9), seats(9)), (Limits::default(), seats(3))];
+    for ((operator, why), (overrides, limits)) in operators.iter().zip(whys).zip(overrides) {
+        let why = Reason::parse_required(why).unwrap();
+        let assigned = plans.assign(operator, tenant.id, &name("small"), overrides, &why).await;
+        assert_eq!(assigned.unwrap().limits, limits);
+    }
 
     let unknown = assign(&plans, tenant.id, "none", Limits::default());
     assert_eq!(why(unknown.await), Why::FieldInvalid);
     let nobody = assign(&plans, TenantId::generate(), "small", Limits::default());
     assert_eq!(why(nobody.await), Why::ResourceNotFound);
-    let entries = "SELECT count(*) FROM tenant.audit
-        WHERE action = 'tenant.plan' AND reason = 'test' AND tenant_id IS NOT NULL";
-    assert_eq!(bench.count(entries).await, 2);
+    let assigned = operators.iter().zip(whys);
+    let assigned = assigned.map(|(operator, why)| entry(operator, "tenant.plan", "done", Some(why)));
+    let assigned: Vec<_> = assigned.collect();
+    for log in [Some(tenant.id), None] {
+        let audited = bench.audited(log, tenant.id).await;
+        assert_eq!(audited[2..], assigned, "after its creation, {log:?}");
+    }
 }
 
 #[tokio::test]

@@ -172,7 +172,19 @@ async fn a_tenant_whose_grace_is_over_is_purged_and_no_other() {
         (record.removed, record.reason.as_str()),
         (everything(), "the grace period is over")
     );
-    assert!(record.actor.contains("tenant"), "{}", record.actor);
+    assert_eq!(record.actor, "service:tenant");
+    let why = Some("the grace period is over".to_owned());
+    let purged = ["accepted", "done"].map(|outcome| {
+        (
+            "tenant.purge".to_owned(),
+            outcome.to_owned(),
+            record.actor.clone(),
+            why.clone(),
+        )
+    });
+    for log in [Some(due.id), None] {
+        assert!(bench.audited(log, due.id).await.ends_with(&purged), "{log:?}");
+    }
     assert_eq!(bench.tenants.get(waits.id).await.unwrap(), waits);
     assert_eq!(bench.tenants.get(back.id).await.unwrap().state, State::Active);
     assert_eq!(bench.tenants.get(anew.id).await.unwrap().state, State::Deleted);

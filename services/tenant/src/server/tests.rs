@@ -5,7 +5,7 @@ use rowhouse_types::{IdempotencyKey, Placement};
 
 use super::{Capacity, Change, Labels, Server, State, Traits};
 use crate::error::{Error, Result};
-use crate::operation::tests::{Bench, LONG, Mishap, ctx, new_tenant, server};
+use crate::operation::tests::{Bench, LONG, Mishap, ctx, entry, new_tenant, server};
 use crate::tenant::{NewTenant, Reason, Tenant};
 
 fn why<T: std::fmt::Debug>(answer: Result<T>) -> Why {
@@ -194,14 +194,23 @@ async fn what_is_drained_between_choice_and_admission_is_chosen_no_more() {
 async fn a_drained_server_takes_nobody_until_it_is_activated() {
     let bench = Bench::start("servers_drain").await;
     let name = "data1".parse().unwrap();
-    drain(&bench, "data1").await;
-    drain(&bench, "data1").await;
+    let operators = [ctx(LONG), ctx(LONG)];
+    for operator in &operators {
+        // The second finds it draining.
+        let drained = bench.servers.drain(operator, &name, &reason()).await;
+        assert_eq!(drained.unwrap().state, State::Draining);
+    }
     assert_eq!(why(create(&bench, new_tenant("acme")).await), Why::NoServerFits);
-    let active = bench.servers.activate(&ctx(LONG), &name, &reason()).await.unwrap();
+    let back = Reason::parse_required("mended").unwrap();
+    let active = bench.servers.activate(&operators[1], &name, &back).await.unwrap();
     assert_eq!(active.state, State::Active);
     create(&bench, new_tenant("acme")).await.unwrap();
-    let entries = "SELECT count(*) FROM tenant.audit WHERE target = 'data1' AND reason = 'test'";
-    assert_eq!(bench.count(entries).await, 2, "a drain of what drains is no change");
+    let expected = [
+        entry(&operators[0], "server.drain", "done", Some("test")),
+        entry(&operators[1], "server.activate", "done", Some("mended")),
+    ];
+    let audited = bench.audited(None, &name).await;
+    assert_eq!(audited, expected, "a drain of what drains is no change");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Change, DisplayName, Reason, State, Tenant, store};
 use crate::error::Error;
 use crate::operation::Kind;
-use crate::operation::tests::{Bench, GRACE, LONG, Mishap, ctx, new_tenant, turn};
+use crate::operation::tests::{Bench, GRACE, LONG, Mishap, ctx, entry, new_tenant, turn, turn_as};
 use crate::{directory, request};
 
 fn why(error: Error) -> Why {

@@ -59,6 +59,9 @@ pub(crate) struct Bench {
     databases: Databases,
 }
 
+/// An entry of the log: what was done, how it went, who did it, and why.
+pub(crate) type Audited = (String, String, String, Option<String>);
+
 /// A process of this service: a runtime, and everything that runs on it.
 pub(crate) struct Process {
     runtime: Runtime,
@@ -187,6 +190,16 @@ impl Bench {
         sqlx::query_scalar(sql).fetch_one(&self.superuser).await.unwrap()
     }
 
+    /// What a tenant's log, or the platform's, says of a target, the oldest first.
+    pub(crate) async fn audited(&self, log: Option<TenantId>, target: impl ToString) -> Vec<Audited> {
+        let entries = sqlx::query_as(
+            "SELECT action, outcome, actor, reason FROM tenant.audit
+             WHERE tenant_id IS NOT DISTINCT FROM $1 AND target = $2 ORDER BY audit_id",
+        );
+        let entries = entries.bind(log.map(|tenant| tenant.uuid())).bind(target.to_string());
+        entries.fetch_all(&self.superuser).await.unwrap()
+    }
+
     /// How often the failing step was tried, and the last error.
     pub(crate) async fn failures(&self, operation: OperationId) -> (i32, Option<String>) {
         sqlx::query_as("SELECT attempts, last_error FROM tenant.operations WHERE operation_id = $1")
@@ -243,19 +256,30 @@ impl Process {
 
 /// An operator orders an operation on a tenant that exists.
 pub(crate) async fn turn(tenants: &Tenants, id: TenantId, kind: Kind) -> Result<Tenant> {
-    let (ctx, reason) = (ctx(LONG), Reason::parse_required("test").unwrap());
+    turn_as(tenants, &ctx(LONG), id, (kind, "test")).await
+}
+
+/// This operator does, for this reason.
+pub(crate) async fn turn_as(tenants: &Tenants, ctx: &Ctx, id: TenantId, (kind, why): (Kind, &str)) -> Result<Tenant> {
+    let reason = Reason::parse_required(why).unwrap();
     match kind {
         Kind::Provision => panic!("begins with the tenant itself"),
-        Kind::Suspend => tenants.suspend(&ctx, id, &reason).await,
-        Kind::Resume => tenants.resume(&ctx, id, &reason).await,
-        Kind::Restrict => tenants.set_read_only(&ctx, id, &reason).await,
-        Kind::Delete => tenants.delete(&ctx, id, &reason, None).await,
-        Kind::Undelete => tenants.undelete(&ctx, id, &reason).await,
+        Kind::Suspend => tenants.suspend(ctx, id, &reason).await,
+        Kind::Resume => tenants.resume(ctx, id, &reason).await,
+        Kind::Restrict => tenants.set_read_only(ctx, id, &reason).await,
+        Kind::Delete => tenants.delete(ctx, id, &reason, None).await,
+        Kind::Undelete => tenants.undelete(ctx, id, &reason).await,
         Kind::Purge => {
             let slug = tenants.get(id).await?.slug;
-            tenants.purge(&ctx, id, &reason, &slug).await
+            tenants.purge(ctx, id, &reason, &slug).await
         }
     }
+}
+
+/// An entry as [`Bench::audited`] tells it, of this caller.
+pub(crate) fn entry(ctx: &Ctx, action: &str, outcome: &str, why: Option<&str>) -> Audited {
+    let actor = ctx.principal().actor();
+    (action.to_owned(), outcome.to_owned(), actor, why.map(str::to_owned))
 }
 
 /// An operator's call with so much time.

@@ -133,33 +133,31 @@ async fn a_deleted_tenant_keeps_its_slug_and_is_listed_only_where_asked_for() {
     assert_eq!(why(taken), Why::ResourceAlreadyExists);
 }
 
+/// Two operators by turns, so that nobody's name stands for the other's. Each uses a request id again, for the same operation too.
 #[tokio::test]
 async fn every_operation_is_audited_when_accepted_and_when_done_with_who_and_why() {
     let bench = Bench::start("lifecycle_audit").await;
-    let id = create(&bench, "audited").await.id;
-    let caller = ctx(LONG);
-    let why = |text: &str| Reason::parse_required(text).unwrap();
-    let tenants = &bench.tenants;
-    tenants.set_read_only(&caller, id, &why("moving out")).await.unwrap();
-    tenants.delete(&caller, id, &why("moved out"), None).await.unwrap();
-    tenants.undelete(&caller, id, &why("came back")).await.unwrap();
-    let audited: Vec<(String, String, String, String)> = sqlx::query_as(
-        "SELECT action, outcome, actor, reason FROM tenant.audit
-         WHERE tenant_id IS NOT NULL AND reason IS NOT NULL AND target = $1 ORDER BY audit_id",
-    )
-    .bind(id.to_string())
-    .fetch_all(&bench.superuser)
-    .await
-    .unwrap();
-    let actor = caller.principal().actor();
-    let expected = [
-        ("tenant.set_read_only", "accepted", "moving out"),
-        ("tenant.set_read_only", "done", "moving out"),
-        ("tenant.delete", "accepted", "moved out"),
-        ("tenant.delete", "done", "moved out"),
-        ("tenant.undelete", "accepted", "came back"),
-        ("tenant.undelete", "done", "came back"),
-    ]
-    .map(|(action, outcome, reason)| (action.to_owned(), outcome.to_owned(), actor.clone(), reason.to_owned()));
-    assert_eq!(audited, expected);
+    let operators = [ctx(LONG), ctx(LONG)];
+    let created = bench.tenants.create(&operators[0], new_tenant("audited")).await;
+    let id = created.unwrap().id;
+    let outcomes = ["accepted", "done"];
+    let mut expected = outcomes
+        .map(|outcome| entry(&operators[0], "tenant.create", outcome, None))
+        .to_vec();
+    let turns = [
+        (Kind::Restrict, "tenant.set_read_only", "moving out"),
+        (Kind::Resume, "tenant.resume", "stays"),
+        (Kind::Suspend, "tenant.suspend", "unpaid"),
+        (Kind::Resume, "tenant.resume", "paid"),
+        (Kind::Delete, "tenant.delete", "moved out"),
+        (Kind::Undelete, "tenant.undelete", "came back"),
+        (Kind::Delete, "tenant.delete", "gone for good"),
+        (Kind::Purge, "tenant.purge", "asked to be forgotten"),
+    ];
+    for ((kind, action, why), operator) in turns.into_iter().zip(operators.iter().cycle()) {
+        turn_as(&bench.tenants, operator, id, (kind, why)).await.unwrap();
+        expected.extend(outcomes.map(|outcome| entry(operator, action, outcome, Some(why))));
+    }
+    assert_eq!(bench.audited(Some(id), id).await, expected, "the tenant's log");
+    assert_eq!(bench.audited(None, id).await, expected, "the platform's");
 }
