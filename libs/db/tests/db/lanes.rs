@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use rowhouse_db::{Error, Home, Lanes, Mode, TenantDb};
 use rowhouse_devkit::cluster;
 use rowhouse_devkit::pooler::Pooler;
@@ -13,6 +14,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use crate::bench::{Bench, LONG, config, ctx, mutate_function, server, until};
 use crate::drops::AtMost;
 use crate::fence::waiting;
+use crate::metrics::values;
 use crate::notes::{BACKEND, LIST};
 
 /// Too short for anything that waits; enough for one answer on a busy machine, over a connection that is there.
@@ -409,6 +411,13 @@ async fn without_lanes_it_is_closed_too() {
 }
 
 async fn is_retired(name: &str, lanes: Lanes) {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let counted = || {
+        values(&recorder, "rowhouse_db_retired_connections_total")
+            .into_values()
+            .sum::<u64>()
+    };
     let bench = Bench::start(name, 1).await;
     let direct = config(bench.databases.data_url(Login::App), lanes);
     let db = TenantDb::connect(direct, bench.directory.clone()).await.unwrap();
@@ -429,8 +438,14 @@ async fn is_retired(name: &str, lanes: Lanes) {
     let before = back_end().await;
     visit(300).await;
     assert_eq!(back_end().await, before, "the bound is 336 for a connection");
+    assert_eq!(counted(), 0);
     visit(700).await;
     assert_ne!(back_end().await, before);
+    assert_eq!(
+        counted(),
+        2,
+        "of 1,001 homes over one connection, or about half over each of two"
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What is counted and measured. The recorder is this thread's own, and everything here runs on this thread.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use rowhouse_db::{Error, Home, Lanes, Mode, OwnDatabases, TenantDb, TenantDbConfig};
@@ -13,6 +13,9 @@ use crate::notes::BACKEND;
 
 /// One of two connections has served 336 of so many homes, and is closed.
 const HOMES: usize = 2 * 336;
+
+/// That one of two lanes is the first choice of all of these happens once in 2^39 runs.
+const HOMES_OF_LANES: u64 = 40;
 
 const README: &str = include_str!("../../README.md");
 
@@ -35,12 +38,22 @@ async fn process(bench: &Bench) -> TenantDb {
     TenantDb::connect(config, bench.directory.clone()).await.unwrap()
 }
 
+/// What was counted or measured by this name, by its labels as they are written.
+pub(crate) fn values(recorder: &PrometheusRecorder, name: &str) -> BTreeMap<String, u64> {
+    let text = recorder.handle().render();
+    let values = text.lines().filter_map(|line| {
+        let (key, value) = line.rsplit_once(' ')?;
+        let labels = key.strip_prefix(name)?;
+        (labels.is_empty() || labels.starts_with('{')).then(|| (labels.to_owned(), value.parse().unwrap()))
+    });
+    values.collect()
+}
+
 /// How many waits were measured.
 fn waits(recorder: &PrometheusRecorder, what: &str) -> u64 {
-    let name = format!("rowhouse_db_wait_seconds_count{{for=\"{what}\"}} ");
-    let text = recorder.handle().render();
-    let count = text.lines().find_map(|line| line.strip_prefix(&name));
-    count.map_or(0, |count| count.parse().unwrap())
+    let counts = values(recorder, "rowhouse_db_wait_seconds_count");
+    let count = counts.get(&format!("{{for=\"{what}\"}}"));
+    count.copied().unwrap_or_default()
 }
 
 /// The names of what was counted or measured.
@@ -79,6 +92,35 @@ async fn a_wait_that_was_given_up_is_measured_too() {
         assert_eq!(waits(&recorder, what), before + 1, "{what}");
     }
     drop(held);
+}
+
+#[tokio::test]
+async fn a_lane_is_measured_by_what_is_open_and_by_what_it_has_served() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let bench = Bench::start("lane_gauges", 1).await;
+    let db = process(&bench).await;
+    let home = bench.prepare(TenantId::generate()).await;
+    bench.directory.put(home.clone());
+    let open = || values(&recorder, "rowhouse_db_lane_connections");
+    let served = || values(&recorder, "rowhouse_db_lane_homes");
+    assert_eq!((open(), served()), (BTreeMap::new(), BTreeMap::new()));
+    // The same home over the same connection counts once.
+    for _ in 0..2 {
+        assert_eq!(list(&db, home.tenant, LONG).await, Ok(0));
+        assert_eq!(served().into_values().collect::<Vec<_>>(), [1]);
+        assert_eq!(open(), served(), "in one lane");
+    }
+    // So many that they meet in both lanes; the server does not know them.
+    for _ in 1..HOMES_OF_LANES {
+        let tenant = TenantId::generate();
+        bench.directory.put(Home { tenant, ..home.clone() });
+        assert_eq!(list(&db, tenant, LONG).await, Err(Error::TenantNotReady));
+    }
+    assert_eq!(open().into_values().collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(served().into_values().sum::<u64>(), HOMES_OF_LANES);
+    db.shutdown().await;
+    until(|| async { open().into_values().collect::<Vec<_>>() == [0, 0] }).await;
 }
 
 #[tokio::test]
