@@ -1,18 +1,23 @@
 //! The log that changes of contacts leave in a home: sealed, and whatever was done to it behind our back shows.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use rowhouse_audit::{AuditLog as _, Batch, Chain, Check, Entry, FaultKind, Place, Query};
 use rowhouse_context::{Ctx, ServiceName};
+use rowhouse_db::{Mode, TenantTx};
 use rowhouse_devkit::servers::Login;
-use rowhouse_types::{Placement, TenantId};
+use rowhouse_types::{ContactId, Placement, TenantId};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
+use tokio::time::timeout;
 
-use super::bench::{Bench, PLACEMENTS, named};
+use super::bench::{Bench, PLACEMENTS, details, named};
 use crate::audit::{HomeLog, RELAY_STATEMENTS, Sealed};
 use crate::contact::actions::Change;
+use crate::contact::store::{self, Record};
+use crate::contact::{Contact, now};
 
 /// Makes contacts and deletes them: two entries each.
 async fn work(bench: &Bench, ctx: &Ctx, contacts: usize) {
@@ -131,6 +136,75 @@ async fn many_sealers_at_once_seal_every_entry_once() {
     assert_eq!(times.len(), 80);
     assert!(times.values().all(|count| *count == 1), "{times:?}");
     assert_eq!(faults(&log, &ctx).await, []);
+}
+
+/// A contact is written, and the transaction stays open.
+async fn held(bench: &Bench, ctx: &Ctx) -> TenantTx {
+    let owner = ctx.principal().user().unwrap();
+    let contact = Contact::new(ContactId::generate(), details("Late"), owner, now());
+    let record = Record::of(ctx, contact.created_at);
+    let mut tx = bench.db.begin(ctx, Mode::Write).await.unwrap();
+    assert_eq!(store::create(&mut tx, &contact, &record, None).await.unwrap(), None);
+    tx
+}
+
+/// Writers of one tenant share no lock, so one ends after what came later was sealed: its entry is in the next seal.
+#[tokio::test]
+async fn an_entry_that_is_committed_late_keeps_no_writer_waiting_and_goes_into_the_next_seal() {
+    for placement in PLACEMENTS {
+        let bench = Bench::start_in("crm_audit_late", placement).await;
+        let log = HomeLog::new(&bench.db);
+        let [late, meanwhile] = [(); 2].map(|()| bench.ctx(bench.one));
+        let tx = held(&bench, &late).await;
+        bench.contacts.create(&meanwhile, named("Meanwhile")).await.unwrap();
+        assert_eq!(log.seal(bench.one).await.unwrap(), Sealed::Now(1), "{placement:?}");
+        tx.commit().await.unwrap();
+        assert_eq!(log.seal(bench.one).await.unwrap(), Sealed::Now(1), "{placement:?}");
+        let batches = batches(&log, &late).await;
+        let entries: Vec<&str> = batches
+            .iter()
+            .flat_map(|batch| batch.entries.iter().flatten())
+            .map(String::as_str)
+            .collect();
+        let writers = [&meanwhile, &late].map(|ctx| ctx.principal().actor());
+        assert!(batches.len() == 2 && entries.len() == 2, "{entries:?}");
+        assert!(
+            entries
+                .iter()
+                .zip(&writers)
+                .all(|(entry, writer)| entry.contains(writer)),
+            "{entries:?}"
+        );
+        assert!(
+            batches[1].seal.entries < batches[0].seal.entries,
+            "it was written first"
+        );
+        assert_eq!(faults(&log, &late).await, [], "{placement:?}");
+    }
+}
+
+/// The control: a lock that the writers of a home share, as one would need who chains entries as they are written.
+#[tokio::test]
+async fn where_writers_share_a_lock_one_that_is_held_open_keeps_the_others_waiting() {
+    let bench = Bench::start("crm_audit_lock").await;
+    let shared = "CREATE FUNCTION one_by_one() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NEW; END';
+        CREATE TRIGGER audit_entries_one_by_one BEFORE INSERT ON audit_entries
+            FOR EACH ROW EXECUTE FUNCTION one_by_one()";
+    bench.as_owner(shared).await;
+    let tx = held(&bench, &bench.ctx(bench.one)).await;
+    let ctx = bench.ctx(bench.one);
+    let waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+    let ended = async {
+        while bench.count(bench.one, waiting).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        tx.commit().await.unwrap();
+    };
+    let ended = timeout(Duration::from_secs(30), ended);
+    let (created, ended) = tokio::join!(bench.contacts.create(&ctx, named("Meanwhile")), ended);
+    ended.expect("nobody waits");
+    created.unwrap();
 }
 
 /// Whoever has the whole database in hand: each thing that they may do to the log, and what it shows as.
