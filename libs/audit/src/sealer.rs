@@ -139,6 +139,12 @@ mod tests {
 
     use super::*;
 
+    /// The sealers of homes (crm) look as often.
+    #[test]
+    fn whoever_seals_looks_for_entries_every_two_seconds_at_least() {
+        assert!(SEAL_EVERY <= Duration::from_secs(2), "{SEAL_EVERY:?}");
+    }
+
     #[test]
     fn an_entry_has_waited_since_its_id_was_made() {
         let made = DateTime::from_timestamp(1_800_000_000, 250_000_000).unwrap();

@@ -233,3 +233,26 @@ impl fmt::Debug for DatabasesRelay {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Events wait for that, and audit entries for their seal: seconds, whatever became of the visits before.
+    #[test]
+    fn a_database_is_left_alone_for_eight_seconds_at_most() {
+        let mut visit = Visit::now();
+        let mut pause_after = |published: Option<i64>| {
+            match published {
+                Some(published) => visit.went_well(published),
+                None => visit.failed(),
+            }
+            visit.pause
+        };
+        let longest = (0..20).map(|_| pause_after(Some(0))).max();
+        assert_eq!(longest, Some(Duration::from_secs(8)));
+        let longest = (0..20).map(|_| pause_after(None)).max();
+        assert_eq!(longest, Some(Duration::from_secs(8)));
+        assert_eq!(pause_after(Some(1)), Duration::from_millis(500));
+    }
+}
