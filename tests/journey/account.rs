@@ -9,12 +9,13 @@ use rowhouse_proto::auth::v1::{
     ListSessionsRequest, ListTenantsRequest, RequestPasswordResetRequest, ResendInvitationRequest,
     ResetPasswordRequest, RevokeInvitationRequest, RevokeSessionRequest, SwitchTenantRequest, WhoAmIRequest,
 };
+use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::ListContactsRequest;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use super::audit;
-use crate::support::world::{PASSWORD, World};
+use crate::support::world::{PASSWORD, PLACEMENTS, World, slug_in};
 
 const NEW_PASSWORD: &str = "an entirely different sentence";
 
@@ -34,23 +35,37 @@ async fn done(administrator: &Caller, action: &str) -> Result<Vec<AuditEntry>> {
 #[tokio::test]
 async fn a_person_recovers_an_account_and_moves_it_to_another_address() -> Result<()> {
     let world = World::start("account").await?;
-    let house = world.house("acme").await?;
-    let (old, new) = (house.user.email.as_str(), "ada@elsewhere.example");
+    for placement in PLACEMENTS {
+        recovery_in(&world, placement).await?;
+    }
+    let strays = world.suite.mails()?;
+    let strays = strays
+        .iter()
+        .filter(|mail| mail.to.iter().any(|to| to.starts_with("nobody@")))
+        .count();
+    ensure!(strays == 0, "a mail went to an address without an account");
+    Ok(())
+}
+
+async fn recovery_in(world: &World, placement: Placement) -> Result<()> {
+    let slug = slug_in(placement, "acme");
+    let (tenant, administrator, user) = world.pair_in(placement, &slug).await?;
+    let (old, new) = (user.email.as_str(), format!("ada@elsewhere-{slug}.example"));
 
     // Somebody who was invited nowhere gets no mail, and hears the same.
-    for email in ["nobody@acme.example", old] {
+    for email in [format!("nobody@{slug}.example").as_str(), old] {
         let request = RequestPasswordResetRequest {
             email: email.to_owned(),
         };
         world.anyone.recovery().request_password_reset(request).await?;
     }
-    let token = journey::link_token(&mail(&world, old, "Choose a new password for Rowhouse").await?)?;
+    let token = journey::link_token(&mail(world, old, "Choose a new password for Rowhouse").await?)?;
     let reset = ResetPasswordRequest {
         token,
         new_password: NEW_PASSWORD.to_owned(),
     };
     world.anyone.recovery().reset_password(reset.clone()).await?;
-    let ended = house.user.caller.auth().who_am_i(WhoAmIRequest {}).await.unwrap_err();
+    let ended = user.caller.auth().who_am_i(WhoAmIRequest {}).await.unwrap_err();
     ensure!(
         ended.code() == Code::Unauthenticated,
         "a session under the forgotten password: {ended:?}"
@@ -61,28 +76,28 @@ async fn a_person_recovers_an_account_and_moves_it_to_another_address() -> Resul
         reason.as_deref() == Some("LINK_INVALID"),
         "the link a second time: {again:?}"
     );
-    mail(&world, old, "Your password for Rowhouse was changed").await?;
-    let tokens = journey::log_in(&world.anyone, old, NEW_PASSWORD, &house.tenant.id).await?;
+    mail(world, old, "Your password for Rowhouse was changed").await?;
+    let tokens = journey::log_in(&world.anyone, old, NEW_PASSWORD, &tenant.id).await?;
     let person = world.anyone.with_token(&tokens.access_token)?;
 
     let change = ChangeEmailRequest {
-        new_email: new.to_owned(),
+        new_email: new.clone(),
         current_password: NEW_PASSWORD.to_owned(),
         code: String::new(),
     };
     person.account().change_email(change).await?;
-    let token = journey::link_token(&mail(&world, new, "Confirm your new address for Rowhouse").await?)?;
+    let token = journey::link_token(&mail(world, &new, "Confirm your new address for Rowhouse").await?)?;
     world
         .anyone
         .recovery()
         .confirm_email(ConfirmEmailRequest { token })
         .await?;
-    mail(&world, old, "Your address for Rowhouse was changed").await?;
+    mail(world, old, "Your address for Rowhouse was changed").await?;
     let known = person.auth().who_am_i(WhoAmIRequest {}).await?.into_inner();
     ensure!(known.email == new, "{known:?}");
     // Who follows a link is logged in nowhere, and the tenant reads of it all the same.
     for action in ["password.reset", "email.change"] {
-        let told = done(&house.administrator.caller, action).await?;
+        let told = done(&administrator.caller, action).await?;
         ensure!(
             told.len() == 1 && told[0].target == known.user_id && told[0].actor == known.user_id,
             "{action}: {told:?}"
@@ -92,24 +107,28 @@ async fn a_person_recovers_an_account_and_moves_it_to_another_address() -> Resul
         journey::log_in(&world.anyone, old, NEW_PASSWORD, "").await.is_err(),
         "the old address logs nobody in"
     );
-    let unknown = world.suite.mails()?;
-    let strays = unknown
-        .iter()
-        .filter(|mail| mail.to.iter().any(|to| to.starts_with("nobody@")))
-        .count();
-    ensure!(strays == 0, "a mail went to an address without an account");
+    let contacts = person.contacts().list_contacts(ListContactsRequest::default()).await;
+    ensure!(contacts.is_ok(), "they are in the tenant as before: {contacts:?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves() -> Result<()> {
     let world = World::start("account-tenants").await?;
-    let (acme, globex) = (world.house("acme").await?, world.house("globex").await?);
-    let email = acme.user.email.as_str();
-    let mut members = globex.administrator.caller.members();
+    for placement in PLACEMENTS {
+        two_tenants_in(&world, placement).await?;
+    }
+    Ok(())
+}
+
+async fn two_tenants_in(world: &World, placement: Placement) -> Result<()> {
+    let (acme, head_of_acme, user) = world.pair_in(placement, &slug_in(placement, "acme")).await?;
+    let (globex, head_of_globex) = world.tenant_in(placement, &slug_in(placement, "globex")).await?;
+    let email = user.email.as_str();
+    let mut members = head_of_globex.caller.members();
 
     // Invited, sent again, and in.
-    journey::invite(&globex.administrator.caller, email, "user").await?;
+    journey::invite(&head_of_globex.caller, email, "user").await?;
     let open = members
         .list_invitations(ListInvitationsRequest::default())
         .await?
@@ -131,8 +150,8 @@ async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves(
     );
     ensure!(sent.email == email, "{sent:?}");
     // Of two mails, only the newer link is good; they come in any order.
-    let subject = "You are invited to globex Ltd on Rowhouse";
-    let first = journey::link_token(&mail(&world, email, subject).await?)?;
+    let subject = format!("You are invited to {} on Rowhouse", globex.display_name);
+    let first = journey::link_token(&mail(world, email, &subject).await?)?;
     let mut joined = journey::accept(&world.anyone, &first, "A Member", PASSWORD)
         .await
         .is_ok();
@@ -145,7 +164,7 @@ async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves(
     }
     ensure!(joined, "the link that was sent again is good");
 
-    let person = &acme.user.caller;
+    let person = &user.caller;
     let tenants = person
         .account()
         .list_tenants(ListTenantsRequest::default())
@@ -154,9 +173,9 @@ async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves(
         .tenants;
     let mut names: Vec<&str> = tenants.iter().map(|tenant| tenant.display_name.as_str()).collect();
     names.sort_unstable();
-    ensure!(names == ["acme Ltd", "globex Ltd"], "{tenants:?}");
+    ensure!(names == [&acme.display_name, &globex.display_name], "{tenants:?}");
     let switch = SwitchTenantRequest {
-        tenant_id: globex.tenant.id.clone(),
+        tenant_id: globex.id.clone(),
     };
     let there = person.account().switch_tenant(switch).await?.into_inner();
     let in_globex = world.anyone.with_token(&there.access_token)?;
@@ -187,7 +206,7 @@ async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves(
     let ended = in_globex.auth().who_am_i(WhoAmIRequest {}).await.unwrap_err();
     ensure!(ended.code() == Code::Unauthenticated, "{ended:?}");
     // It stands in the log of the tenant that it was in, without where the person is now; and nothing in the other's.
-    let administrators = [&acme.administrator.caller, &globex.administrator.caller];
+    let administrators = [&head_of_acme.caller, &head_of_globex.caller];
     for (administrator, own) in administrators.into_iter().zip([false, true]) {
         let told = done(administrator, "session.revoke").await?;
         let named = told
@@ -201,10 +220,10 @@ async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves(
 
     // They leave the tenant in which they are, and no other.
     let switch = SwitchTenantRequest {
-        tenant_id: globex.tenant.id.clone(),
+        tenant_id: globex.id.clone(),
     };
     let leave = LeaveTenantRequest {
-        tenant_id: globex.tenant.id.clone(),
+        tenant_id: globex.id.clone(),
     };
     let there = person.account().switch_tenant(switch.clone()).await?.into_inner();
     let in_globex = world.anyone.with_token(&there.access_token)?;
@@ -223,11 +242,11 @@ async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves(
         .into_inner()
         .tenants;
     ensure!(
-        tenants.len() == 1 && tenants[0].tenant_id == acme.tenant.id,
+        tenants.len() == 1 && tenants[0].tenant_id == acme.id,
         "the other tenant is untouched: {tenants:?}"
     );
     // Who stays reads of it in the log, under the name of who has left.
-    let log = done(&globex.administrator.caller, "member.leave").await?;
+    let log = done(&head_of_globex.caller, "member.leave").await?;
     let [entry] = log.as_slice() else {
         anyhow::bail!("one has left: {log:?}");
     };
@@ -236,13 +255,13 @@ async fn a_person_of_two_tenants_switches_looks_after_their_sessions_and_leaves(
         "{entry:?}"
     );
     // Neither log names the other tenant, or a session in it.
-    let sessions = [&acme.user.tokens.session_id, &there.session_id];
+    let sessions = [&user.tokens.session_id, &there.session_id];
     let others = [
-        (&acme, [&globex.tenant.id, sessions[1]]),
-        (&globex, [&acme.tenant.id, sessions[0]]),
+        (&head_of_acme, [&globex.id, sessions[1]]),
+        (&head_of_globex, [&acme.id, sessions[0]]),
     ];
-    for (house, foreign) in others {
-        let log = audit::list(&house.administrator.caller, AuditFilter::default()).await?;
+    for (administrator, foreign) in others {
+        let log = audit::list(&administrator.caller, AuditFilter::default()).await?;
         let log = format!("{log:?}");
         ensure!(
             !foreign.iter().any(|id| log.contains(id.as_str())),

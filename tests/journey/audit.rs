@@ -13,13 +13,13 @@ use rowhouse_proto::auth::v1::{
 };
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::DeleteContactRequest;
-use rowhouse_proto::tenant::v1::{CreatePlanRequest, Plan, ResumeTenantRequest, SuspendTenantRequest};
+use rowhouse_proto::tenant::v1::{CreatePlanRequest, Plan, ResumeTenantRequest, SuspendTenantRequest, Tenant};
 use rowhouse_types::{ContactId, TenantId};
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
 use crate::support::database;
-use crate::support::world::{House, PLACEMENTS, World, slug_in};
+use crate::support::world::{House, Member, PLACEMENTS, World, slug_in};
 
 const SERVICES: [&str; 4] = ["tenant", "auth", "crm", "worker"];
 
@@ -311,7 +311,10 @@ async fn refusals_in(world: &World, placement: Placement) -> Result<()> {
 #[tokio::test]
 async fn operators_read_the_platforms_log_and_a_tenants_only_by_naming_it() -> Result<()> {
     let world = World::start("audit-platform").await?;
-    let house = world.house("acme").await?;
+    let mut houses = Vec::new();
+    for placement in PLACEMENTS {
+        houses.push(tenant_with_a_contact(&world, placement).await?);
+    }
     let plan = Some(Plan {
         name: "audited".to_owned(),
         display_name: "Audited".to_owned(),
@@ -352,12 +355,17 @@ async fn operators_read_the_platforms_log_and_a_tenants_only_by_naming_it() -> R
         .list_audit_entries(ListAuditEntriesRequest::default())
         .await;
     ensure!(refused.is_err(), "without a tenant");
-    let inside = world
-        .operator
-        .in_tenant(&house.tenant.id, "a complaint, ticket 7 \u{2713}")?;
-    ensure!(!list(&inside, AuditFilter::default()).await?.is_empty());
-    let refused = house
-        .administrator
+    for (tenant, administrator) in &houses {
+        let inside = world.operator.in_tenant(&tenant.id, "a complaint, ticket 7 \u{2713}")?;
+        let created = filter(|filter| filter.action = "contacts:create".to_owned());
+        let created = list(&inside, created).await?;
+        ensure!(
+            created.len() == 1 && created[0].actor == administrator.tokens.user_id,
+            "{created:?}"
+        );
+    }
+    let (_, administrator) = &houses[0];
+    let refused = administrator
         .caller
         .platform_audit()
         .list_audit_entries(ListAuditEntriesRequest::default())
@@ -366,28 +374,47 @@ async fn operators_read_the_platforms_log_and_a_tenants_only_by_naming_it() -> R
     Ok(())
 }
 
+/// A tenant whose log has an entry in its home.
+async fn tenant_with_a_contact(world: &World, placement: Placement) -> Result<(Tenant, Member)> {
+    let (tenant, administrator) = world.tenant_in(placement, &slug_in(placement, "acme")).await?;
+    journey::create_contact(&administrator.caller, "Ada Lovelace", "ada@example.com").await?;
+    Ok((tenant, administrator))
+}
+
 /// A service that is away is named; the others' entries are told.
 #[tokio::test]
 async fn a_service_that_is_away_is_named() -> Result<()> {
     let world = World::start("audit-away").await?;
-    let house = world.house("acme").await?;
+    let mut houses = Vec::new();
+    for placement in PLACEMENTS {
+        houses.push(tenant_with_a_contact(&world, placement).await?);
+    }
     world.suite.kill9(Process::Worker).await?;
-    let administrator = &house.administrator.caller;
-    let request = ListAuditEntriesRequest::default();
-    let page = administrator.audit().list_audit_entries(request).await?.into_inner();
-    ensure!(page.unreachable == ["worker"] && !page.entries.is_empty(), "{page:?}");
-    let verified = administrator
-        .audit()
-        .verify_audit_log(VerifyAuditLogRequest::default())
-        .await?
-        .into_inner();
-    ensure!(verified.unreachable == ["worker"] && !verified.next_page_token.is_empty());
-    let of_worker = verified.chains.iter().find(|chain| !chain.done);
-    ensure!(
-        of_worker
-            .and_then(|chain| chain.head.clone())
-            .is_some_and(|head| head.service == "worker")
-    );
+    for (tenant, administrator) in &houses {
+        let administrator = &administrator.caller;
+        let request = ListAuditEntriesRequest::default();
+        let page = administrator.audit().list_audit_entries(request).await?.into_inner();
+        ensure!(page.unreachable == ["worker"], "{page:?}");
+        let services: BTreeSet<&str> = page.entries.iter().map(|entry| entry.service.as_str()).collect();
+        ensure!(
+            services == BTreeSet::from(["tenant", "auth", "crm"]),
+            "{}: {page:?}",
+            tenant.slug
+        );
+        let verified = administrator
+            .audit()
+            .verify_audit_log(VerifyAuditLogRequest::default())
+            .await?
+            .into_inner();
+        ensure!(verified.unreachable == ["worker"] && !verified.next_page_token.is_empty());
+        let of_worker = verified.chains.iter().find(|chain| !chain.done);
+        ensure!(
+            of_worker
+                .and_then(|chain| chain.head.clone())
+                .is_some_and(|head| head.service == "worker")
+        );
+    }
+    let administrator = &houses[0].1.caller;
     let bad = [
         (
             ListAuditEntriesRequest {

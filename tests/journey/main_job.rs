@@ -143,8 +143,14 @@ async fn two_tenants_in(world: &World, placement: Placement) -> Result<()> {
 #[tokio::test]
 async fn a_session_is_refreshed_and_ended() -> Result<()> {
     let world = World::start("session").await?;
-    let tenant = journey::create_tenant(&world.operator, "acme", "Acme Ltd", "ada@acme.example").await?;
-    let ada = world.join(&tenant.id, "ada@acme.example").await?;
+    for placement in PLACEMENTS {
+        session_in(&world, placement).await?;
+    }
+    Ok(())
+}
+
+async fn session_in(world: &World, placement: Placement) -> Result<()> {
+    let (_, ada) = world.tenant_in(placement, &slug_in(placement, "acme")).await?;
     let refreshed = world
         .anyone
         .auth()

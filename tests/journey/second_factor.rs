@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_proto::auth::v1::{GetSecondFactorRequest, LoginRequest, RemoveSecondFactorRequest, TokenPair};
+use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::crm::v1::ListContactsRequest;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::support::second_factor::{SecondFactor, policy};
-use crate::support::world::{Member, PASSWORD, World};
+use crate::support::world::{Member, PASSWORD, PLACEMENTS, World, slug_in};
 
 fn reason(status: &Status) -> String {
     let details = status.get_error_details();
@@ -36,8 +37,15 @@ async fn contacts(caller: &Caller) -> Result<(), Status> {
 #[tokio::test]
 async fn a_tenant_asks_for_a_second_factor_and_its_members_set_one_up() -> Result<()> {
     let world = World::start("second-factor").await?;
-    let house = world.house("acme").await?;
-    let (administrator, user) = (&house.administrator.caller, &house.user);
+    for placement in PLACEMENTS {
+        second_factor_in(&world, placement).await?;
+    }
+    Ok(())
+}
+
+async fn second_factor_in(world: &World, placement: Placement) -> Result<()> {
+    let (_, administrator, user) = world.pair_in(placement, &slug_in(placement, "acme")).await?;
+    let (administrator, user) = (&administrator.caller, &user);
     let locked_out = administrator
         .login_policy()
         .update_login_policy(policy(true))
@@ -53,7 +61,7 @@ async fn a_tenant_asks_for_a_second_factor_and_its_members_set_one_up() -> Resul
     let refused = contacts(&user.caller).await.unwrap_err();
     ensure!(reason(&refused) == "SECOND_FACTOR_NOT_SHOWN", "{refused:?}");
     ensure!(refused.code() == Code::FailedPrecondition, "{refused:?}");
-    let fresh = log_in(&world, user, "").await?;
+    let fresh = log_in(world, user, "").await?;
     let fresh = world.anyone.with_token(&fresh.access_token)?;
     ensure!(contacts(&fresh).await.is_err(), "a new session without it is no better");
     let factor = SecondFactor::set_up(&fresh, PASSWORD).await?;
@@ -63,21 +71,21 @@ async fn a_tenant_asks_for_a_second_factor_and_its_members_set_one_up() -> Resul
         "the other session has shown nothing"
     );
 
-    let asked = log_in(&world, user, "").await.unwrap_err();
+    let asked = log_in(world, user, "").await.unwrap_err();
     ensure!(reason(&asked) == "SECOND_FACTOR_REQUIRED", "{asked:?}");
     let used = factor.app.generate(factor.confirmed_s).to_string();
-    ensure!(log_in(&world, user, &used).await.is_err(), "a code is good once");
+    ensure!(log_in(world, user, &used).await.is_err(), "a code is good once");
     let next = factor
         .app
         .generate(factor.confirmed_s + Duration::from_secs(30).as_secs())
         .to_string();
-    let pair = log_in(&world, user, &next).await?;
+    let pair = log_in(world, user, &next).await?;
     contacts(&world.anyone.with_token(&pair.access_token)?).await?;
 
     // The device is lost.
     let codes = factor.recovery_codes;
     let code = codes.first().context("a recovery code")?;
-    let pair = log_in(&world, user, code).await?;
+    let pair = log_in(world, user, code).await?;
     let caller = world.anyone.with_token(&pair.access_token)?;
     contacts(&caller).await?;
     let known = caller

@@ -108,6 +108,15 @@ impl World {
         })
     }
 
+    /// Creates a tenant with an administrator and a user.
+    pub(crate) async fn pair_in(&self, placement: Placement, slug: &str) -> Result<(Tenant, Member, Member)> {
+        let (tenant, administrator) = self.tenant_in(placement, slug).await?;
+        let address = format!("user@{slug}.example");
+        journey::invite(&administrator.caller, &address, "user").await?;
+        let user = self.join(&tenant.id, &address).await?;
+        Ok((tenant, administrator, user))
+    }
+
     /// Creates a tenant with an administrator alone.
     pub(crate) async fn tenant_in(&self, placement: Placement, slug: &str) -> Result<(Tenant, Member)> {
         let (name, address) = (format!("{slug} Ltd"), format!("administrator@{slug}.example"));
