@@ -76,6 +76,13 @@ const PLACEMENTS: [(Placement, [&str; 3]); 3] = [
     ),
 ];
 
+/// What is wanted of a call, in shares of pgbench: statements one by one, and all in one message.
+const WANTED: [(&str, f64, f64); 3] = [
+    ("GetContact,", 1.0, 0.5),
+    ("ListContacts of 50,", 1.0, 0.5),
+    ("CreateContact,", 1.0, 0.7),
+];
+
 /// Arguments of `bench`.
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
@@ -199,7 +206,7 @@ fn members(resident: &Resident, token: &str) -> Result<Vec<Caller>> {
 
 fn print(figures: &[Figure]) {
     println!(
-        "\n{:<30} {:>9} {:>9} {:>9} {:>22} {:>22}",
+        "\n{:<30} {:>9} {:>9} {:>9} {:>22} {:>22}  ratios wanted",
         "", "1/s", "p50 ms", "p99 ms", "pgbench one by one", "pgbench one message"
     );
     for figure in figures {
@@ -210,14 +217,27 @@ fn print(figures: &[Figure]) {
                 .unwrap_or_default()
         };
         println!(
-            "{:<30} {:>9.0} {:>9} {:>9} {:>22} {:>22}",
+            "{:<30} {:>9.0} {:>9} {:>9} {:>22} {:>22}  {}",
             figure.name,
             figure.per_second,
             time(figure.p50_ms),
             time(figure.p99_ms),
             ratio(figure.reference_one_by_one),
             ratio(figure.reference_one_message),
+            figure.wanted().unwrap_or_default(),
         );
+    }
+}
+
+// === impl Figure ===
+
+impl Figure {
+    /// What is wanted of it, and whether it holds.
+    fn wanted(&self) -> Option<String> {
+        let (_, one_by_one, one_message) = WANTED.iter().find(|(call, ..)| self.name.starts_with(call))?;
+        let holds = |reference: Option<f64>, share: f64| reference.is_some_and(|r| self.per_second / r >= share);
+        let both = holds(self.reference_one_by_one, *one_by_one) && holds(self.reference_one_message, *one_message);
+        Some(format!("{one_by_one:.1}, {one_message:.1}: {}", output::verdict(both)))
     }
 }
 
@@ -239,4 +259,32 @@ impl Measured {
 /// A name that no other run uses.
 fn unique(prefix: &str) -> String {
     format!("{prefix}-{}", &Uuid::new_v4().simple().to_string()[..10])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_as_wanted_where_both_its_ratios_are() {
+        let figure = |name, one_by_one, one_message| Figure {
+            name,
+            per_second: 600.0,
+            p50_ms: None,
+            p99_ms: None,
+            reference_one_by_one: Some(one_by_one),
+            reference_one_message: Some(one_message),
+        };
+        for (name, one_by_one, one_message, wanted) in [
+            ("GetContact, schema", 600.0, 1_200.0, "1.0, 0.5: as wanted"),
+            ("GetContact, schema", 601.0, 1_200.0, "1.0, 0.5: NOT as wanted"),
+            ("ListContacts of 50, shared", 600.0, 1_201.0, "1.0, 0.5: NOT as wanted"),
+            ("CreateContact, database", 600.0, 1_200.0, "1.0, 0.7: NOT as wanted"),
+            ("CreateContact, database", 600.0, 850.0, "1.0, 0.7: as wanted"),
+        ] {
+            let said = figure(name, one_by_one, one_message).wanted();
+            assert_eq!(said.as_deref(), Some(wanted), "{name}");
+        }
+        assert_eq!(figure("CreateTenant, one at a time", 1.0, 1.0).wanted(), None);
+    }
 }
