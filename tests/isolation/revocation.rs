@@ -1,6 +1,7 @@
 //! T13 in short form: once a change of rights is acknowledged, no service honours the old ones, however Redis is. Callers
 //! hammer all services while sessions, members, roles, teams, keys and tenants lose their rights; no call that began after
-//! the acknowledgement may succeed.
+//! the acknowledgement may succeed, and the last one of each kind is refused for want of rights: a service that answers
+//! nobody lets nobody in either.
 
 mod accounts;
 mod hammer;
@@ -13,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use rowhouse_devkit::caller::Caller;
-use rowhouse_devkit::journey;
+use rowhouse_devkit::journey::{self, BACKGROUND_MAX};
 use rowhouse_devkit::torture::Torture;
 use rowhouse_proto::auth::v1::{
     ChangePasswordRequest, CreateRoleRequest, CreateTeamRequest, DeleteTeamRequest, EndImpersonationRequest,
@@ -46,7 +47,8 @@ struct Arena {
 }
 
 impl Arena {
-    /// Takes rights from a caller who keeps using them, and lets nothing in that began after the acknowledgement.
+    /// Takes rights from a caller who keeps using them, and lets nothing in that began after the acknowledgement. Whatever Redis
+    /// suffers, no service needs it: each says before long that the rights are gone.
     async fn take(
         &self,
         how: &str,
@@ -76,7 +78,7 @@ impl Arena {
         revoke().await?;
         let acknowledged = Instant::now();
         self.trouble.end().await?;
-        Ok(hammer.finish(caller, attempts, acknowledged).await)
+        hammer.finish(caller, attempts, acknowledged, BACKGROUND_MAX).await
     }
 
     fn administrator(&self) -> &Caller {

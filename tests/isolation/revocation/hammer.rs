@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_proto::auth::v1::ListMembersRequest;
 use rowhouse_proto::crm::v1::{DeleteContactRequest, GetContactRequest, ListContactsRequest};
@@ -13,6 +13,20 @@ use rowhouse_proto::worker::v1::GetReportRequest;
 use rowhouse_types::{ContactId, ReportId};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// Why a caller is refused whose rights are gone and who is somebody still, both FAILED_PRECONDITION.
+const PRECONDITIONS: [&str; 2] = ["TENANT_SUSPENDED", "SECOND_FACTOR_NOT_SHOWN"];
+
+/// What an answer says of the caller's rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    LetIn,
+    Refused,
+    /// Nothing: who was asked could not tell, or had no time or no room. A service that answers everybody so lets nobody in, and
+    /// proves nothing.
+    Unsaid(Code),
+}
 
 /// What a caller keeps trying; the member's role allows all of it before the revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,15 +93,48 @@ impl Attempt {
         }
     }
 
-    /// Tries once: whether it was let in.
-    pub(super) async fn is_let_in(self, caller: &Caller) -> bool {
-        self.let_in(&self.run(caller).await)
+    /// Tries once: what the answer says.
+    ///
+    /// # Errors
+    /// An answer that nobody gives by design.
+    pub(super) async fn verdict(self, caller: &Caller) -> Result<Verdict> {
+        let Err(status) = self.run(caller).await else {
+            return Ok(Verdict::LetIn);
+        };
+        let details = status.get_error_details();
+        let reason = details.error_info().map_or("", |info| info.reason.as_str());
+        Ok(match (status.code(), self) {
+            // The id is random: who hears that there is no such thing was let in.
+            (Code::NotFound, Self::DeleteContact | Self::GetReport) => Verdict::LetIn,
+            // What is out of reach is answered as if it were not there.
+            (Code::NotFound, Self::GetColleagues(_)) | (Code::Unauthenticated | Code::PermissionDenied, _) => {
+                Verdict::Refused
+            }
+            (Code::FailedPrecondition, _) if PRECONDITIONS.contains(&reason) => Verdict::Refused,
+            (code @ (Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted), _) => Verdict::Unsaid(code),
+            _ => bail!("{self:?}: {status:?}"),
+        })
     }
 
-    /// Whether the call was let in. Where the id is random, NOT_FOUND means that it was.
-    fn let_in(self, answer: &Result<(), Status>) -> bool {
-        let random = matches!(self, Self::DeleteContact | Self::GetReport);
-        answer.is_ok() || random && answer.as_ref().is_err_and(|status| status.code() == Code::NotFound)
+    /// Tries once: whether it was let in.
+    pub(super) async fn is_let_in(self, caller: &Caller) -> bool {
+        matches!(self.verdict(caller).await, Ok(Verdict::LetIn))
+    }
+
+    /// Tries until the answer says whether it was let in.
+    ///
+    /// # Errors
+    /// Where none has said so within `bound`.
+    pub(super) async fn is_let_in_finally(self, caller: &Caller, bound: Duration) -> Result<bool> {
+        let until = Instant::now() + bound;
+        loop {
+            match self.verdict(caller).await? {
+                Verdict::LetIn => return Ok(true),
+                Verdict::Refused => return Ok(false),
+                Verdict::Unsaid(_) if Instant::now() < until => tokio::task::yield_now().await,
+                Verdict::Unsaid(code) => bail!("{self:?} is neither let in nor refused: {code:?} for {bound:?}"),
+            }
+        }
     }
 }
 
@@ -101,10 +148,10 @@ impl Hammer {
     /// Starts hammering, after each attempt was let in once, so that every service has cached the rights.
     pub(super) async fn start(caller: &Caller, attempts: &[Attempt]) -> Result<Self> {
         for attempt in attempts {
-            let answer = attempt.run(caller).await;
+            let verdict = attempt.verdict(caller).await?;
             ensure!(
-                attempt.let_in(&answer),
-                "before the revocation {attempt:?} is allowed: {answer:?}"
+                verdict == Verdict::LetIn,
+                "before the revocation {attempt:?} is allowed: {verdict:?}"
             );
         }
         let stop = Arc::new(AtomicBool::new(false));
@@ -125,11 +172,21 @@ impl Hammer {
         Ok(Self { stop, tasks })
     }
 
-    /// Tries each attempt once more, stops, and answers those that were let in although they began after `acknowledged`.
-    pub(super) async fn finish(mut self, caller: &Caller, attempts: &[Attempt], acknowledged: Instant) -> Vec<Attempt> {
+    /// Tries each attempt until it is let in or refused for want of rights, stops, and answers those that were let in although
+    /// they began after `acknowledged`.
+    ///
+    /// # Errors
+    /// Where an attempt was neither within `bound`.
+    pub(super) async fn finish(
+        mut self,
+        caller: &Caller,
+        attempts: &[Attempt],
+        acknowledged: Instant,
+        bound: Duration,
+    ) -> Result<Vec<Attempt>> {
         let mut late = Vec::new();
         for attempt in attempts {
-            if attempt.is_let_in(caller).await {
+            if attempt.is_let_in_finally(caller, bound).await? {
                 late.push(*attempt);
             }
         }
@@ -143,6 +200,6 @@ impl Hammer {
                     .map(|(attempt, _)| attempt),
             );
         }
-        late
+        Ok(late)
     }
 }

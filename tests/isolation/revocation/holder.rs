@@ -4,7 +4,7 @@
 //! What is tried right after the acknowledgement is tried while crm still hears nothing: it has its lease to go by, and no news.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -17,8 +17,9 @@ use rowhouse_devkit::{cluster, http, wait};
 use rowhouse_proto::auth::v1::{LogoutRequest, MemberState};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
+use tonic::Code;
 
-use super::hammer::{Attempt, Hammer};
+use super::hammer::{Attempt, Hammer, Verdict};
 use super::{ROUNDS, demote_behind, update};
 use crate::support::world::{House, Member, World};
 
@@ -133,7 +134,8 @@ impl Arena {
             self.world.suite.signal(Process::Crm, Signal::SIGCONT).await?;
         }
         let mut late = self.let_in_without_news(caller, attempts, asked).await?;
-        late.extend(hammer.finish(caller, attempts, acknowledged).await);
+        // It hears of auth again: from here on nothing but a refusal of rights will do.
+        late.extend(hammer.finish(caller, attempts, acknowledged, BACKGROUND_MAX).await?);
         Ok((late, lease))
     }
 
@@ -146,7 +148,10 @@ impl Arena {
         for attempt in attempts.iter().copied() {
             let caller = caller.clone();
             tries.push(tokio::spawn(async move {
-                attempt.is_let_in(&caller).await.then_some(attempt)
+                // Without a lease it asks, and where auth does not answer, or not in time, it honestly cannot tell: that is no
+                // refusal, and right for as long as it hears nothing.
+                let verdict = attempt.verdict(&caller).await?;
+                anyhow::Ok((verdict == Verdict::LetIn).then_some(attempt))
             }));
         }
         let all_asked = asked + 2 * attempts.len();
@@ -157,7 +162,7 @@ impl Arena {
         self.gate.set(Flow::Open);
         let mut let_in = Vec::new();
         for tried in tries {
-            let_in.extend(tried.await?);
+            let_in.extend(tried.await??);
         }
         Ok(let_in)
     }
@@ -236,6 +241,27 @@ impl Arena {
         );
         Ok(())
     }
+
+    /// The control: who answers UNAVAILABLE is not taken for one who refuses. Auth is away, crm's lease has run out, and nobody
+    /// has taken the caller's rights.
+    async fn who_cannot_tell_has_not_refused(&self) -> Result<()> {
+        let (caller, attempts) = (&self.house.administrator.caller, &[Attempt::ListContacts]);
+        let hammer = Hammer::start(caller, attempts).await?;
+        self.world.suite.kill9(Process::Auth).await?;
+        wait::until("a crm that cannot tell", BACKGROUND_MAX, || async {
+            Ok(Attempt::ListContacts.verdict(caller).await? == Verdict::Unsaid(Code::Unavailable))
+        })
+        .await?;
+        let finished = hammer.finish(caller, attempts, Instant::now(), Duration::ZERO).await;
+        ensure!(
+            finished.is_err(),
+            "UNAVAILABLE was taken for a refusal, or for none: {finished:?}"
+        );
+        self.world.suite.restart(Process::Auth).await?;
+        let is_let_in = Attempt::ListContacts.is_let_in_finally(caller, BACKGROUND_MAX).await?;
+        ensure!(is_let_in, "asked again until crm can tell, the caller has every right");
+        Ok(())
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,6 +277,7 @@ async fn nothing_is_let_in_after_a_revocation_that_a_holder_does_not_confirm() -
         for trouble in Trouble::ALL {
             arena.a_change_behind_the_protocols_back_is_noticed(trouble).await?;
         }
+        arena.who_cannot_tell_has_not_refused().await?;
         let waited_for = arena.waited_for.into_inner();
         torture.count("leases waited for", waited_for);
         ensure!(waited_for > 0, "crm had no lease that could be waited for");
