@@ -1,8 +1,10 @@
 //! T17: operators act as members while services are killed with SIGKILL at any step. Whatever they did stands in the tenant's log
-//! under their name, once; so does every session that they have opened.
+//! under their name, once, also where one call did it to more than a hundred contacts; so does every session that they have opened.
 //!
 //! That a kill falls into a step is not left to luck: its calls are held inside PostgreSQL, before their first statement has done
 //! anything or while they commit, and let go when who makes them is gone.
+
+mod account;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,107 +15,49 @@ use rowhouse_devkit::suite::Process;
 use rowhouse_devkit::torture::Torture;
 use rowhouse_devkit::{cluster, journey};
 use rowhouse_proto::auth::v1::{EndImpersonationRequest, WhoAmIRequest};
-use rowhouse_proto::crm::v1::{Contact, DeleteContactRequest, UpdateContactRequest};
+use rowhouse_proto::crm::v1::{
+    Contact, DeleteContactRequest, ReassignContactsRequest, UndeleteContactRequest, UpdateContactRequest,
+};
 use rowhouse_proto::well_known::FieldMask;
-use rowhouse_types::{SessionId, TenantId, UserId};
+use rowhouse_types::{ContactId, SessionId, TenantId, UserId};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+use uuid::Uuid;
 
+use self::account::{Account, Told};
 use crate::support::cut::{CLOSE_GATE, Hold, gate, surely};
 use crate::support::database;
 use crate::support::world::{House, World};
 
 /// Impersonations of a round, in the short form and in the long one: as many with a kill in each [`Step`] at each [`Moment`].
-const IMPERSONATIONS: [usize; 2] = [8, 16];
-/// Contacts that are created in each, at once, and then changed or deleted, at once.
-const WRITES: usize = 12;
-
-/// What an operator did as a member, and what the log says of it.
-#[derive(Debug, PartialEq, Eq)]
-struct Account {
-    /// What was done to the member's contacts, and what of it the log names once, with the operator as actor.
-    effects: i64,
-    logged_effects: i64,
-    /// Contacts that were created, changes, and contacts that were deleted: the effects by their kinds.
-    kinds: [i64; 3],
-    /// Sessions that were opened, and those of them that the log names once.
-    sessions: i64,
-    logged_sessions: i64,
-    /// Of these, those that were ended without an entry that says so.
-    ended_unsaid: i64,
-}
-
-impl Account {
-    async fn read(world: &World, tenant: TenantId, member: UserId, operator: &str) -> Result<Self> {
-        let home = home(tenant);
-        let data = cluster::connect(&world.suite.databases().data_superuser_url()).await?;
-        // Whatever is done to a contact raises its revision by one.
-        let logged = format!(
-            "WITH effect AS (
-                 SELECT contact.id, step.revision, CASE
-                     WHEN step.revision = 1 THEN 'contacts:create'
-                     WHEN step.revision = contact.revision AND contact.deleted_at IS NOT NULL THEN 'contacts:delete'
-                     ELSE 'contacts:update' END AS action
-                 FROM {home}.contacts AS contact
-                 CROSS JOIN LATERAL generate_series(1::bigint, contact.revision) AS step (revision)
-                 WHERE contact.owner_id = '{}'
-             )
-             SELECT count(*), count(*) FILTER (WHERE 1 = (SELECT count(*) FROM {home}.audit_entries AS entry
-                     WHERE entry.target = effect.id AND (entry.after ->> 'revision')::bigint = effect.revision
-                         AND entry.action = effect.action AND entry.actor = '{operator}'
-                         AND entry.on_behalf_of = '{member}' AND entry.outcome = 'succeeded')),
-                 count(*) FILTER (WHERE action = 'contacts:create'), count(*) FILTER (WHERE action = 'contacts:update'),
-                 count(*) FILTER (WHERE action = 'contacts:delete')
-             FROM effect",
-            member.uuid()
-        );
-        let effects = data.query_one(&logged, &[]).await?;
-        let control = cluster::connect(&world.suite.databases().control_superuser_url()).await?;
-        // Ids in the log are as the API writes them: sessions are told apart by when they end.
-        let sessions = format!(
-            "SELECT count(*), count(*) FILTER (WHERE 1 = (SELECT count(*) FROM auth.audit AS entry
-                 WHERE entry.action = 'impersonation.start' AND entry.actor = '{operator}' AND entry.target = '{member}'
-                     AND (entry.after ->> 'ends')::timestamptz = session.expires_at)),
-                 count(*) FILTER (WHERE revoked_at IS NOT NULL) - (SELECT count(*) FROM auth.audit
-                     WHERE action = 'impersonation.end' AND actor = '{operator}' AND target = '{member}')
-             FROM auth.sessions AS session WHERE session.impersonator_id IS NOT NULL AND session.identity_id = '{}'",
-            member.uuid()
-        );
-        let sessions = control.query_one(&sessions, &[]).await?;
-        Ok(Self {
-            effects: effects.get(0),
-            logged_effects: effects.get(1),
-            kinds: [effects.get(2), effects.get(3), effects.get(4)],
-            sessions: sessions.get(0),
-            logged_sessions: sessions.get(1),
-            ended_unsaid: sessions.get(2),
-        })
-    }
-
-    fn unaudited(&self) -> i64 {
-        self.effects - self.logged_effects + self.sessions - self.logged_sessions + self.ended_unsaid.abs()
-    }
-}
+const IMPERSONATIONS: [usize; 2] = [10, 20];
+/// Contacts that are created in each, at once, and then changed or deleted, at once: of four, three are left.
+const WRITES: usize = 16;
+/// What crm hands over in one statement. Contacts go to a colleague in one impersonation and all come back in the next, so they
+/// are more with each, and in the last kill of a hand-over more than these.
+const STATEMENT: usize = 100;
 
 /// In the middle of what somebody is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Start,
     Create,
-    /// Changing contacts, and deleting others.
+    /// Changing contacts, deleting others, and bringing some of those back.
     Change,
+    /// Handing over all contacts that there are, in one call.
+    Reassign,
     End,
 }
 
 impl Step {
-    const ALL: [Self; 4] = [Self::Start, Self::Create, Self::Change, Self::End];
+    const ALL: [Self; 5] = [Self::Start, Self::Create, Self::Change, Self::Reassign, Self::End];
 
     /// Who does it.
     fn victim(self) -> Process {
         match self {
             Self::Start | Self::End => Process::Auth,
-            Self::Create | Self::Change => Process::Crm,
+            Self::Create | Self::Change | Self::Reassign => Process::Crm,
         }
     }
 
@@ -123,6 +67,7 @@ impl Step {
             Self::Start => "starts cut off",
             Self::Create => "creates cut off",
             Self::Change => "changes cut off",
+            Self::Reassign => "hand-overs cut off",
             Self::End => "ends cut off",
         }
     }
@@ -131,7 +76,7 @@ impl Step {
 /// How far the step's calls are then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Moment {
-    /// They wait in their first statement.
+    /// They wait in the first statement that changes something.
     Begun,
     /// They commit: it has happened, and nobody is told.
     Commit,
@@ -139,21 +84,21 @@ enum Moment {
 
 const MOMENTS: [Moment; 2] = [Moment::Begun, Moment::Commit];
 
-/// A tenant whose member the operator acts as.
+/// A tenant whose member the operator acts as: the administrator, who may give contacts to anybody.
 struct Scene {
     world: World,
     house: House,
     tenant: TenantId,
     member: UserId,
+    colleague: UserId,
     /// Tries without an answer: cut off, or while who answers was away.
     tries: Arc<AtomicUsize>,
 }
 
-/// What was acknowledged in an impersonation, and how many calls were cut off in it.
+/// What was acknowledged in an impersonation, contacts that were handed over in it, and how many calls were cut off.
 struct Acted {
-    created: usize,
-    changed: usize,
-    deleted: usize,
+    told: Told,
+    given: usize,
     cut: usize,
 }
 
@@ -169,7 +114,8 @@ impl Scene {
         let contacts = gate(&home(tenant), "contacts", "INSERT OR UPDATE");
         data.batch_execute(&contacts).await?;
         Ok(Self {
-            member: house.manager.tokens.user_id.parse()?,
+            member: house.administrator.tokens.user_id.parse()?,
+            colleague: house.user.tokens.user_id.parse()?,
             world,
             house,
             tenant,
@@ -178,7 +124,9 @@ impl Scene {
     }
 
     /// One impersonation from its start to its end, while who does one of its steps is killed.
-    async fn act(&self, step: Step, moment: Moment) -> Result<Acted> {
+    ///
+    /// `owners`: whose contacts are handed over, and to whom.
+    async fn act(&self, step: Step, moment: Moment, owners: [UserId; 2]) -> Result<Acted> {
         let (world, member) = (&self.world, self.member.uuid());
         let kill = |now: Step, begun: String| {
             let lock = match moment {
@@ -189,7 +137,7 @@ impl Scene {
         };
         let mut cut = 0;
         let starting = surely("start", &self.tries, || {
-            world.as_member(&self.house, &self.house.manager)
+            world.as_member(&self.house, &self.house.administrator)
         });
         let lock = format!("SELECT FROM auth.identities WHERE id = '{member}' FOR UPDATE");
         let started = self.during(kill(Step::Start, lock), &mut cut, starting).await?;
@@ -202,7 +150,13 @@ impl Scene {
             .during(kill(Step::Create, change.clone()), &mut cut, creating)
             .await?;
         let changing = change_all(&inside, &contacts, &self.tries);
-        let (changed, deleted) = self.during(kill(Step::Change, change), &mut cut, changing).await?;
+        let mut told = self
+            .during(kill(Step::Change, change.clone()), &mut cut, changing)
+            .await?;
+        let giving = reassign_all(&inside, owners, &self.tries);
+        let given = self.during(kill(Step::Reassign, change), &mut cut, giving).await?;
+        told.created = contacts.len();
+        told.changed += given;
 
         let session: SessionId = started.session_id.parse()?;
         let end = EndImpersonationRequest {
@@ -215,12 +169,7 @@ impl Scene {
         let lock = format!("SELECT FROM auth.sessions WHERE id = '{}' FOR UPDATE", session.uuid());
         self.during(kill(Step::End, lock), &mut cut, ending).await?;
         is_over(&inside).await?;
-        Ok(Acted {
-            created: contacts.len(),
-            changed,
-            deleted,
-            cut,
-        })
+        Ok(Acted { told, given, cut })
     }
 
     /// Does a step. `kill`: what its calls shall wait for while who makes them is killed; how many these were is added to `cut`.
@@ -274,28 +223,55 @@ async fn create_all(inside: &Caller, tries: &Arc<AtomicUsize>) -> Result<Vec<Con
     Ok(contacts)
 }
 
-/// Changes every other contact, and deletes the rest. Answers how many of each.
-async fn change_all(inside: &Caller, contacts: &[Contact], tries: &Arc<AtomicUsize>) -> Result<(usize, usize)> {
+/// Changes every other contact, deletes the rest, and brings every other one of those back.
+async fn change_all(inside: &Caller, contacts: &[Contact], tries: &Arc<AtomicUsize>) -> Result<Told> {
     let mut writers = JoinSet::new();
     for (number, contact) in contacts.iter().enumerate() {
         let (inside, id, tries) = (inside.clone(), contact.id.clone(), tries.clone());
         writers.spawn(async move {
+            let mut told = Told::default();
             if number % 2 == 0 {
                 surely("change", &tries, || change(&inside, &id)).await?;
-                return anyhow::Ok((1, 0));
+                told.changed = 1;
+                return anyhow::Ok(told);
             }
             let tried = AtomicBool::new(false);
             let delete = || delete(&inside, &id, tried.swap(true, Ordering::Relaxed));
             surely("delete", &tries, delete).await?;
-            Ok((0, 1))
+            let contact = id.parse::<ContactId>()?.uuid();
+            told.deleted.push(contact);
+            if number % 4 == 1 {
+                let tried = AtomicBool::new(false);
+                let undelete = || undelete(&inside, &id, tried.swap(true, Ordering::Relaxed));
+                surely("undelete", &tries, undelete).await?;
+                told.undeleted.push(contact);
+            }
+            Ok(told)
         });
     }
-    let mut done = (0, 0);
+    let mut told = Told::default();
     while let Some(written) = writers.join_next().await {
-        let (changed, deleted) = written??;
-        done = (done.0 + changed, done.1 + deleted);
+        told.add(written??);
     }
-    Ok(done)
+    Ok(told)
+}
+
+/// Hands all contacts of one owner over to the other. Answers how many there were.
+async fn reassign_all(inside: &Caller, [from, to]: [UserId; 2], tries: &AtomicUsize) -> Result<usize> {
+    // By its request id a call that had happened answers what it did.
+    let request = ReassignContactsRequest {
+        from_owner_id: from.to_string(),
+        to_owner_id: to.to_string(),
+        request_id: Uuid::new_v4().to_string(),
+        ..ReassignContactsRequest::default()
+    };
+    let given = surely("hand-over", tries, || {
+        let (mut contacts, request) = (inside.contacts(), request.clone());
+        async move { Ok(contacts.reassign_contacts(request).await?.into_inner()) }
+    })
+    .await?;
+    ensure!(given.remaining_count == 0, "one call is enough: {given:?}");
+    Ok(usize::try_from(given.reassigned_count)?)
 }
 
 async fn change(inside: &Caller, id: &str) -> Result<()> {
@@ -326,6 +302,18 @@ async fn delete(inside: &Caller, id: &str, again: bool) -> Result<()> {
     }
 }
 
+/// `again`: the try before had no answer, and may have brought it back.
+async fn undelete(inside: &Caller, id: &str, again: bool) -> Result<()> {
+    let request = UndeleteContactRequest {
+        id: id.to_owned(),
+        etag: String::new(),
+    };
+    match inside.contacts().undelete_contact(request).await {
+        Err(status) if again && status.code() == Code::AlreadyExists => Ok(()),
+        answer => Ok(answer.map(drop)?),
+    }
+}
+
 /// Checks that the impersonation has ended.
 async fn is_over(inside: &Caller) -> Result<()> {
     let late = journey::create_contact(inside, "Too late", "")
@@ -347,32 +335,35 @@ async fn round(torture: &mut Torture) -> Result<()> {
     let operator = me.into_inner().user_id;
     let [short, long] = IMPERSONATIONS;
     let impersonations = torture.size(short, long);
-    let (mut acknowledged, mut starts_unanswered) = ([0; 3], 0);
+    let (mut told, mut starts_unanswered, mut given_in_commit) = (Told::default(), 0, 0);
+    let mut owners = [*member, scene.colleague];
     for number in 0..impersonations {
         let step = Step::ALL[number % Step::ALL.len()];
         let moment = MOMENTS[number / Step::ALL.len() % MOMENTS.len()];
-        let acted = scene.act(step, moment).await;
+        let acted = scene.act(step, moment, owners).await;
         let acted = acted.with_context(|| format!("{step:?}, {moment:?}"))?;
         ensure!(acted.cut > 0, "{step:?}, {moment:?}: nobody was killed at work");
-        for (kind, more) in [acted.created, acted.changed, acted.deleted].into_iter().enumerate() {
-            acknowledged[kind] += i64::try_from(more)?;
-        }
-        if (step, moment) == (Step::Start, Moment::Commit) {
-            starts_unanswered += acted.cut;
+        owners.reverse();
+        told.add(acted.told);
+        match (step, moment) {
+            (Step::Start, Moment::Commit) => starts_unanswered += acted.cut,
+            (Step::Reassign, Moment::Commit) => given_in_commit = acted.given,
+            _ => {}
         }
         torture.count("kills", 1);
         torture.count(step.cut(), acted.cut);
+        torture.count("contacts handed over", acted.given);
     }
     torture.count("tries without an answer", scene.tries.load(Ordering::Relaxed));
-    let account = Account::read(world, *tenant, *member, &operator).await?;
+    ensure!(
+        given_in_commit > STATEMENT,
+        "{given_in_commit} contacts are handed over by one statement"
+    );
+    let account = Account::read(world, *tenant, *member, &operator, &told).await?;
     torture.trials(usize::try_from(account.effects + account.sessions)?);
     ensure!(
-        account
-            .kinds
-            .iter()
-            .zip(acknowledged)
-            .all(|(done, acknowledged)| *done >= acknowledged),
-        "acknowledged writes are gone: {account:?}, {acknowledged:?}"
+        account.has_all(&told)?,
+        "acknowledged writes are gone: {account:?}, {told:?}"
     );
     ensure!(
         account.sessions >= i64::try_from(impersonations + starts_unanswered)?,
@@ -380,19 +371,23 @@ async fn round(torture: &mut Torture) -> Result<()> {
     );
     ensure!(account.unaudited() == 0, "{account:?}");
 
-    // The control: effects of each kind without their entries, and an entry that is there twice.
+    // The control: effects of each kind without their entries, a hand-over too, and an entry that is there twice.
     let home = home(*tenant);
     let data = cluster::connect(&world.suite.databases().data_superuser_url()).await?;
     let forgotten = data
         .execute(
             &format!(
-                "DELETE FROM {home}.audit_entries WHERE id IN (SELECT DISTINCT ON (action) id FROM {home}.audit_entries
-                     WHERE on_behalf_of IS NOT NULL AND outcome = 'succeeded')"
+                "DELETE FROM {home}.audit_entries WHERE id IN (
+                     SELECT DISTINCT ON (action, before ->> 'owner_id' <> after ->> 'owner_id') id
+                     FROM {home}.audit_entries WHERE on_behalf_of IS NOT NULL AND outcome = 'succeeded')"
             ),
             &[],
         )
         .await?;
-    ensure!(forgotten == 3, "a contact is created, changed or deleted: {forgotten}");
+    ensure!(
+        forgotten == 5,
+        "a contact is created, changed, handed over, deleted or brought back: {forgotten}"
+    );
     let control = cluster::connect(&world.suite.databases().control_superuser_url()).await?;
     control
         .batch_execute(
@@ -400,9 +395,9 @@ async fn round(torture: &mut Torture) -> Result<()> {
                  after, reason, address, request_id, outcome FROM auth.audit WHERE action = 'impersonation.start' LIMIT 1",
         )
         .await?;
-    let account = Account::read(world, *tenant, *member, &operator).await?;
+    let account = Account::read(world, *tenant, *member, &operator, &told).await?;
     ensure!(
-        account.unaudited() == 4,
+        account.unaudited() == 6,
         "the account misses what was done to it: {account:?}"
     );
     Ok(())
