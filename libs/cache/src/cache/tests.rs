@@ -1,5 +1,7 @@
 //! The cache against a real Redis, and against none.
 
+mod naive;
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -207,7 +209,7 @@ fn canary(key: &Key) -> String {
     key.owner().unwrap().to_string()
 }
 
-/// T07.
+/// T07. Its control is in [`naive`].
 #[tokio::test]
 async fn answers_never_cross_when_operations_are_dropped() {
     let mut torture = Torture::begin("T07", "dropped operations");
