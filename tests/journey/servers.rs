@@ -36,14 +36,10 @@ pub(super) async fn register_second(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Creates a tenant without a wish for a server, or in a region.
-async fn create(
-    world: &World,
-    (placement, slug): (Placement, &str),
-    region: Option<&str>,
-) -> std::result::Result<Tenant, Status> {
+/// A tenant to create, without a wish for a server, or in a region.
+pub(super) fn creation((placement, slug): (Placement, &str), region: Option<&str>) -> CreateTenantRequest {
     let labels = region.map(|region| ("region".to_owned(), region.to_owned()));
-    let request = CreateTenantRequest {
+    CreateTenantRequest {
         tenant: Some(Tenant {
             slug: slug.to_owned(),
             display_name: "Acme Ltd".to_owned(),
@@ -54,7 +50,11 @@ async fn create(
         request_id: Uuid::new_v4().to_string(),
         server_labels: labels.into_iter().collect(),
         ..CreateTenantRequest::default()
-    };
+    }
+}
+
+async fn create(world: &World, placed: (Placement, &str), region: Option<&str>) -> std::result::Result<Tenant, Status> {
+    let request = creation(placed, region);
     Ok(world.operator.tenants().create_tenant(request).await?.into_inner())
 }
 
@@ -126,7 +126,7 @@ impl Traces {
 }
 
 /// A tenant is on the second server and nothing of it is on the first.
-async fn is_there_alone(world: &World, tenant: &Tenant) -> Result<()> {
+pub(super) async fn is_there_alone(world: &World, tenant: &Tenant) -> Result<()> {
     let databases = world.suite.databases();
     let (first, second) = (
         Traces::of(&databases.data_server(DATA_SERVER)?, tenant).await?,
@@ -157,7 +157,7 @@ async fn fill_first(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Purges a tenant of the second server, which has a line of it then; the first never had.
+/// Purges a tenant of the second server.
 async fn purge(world: &World, tenant: &Tenant) -> Result<()> {
     let (mut tenants, id, reason) = (world.operator.tenants(), tenant.id.clone(), "a test".to_owned());
     let delete = DeleteTenantRequest {
@@ -169,6 +169,11 @@ async fn purge(world: &World, tenant: &Tenant) -> Result<()> {
     let slug = tenant.slug.clone();
     let purged = tenants.purge_tenant(PurgeTenantRequest { id, reason, slug }).await?;
     ensure!(purged.get_ref().state() == TenantState::Purged, "{purged:?}");
+    has_left(world, tenant).await
+}
+
+/// The second server has a line of a tenant that was purged; the first never had.
+pub(super) async fn has_left(world: &World, tenant: &Tenant) -> Result<()> {
     for (server, expected) in [(DATA_SERVER, Traces::default()), (SECOND_DATA_SERVER, Traces::left())] {
         let traces = Traces::of(&world.suite.databases().data_server(server)?, tenant).await?;
         ensure!(traces == expected, "{server}: {traces:?}");

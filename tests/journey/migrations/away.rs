@@ -1,5 +1,7 @@
 //! A data server goes away in the middle of a run: the run goes on on the other, whose members notice nothing, and ends when it
-//! is back.
+//! is back. [`tenants`]: those that come to it and leave it wait for it as well, and no others do.
+
+mod tenants;
 
 use std::time::Duration;
 
@@ -186,8 +188,10 @@ async fn a_run_goes_on_elsewhere_while_a_data_server_is_away_and_ends_when_it_is
 
     let work = Work::begin(&world, here)?;
     work.goes_on().await?;
+    let leaver = tenants::leaver(&world).await?;
     let id = paused_without_second(&world, &work).await?;
-    tokio::try_join!(
+    let (waiting, ..) = tokio::try_join!(
+        tenants::wait(&world, leaver),
         goes_on_elsewhere(&world, &id, &work),
         is_told(&world, &there[0]),
         is_told(&world, &there[1]),
@@ -209,6 +213,7 @@ async fn a_run_goes_on_elsewhere_while_a_data_server_is_away_and_ends_when_it_is
         ensure!(behind(&databases.data_server(server)?).await? == 0, "{server}");
     }
     are_served(&world, there).await?;
+    waiting.end(&world).await?;
     // No call of theirs has failed, from before the server went until after it was back.
     work.end().await?;
     Ok(())
