@@ -76,7 +76,8 @@ pub struct ProvisionConfig {
     pub data_master_keys: Option<MasterKeys>,
     /// Sessions that the login of one such database may have at once.
     pub own_login_connections_max: u16,
-    /// Homes that are built, migrated or dropped one by one at the same time. Batches of a fleet have bounds of their own.
+    /// Homes that are built, migrated or dropped one by one at the same time on each data server. Batches of a fleet have bounds of
+    /// their own.
     pub builds_max: usize,
 }
 

@@ -21,13 +21,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 #[derive(Clone, Debug)]
 pub(crate) struct Homes {
     provisioner: Provisioner,
-    /// Bounds the work that makes or changes tables. Freezing is not bounded by it: a tenant must be shut out however
-    /// many homes are being built.
-    builds: Arc<Semaphore>,
-    /// Bounds the work for many homes at once, by data server: whoever signs up does not wait for it, and a server that
-    /// hangs keeps no other waiting.
-    fleets: Arc<BTreeMap<String, Semaphore>>,
+    /// Bounds the work that makes or changes tables, by data server: one that is away, for which each order waits, keeps no
+    /// other waiting. Freezing is not bounded by it: a tenant must be shut out however many homes are being built.
+    builds: Arc<Permits>,
+    /// Bounds the work for many homes at once, likewise: whoever signs up does not wait for it.
+    fleets: Arc<Permits>,
 }
+
+/// Permits by data server.
+type Permits = BTreeMap<String, Semaphore>;
 
 /// One tenant's home on one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,18 +86,19 @@ const FLEET_RETRY: Duration = Duration::from_secs(1);
 // === impl Homes ===
 
 impl Homes {
-    /// `builds_max`: homes that are built, migrated or dropped one by one at the same time; at least 1.
+    /// `builds_max`: homes that are built, migrated or dropped one by one at the same time on each data server; at least 1.
     pub(crate) fn new(provisioner: Provisioner, builds_max: usize) -> Self {
+        let builds_max = builds_max.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            fleets: Arc::new(fleet::permits(&provisioner)),
+            builds: Arc::new(permits(&provisioner, builds_max)),
+            fleets: Arc::new(permits(&provisioner, fleet::FLEET_MAX)),
             provisioner,
-            builds: Arc::new(Semaphore::new(builds_max.clamp(1, Semaphore::MAX_PERMITS))),
         }
     }
 
     /// Builds a home ahead.
     pub(crate) async fn prepare_spare(&self, ctx: &Ctx, place: &Place, placement: Placement) -> Result<Home, Error> {
-        let _permit = self.permit(ctx).await?;
+        let _permit = self.permit(ctx, &place.server).await?;
         let spare = self.provisioner.prepare_spare(place.tenant, &place.server, placement);
         Ok(spare.await?)
     }
@@ -112,7 +115,7 @@ impl Homes {
                 return Ok(home);
             }
         }
-        let _permit = self.permit(ctx).await?;
+        let _permit = self.permit(ctx, server).await?;
         let home = self
             .provisioner
             .prepare(*tenant, server, order.placement, order.operation)
@@ -122,7 +125,7 @@ impl Homes {
 
     /// Brings a home to the newest version.
     pub(crate) async fn migrate(&self, ctx: &Ctx, place: &Place) -> Result<Home, Error> {
-        let _permit = self.permit(ctx).await?;
+        let _permit = self.permit(ctx, &place.server).await?;
         Ok(self.provisioner.migrate(place.tenant, &place.server).await?)
     }
 
@@ -146,7 +149,7 @@ impl Homes {
 
     /// Removes a frozen home.
     pub(crate) async fn drop(&self, ctx: &Ctx, place: &Place) -> Result<Dropped, Error> {
-        let _permit = self.permit(ctx).await?;
+        let _permit = self.permit(ctx, &place.server).await?;
         let home = self.provisioner.drop(place.tenant, &place.server).await?;
         // Asked and not remembered, so that a repeated order is answered alike.
         let login_left = self.provisioner.has_login(place.tenant, &place.server).await?;
@@ -189,10 +192,18 @@ impl Homes {
         &self.provisioner
     }
 
-    async fn permit(&self, ctx: &Ctx) -> Result<SemaphorePermit<'_>, Error> {
-        let permit = tokio::time::timeout_at(ctx.deadline(), self.builds.acquire()).await;
+    async fn permit(&self, ctx: &Ctx, server: &ServerName) -> Result<SemaphorePermit<'_>, Error> {
+        let permits = self.builds.get(server.as_str());
+        let permits = permits.ok_or_else(|| ProvisionError::ServerUnknown(server.to_string()))?;
+        let permit = tokio::time::timeout_at(ctx.deadline(), permits.acquire()).await;
         permit.map_err(|_| Error::TooMany)?.map_err(|_| Error::TooMany)
     }
+}
+
+/// So many permits for each data server.
+fn permits(provisioner: &Provisioner, each: usize) -> Permits {
+    let names = provisioner.server_names();
+    names.map(|name| (name.to_owned(), Semaphore::new(each))).collect()
 }
 
 // === impl Error ===

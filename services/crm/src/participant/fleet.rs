@@ -2,14 +2,10 @@
 
 pub(super) mod wire;
 
-use std::collections::BTreeMap;
-
 use rowhouse_context::Ctx;
-use rowhouse_db::{
-    Batch, BatchOrder, DriftPage, Fault, FleetVersion, HousePage, HouseQuery, ProvisionError, Provisioner,
-};
+use rowhouse_db::{Batch, BatchOrder, DriftPage, Fault, FleetVersion, HousePage, HouseQuery, ProvisionError};
 use rowhouse_types::{ServerName, TenantId};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Homes};
@@ -36,12 +32,6 @@ pub(super) struct DriftQuery {
     /// The last house of the page before.
     pub(super) after: Option<String>,
     pub(super) houses_max: u32,
-}
-
-/// Permits for batches and comparisons, for each data server its own.
-pub(super) fn permits(provisioner: &Provisioner) -> BTreeMap<String, Semaphore> {
-    let names = provisioner.server_names();
-    names.map(|name| (name.to_owned(), Semaphore::new(FLEET_MAX))).collect()
 }
 
 // === impl Homes ===

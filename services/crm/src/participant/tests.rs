@@ -197,7 +197,7 @@ async fn a_claim_does_not_wait_in(placement: Placement) {
         .await
         .unwrap();
     assert_eq!((spare.version, spare.state), (MIGRATIONS.newest(), HomeState::Spare));
-    let _busy = homes.builds.acquire().await.unwrap();
+    let _busy = homes.builds["data1"].acquire().await.unwrap();
     let short = ctx(Duration::from_millis(20));
     let another = homes.prepare_spare(&short, &order.place, order.placement).await;
     assert_eq!(reason(another), Reason::DeadlineExceeded);
@@ -208,11 +208,23 @@ async fn a_claim_does_not_wait_in(placement: Placement) {
 }
 
 #[tokio::test]
+async fn builds_on_one_data_server_keep_none_on_another_waiting() {
+    let bench = Bench::start("crm_builds_apart", 1).await;
+    let (homes, mut order) = (bench.homes, order());
+    let _busy = homes.builds["data1"].acquire().await.unwrap();
+    let short = ctx(Duration::from_millis(20));
+    assert_eq!(reason(homes.prepare(&short, &order).await), Reason::DeadlineExceeded);
+    order.place.server = "data2".parse().unwrap();
+    let built = homes.prepare(&ctx(Duration::from_secs(30)), &order).await.unwrap();
+    assert_eq!(built.state, HomeState::Active);
+}
+
+#[tokio::test]
 async fn a_freeze_does_not_wait_for_builds() {
     let bench = Bench::start("crm_home_freeze", 1).await;
     let (homes, order) = (bench.homes, order());
     homes.prepare(&ctx(Duration::from_secs(30)), &order).await.unwrap();
-    let _busy = homes.builds.acquire().await.unwrap();
+    let _busy = homes.builds["data1"].acquire().await.unwrap();
     let late = homes.migrate(&ctx(Duration::from_millis(20)), &order.place).await;
     assert_eq!(reason(late), Reason::DeadlineExceeded);
     assert_eq!(
@@ -247,7 +259,7 @@ async fn a_build_does_not_wait_for_the_fleet() {
 async fn the_fleet_takes_no_permit_of_builds() {
     let bench = Bench::start("crm_builds_fleet", 1).await;
     let homes = bench.homes;
-    let _busy = homes.builds.acquire().await.unwrap();
+    let _busy = homes.builds["data1"].acquire().await.unwrap();
     batch(&homes, "data1", Duration::from_secs(30)).await.unwrap();
     let query = fleet::DriftQuery {
         server: "data1".parse().unwrap(),
