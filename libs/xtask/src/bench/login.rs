@@ -1,7 +1,9 @@
 //! `cargo xtask bench login`: how many log-ins a second the running suite's auth takes, beside what Argon2id alone allows on these
-//! cores in the same run; what the flood does to auth's memory; and how long others' calls take meanwhile.
+//! cores in the same run; what floods of right passwords, and of wrong ones, do to auth's memory; and how long others' calls take
+//! meanwhile.
 
 mod figures;
+mod guesses;
 mod hashing;
 mod people;
 
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use rowhouse_devkit::caller::Caller;
 use rowhouse_devkit::checkout::Checkout;
 use rowhouse_devkit::resident::Resident;
 use rowhouse_devkit::settings::Process;
@@ -22,7 +25,8 @@ use super::pace::paced;
 use super::{members, optimised};
 use super::{memory, output};
 use crate::run::command;
-use figures::{Figures, Flood, Round, Rows};
+use figures::{Figures, Flood, Guesses, Round, Rows};
+use guesses::Strangers;
 use people::{People, Way};
 
 /// Hashes and log-ins take turns: they meet the machine's good and bad moments alike.
@@ -35,7 +39,7 @@ const TENANTS: usize = 4;
 const OTHERS_PER_SECOND: f64 = 50.0;
 /// What auth may have resident beside what its hashes need, in MiB.
 const MEMORY_WANTED_MIB: f64 = 64.0;
-/// By how much the flood begins before others are measured, and ends after.
+/// By how much a flood begins before others are measured, and ends after.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// What there is of auth's.
@@ -55,6 +59,12 @@ struct Turns {
     hashes: Vec<Measured>,
     log_ins: Vec<Measured>,
     log_ins_with_a_device: Vec<Measured>,
+}
+
+/// Somebody who has been logged in and reads a contact now and then.
+struct Reader {
+    callers: Vec<Caller>,
+    contact: String,
 }
 
 /// Measures and prints; also writes `target/bench/login.json`.
@@ -77,18 +87,17 @@ pub(super) async fn run(login: Login, seconds: u64) -> Result<()> {
     let house = houses.first().context("a tenant")?;
 
     let rows_before = rows(&resident).await?;
-    let alone = others(house, duration).await?;
+    let alone = Reader::open(house).await?.read(duration).await?;
     let memory_before_mib = memory::resident_mib(auth)?;
     memory::forget_peak(auth)?;
     let turns = in_turns(&people, duration).await?;
-    let (_, during) = tokio::try_join!(people.flood(duration + 2 * MARGIN, Way::Password), async {
-        tokio::time::sleep(MARGIN).await;
-        others(house, duration).await
-    })?;
+    let right = people.flood(duration + 2 * MARGIN, Way::Password);
+    let (_, during) = others_during(house, duration, right).await?;
     let memory_peak_mib = memory::peak_mib(auth)?;
 
     let rounds = turns.rounds();
     let hashes = Measured::sum(turns.hashes);
+    let guesses = guess(house, &people, &hashes, duration).await?;
     let flood = |name, measured| Flood::new(name, &Measured::sum(measured), &hashes);
     let hashes_at_once = hashing::at_once();
     let figures = Figures {
@@ -99,6 +108,7 @@ pub(super) async fn run(login: Login, seconds: u64) -> Result<()> {
             flood("with the password alone", turns.log_ins),
             flood("with a known device", turns.log_ins_with_a_device),
         ],
+        guesses,
         refused: people.refused(),
         hashes_at_once,
         hashes_per_second: hashes.per_second(),
@@ -140,6 +150,27 @@ async fn in_turns(people: &People, duration: Duration) -> Result<Turns> {
     Ok(turns)
 }
 
+/// Strangers guess everybody's passwords. `hashes`: Argon2id alone.
+async fn guess(house: &House<'_>, people: &People, hashes: &Measured, duration: Duration) -> Result<Guesses> {
+    let auth = house.resident.pid(Process::Auth)?;
+    memory::forget_peak(auth)?;
+    let all = duration + 2 * MARGIN;
+    let strangers = Strangers::new(house.resident, &people.guesses(), hashes.per_second(), all)?;
+    let (flood, others) = others_during(house, duration, strangers.flood(all)).await?;
+    let told = strangers.told();
+    Ok(Guesses {
+        addresses: strangers.count(),
+        per_second: flood.per_second(),
+        p50_ms: flood.percentile_ms(0.50),
+        p99_ms: flood.percentile_ms(0.99),
+        share: flood.per_second() * told.wrong as f64 / flood.count() as f64 / hashes.per_second(),
+        told,
+        memory_peak_mib: memory::peak_mib(auth)?,
+        others_p50_ms: others.percentile_ms(0.50),
+        others_p99_ms: others.percentile_ms(0.99),
+    })
+}
+
 // === impl Turns ===
 
 impl Turns {
@@ -155,6 +186,33 @@ impl Turns {
     }
 }
 
+// === impl Reader ===
+
+impl Reader {
+    async fn open(house: &House<'_>) -> Result<Self> {
+        let token = house.log_in(&house.administrator).await?.access_token;
+        let callers = members(house.resident, &token)?;
+        let ada = callers.first().context("a caller")?;
+        let contact = journey::create_contact(ada, "Ada Lovelace", "ada@example.com").await?;
+        Ok(Self {
+            callers,
+            contact: contact.id,
+        })
+    }
+
+    async fn read(&self, duration: Duration) -> Result<Measured> {
+        let contact = self.contact.clone();
+        paced(&self.callers, OTHERS_PER_SECOND, duration, move |caller, _| {
+            let id = contact.clone();
+            async move {
+                let read = caller.contacts().get_contact(GetContactRequest { id }).await;
+                read.map(drop).context("GetContact")
+            }
+        })
+        .await
+    }
+}
+
 /// How many rows log-ins have left until now.
 async fn rows(resident: &Resident) -> Result<Rows> {
     let control = cluster::connect(&resident.settings().servers.superuser_url(cluster::CONTROL)).await?;
@@ -165,22 +223,17 @@ async fn rows(resident: &Resident) -> Result<Rows> {
     })
 }
 
-/// Somebody who has long been logged in and reads a contact now and then.
-async fn others(house: &House<'_>, duration: Duration) -> Result<Measured> {
-    let token = house.log_in(&house.administrator).await?.access_token;
-    let ada = members(house.resident, &token)?;
-    let caller = ada.first().context("a caller")?;
-    let id = journey::create_contact(caller, "Ada Lovelace", "ada@example.com")
-        .await?
-        .id;
-    paced(&ada, OTHERS_PER_SECOND, duration, move |caller, _| {
-        let id = id.clone();
-        async move {
-            let read = caller.contacts().get_contact(GetContactRequest { id }).await;
-            read.map(drop).context("GetContact")
-        }
+/// What a flood answers, and how long others' calls take during it.
+async fn others_during(
+    house: &House<'_>,
+    duration: Duration,
+    flood: impl Future<Output = Result<Measured>>,
+) -> Result<(Measured, Measured)> {
+    let reader = Reader::open(house).await?;
+    tokio::try_join!(flood, async {
+        tokio::time::sleep(MARGIN).await;
+        reader.read(duration).await
     })
-    .await
 }
 
 /// Whether `kernel.sched_autogroup_enabled` is on. Kernels without it have no such file.

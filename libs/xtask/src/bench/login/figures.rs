@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
+use super::guesses::Told;
 use crate::bench::load::Measured;
 use crate::bench::output::{text, verdict};
 
 /// Share of what Argon2id allows that is wanted at least.
 const SHARE_WANTED: f64 = 0.9;
-/// How many times longer others' 99th percentile may be during the flood.
+/// How many times longer others' 99th percentile may be during a flood.
 const SLOWER_WANTED: f64 = 2.0;
 
 /// Log-ins of one kind.
@@ -19,6 +20,22 @@ pub(super) struct Flood {
     p99_ms: Option<f64>,
     /// In shares of what Argon2id alone allows.
     share: f64,
+}
+
+/// Guesses of strangers, and what they do to others.
+#[derive(Debug, Serialize)]
+pub(super) struct Guesses {
+    pub(super) addresses: usize,
+    /// Answers of any kind.
+    pub(super) per_second: f64,
+    pub(super) p50_ms: Option<f64>,
+    pub(super) p99_ms: Option<f64>,
+    /// Those that were hashed, in shares of what Argon2id alone allows.
+    pub(super) share: f64,
+    pub(super) told: Told,
+    pub(super) memory_peak_mib: f64,
+    pub(super) others_p50_ms: Option<f64>,
+    pub(super) others_p99_ms: Option<f64>,
 }
 
 /// What took its turn once each, a second.
@@ -43,6 +60,7 @@ pub(super) struct Figures {
     pub(super) accounts: usize,
     pub(super) tenants: usize,
     pub(super) floods: [Flood; 2],
+    pub(super) guesses: Guesses,
     /// Log-ins that found no room and came again.
     pub(super) refused: usize,
     /// Hashes at once, in auth and in the reference.
@@ -91,13 +109,17 @@ impl Figures {
             self.rows_after.sessions,
             self.rows_after.refresh_tokens
         );
-        println!(
-            "auth's resident memory: {:.1} MiB before, {:.1} MiB at most ({:.1} wanted: {})",
-            self.memory_before_mib,
-            self.memory_peak_mib,
-            self.memory_bound_mib,
-            verdict(self.memory_peak_mib <= self.memory_bound_mib)
-        );
+        println!("auth's resident memory: {:.1} MiB before", self.memory_before_mib);
+        for (name, peak_mib) in [
+            ("log-ins", self.memory_peak_mib),
+            ("wrong guesses", self.guesses.memory_peak_mib),
+        ] {
+            println!(
+                "during {name}: {peak_mib:.1} MiB at most ({:.1} wanted: {})",
+                self.memory_bound_mib,
+                verdict(peak_mib <= self.memory_bound_mib)
+            );
+        }
         self.print_others();
         if self.is_shared_by_session {
             println!(
@@ -130,6 +152,19 @@ impl Figures {
                 verdict(flood.share >= SHARE_WANTED)
             );
         }
+        let guesses = &self.guesses;
+        println!(
+            "{:<34} {:>9.1} {:>9} {:>9} {:>9.2} (hashed)",
+            "wrong guesses",
+            guesses.per_second,
+            text(guesses.p50_ms, 0),
+            text(guesses.p99_ms, 0),
+            guesses.share
+        );
+        println!(
+            "guesses from {} addresses: {} wrong, {} refused for too many attempts, {} for want of room",
+            guesses.addresses, guesses.told.wrong, guesses.told.too_many, guesses.told.no_room
+        );
     }
 
     /// Where the hashes' own figures differ, the machine was another each time.
@@ -155,19 +190,33 @@ impl Figures {
     }
 
     fn print_others(&self) {
-        let (alone, during) = (self.others_alone_p99_ms, self.others_during_p99_ms);
-        let slower = alone.zip(during).map(|(alone, during)| during / alone);
-        println!("\n{:<34} {:>9} {:>9}", "GetContact, 50 a second", "p50 ms", "p99 ms");
-        for (name, p50, p99) in [
-            ("alone", self.others_alone_p50_ms, alone),
-            ("during the flood", self.others_during_p50_ms, during),
-        ] {
-            println!("{name:<34} {:>9} {:>9}", text(p50, 2), text(p99, 2));
-        }
+        let alone = self.others_alone_p99_ms;
         println!(
-            "p99 is {} times as long ({SLOWER_WANTED} wanted: {})",
-            text(slower, 2),
-            verdict(slower.is_some_and(|slower| slower <= SLOWER_WANTED))
+            "\n{:<34} {:>9} {:>9} {:>9}",
+            "GetContact, 50 a second", "p50 ms", "p99 ms", "times"
         );
+        println!(
+            "{:<34} {:>9} {:>9}",
+            "alone",
+            text(self.others_alone_p50_ms, 2),
+            text(alone, 2)
+        );
+        for (name, p50, p99) in [
+            ("during log-ins", self.others_during_p50_ms, self.others_during_p99_ms),
+            (
+                "during wrong guesses",
+                self.guesses.others_p50_ms,
+                self.guesses.others_p99_ms,
+            ),
+        ] {
+            let slower = alone.zip(p99).map(|(alone, during)| during / alone);
+            println!(
+                "{name:<34} {:>9} {:>9} {:>9} ({SLOWER_WANTED} wanted: {})",
+                text(p50, 2),
+                text(p99, 2),
+                text(slower, 2),
+                verdict(slower.is_some_and(|slower| slower <= SLOWER_WANTED))
+            );
+        }
     }
 }

@@ -20,6 +20,8 @@ use crate::{demo, seed};
 const LOG_INS_MAX: f64 = 150.0;
 /// Accounts of a run: each is invited, and accepts by mail, before anything is measured.
 const ACCOUNTS_MAX: usize = 512;
+/// Nobody's password.
+const WRONG: &str = "incorrect donkey battery staple";
 /// How long somebody waits who was refused for want of room, as the refusal advises.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -113,6 +115,16 @@ impl People {
             Ok(())
         };
         load::repeat(&self.callers, self.callers.len(), duration, log_in).await
+    }
+
+    /// What somebody sends who guesses: a wrong password for each account.
+    pub(super) fn guesses(&self) -> Arc<[LoginRequest]> {
+        let accounts = self.callers.iter().flat_map(|person| person.accounts.iter());
+        let guess = |account: &Account| LoginRequest {
+            password: WRONG.to_owned(),
+            ..account.request.clone()
+        };
+        accounts.map(guess).collect()
     }
 
     pub(super) fn callers(&self) -> usize {
