@@ -1,7 +1,10 @@
 //! T13 in short form: once a change of rights is acknowledged, no service honours the old ones, however Redis is. Callers
-//! hammer all services while sessions, members, roles, teams, keys and tenants lose their rights; no call that began after
-//! the acknowledgement may succeed, and the last one of each kind is refused for want of rights: a service that answers
-//! nobody lets nobody in either.
+//! hammer all services, and the worker at a job of theirs crm's internal listener, while sessions, members, roles, teams, keys
+//! and tenants lose their rights; no call that began after the acknowledgement may succeed, and the last one of each kind is
+//! refused for want of rights: a service that answers nobody lets nobody in either.
+//!
+//! A job does not end with the session in which it was asked for: its token stands on the member's rights, and is tried where
+//! those are taken.
 
 mod accounts;
 mod hammer;
@@ -28,6 +31,7 @@ use rowhouse_proto::well_known::FieldMask;
 use self::hammer::{Attempt, Hammer};
 use self::redis::{Redis, Trouble};
 use crate::support::database::execute;
+use crate::support::services;
 use crate::support::world::{House, Member, PASSWORD, World};
 
 /// How often sessions and memberships end in each of their ways; teams, programs, operators, accounts and roles do once.
@@ -56,7 +60,17 @@ impl Arena {
         attempts: &[Attempt],
         revoke: impl AsyncFnOnce() -> Result<()>,
     ) -> Result<()> {
-        let late = self.let_in_after(caller, attempts, revoke).await?;
+        self.take_from(how, &[(caller, attempts)], revoke).await
+    }
+
+    /// As [`Arena::take`], from several callers at once.
+    async fn take_from(
+        &self,
+        how: &str,
+        callers: &[(&Caller, &[Attempt])],
+        revoke: impl AsyncFnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let late = self.let_in_after(callers, revoke).await?;
         self.taken.fetch_add(1, Ordering::Relaxed);
         ensure!(
             late.is_empty(),
@@ -69,16 +83,22 @@ impl Arena {
     /// What was let in although it began after `revoke` had ended.
     async fn let_in_after(
         &self,
-        caller: &Caller,
-        attempts: &[Attempt],
+        callers: &[(&Caller, &[Attempt])],
         revoke: impl AsyncFnOnce() -> Result<()>,
     ) -> Result<Vec<Attempt>> {
-        let hammer = Hammer::start(caller, attempts).await?;
+        let mut hammers = Vec::new();
+        for (caller, attempts) in callers {
+            hammers.push(Hammer::start(caller, attempts).await?);
+        }
         self.trouble.begin().await?;
         revoke().await?;
         let acknowledged = Instant::now();
         self.trouble.end().await?;
-        hammer.finish(caller, attempts, acknowledged, BACKGROUND_MAX).await
+        let mut late = Vec::new();
+        for (hammer, (caller, attempts)) in hammers.into_iter().zip(callers) {
+            late.extend(hammer.finish(caller, attempts, acknowledged, BACKGROUND_MAX).await?);
+        }
+        Ok(late)
     }
 
     fn administrator(&self) -> &Caller {
@@ -87,6 +107,11 @@ impl Arena {
 
     async fn log_in(&self, member: &Member) -> Result<Member> {
         self.world.log_in(&self.house.tenant.id, &member.email).await
+    }
+
+    /// The worker at a job of a member's.
+    async fn job(&self, member: &Member) -> Result<Caller> {
+        services::job(&self.world, &self.house.tenant.id, member).await
     }
 
     async fn update(&self, member: &Member, role: &str, state: MemberState) -> Result<()> {
@@ -143,18 +168,24 @@ impl Arena {
             .await
     }
 
-    /// A member who is demoted, and disabled, and whose tenant is suspended.
+    /// A member who is demoted, and disabled, and whose tenant is suspended, each time with a job.
     async fn memberships(&self) -> Result<()> {
         let manager = &self.house.manager;
         let session = self.log_in(manager).await?.caller;
+        let job = self.job(manager).await?;
+        let callers = [(&session, Attempt::BEYOND_USER), (&job, Attempt::FOR_A_JOB)];
         let demote = async || self.set_role(manager, "user").await;
-        self.take("demoted", &session, Attempt::BEYOND_USER, demote).await?;
+        self.take_from("demoted", &callers, demote).await?;
         self.set_role(manager, "manager").await?;
+        let job = self.job(manager).await?;
+        let callers = [(&session, Attempt::ALL), (&job, Attempt::FOR_A_JOB)];
         let disable = async || self.update(manager, "", MemberState::Disabled).await;
-        self.take("disabled", &session, Attempt::ALL, disable).await?;
+        self.take_from("disabled", &callers, disable).await?;
         self.update(manager, "", MemberState::Active).await?;
 
         let session = self.log_in(manager).await?.caller;
+        let job = self.job(manager).await?;
+        let callers = [(&session, Attempt::ALL), (&job, Attempt::FOR_A_JOB)];
         let (id, reason) = (&self.house.tenant.id, "T13");
         let suspend = async || {
             let request = SuspendTenantRequest {
@@ -163,7 +194,7 @@ impl Arena {
             };
             Ok(self.world.operator.tenants().suspend_tenant(request).await.map(drop)?)
         };
-        self.take("suspended", &session, Attempt::ALL, suspend).await?;
+        self.take_from("suspended", &callers, suspend).await?;
         let request = ResumeTenantRequest {
             id: id.clone(),
             reason: reason.to_owned(),
@@ -330,6 +361,8 @@ impl Arena {
         self.administrator().roles().create_role(create).await?;
         self.set_role(&self.house.manager, "auditor").await?;
         let session = self.log_in(&self.house.manager).await?.caller;
+        let job = self.job(&self.house.manager).await?;
+        let callers = [(&session, Attempt::BEYOND_USER), (&job, Attempt::FOR_A_JOB)];
         role.permissions = vec!["contacts:read".to_owned()];
         let shrink = async || {
             let update = UpdateRoleRequest {
@@ -338,8 +371,7 @@ impl Arena {
             };
             Ok(self.administrator().roles().update_role(update).await.map(drop)?)
         };
-        self.take("the role shrank", &session, Attempt::BEYOND_USER, shrink)
-            .await?;
+        self.take_from("the role shrank", &callers, shrink).await?;
         let remove = async || {
             let request = RemoveMemberRequest {
                 user_id: self.house.manager.tokens.user_id.clone(),
@@ -354,10 +386,12 @@ impl Arena {
     async fn leaving(&self) -> Result<()> {
         let (tenant_id, email) = (self.house.tenant.id.clone(), "leaver@acme.example");
         journey::invite(self.administrator(), email, "manager").await?;
-        let leaver = self.world.join(&tenant_id, email).await?.caller;
+        let leaver = self.world.join(&tenant_id, email).await?;
+        let job = self.job(&leaver).await?;
+        let callers = [(&leaver.caller, Attempt::ALL), (&job, Attempt::FOR_A_JOB)];
         let request = LeaveTenantRequest { tenant_id };
-        let leave = async || Ok(leaver.account().leave_tenant(request).await.map(drop)?);
-        self.take("left", &leaver, Attempt::ALL, leave).await
+        let leave = async || Ok(leaver.caller.account().leave_tenant(request).await.map(drop)?);
+        self.take_from("left", &callers, leave).await
     }
 
     /// The control: a role that is changed behind the protocol's back, so that no version is published and nobody is waited
@@ -367,7 +401,7 @@ impl Arena {
         self.set_role(user, "manager").await?;
         let session = self.log_in(user).await?.caller;
         let change = async || demote_behind(&self.world).await;
-        let late = self.let_in_after(&session, Attempt::BEYOND_USER, change).await?;
+        let late = self.let_in_after(&[(&session, Attempt::BEYOND_USER)], change).await?;
         ensure!(
             !late.is_empty(),
             "Redis {:?}: cached rights are honoured while nobody is told",

@@ -192,7 +192,7 @@ async fn callers(world: &World, house: &House, policy: &Policy) -> Result<(Liste
                 _ => ServiceName::Crm,
             };
             let user = if policy.permission.is_some() {
-                Some(services::job_token(world, house).await?)
+                Some(services::job_token(world, &house.tenant.id, &house.administrator).await?)
             } else {
                 None
             };

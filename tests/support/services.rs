@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use rowhouse_auth_kit::ServiceSigner;
 use rowhouse_config::secret::SecretKey;
 use rowhouse_context::ServiceName;
+use rowhouse_devkit::caller::{Caller, Endpoints};
 use rowhouse_devkit::suite::{Listener, Process, Suite};
 use rowhouse_proto::auth::v1::delegation_service_client::DelegationServiceClient;
 use rowhouse_proto::auth::v1::mail_data_service_client::MailDataServiceClient;
@@ -12,7 +13,7 @@ use rowhouse_types::ReportId;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::support::world::{House, World};
+use crate::support::world::{Member, World};
 
 /// A token of `caller`, good at `target`.
 pub(crate) fn token(suite: &Suite, caller: ServiceName, target: ServiceName) -> Result<String> {
@@ -32,12 +33,12 @@ pub(crate) fn token(suite: &Suite, caller: ServiceName, target: ServiceName) -> 
     Ok(ServiceSigner::new(caller, seed.expose())?.token(target)?)
 }
 
-/// A delegated token as the worker gets it for a report of the house's administrator.
-pub(crate) async fn job_token(world: &World, house: &House) -> Result<String> {
+/// A delegated token as the worker gets it for a report of a member's.
+pub(crate) async fn job_token(world: &World, tenant_id: &str, member: &Member) -> Result<String> {
     let message = IssueJobTokenRequest {
         job_id: ReportId::generate().to_string(),
-        tenant_id: house.tenant.id.clone(),
-        user_id: house.administrator.tokens.user_id.clone(),
+        tenant_id: tenant_id.to_owned(),
+        user_id: member.tokens.user_id.clone(),
         platform: false,
     };
     let request = as_worker(&world.suite, message)?;
@@ -46,6 +47,23 @@ pub(crate) async fn job_token(world: &World, house: &House) -> Result<String> {
         .await?
         .into_inner()
         .access_token)
+}
+
+/// The worker at a report of a member's: it reaches crm where services do, as itself and for the member. Its own token is good
+/// for a minute.
+pub(crate) async fn job(world: &World, tenant_id: &str, member: &Member) -> Result<Caller> {
+    let crm = Endpoint::from_shared(world.suite.url(Process::Crm, Listener::Internal))?.connect_lazy();
+    let endpoints = Endpoints {
+        crm,
+        ..world.anyone.endpoints().clone()
+    };
+    Caller::anonymous(endpoints)
+        .with_token(&job_token(world, tenant_id, member).await?)?
+        .with(
+            "x-service-authorization",
+            &token(&world.suite, ServiceName::Worker, ServiceName::Crm)?,
+        )?
+        .with("x-tenant-id", tenant_id)
 }
 
 /// The token in the link of an invitation's mail, as the worker gets it.

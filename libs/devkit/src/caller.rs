@@ -17,6 +17,7 @@ use rowhouse_proto::auth::v1::role_service_client::RoleServiceClient;
 use rowhouse_proto::auth::v1::service_account_service_client::ServiceAccountServiceClient;
 use rowhouse_proto::auth::v1::team_service_client::TeamServiceClient;
 use rowhouse_proto::crm::v1::contact_service_client::ContactServiceClient;
+use rowhouse_proto::crm::v1::export_service_client::ExportServiceClient;
 use rowhouse_proto::tenant::v1::migration_service_client::MigrationServiceClient;
 use rowhouse_proto::tenant::v1::plan_service_client::PlanServiceClient;
 use rowhouse_proto::tenant::v1::server_service_client::ServerServiceClient;
@@ -256,6 +257,12 @@ impl Caller {
     #[must_use]
     pub fn contacts(&self) -> ContactServiceClient<Service> {
         ContactServiceClient::with_interceptor(self.endpoints.crm.clone(), self.credentials.clone())
+    }
+
+    /// `ExportService`: on crm's internal listener, so for a caller whose channel to crm leads there.
+    #[must_use]
+    pub fn exports(&self) -> ExportServiceClient<Service> {
+        ExportServiceClient::with_interceptor(self.endpoints.crm.clone(), self.credentials.clone())
     }
 
     /// `ReportService`.

@@ -71,13 +71,14 @@ impl Arena {
     /// By whoever runs the platform.
     async fn account_disabled(&self, person: &Member) -> Result<()> {
         let session = self.log_in(person).await?.caller;
+        let job = self.job(person).await?;
+        let callers = [(&session, Attempt::ALL), (&job, Attempt::FOR_A_JOB)];
         let command = async |verb: &str| {
             let arguments = [verb, "--email", &person.email, "--reason", "T13"];
             self.world.suite.auth_command(&arguments).await
         };
         let disable = async || command("disable-account").await;
-        self.take("the account disabled", &session, Attempt::ALL, disable)
-            .await?;
+        self.take_from("the account disabled", &callers, disable).await?;
         command("enable-account").await
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use rowhouse_devkit::caller::Caller;
 use rowhouse_proto::auth::v1::ListMembersRequest;
-use rowhouse_proto::crm::v1::{DeleteContactRequest, GetContactRequest, ListContactsRequest};
+use rowhouse_proto::crm::v1::{DeleteContactRequest, GetContactRequest, ListContactsRequest, StreamContactsRequest};
 use rowhouse_proto::tenant::v1::ListTenantsRequest;
 use rowhouse_proto::worker::v1::GetReportRequest;
 use rowhouse_types::{ContactId, ReportId};
@@ -17,6 +17,9 @@ use tonic_types::StatusExt as _;
 
 /// Why a caller is refused whose rights are gone and who is somebody still, both FAILED_PRECONDITION.
 const PRECONDITIONS: [&str; 2] = ["TENANT_SUSPENDED", "SECOND_FACTOR_NOT_SHOWN"];
+
+/// Why a service is refused that is not known at an internal listener, UNAUTHENTICATED like a user whose rights are gone.
+const NOT_THE_WORKER: &str = "SERVICE_IDENTITY_INVALID";
 
 /// What an answer says of the caller's rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub(super) enum Attempt {
     GetColleagues(ContactId),
     /// What the tenant service tells operators alone.
     ListTenants,
+    /// What the worker asks crm where services do, with a token for a job of the member's.
+    StreamContacts,
 }
 
 impl Attempt {
@@ -51,6 +56,8 @@ impl Attempt {
     ];
     /// What crm answers.
     pub(super) const AT_CRM: &[Self] = &[Self::ListContacts, Self::DeleteContact];
+    /// What is done for a job that a `manager` has asked for, and not for one of a `user`.
+    pub(super) const FOR_A_JOB: &[Self] = &[Self::StreamContacts];
     /// What a `user` may not do and a `manager` may.
     pub(super) const BEYOND_USER: &[Self] = &[Self::DeleteContact, Self::GetReport, Self::ListMembers];
 
@@ -90,6 +97,13 @@ impl Attempt {
                 .list_tenants(ListTenantsRequest::default())
                 .await
                 .map(drop),
+            Self::StreamContacts => {
+                let request = StreamContactsRequest::default();
+                let mut pages = caller.exports().stream_contacts(request).await?.into_inner();
+                // To the end, as the worker does: a stream that is dropped leaves crm a statement to cancel.
+                while pages.message().await?.is_some() {}
+                Ok(())
+            }
         }
     }
 
@@ -106,6 +120,8 @@ impl Attempt {
         Ok(match (status.code(), self) {
             // The id is random: who hears that there is no such thing was let in.
             (Code::NotFound, Self::DeleteContact | Self::GetReport) => Verdict::LetIn,
+            // It says nothing of the member.
+            (Code::Unauthenticated, _) if reason == NOT_THE_WORKER => bail!("{self:?}: {status:?}"),
             // What is out of reach is answered as if it were not there.
             (Code::NotFound, Self::GetColleagues(_)) | (Code::Unauthenticated | Code::PermissionDenied, _) => {
                 Verdict::Refused

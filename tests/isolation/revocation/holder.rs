@@ -21,6 +21,7 @@ use tonic::Code;
 
 use super::hammer::{Attempt, Hammer, Verdict};
 use super::{ROUNDS, demote_behind, update};
+use crate::support::services;
 use crate::support::world::{House, Member, World};
 
 /// Crm's lease as auth knows it, that of the newest process: whether it lasts, whether crm has confirmed the newest change, and
@@ -211,8 +212,13 @@ impl Arena {
         update(administrator, member, role, MemberState::Unspecified).await
     }
 
-    /// A session that its owner ends, and a member who is demoted. Answers how many.
-    async fn in_two_ways(&self, trouble: Trouble) -> Result<usize> {
+    /// The worker at a job of a member's.
+    async fn job(&self, member: &Member) -> Result<Caller> {
+        services::job(&self.world, &self.house.tenant.id, member).await
+    }
+
+    /// A session that its owner ends, a member who is demoted, and one who is while a job of theirs goes on. Answers how many.
+    async fn in_three_ways(&self, trouble: Trouble) -> Result<usize> {
         let manager = &self.house.manager;
         let session = self.log_in(manager).await?;
         let log_out = async || Ok(session.auth().logout(LogoutRequest {}).await.map(drop)?);
@@ -224,7 +230,13 @@ impl Arena {
         self.take(trouble, "demoted", (&session, &[Attempt::DeleteContact]), demote)
             .await?;
         self.set_role(manager, "manager").await?;
-        Ok(2)
+
+        let job = self.job(manager).await?;
+        let demote = async || self.set_role(manager, "user").await;
+        self.take(trouble, "demoted, with a job", (&job, Attempt::FOR_A_JOB), demote)
+            .await?;
+        self.set_role(manager, "manager").await?;
+        Ok(3)
     }
 
     /// The control: a role that is changed behind the protocol's back, so that nobody is waited for.
@@ -232,12 +244,20 @@ impl Arena {
         let user = &self.house.user;
         self.set_role(user, "manager").await?;
         let session = self.log_in(user).await?;
+        self.change_behind(trouble, (&session, &[Attempt::DeleteContact]))
+            .await?;
+        self.set_role(user, "manager").await?;
+        let job = self.job(user).await?;
+        self.change_behind(trouble, (&job, Attempt::FOR_A_JOB)).await
+    }
+
+    async fn change_behind(&self, trouble: Trouble, caller: (&Caller, &[Attempt])) -> Result<()> {
         let change = async || demote_behind(&self.world).await;
-        let caller: (_, &[_]) = (&session, &[Attempt::DeleteContact]);
         let (late, _) = self.let_in_after(trouble, caller, change).await?;
         ensure!(
             !late.is_empty(),
-            "crm {trouble:?}: known rights are honoured while its lease lasts"
+            "crm {trouble:?}, {:?}: known rights are honoured while its lease lasts",
+            caller.1
         );
         Ok(())
     }
@@ -271,7 +291,7 @@ async fn nothing_is_let_in_after_a_revocation_that_a_holder_does_not_confirm() -
         let arena = Arena::start().await?;
         for _ in 0..torture.size(1, ROUNDS) {
             for trouble in Trouble::ALL {
-                torture.trials(arena.in_two_ways(trouble).await?);
+                torture.trials(arena.in_three_ways(trouble).await?);
             }
         }
         for trouble in Trouble::ALL {
