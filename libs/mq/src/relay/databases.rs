@@ -28,8 +28,9 @@ const BATCHES_PER_VISIT: usize = 10;
 
 /// Publishes the outboxes of the databases that a main database names, in turn, over one connection at a time.
 ///
-/// An idle database keeps none. What is written into it waits up to eight seconds; then it is visited twice a second as
-/// long as there is something to publish.
+/// An idle database keeps none. What is written into it waits until a visit is due, up to eight seconds, and for the visits before
+/// that one, which are made one after the other: a database that hangs holds up the others for up to a minute. Then it is due twice
+/// a second as long as there is something to publish.
 pub struct DatabasesRelay {
     relay: Relay,
     companion: Arc<dyn Companion>,
@@ -238,9 +239,9 @@ impl fmt::Debug for DatabasesRelay {
 mod tests {
     use super::*;
 
-    /// Events wait for that, and audit entries for their seal: seconds, whatever became of the visits before.
+    /// The pause alone: the visit that is due then comes after others.
     #[test]
-    fn a_database_is_left_alone_for_eight_seconds_at_most() {
+    fn a_visit_is_due_eight_seconds_after_the_last_one_at_most() {
         let mut visit = Visit::now();
         let mut pause_after = |published: Option<i64>| {
             match published {
