@@ -102,11 +102,14 @@ impl Hold {
     /// Kills a process while it waits for what is held, and lets go when it is gone. Returns how many calls it died in: one at
     /// least.
     pub(crate) async fn kill(self, suite: &Suite, victim: Process) -> Result<usize> {
-        // Nothing but this lets go of them. Not asked when it is dead: a back end that has seen by then that nobody is there
-        // (`client_connection_check_interval`) waits no more.
-        let cut = database::held(&self.client).await?;
+        // Nothing but this lets go of them. Not asked when it is dead alone: a back end that has seen by then that nobody is there
+        // (`client_connection_check_interval`) waits no more. And not before alone: another call may have come until it was dead.
+        let mut cut = database::held(&self.client).await?;
         ensure!(!cut.is_empty(), "{} has no call that is held", victim.name());
         suite.kill9(victim).await?;
+        cut.extend(database::held(&self.client).await?);
+        cut.sort_unstable();
+        cut.dedup();
         self.client.batch_execute("ROLLBACK").await?;
         // The others finish their statement, and end when they see it.
         let left = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1) AND state <> 'idle'";
