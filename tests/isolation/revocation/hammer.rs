@@ -133,8 +133,11 @@ impl Attempt {
     }
 
     /// Tries once: whether it was let in.
-    pub(super) async fn is_let_in(self, caller: &Caller) -> bool {
-        matches!(self.verdict(caller).await, Ok(Verdict::LetIn))
+    ///
+    /// # Errors
+    /// As [`Attempt::verdict`].
+    pub(super) async fn is_let_in(self, caller: &Caller) -> Result<bool> {
+        Ok(self.verdict(caller).await? == Verdict::LetIn)
     }
 
     /// Tries until the answer says whether it was let in.
@@ -157,7 +160,7 @@ impl Attempt {
 /// Callers that never stop trying until told.
 pub(super) struct Hammer {
     stop: Arc<AtomicBool>,
-    tasks: JoinSet<Vec<(Attempt, Instant)>>,
+    tasks: JoinSet<Result<Vec<(Attempt, Instant)>>>,
 }
 
 impl Hammer {
@@ -178,11 +181,11 @@ impl Hammer {
                 let mut begun = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let began = Instant::now();
-                    if attempt.is_let_in(&caller).await {
+                    if attempt.is_let_in(&caller).await? {
                         begun.push((attempt, began));
                     }
                 }
-                begun
+                anyhow::Ok(begun)
             });
         }
         Ok(Self { stop, tasks })
@@ -192,7 +195,7 @@ impl Hammer {
     /// they began after `acknowledged`.
     ///
     /// # Errors
-    /// Where an attempt was neither within `bound`.
+    /// Where an attempt was neither within `bound`, and what [`Attempt::verdict`] has told a hammer first, which ends with that.
     pub(super) async fn finish(
         mut self,
         caller: &Caller,
@@ -208,7 +211,7 @@ impl Hammer {
         }
         self.stop.store(true, Ordering::Relaxed);
         while let Some(begun) = self.tasks.join_next().await {
-            let begun = begun.expect("a hammer does not panic");
+            let begun = begun.expect("a hammer does not panic")?;
             late.extend(
                 begun
                     .into_iter()

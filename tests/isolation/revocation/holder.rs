@@ -182,7 +182,7 @@ impl Arena {
         let administrator = &self.house.administrator.caller;
         wait::until("crm's lease", BACKGROUND_MAX, || async {
             let asked = self.asked().await?;
-            let is_let_in = Attempt::ListContacts.is_let_in(administrator).await;
+            let is_let_in = Attempt::ListContacts.is_let_in(administrator).await?;
             Ok(is_let_in && self.asked().await? == asked)
         })
         .await
