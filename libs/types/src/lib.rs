@@ -3,7 +3,7 @@
 //! - [`id`]: TypeIDs, one type per resource.
 //! - [`email`]: e-mail addresses and the key by which they are compared.
 //! - [`slug`]: short names of tenants.
-//! - [`text`]: bounded text of one line, in which nothing is hidden.
+//! - [`text`]: bounded text of one line, without what makes it read other than it is.
 //! - [`etag`]: revisions as opaque text.
 //! - [`idempotency_key`]: what makes a call repeatable.
 //! - [`limits`]: what a tenant may use.

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
-/// One line of text, trimmed, of at most `MAX` characters, none of them one that [`is_unseen`]. What shows nothing at all is the
-/// empty text.
+/// Tags behind a black flag at most: two of a country, four of its part (Unicode, LDML, `unicode_subdivision_id`), and the end.
+const FLAG_TAGS_MAX: usize = 7;
+
+/// One line of text, trimmed, of at most `MAX` characters, none of them one that [`is_unseen`], nor a tag outside a flag. What
+/// shows nothing at all is the empty text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Text<const MAX: usize> {
     text: String,
@@ -21,9 +24,10 @@ pub enum ParseTextError {
         /// The bound, in characters.
         max: usize,
     },
-    /// A character that [`is_unseen`].
+    /// A character that [`is_unseen`], or a tag outside a flag.
     #[error(
-        "must not contain control characters, line breaks, changes of direction, or characters of no width but joiners"
+        "must not contain control characters, line breaks, changes of direction, U+200B, U+2060 to U+206F, U+FEFF, U+FFF9 to \
+         U+FFFB, or tags (U+E0000 to U+E007F) outside a flag"
     )]
     Unseen,
 }
@@ -35,10 +39,10 @@ impl<const MAX: usize> Text<MAX> {
     ///
     /// # Errors
     /// [`ParseTextError::TooLong`] over `MAX` characters; [`ParseTextError::Unseen`] for NUL, line breaks and other characters
-    /// that [`is_unseen`], with which a name can pose as another.
+    /// that [`is_unseen`], and for tags outside a flag, with which a name can pose as another.
     pub fn parse_optional(text: &str) -> Result<Self, ParseTextError> {
         let text = text.trim();
-        if text.chars().any(is_unseen) {
+        if text.chars().any(is_unseen) || has_hidden_tags(text) {
             return Err(ParseTextError::Unseen);
         }
         if text.chars().count() > MAX {
@@ -82,8 +86,11 @@ impl<const MAX: usize> fmt::Display for Text<MAX> {
 }
 
 /// Whether a line with this character can read other than it is: controls, breaks of lines (U+2028 and U+2029 are no controls),
-/// changes of direction (`Bidi_Control` of Unicode UAX 9), and what has no width and no task within a line (U+200B, U+2060 to
-/// U+206F, U+FEFF). Joiners (U+200C, U+200D) are none of it: Persian and many emoji are not written without.
+/// changes of direction (`Bidi_Control` of Unicode UAX 9), marks of annotations, which some fonts do not show (U+FFF9 to U+FFFB),
+/// and what has no width and no task within a line (U+200B, U+2060 to U+206F, U+FEFF).
+///
+/// Not all that has no width is of these. Joiners (U+200C, U+200D), selectors of variants, soft hyphens and fillers stay: Persian,
+/// Mongolian, old Korean and many emoji are not written without. So two names may still differ in what nobody sees.
 #[must_use]
 pub fn is_unseen(character: char) -> bool {
     let is_format = matches!(
@@ -94,8 +101,25 @@ pub fn is_unseen(character: char) -> bool {
             | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
             | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
     );
     character.is_control() || is_format
+}
+
+/// Whether a text has tags (U+E0000 to U+E007F), in which a second text can stand that nobody sees, other than behind a black flag,
+/// of which they make England's, Scotland's or Wales's (UTS 51, emoji tag sequences).
+fn has_hidden_tags(text: &str) -> bool {
+    let mut left = 0_usize;
+    text.chars().any(|character| {
+        let is_tag = matches!(character, '\u{e0000}'..='\u{e007f}');
+        let is_hidden = is_tag && left == 0;
+        left = match character {
+            '\u{1f3f4}' => FLAG_TAGS_MAX,
+            _ if is_tag => left.saturating_sub(1),
+            _ => 0,
+        };
+        is_hidden
+    })
 }
 
 /// Whether a character alone leaves the paper white: white space, what Unicode has fonts ignore (`Default_Ignorable_Code_Point`:
@@ -142,7 +166,10 @@ mod tests {
             '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}',
         ];
         let no_width = ['\u{200b}', '\u{2060}', '\u{2065}', '\u{206f}', '\u{feff}'];
+        let annotations = ['\u{fff9}', '\u{fffa}', '\u{fffb}'];
+        let tags = ['\u{e0000}', '\u{e0041}', '\u{e007f}'];
         let unseen = breaks.into_iter().chain(directions).chain(no_width);
+        let unseen = unseen.chain(annotations).chain(tags);
         for text in controls.into_iter().chain(unseen.map(|c| format!("a{c}b"))) {
             assert_eq!(
                 Text::<9>::parse_optional(&text),
@@ -155,11 +182,27 @@ mod tests {
                 "{text:?}"
             );
         }
-        for alone in ["\u{200b}", "\u{feff}", "\u{202e}"] {
+        for alone in ["\u{200b}", "\u{feff}", "\u{202e}", "\u{fffb}", "\u{e0041}"] {
             assert_eq!(
                 Text::<9>::parse_required(alone),
                 Err(ParseTextError::Unseen),
                 "{alone:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn tags_stand_in_a_flag_and_nowhere_else() {
+        let scotland = "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}";
+        for text in [scotland.to_owned(), format!("{scotland}{scotland} a")] {
+            assert_eq!(Text::<40>::parse_required(&text).unwrap().as_str(), text);
+        }
+        let long = format!("\u{1f3f4}{}", "\u{e0061}".repeat(FLAG_TAGS_MAX + 1));
+        for text in [format!("\u{1f3f4}a\u{e0067}"), format!("{scotland}a\u{e0067}"), long] {
+            assert_eq!(
+                Text::<40>::parse_required(&text),
+                Err(ParseTextError::Unseen),
+                "{text:?}"
             );
         }
     }
@@ -172,6 +215,9 @@ mod tests {
             "\u{2764}\u{fe0f}",
             "Haupt\u{ad}bahn\u{ad}hof",
             "e\u{301}",
+            "\u{182d}\u{180e}\u{1820}",
+            "\u{115f}\u{1161}",
+            "\u{845b}\u{e0100}",
         ] {
             assert_eq!(Text::<20>::parse_required(text).unwrap().as_str(), text);
         }
@@ -187,7 +233,7 @@ mod tests {
             "\u{200c} \u{fe0f}",
             "\u{3164}",
             "\u{2800}\u{ad}",
-            "\u{e0041}",
+            "\u{e0100}",
         ] {
             assert_eq!(Text::<9>::parse_required(text), Err(ParseTextError::Empty), "{text:?}");
             assert_eq!(Text::<9>::parse_optional(text).unwrap().as_str(), "", "{text:?}");
@@ -196,7 +242,7 @@ mod tests {
 
     #[test]
     fn what_was_stored_is_read_as_it_was() {
-        for text in ["a\u{200b}b", "\u{200d}", "abcdefghij"] {
+        for text in ["a\u{200b}b", "a\u{e0041}", "\u{200d}", "abcdefghij"] {
             assert_eq!(Text::<9>::stored(text.to_owned()).as_str(), text);
         }
     }
