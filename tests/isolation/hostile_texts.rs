@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Result, anyhow, ensure};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
-use rowhouse_devkit::hostile;
 use rowhouse_devkit::suite::Listener;
+use rowhouse_devkit::{cluster, hostile};
 use rowhouse_proto::common::v1::Placement;
 use rowhouse_proto::policy::{Audience, POLICIES, Policy};
 use tokio::task::JoinSet;
@@ -52,10 +52,27 @@ const UNHEARD: &[&str] = &[
     "MESSAGE_MALFORMED",
     "QUOTA_EXCEEDED",
     "OVERLOADED",
+    "TOO_MANY_ATTEMPTS",
+    "MESSAGE_TOO_LARGE",
+    "REASON_REQUIRED",
+    "SESSION_TOO_OLD",
+    "METADATA_INVALID",
+    "IMPERSONATION_FORBIDS",
 ];
 
+/// Keeps the password that everybody has, for this connection.
+const KEEP: &str = "CREATE TEMPORARY TABLE kept AS SELECT id, password_hash FROM auth.identities";
+
+/// Nobody has guessed, and everybody has the password that was kept: of hostile texts some are wrong as the current password, which
+/// is counted, and some will do as a new one.
+const AS_KEPT: &str = "DELETE FROM auth.attempts;
+    UPDATE auth.identities AS identity SET password_hash = kept.password_hash FROM kept
+    WHERE kept.id = identity.id AND kept.password_hash <> identity.password_hash";
+
 /// What stands in a field while another has the hostile text: what many requests need to get any further.
-fn usual(field: &str) -> Option<&'static str> {
+///
+/// `password`: the caller's.
+fn usual<'a>(field: &str, password: &'a str) -> Option<&'a str> {
     Some(match field {
         "display_name" | "tenant_display_name" => "A name",
         "email" | "new_email" | "administrator_email" => "ada@hostile.example",
@@ -64,7 +81,7 @@ fn usual(field: &str) -> Option<&'static str> {
         "slug" => "hostile",
         "name" => "hostile",
         "permission" | "permissions" => "contacts:read",
-        "password" | "current_password" | "new_password" => PASSWORD,
+        "password" | "current_password" | "new_password" => password,
         _ => return None,
     })
 }
@@ -123,7 +140,10 @@ fn put(message: &mut DynamicMessage, place: &[FieldDescriptor], text: &str) {
 fn fault(answer: &Answer) -> Option<String> {
     let status = answer.as_ref().err()?;
     let reason = reason(status);
-    let is_ours = matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss);
+    let is_ours = matches!(
+        status.code(),
+        Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable | Code::DeadlineExceeded
+    );
     let is_unheard = UNHEARD.contains(&reason.as_str());
     (is_ours || is_unheard || reason.is_empty())
         .then(|| format!("{:?} {reason:?} {:.200}", status.code(), status.message()))
@@ -133,6 +153,12 @@ fn fault(answer: &Answer) -> Option<String> {
 fn reason(status: &Status) -> String {
     let details = status.get_error_details();
     details.error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+/// Whether a password is compared with the account's.
+fn shows_password(places: &[Place]) -> bool {
+    let is_password = |place: &Place| matches!(name(place).as_str(), "password" | "current_password");
+    places.iter().any(is_password)
 }
 
 /// Who may call it.
@@ -154,6 +180,8 @@ async fn no_text_in_any_field_of_any_rpc_is_a_fault_of_ours() -> Result<()> {
     let world = World::start("hostile_texts").await?;
     let (_, member) = world.tenant_in(Placement::Schema, "acme").await?;
     let operator = world.operator_tokens().await?.access_token;
+    let control = cluster::connect(&world.suite.databases().control_superuser_url()).await?;
+    control.batch_execute(KEEP).await?;
     let texts = hostile::texts();
     let (mut calls, mut faults, mut seen) = (JoinSet::new(), Vec::new(), BTreeMap::<String, usize>::new());
     let mut judge = |(at, answer): (String, Answer)| {
@@ -166,12 +194,18 @@ async fn no_text_in_any_field_of_any_rpc_is_a_fault_of_ours() -> Result<()> {
         let channel = raw::channel(&world.suite, policy.path, Listener::Public);
         let metadata = metadata(&member, &operator, policy);
         let places = places(&input, 0);
+        let password = match policy.audience {
+            Audience::Platform => world.operator_password.as_str(),
+            _ => PASSWORD,
+        };
         let mut usual_message = DynamicMessage::new(input.clone());
         for place in &places {
-            if let Some(text) = place.last().and_then(|field| usual(field.name())) {
+            if let Some(text) = place.last().and_then(|field| usual(field.name(), password)) {
                 put(&mut usual_message, place, text);
             }
         }
+        let shows_password = shows_password(&places);
+        let at_once = if shows_password { 1 } else { AT_ONCE };
         for (place, text) in places
             .iter()
             .flat_map(|place| texts.iter().map(move |text| (place, text)))
@@ -182,9 +216,12 @@ async fn no_text_in_any_field_of_any_rpc_is_a_fault_of_ours() -> Result<()> {
             let start: String = text.chars().take(SHOWN_MAX).collect();
             let at = format!("{} {} {start:?}", policy.path, name(place));
             let (channel, metadata, path) = (channel.clone(), metadata.clone(), policy.path);
-            if calls.len() >= AT_ONCE {
+            while calls.len() >= at_once {
                 let answered = calls.join_next().await;
                 judge(answered.ok_or_else(|| anyhow!("no call runs"))??);
+            }
+            if shows_password {
+                control.batch_execute(AS_KEPT).await?;
             }
             calls.spawn(async move { (at, raw::call(&channel, path, metadata, &message).await) });
         }
@@ -215,7 +252,10 @@ fn a_fault_and_a_refusal_without_a_reason_are_noticed() {
     assert_eq!(with(Code::InvalidArgument, "FIELD_INVALID"), None);
     assert_eq!(fault(&Ok(Vec::new())), None);
     assert!(with(Code::Internal, "INTERNAL").is_some() && with(Code::Unknown, "FIELD_INVALID").is_some());
+    assert!(with(Code::Unavailable, "DEPENDENCY_UNAVAILABLE").is_some());
+    assert!(with(Code::DeadlineExceeded, "DEADLINE_EXCEEDED").is_some());
     assert!(with(Code::Unauthenticated, "SESSION_REVOKED").is_some());
+    assert!(with(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS").is_some());
     assert!(fault(&Err(Status::invalid_argument("no details"))).is_some());
 }
 
