@@ -26,8 +26,13 @@ use crate::bench::output::verdict;
 use tenants::{Member, Tenants};
 
 /// How connections are divided: no lanes, with as many back ends as the lanes have that follow; the lanes of `deploy/` and of
-/// `cargo xtask up`; twice as many of them, so that half as many homes meet in a back end.
-const DIVISIONS: [Division; 3] = [Division::off(24), Division::on(8, 3, 2), Division::on(16, 3, 2)];
+/// `cargo xtask up`; twice and three times as many of them, so that half and a third as many homes meet in a back end.
+const DIVISIONS: [Division; 4] = [
+    Division::off(24),
+    Division::on(8, 3, 2),
+    Division::on(16, 3, 2),
+    Division::on(24, 3, 2),
+];
 /// What is wanted of so many homes with lanes, in shares of what [`FEW`] have.
 const SHARES_WANTED: [(usize, f64); 2] = [(5_000, 0.85), (10_000, 0.8)];
 /// And what a back end may have for itself then.
