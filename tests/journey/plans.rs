@@ -77,7 +77,7 @@ fn refusal<T>(answer: Result<T>) -> Result<Status> {
     }
 }
 
-/// A bound of the member's tenant has refused, and time helps: whose bound it is, which one, and what it allows.
+/// A bound of the member's tenant has refused: whose it is, which one, and what it allows; and when to try again.
 #[track_caller]
 fn assert_refused(refused: &Status, member: &Member, bound: &str) {
     assert!(over_quota(refused), "{refused:?}");
@@ -161,7 +161,7 @@ async fn bounds_in(world: &World, placement: Placement) -> Result<()> {
         journey::create_contact(&ada.caller, "A Contact", &format!("c{number}@small.example")).await?;
     }
     let third = journey::create_contact(&ada.caller, "A Contact", "c3@small.example").await;
-    assert!(over_quota(&refusal(third)?), "contacts");
+    assert_refused(&refusal(third)?, &ada, "contacts: at most 2");
 
     journey::invite(&ada.caller, "bob@small.example", "user").await?;
     let third = journey::invite(&ada.caller, "carl@small.example", "user").await;

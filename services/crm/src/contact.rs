@@ -17,6 +17,8 @@ mod store;
 mod tests;
 pub(crate) mod wire;
 
+pub(crate) use quota::COUNTED_FOR;
+
 use chrono::{DateTime, SubsecRound as _, Utc};
 use rowhouse_types::email::EMAIL_BYTES_MAX;
 use rowhouse_types::{ContactId, Email, Etag, Text, UserId};

@@ -7,6 +7,8 @@ use rowhouse_context::NoTenant;
 use rowhouse_status::{Failure, Reason};
 use rowhouse_types::{ContactId, TenantId};
 
+use crate::contact::COUNTED_FOR;
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -74,6 +76,12 @@ const BUSY_RETRY: Duration = Duration::from_millis(200);
 /// When to come back to a tenant that is being provisioned: about as long as that takes.
 const READY_RETRY: Duration = Duration::from_secs(1);
 
+/// When to come back where the plan allows no more contacts: when they are counted anew, without those that have been deleted.
+const CONTACTS_RETRY: Duration = COUNTED_FOR;
+
+/// When to come back after a statement took longer than the plan allows: it takes as long while the tenant's data is as busy.
+const STATEMENT_RETRY: Duration = Duration::from_secs(60);
+
 /// What is asked of who gets contacts.
 const MUST_BE_REACHED: &str = "must be an active member of the tenant whose contacts the caller reaches";
 
@@ -96,7 +104,7 @@ impl From<Error> for Failure {
                 Self::new(Reason::DeadlineExceeded, error.to_string())
             }
             Error::RequestReused => Self::request_id_reused(),
-            Error::QuotaExceeded { tenant, most } => Self::quota(tenant, "contacts", most),
+            Error::QuotaExceeded { tenant, most } => Self::quota(tenant, "contacts", most).retry_after(CONTACTS_RETRY),
             Error::PageToken => Self::page_token_invalid(),
             Error::Database(error) => from_database(error),
             Error::NoTenant(_) | Error::NoUser | Error::Answer(_) => Self::internal(error),
@@ -120,8 +128,9 @@ fn from_database(error: rowhouse_db::Error) -> Failure {
         Db::TransactionsExceeded { tenant, most } => {
             Failure::quota(tenant, "concurrent_transactions", most.into()).retry_after(BUSY_RETRY)
         }
-        // No advice when to come back: the same statement takes as long then.
-        Db::StatementExceeded { tenant } => Failure::quota_named(tenant, "statement_timeout_ms", error.to_string()),
+        Db::StatementExceeded { tenant } => {
+            Failure::quota_named(tenant, "statement_timeout_ms", error.to_string()).retry_after(STATEMENT_RETRY)
+        }
         Db::DeadlineExceeded => Failure::new(Reason::DeadlineExceeded, "the deadline came before the answer"),
         // Another replica may know the server, and this one will when it is started anew with its URL.
         Db::Stale | Db::Unavailable(_) | Db::ServerUnknown { .. } => Failure::unavailable("database", error),
@@ -160,22 +169,25 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_of_the_plan_is_named_and_comes_with_advice_where_time_helps() {
+    fn a_bound_of_the_plan_is_named_and_comes_with_advice_when_to_try_again() {
         let tenant = TenantId::generate();
         let told = |error| {
-            let failure = Failure::from(Error::Database(error));
+            let failure = Failure::from(error);
             assert_eq!(failure.reason(), Reason::QuotaExceeded);
             format!("{failure:?}")
         };
-        let transactions = told(Db::TransactionsExceeded { tenant, most: 3 });
+        let contacts = told(Error::QuotaExceeded { tenant, most: 2 });
+        assert!(contacts.contains("contacts: at most 2"), "{contacts}");
+        assert!(contacts.contains("retry_after: Some(10s)"), "{contacts}");
+        let transactions = told(Error::Database(Db::TransactionsExceeded { tenant, most: 3 }));
         assert!(
             transactions.contains("concurrent_transactions: at most 3"),
             "{transactions}"
         );
         assert!(transactions.contains("retry_after: Some(200ms)"), "{transactions}");
-        let statement = told(Db::StatementExceeded { tenant });
+        let statement = told(Error::Database(Db::StatementExceeded { tenant }));
         assert!(statement.contains("\"statement_timeout_ms\""), "{statement}");
-        assert!(statement.contains("retry_after: None"), "{statement}");
+        assert!(statement.contains("retry_after: Some(60s)"), "{statement}");
     }
 
     #[test]

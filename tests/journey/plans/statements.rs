@@ -4,30 +4,13 @@ use anyhow::{Context as _, Result};
 use rowhouse_proto::common::v1::{Limits, Placement};
 use rowhouse_proto::crm::v1::{Contact, ListContactsRequest};
 use tokio::task::JoinSet;
-use tonic::Status;
-use tonic_types::StatusExt as _;
 
 use super::transactions::{Rows, all_pass, until_served};
-use super::{over_quota, raise, tenant_with};
+use super::{assert_refused, raise, tenant_with};
 use crate::support::world::{Member, PLACEMENTS, World};
 
 /// What the plan allows a statement: no matter how little, since it is waited for and not raced with.
 const ALLOWED_MS: i32 = 100;
-
-/// The bound is named, without its number, and time does not help: the same statement takes as long then.
-#[track_caller]
-fn assert_ended(refused: &Status, member: &Member) {
-    assert!(over_quota(refused), "{refused:?}");
-    let details = refused.get_error_details();
-    let quota = details.quota_failure().expect("which bound");
-    let told: Vec<_> = quota
-        .violations
-        .iter()
-        .map(|violation| (violation.subject.as_str(), violation.description.as_str()))
-        .collect();
-    assert_eq!(told, [(member.tokens.tenant_id.as_str(), "statement_timeout_ms")]);
-    assert!(details.retry_info().is_none(), "{refused:?}");
-}
 
 async fn contacts(member: &Member) -> Result<Vec<Contact>> {
     let listed = member
@@ -73,7 +56,8 @@ async fn ended_in(world: &World, placement: Placement) -> Result<()> {
     own.change(&bounded.caller, &mut ended);
     while let Some(answer) = ended.join_next().await {
         let refused = answer?.err().context("the plan has ended nothing")?;
-        assert_ended(&refused, &bounded);
+        // Without the number, which only the home has.
+        assert_refused(&refused, &bounded, "statement_timeout_ms");
     }
     assert_eq!((own.waiting().await?, theirs.waiting().await?), (0, 2));
 

@@ -18,7 +18,7 @@ use super::store;
 use crate::error::{Error, Result};
 
 /// How long a count is believed.
-const COUNTED_FOR: Duration = Duration::from_secs(10);
+pub(crate) const COUNTED_FOR: Duration = Duration::from_secs(10);
 
 /// Tenants whose counts are kept at once: those with a bound that create contacts.
 const COUNTS_MAX: u64 = 20_000;
