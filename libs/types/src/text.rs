@@ -198,7 +198,7 @@ mod tests {
             assert_eq!(Text::<40>::parse_required(&text).unwrap().as_str(), text);
         }
         let long = format!("\u{1f3f4}{}", "\u{e0061}".repeat(FLAG_TAGS_MAX + 1));
-        for text in [format!("\u{1f3f4}a\u{e0067}"), format!("{scotland}a\u{e0067}"), long] {
+        for text in ["\u{1f3f4}a\u{e0067}".to_owned(), format!("{scotland}a\u{e0067}"), long] {
             assert_eq!(
                 Text::<40>::parse_required(&text),
                 Err(ParseTextError::Unseen),
